@@ -1,0 +1,109 @@
+r"""Checks of an answer by code that shares nothing with the solvers: plain numpy, from the definitions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from games.congestion import CongestionGame
+
+
+@dataclass(frozen=True)
+class CapacityCheck:
+    """Worst excess over a capacity, relative to it, and where.
+
+    Attributes:
+        max_violation: largest (use - capacity) / capacity, at least 0.
+        violations: one line for each resource whose excess is above the tolerance.
+    """
+
+    max_violation: float
+    violations: tuple[str, ...]
+
+    @property
+    def feasible(self) -> bool:
+        return not self.violations
+
+
+def check_capacity(
+    family: str, resource: ArrayLike, use: ArrayLike, capacity: ArrayLike, tolerance: float = 1e-9
+) -> CapacityCheck:
+    """Does what the agents use fit each resource of one family?
+
+    Args:
+        family: name for messages, such as "cpu".
+        resource: (N,) resource of each agent, -1 for none.
+        use: (N,) what each agent takes of it, >= 0, in the capacity's unit.
+        capacity: (R,) what there is.
+        tolerance: relative excess that counts as rounding.
+    """
+    where, taken, limit = np.asarray(resource), np.asarray(use, float), np.asarray(capacity, float)
+    messages: list[str] = []
+    worst = 0.0
+    for agent in np.flatnonzero(~(np.isfinite(taken) & (taken >= 0))):
+        messages.append(f"{family}: agent {agent} uses {taken[agent]}, which is not a finite amount >= 0")
+        worst = np.inf
+    for r in range(len(limit)):
+        total = sum(float(taken[i]) for i in range(len(taken)) if where[i] == r)
+        excess = (total - limit[r]) / limit[r] if limit[r] > 0 else (np.inf if total > 0 else 0.0)
+        worst = max(worst, excess)
+        if excess > tolerance:
+            messages.append(f"{family}: resource {r} is used to {total:.6g} of {limit[r]:.6g}")
+    return CapacityCheck(float(worst), tuple(messages))
+
+
+def check_limit(name: str, value: ArrayLike, limit: ArrayLike, tolerance: float = 1e-9) -> CapacityCheck:
+    """Is every agent's own value within [0, its limit]? ``value`` and ``limit`` are (N,), in one unit."""
+    got, most = np.asarray(value, float), np.asarray(limit, float)
+    messages: list[str] = []
+    worst = 0.0
+    for i in range(len(got)):
+        scale = abs(most[i]) if most[i] != 0 else 1.0
+        excess = (got[i] - most[i]) / scale if np.isfinite(got[i]) else np.inf
+        excess = max(excess, -got[i] / scale)
+        worst = max(worst, excess)
+        if excess > tolerance:
+            messages.append(f"{name}: agent {i} has {got[i]:.6g}, permitted is 0 to {most[i]:.6g}")
+    return CapacityCheck(float(max(worst, 0.0)), tuple(messages))
+
+
+def measure_regret(game: CongestionGame, choice: ArrayLike) -> float:
+    """Largest gain of one agent by deviating alone, each deviation evaluated from the definition.
+
+    O(N O S) in plain Python loops over options: for verification, not for a hot path.
+    """
+    taken = np.asarray(choice)
+    used = np.zeros(game.weight.shape)
+    for i, o in enumerate(taken):
+        for r in game.options[o]:
+            if r >= 0:
+                used[i, r] = game.weight[i, r]
+    load = used.sum(axis=0)
+    others = load[None] - used
+    own = game.weight
+    price = own * (own + others + game.toll * others) / game.capacity
+    costs = np.full(game.private_cost.shape, np.inf)
+    for o, resources in enumerate(game.options):
+        costs[:, o] = game.private_cost[:, o] + sum(price[:, r] for r in resources if r >= 0)
+    costs[~game.allowed] = np.inf
+    if not len(taken):
+        return 0.0
+    return float((costs[np.arange(len(taken)), taken] - costs.min(axis=1)).max())
+
+
+def measure_residual(game: CongestionGame, log_prior: ArrayLike, trust: float, mixed: ArrayLike) -> float:
+    """Largest gap between a mixed strategy and the Gibbs reply to it, from the definition."""
+    prior, sigma = np.asarray(log_prior, float), np.asarray(mixed, float)
+    incidence = np.zeros((len(game.options), game.weight.shape[1]))
+    for o, resources in enumerate(game.options):
+        incidence[o, resources[resources >= 0]] = 1.0
+    expected = (sigma @ incidence) * game.weight
+    others = expected.sum(axis=0)[None] - expected
+    price = game.weight * (game.weight + (1 + game.toll) * others) / game.capacity
+    logits = prior - trust * (game.private_cost + price @ incidence.T)
+    logits[~game.allowed] = -np.inf
+    reply = np.exp(logits - logits.max(axis=1, keepdims=True))
+    reply /= reply.sum(axis=1, keepdims=True)
+    return float(np.abs(reply - sigma).max(initial=0.0))

@@ -1,0 +1,187 @@
+r"""Divisible shares of one resource after the choice is made: closed forms, all resources at once.
+
+Square-root rule: minimise :math:`\sum_i \omega_i c_i / f_i` subject to :math:`\sum_i f_i \le 1`; then
+:math:`f_i = w_i / \sum_j w_j` with :math:`w_i = \sqrt{\omega_i c_i}`, and agent i's cost becomes
+:math:`w_i \sum_j w_j`, which is what makes the congestion game affine.
+
+Delay shares: the same objective with floors :math:`f_i \ge l_i` (what each agent needs to meet its deadline).
+By the KKT conditions :math:`f_i = \max(l_i, \nu w_i)`; the floors that bind are fixed, the rest is shared,
+until no new floor binds. Floors that cannot all hold are admitted by priority, and who was left out is said.
+
+Source: Boyd and Vandenberghe (2004), section 5.5.3, for the conditions; the floors that bind form a growing
+set, so at most N rounds are needed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import ArrayLike
+
+from games.congestion import Bool, Float
+from games.errors import InvalidStateError
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Shares of each agent's resource.
+
+    Attributes:
+        share: (N,) fraction of the resource's capacity, in [0, 1]; 0 for an agent with no resource.
+        price: (R,) dual of each capacity: what one more unit of capacity (in capacities) would save.
+        served: (N,) bool, False where an agent's floor could not be met.
+        shortfall: (R,) capacity, in capacities, by which all floors together exceed the resource (0 if they fit).
+        status: "optimal", or "infeasible" when some floors were left out.
+    """
+
+    share: Float
+    price: Float
+    served: Bool
+    shortfall: Float
+    status: str
+
+
+def square_root_shares(weight: ArrayLike, resource: ArrayLike, resources: int) -> Shares:
+    """Shares that minimise total weighted delay: f_i = w_i / sum of w on the same resource.
+
+    Args:
+        weight: (N,) w_i = sqrt(omega_i c_i), >= 0.
+        resource: (N,) resource of each agent, -1 for none.
+        resources: how many resources there are.
+
+    Raises:
+        InvalidStateError: a negative or non-finite weight, or a resource out of range.
+    """
+    w, r = _checked(weight, resource, resources)
+    return delay_shares(w, np.zeros_like(w), r, resources)
+
+
+def delay_shares(
+    weight: ArrayLike,
+    floor: ArrayLike,
+    resource: ArrayLike,
+    resources: int,
+    priority: ArrayLike | None = None,
+) -> Shares:
+    """Shares that minimise total weighted delay with a floor for each deadline.
+
+    Args:
+        weight: (N,) w_i = sqrt(omega_i c_i), >= 0.
+        floor: (N,) fraction of the capacity needed to meet each deadline, >= 0; above 1 can never be met.
+        resource: (N,) resource of each agent, -1 for none.
+        resources: how many resources there are.
+        priority: (N,) who is admitted first when the floors do not all fit; default the smallest floor first.
+
+    Returns:
+        Shares. Agents that were not admitted divide what the admitted floors leave, by the square-root rule.
+
+    Raises:
+        InvalidStateError: a negative or non-finite weight or floor, or a resource out of range.
+    """
+    w, r = _checked(weight, resource, resources)
+    low = np.asarray(floor, dtype=np.float64)
+    bad = ~(np.isfinite(low) & (low >= 0)) if low.shape == w.shape else np.ones(1, bool)
+    if low.shape != w.shape:
+        raise InvalidStateError(f"floor has shape {low.shape}; weight has {w.shape}")
+    if bad.any():
+        i = int(np.argmax(bad))
+        raise InvalidStateError(f"floor[{i}] = {low[i]}; a floor is a finite fraction >= 0")
+    rank = -low if priority is None else np.asarray(priority, dtype=np.float64)
+    share = np.zeros_like(w)
+    served = np.ones(len(w), bool)
+    price = np.zeros(resources)
+    split_resources(w, low, r, rank, share, served, price)
+    need = np.zeros(resources)
+    np.add.at(need, r[r >= 0], low[r >= 0])
+    shortfall = np.maximum(need - 1.0, 0.0)
+    return Shares(share, price, served, shortfall, "optimal" if served.all() else "infeasible")
+
+
+def _checked(weight: ArrayLike, resource: ArrayLike, resources: int) -> tuple[Float, np.ndarray]:
+    w = np.asarray(weight, dtype=np.float64)
+    r = np.asarray(resource, dtype=np.int64)
+    if w.ndim != 1 or r.shape != w.shape:
+        raise InvalidStateError(f"weight has shape {w.shape} and resource {r.shape}; both are (N,)")
+    bad = ~(np.isfinite(w) & (w >= 0))
+    if bad.any():
+        i = int(np.argmax(bad))
+        raise InvalidStateError(f"weight[{i}] = {w[i]}; a weight is finite and >= 0")
+    bad = (r < -1) | (r >= resources)
+    if bad.any():
+        i = int(np.argmax(bad))
+        raise InvalidStateError(f"resource[{i}] = {r[i]}; a resource is -1 or 0 to {resources - 1}")
+    return w, r
+
+
+@njit(cache=True)
+def split_resources(weight, floor, resource, priority, share, served, price):  # type: ignore[no-untyped-def]
+    """Delay shares of every resource at once, compiled; arrays as in :func:`delay_shares`.
+
+    ``share`` (N,), ``served`` (N,) and ``price`` (R,) are filled.
+    """
+    n = weight.shape[0]
+    resources = price.shape[0]
+    need = np.zeros(resources)
+    for i in range(n):
+        share[i] = 0.0
+        served[i] = True
+        if resource[i] >= 0:
+            need[resource[i]] += floor[i]
+    # admission: by priority, highest first, on the resources whose floors do not fit
+    short = False
+    for r in range(resources):
+        short = short or need[r] > 1.0
+    if short:
+        room = np.ones(resources)
+        for i in range(n):
+            if resource[i] >= 0 and need[resource[i]] > 1.0:
+                served[i] = False
+        order = np.argsort(-priority)
+        for a in range(n):
+            i = order[a]
+            r = resource[i]
+            if r >= 0 and not served[i] and floor[i] <= room[r]:
+                served[i] = True
+                room[r] -= floor[i]
+    # f_i = max(floor_i, nu w_i): fix the floors that bind, share the rest, repeat
+    left = np.ones(resources)
+    total = np.zeros(resources)
+    bound = np.zeros(n, np.bool_)
+    for i in range(n):
+        if resource[i] >= 0:
+            total[resource[i]] += weight[i]
+    changed = True
+    while changed:
+        changed = False
+        for i in range(n):
+            r = resource[i]
+            if r < 0 or bound[i] or not served[i]:
+                continue
+            # strictly below its floor at the present nu = left / total
+            if left[r] * weight[i] < floor[i] * total[r]:
+                bound[i] = True
+                changed = True
+                left[r] = max(left[r] - floor[i], 0.0)
+                total[r] -= weight[i]
+    for i in range(n):
+        r = resource[i]
+        if r < 0:
+            continue
+        if bound[i]:
+            share[i] = floor[i]
+        elif total[r] > 0.0:
+            share[i] = left[r] * weight[i] / total[r]
+    # rounding: never above one
+    used = np.zeros(resources)
+    for i in range(n):
+        if resource[i] >= 0:
+            used[resource[i]] += share[i]
+    for i in range(n):
+        r = resource[i]
+        if r >= 0 and used[r] > 1.0:
+            share[i] /= used[r]
+    # dual of the capacity: omega c / f^2 of an agent whose floor does not bind, (total / left)^2
+    for r in range(resources):
+        price[r] = (total[r] / left[r]) ** 2 if total[r] > 0.0 and left[r] > 0.0 else 0.0
