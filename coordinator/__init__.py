@@ -1,0 +1,6 @@
+"""Merges a proposal and a game into an allocation that can be executed. Imports games and rl, never upward."""
+
+from coordinator.coordinator import Coordinator, Decision
+from coordinator.merge import clip_prior, equilibrate, explore
+
+__all__ = ["Coordinator", "Decision", "clip_prior", "equilibrate", "explore"]

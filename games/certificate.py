@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from games.congestion import CongestionGame
 
@@ -107,3 +107,20 @@ def measure_residual(game: CongestionGame, log_prior: ArrayLike, trust: float, m
     reply = np.exp(logits - logits.max(axis=1, keepdims=True))
     reply /= reply.sum(axis=1, keepdims=True)
     return float(np.abs(reply - sigma).max(initial=0.0))
+
+
+def count_excess(resource: ArrayLike, share: ArrayLike, resources: int) -> NDArray[np.float64]:
+    """(E,) worst excess over one of E x ``resources`` unit capacities, for many joint allocations at once.
+
+    Args:
+        resource: (E, N) resource of each agent, -1 for none.
+        share: (E, N) what each takes; a negative or non-finite share counts as an infinite excess.
+        resources: how many each allocation has.
+    """
+    where, taken = np.asarray(resource), np.asarray(share, float)
+    count = len(where)
+    index = np.where(where >= 0, where, resources) + np.arange(count)[:, None] * (resources + 1)
+    total = np.bincount(index.ravel(), taken.ravel(), count * (resources + 1)).reshape(count, resources + 1)
+    worst = np.maximum(total[:, :resources].max(axis=1, initial=0.0) - 1.0, 0.0)
+    broken = (~np.isfinite(taken) | (taken < 0)).any(axis=1)
+    return np.asarray(np.where(broken, np.inf, worst))

@@ -1,0 +1,115 @@
+"""The coordinator: a proposal and a game in, one certified joint choice out, for one state or many at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coordinator.choose import choose_best
+from coordinator.merge import Merged, clip_prior, equilibrate, explore, flat_prior
+from games.congestion import CongestionBatch, Float, Int
+from rl.proposal import Observation, Recommender
+
+KINDS = ("hybrid", "rl", "game")
+
+
+class Situation(Protocol):
+    """What the coordinator needs of a problem's batch."""
+
+    def observe(self) -> Observation: ...
+
+    def game(self, prices: Any) -> CongestionBatch: ...
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Joint choices of E situations and how they came about.
+
+    Attributes:
+        option: (E, N) to execute. raw: (E, N) what the recommender alone would have done (the choice itself
+            where there is none).
+        log_prior: (E, N, O) as merged, clipped to [-limit, 0].
+        origin: (E,) index into ``ORIGINS`` of the candidate that won.
+        converged: (E,) whether the mean-field sweeps met their tolerance.
+    """
+
+    option: Int
+    raw: Int
+    log_prior: Float
+    origin: Int
+    converged: NDArray[np.bool_]
+
+
+ORIGINS = ("merge", "proposal", "game")
+
+
+@dataclass(frozen=True)
+class Coordinator:
+    """Steps 1 and 4 of the design, batched; the problem settles shares, power and fractions.
+
+    Args:
+        kind: "hybrid", "rl" (the proposal alone) or "game" (the game alone).
+        trust: weight of the game's costs against the log prior; 0 is the proposal, inf the game.
+        limit: log-priors are clipped to [-limit, 0].
+        choose: also try the proposal and the game as starts, and keep the best on the model.
+    """
+
+    kind: str = "hybrid"
+    trust: float = 10.0
+    limit: float = 10.0
+    choose: bool = True
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"kind = {self.kind!r}; choose one of {', '.join(KINDS)}")
+        if not self.trust >= 0:
+            raise ValueError(f"trust = {self.trust}; it must be >= 0 (0 is pure RL, inf the pure game)")
+        if not self.limit >= 0:
+            raise ValueError(f"limit = {self.limit}; it must be >= 0")
+
+    @property
+    def epsilon_bound(self) -> float:
+        """No agent gains more than this, in cost, by deviating alone from a hybrid's or a game's choice."""
+        if self.kind == "game" or np.isinf(self.trust):
+            return 0.0
+        return self.limit / self.trust if self.kind == "hybrid" and self.trust > 0 else float("inf")
+
+    def prior(self, situation: Situation, recommender: Recommender | None, game: CongestionBatch) -> Float:
+        """(E, N, O) clipped log prior: the recommender's, or flat."""
+        if recommender is None or self.kind == "game":
+            return flat_prior(game)
+        observation = situation.observe()
+        return clip_prior(recommender.propose(observation), game.allowed, self.limit)
+
+    def decide(self, situation: Situation, recommender: Recommender | None, prices: Any) -> Decision:
+        """The joint choice to execute."""
+        game = situation.game(prices)
+        log_prior = self.prior(situation, recommender, game)
+        return self.decide_on(game, log_prior, recommender is not None)
+
+    def decide_on(self, game: CongestionBatch, log_prior: Float, proposes: bool) -> Decision:
+        """As :meth:`decide`, on a game and a clipped log prior that are there already."""
+        count = len(game.live)
+        if self.kind == "game":
+            merged = equilibrate(game, log_prior, np.inf)
+            return Decision(merged.option, merged.option, log_prior, np.full(count, 2), merged.converged)
+        proposal = equilibrate(game, log_prior, 0.0).option
+        if self.kind == "rl" or self.trust == 0:
+            return Decision(proposal, proposal, log_prior, np.ones(count, np.int64), np.ones(count, bool))
+        merged = equilibrate(game, log_prior, self.trust)
+        if not self.choose:
+            raw = proposal if proposes else merged.option
+            return Decision(merged.option, raw, log_prior, np.zeros(count, np.int64), merged.converged)
+        tilt = -log_prior / self.trust
+        starts = [merged.option, proposal] if proposes else [merged.option]
+        alone = equilibrate(game, log_prior, np.inf)
+        option, origin = choose_best(game, [*starts, alone.option], tilt)
+        origin = np.where(origin == len(starts), 2, origin)
+        return Decision(option, proposal if proposes else option, log_prior, origin, merged.converged)
+
+    def explore(self, game: CongestionBatch, log_prior: Float, uniform: Float) -> Merged:
+        """The mixed choice to train on; ``uniform`` (E, N) are the draws."""
+        return explore(game, log_prior, self.trust if self.kind == "hybrid" else 0.0, uniform)

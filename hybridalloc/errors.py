@@ -1,0 +1,22 @@
+"""Errors a user sees. Each names what was given, where, and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from games.errors import InvalidGameError, InvalidStateError
+
+__all__ = ["InvalidGameError", "InvalidStateError", "UnknownNameError", "nearest"]
+
+
+class UnknownNameError(ValueError):
+    """A method, problem, scenario, field or flag that does not exist; the message lists the nearest."""
+
+
+def nearest(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
+    """The error for an unknown ``name``, with the nearest known ones first."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+    return UnknownNameError(f"unknown {kind} {name!r}{hint} Known: {', '.join(names)}")

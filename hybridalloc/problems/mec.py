@@ -1,0 +1,771 @@
+r"""``mec``: devices offload tasks to edge servers over a shared radio (seed 003).
+
+N devices, K servers with M channels of 1.8 MHz. Path loss 128.1 + 37.6 log10 d_km, shadowing 8 dB, Rayleigh
+fading with correlation in time, noise -174 dBm/Hz + 5 dB, power up to 30 dBm, amplifier efficiency .35. A task
+has d bits, c cycles and a deadline tau; T_local = (1 - rho) c / f, T_remote = queues + rho d / R + rho c / F
++ 1 ms, T is the larger. Option 0 computes on the device (or sheds the task when that cannot be in time or the
+battery cannot pay); option 1 + b sends to band b of server b // (bands a server).
+
+Set A is the seed's range without dynamics. Set H (default) has tight deadlines and every dynamic, each a
+switch: stale channel and load reports, correlation per device, blockages, interference between servers of
+one reuse group, queues that carry over, batteries with harvest, migration, on/off bursts with a moving hot
+spot and a drifting load. Devices' admissions are told to nobody.
+
+A :class:`MecState` is what the operator is told, plus ``truth``, which only the simulator reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from games.certificate import CapacityCheck, check_capacity, check_limit, count_excess
+from games.congestion import CongestionBatch, CongestionGame, Float, Int
+from games.errors import InvalidStateError
+from hybridalloc.problems import mec_core as core
+from hybridalloc.problems.base import Metric, State, array
+from hybridalloc.problems.mec_core import Outcome, Physics, Plan, Prices, World
+from rl.proposal import Observation
+
+SITE_SIDE_M = 1000.0  # synthetic: 9 servers a square kilometre
+HOT_SPOT_SLOTS, HOT_SPOT_STEPS, DRIFT_SLOTS = 10, 4, 160
+
+
+@dataclass(frozen=True)
+class Dynamics:
+    """What makes the problem hard to see through; each can be switched off."""
+
+    staleness: bool = True  # channel and load are reported one slot late
+    varied_fading: bool = True  # correlation .4 to .95 per device; otherwise .7 for all
+    blockage: bool = True  # 15 dB, comes and goes per link
+    interference: bool = True
+    queues: bool = True
+    batteries: bool = True
+    migration: bool = True
+    bursts: bool = True  # on/off activity, a moving hot spot, load that drifts by 35 %
+
+    @classmethod
+    def none(cls) -> Dynamics:
+        """Everything off: independent slots, fresh reports."""
+        return cls(*[False] * len(fields(cls)))
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A setting of the problem; times in s, frequencies in Hz."""
+
+    name: str = "H"
+    slot_s: float = 0.02
+    bits: tuple[float, float] = (50e3, 150e3)
+    cycles_per_bit: tuple[float, float] = (200.0, 400.0)
+    deadline_s: tuple[float, float] = (0.02, 0.05)
+    device_hz: tuple[float, float] = (0.6e9, 1.2e9)
+    server_hz: tuple[float, float] = (6e9, 14e9)
+    channels: int = 3
+    channel_hz: float = 1.8e6
+    choose_channel: bool = False  # a device picks one channel; otherwise its server pools them
+    reuse: int = 3  # servers of one group in this many share the spectrum and interfere
+    load: float = 0.6
+    harvest_j: float = 0.03  # mean a slot
+    kappa: float = 5e-27
+    static_w: float = 3.5
+    episode: int = 200
+    power_control: bool = True
+    partial: bool = True
+    floors: bool = True
+    dynamics: Dynamics = field(default_factory=Dynamics)
+
+
+SCENARIOS: dict[str, Scenario] = {
+    "H": Scenario(),
+    "A": Scenario(
+        name="A", slot_s=0.1, deadline_s=(0.03, 0.08), server_hz=(20e9, 20e9), channels=10, reuse=1, load=1.0,
+        episode=1000, dynamics=Dynamics.none(),
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class MecTruth(State):
+    """What only the simulator knows."""
+
+    fading: Float = array("N B two")  # real and imaginary part
+    attenuation: Float = array("N K", low=0)  # blockage, linear
+    backlog_s: Float = array("K", "s", low=0)
+    air_backlog_s: Float = array("B", "s", low=0)
+    correlation: Float = array("N", low=0, high=1)
+    bursting: NDArray[np.bool_] = array("N", dtype=bool)
+    position: Float = array("N two", "m")
+    site: Float = array("K two", "m")
+
+
+@dataclass(frozen=True)
+class MecState(State):
+    """One slot as the operator sees it. N devices, K servers, B bands (B = K unless channels are chosen)."""
+
+    active: NDArray[np.bool_] = array("N", dtype=bool)
+    task_bits: Float = array("N", "bit", low=0)
+    task_cycles: Float = array("N", "cycle", low=0)
+    deadline_s: Float = array("N", "s", above=0)
+    device_hz: Float = array("N", "Hz", above=0)
+    mean_gain_db: Float = array("N K", "dB", high=0)
+    reported_gain_db: Float = array("N B", "dB", high=60)
+    server_hz: Float = array("K", "Hz", above=0)
+    battery_j: Float = array("N", "J", low=0, fill=1.0)
+    age_slots: Float = array("N", "slot", low=0, fill=1)
+    last_server: Int = array("N", dtype=int, low=-1, fill=-1)
+    activity: Float = array("N", low=0, high=1, fill=0.5)
+    sla: Float = array("N", low=0, high=1, fill=0)
+    reachable: NDArray[np.bool_] = array("N K", dtype=bool, fill=1)
+    queue_s: Float = array("K", "s", low=0, fill=0)
+    air_queue_s: Float = array("B", "s", low=0, fill=0)
+    noise_rise: Float = array("B", low=0, fill=0)
+    reuse_group: Int = array("K", dtype=int, low=0, fill=0)
+    slot: int = 0
+    truth: MecTruth | None = field(default=None, metadata={"nested": MecTruth})
+
+    def validate(self) -> None:
+        n, k = self.mean_gain_db.shape
+        bands = self.reported_gain_db.shape[1]
+        if n and (k == 0 or bands % k):
+            raise InvalidStateError(
+                f"reported_gain_db has {bands} bands for {k} servers; give one a server, or as many to each"
+            )
+        for name in ("task_bits", "task_cycles"):
+            value = getattr(self, name)
+            bad = self.active & (value <= 0)
+            if bad.any():
+                i = int(np.argmax(bad))
+                raise InvalidStateError(f"{name}[{i}] = {value[i]}; an active device's task must be > 0")
+        bad = self.last_server >= max(k, 1)
+        if bad.any():
+            i = int(np.argmax(bad))
+            raise InvalidStateError(f"last_server[{i}] = {self.last_server[i]}; servers are 0 to {k - 1}, -1 is none")
+        if isinstance(self.slot, bool) or not isinstance(self.slot, int | np.integer):
+            raise InvalidStateError(f"slot = {self.slot!r}; it must be a whole number")
+
+    @property
+    def agents(self) -> int:
+        return len(self.active)
+
+
+class Tallies(NamedTuple):
+    """Running sums of one batch, (E,) each unless said otherwise."""
+
+    generated: Float
+    done: Float
+    latency_s: Float
+    device_j: Float
+    server_j: Float
+    age: Float
+    sent: Float
+    outage: Float
+    switched: Float
+    reward: Float
+    slots: Float
+    overload: Float  # of the raw choices
+    generated_by: Float  # (E, N)
+    done_by: Float  # (E, N)
+
+
+METRICS = (
+    Metric("welfare", "welfare", "a device and slot", "higher"),
+    Metric("completion", "completion", "%", "higher"),
+    Metric("latency", "latency of completed tasks", "ms", "lower"),
+    Metric("tasks_per_joule", "tasks per joule of the devices", "1/J", "higher"),
+    Metric("tasks_per_joule_all", "tasks per joule with servers", "1/J", "higher"),
+    Metric("aoi", "age of information", "slots", "lower"),
+    Metric("outage", "outage", "%", "lower"),
+    Metric("jain", "Jain index of completion", "", "higher"),
+    Metric("migrations", "migrations", "% of tasks", "lower"),
+    Metric("raw_violation", "resources the raw choice overloads", "%", "lower"),
+)
+
+
+@dataclass(frozen=True)
+class Mec:
+    """The problem with its settings; make it with ``make_problem("mec", ...)``.
+
+    Args:
+        agents, servers: N and K of the states that ``reset`` draws (``step`` takes states of any size).
+        sites: "synthetic" (near-hexagonal, 9 servers a square km) or "eua" (Melbourne's base stations and users).
+        scenario: "H", "A" or a :class:`Scenario`.
+    """
+
+    agents: int = 50
+    servers: int = 9
+    sites: str = "synthetic"
+    scenario: Scenario = SCENARIOS["H"]
+    name: ClassVar[str] = "mec"
+    state_type: ClassVar[type[MecState]] = MecState
+    metrics: ClassVar[tuple[Metric, ...]] = METRICS
+    baselines: ClassVar[tuple[str, ...]] = ("local", "nearest", "random", "greedy")
+    families: ClassVar[tuple[str, ...]] = ("air", "cpu")
+    prices_type: ClassVar[type[Prices]] = Prices
+    # knobs of the random search: (lowest, highest, logarithmic)
+    price_space: ClassVar[dict[str, tuple[float, float, bool]]] = {
+        "toll": (0.0, 3.0, False),
+        "energy": (0.05, 1.0, True),
+        "miss": (0.05, 1.5, True),
+        "risk": (0.6, 2.5, False),
+        "backlog": (0.0, 0.3, False),
+        "migration": (0.02, 0.4, True),
+        "interference": (1e-4, 1e-1, True),
+        "margin": (0.6, 1.0, False),
+    }
+
+    def __post_init__(self) -> None:
+        if self.agents < 0 or self.servers < 1:
+            raise ValueError(f"agents = {self.agents}, servers = {self.servers}; need agents >= 0 and servers >= 1")
+        if self.sites not in ("synthetic", "eua"):
+            raise ValueError(f"sites = {self.sites!r}; choose 'synthetic' or 'eua'")
+        if self.scenario.channels < 1 or self.scenario.reuse < 1:
+            raise ValueError("a scenario has at least 1 channel and reuse 1")
+
+    @property
+    def bands(self) -> int:
+        """Bands a server: its channels where devices choose one, otherwise one pooled band."""
+        return self.scenario.channels if self.scenario.choose_channel else 1
+
+    @property
+    def physics(self) -> Physics:
+        s, d = self.scenario, self.scenario.dynamics
+        band_hz = s.channel_hz * (1 if s.choose_channel else s.channels)
+        noise_dbm = -174.0 + 5.0 + 10 * np.log10(band_hz)
+        return Physics(
+            slot_s=s.slot_s, band_hz=band_hz, noise_w=float(10 ** ((noise_dbm - 30) / 10)), power_w=1.0,
+            nominal_w=0.2, least_w=0.001, efficiency=0.35, kappa=s.kappa, backhaul_s=1e-3, switch_s=4e-3,
+            battery_j=1.0, queue_cap_s=3 * s.slot_s, server_j=3e-9, static_w=s.static_w, reward_energy=0.2,
+            reward_age=0.05, reward_switch=0.1, interference=d.interference, queues=d.queues,
+            batteries=d.batteries, migration=d.migration, power_control=s.power_control, partial=s.partial,
+            floors=s.floors,
+        )  # fmt: skip
+
+    def options(self, servers: int | None = None) -> Int:
+        """(1 + B, 2) resources of each option: none, then band b and the CPU of its server."""
+        k = self.servers if servers is None else servers
+        b = np.arange(k * self.bands)
+        rows = np.stack([b, k * self.bands + b // self.bands], axis=1)
+        return np.concatenate([[[-1, -1]], rows]).astype(np.int64)
+
+    def batch(self, seeds: Sequence[int]) -> MecBatch:
+        """E = len(seeds) networks, each with its own stream of randomness."""
+        return MecBatch.fresh(self, seeds)
+
+    def batch_of(self, state: MecState) -> MecBatch:
+        """A batch of one that stands at ``state``; where ``truth`` is absent the reports are taken as true."""
+        return MecBatch.of_state(self, state)
+
+    def reset(self, seed: int = 0) -> MecState:
+        """The first slot of a new network."""
+        return self.batch([seed]).state(0)
+
+    def evaluate(self, state: MecState, allocation: Any) -> dict[str, float]:
+        """One slot's metrics of an allocation, without moving on."""
+        batch = self.batch_of(state)
+        batch.execute(batch.plan_of(allocation))
+        return {key: float(value[0]) for key, value in batch.summary().items()}
+
+    def advance(self, state: MecState, allocation: Any, seed: int) -> tuple[MecState, dict[str, float]]:
+        """Execute an allocation; the next slot's state, and this slot's metrics."""
+        batch = self.batch_of(state)
+        batch.rngs = [np.random.default_rng(seed)]
+        batch.execute(batch.plan_of(allocation))
+        metrics = {key: float(value[0]) for key, value in batch.summary().items()}
+        batch.drift()
+        return batch.state(0), metrics
+
+    def check(self, state: MecState, allocation: Any) -> CapacityCheck:
+        """Feasibility of an allocation from the definitions, by code that no solver shares."""
+        p = self.physics
+        n = state.agents
+        option = np.asarray(allocation.option)
+        band = np.where(option > 0, option - 1, -1)
+        per = max(state.reported_gain_db.shape[1] // max(len(state.server_hz), 1), 1)
+        server = np.where(option > 0, (option - 1) // per, -1)
+        local_j = np.zeros(n)
+        local = (option == 0) | (allocation.fraction < 1)
+        local_j[local] = (
+            (1 - allocation.fraction[local]) * p.kappa * state.device_hz[local] ** 2 * state.task_cycles[local]
+        )
+        executed = state.active & np.asarray(allocation.served)
+        sent_j = allocation.power * allocation.shares["air"] * state.deadline_s / p.efficiency
+        energy = np.where(executed, local_j, 0.0) + sent_j
+        checks = [
+            check_capacity("air", band, allocation.shares["air"], np.ones(state.reported_gain_db.shape[1])),
+            check_capacity("cpu", server, allocation.shares["cpu"], np.ones(len(state.server_hz))),
+            check_limit("power (W)", allocation.power, np.full(n, p.power_w)),
+            check_limit("offloaded fraction", allocation.fraction, np.ones(n)),
+        ]
+        if p.batteries:
+            checks.append(check_limit("energy by the deadline (J)", energy, state.battery_j))
+        worst = max(c.max_violation for c in checks)
+        return CapacityCheck(worst, tuple(v for c in checks for v in c.violations))
+
+    def describe(self) -> dict[str, Any]:
+        """Plain settings, enough to make the problem again with :meth:`restore`."""
+        scenario = {f.name: getattr(self.scenario, f.name) for f in fields(Scenario) if f.name != "dynamics"}
+        dynamics = {f.name: getattr(self.scenario.dynamics, f.name) for f in fields(Dynamics)}
+        return {
+            "name": self.name, "agents": self.agents, "servers": self.servers, "sites": self.sites,
+            "scenario": {k: list(v) if isinstance(v, tuple) else v for k, v in scenario.items()},
+            "dynamics": dynamics,
+        }  # fmt: skip
+
+    @classmethod
+    def restore(cls, data: dict[str, Any]) -> Mec:
+        scenario = {k: tuple(v) if isinstance(v, list) else v for k, v in data["scenario"].items()}
+        made = Scenario(**scenario, dynamics=Dynamics(**data["dynamics"]))
+        return cls(data["agents"], data["servers"], data["sites"], made)
+
+
+class MecBatch:
+    """E networks stepped together. The trainer's view of the problem, and the allocator's with E = 1."""
+
+    def __init__(self, problem: Mec, world: World, options: Int, rngs: list[np.random.Generator]) -> None:
+        self.problem, self.world, self.options, self.rngs = problem, world, options, rngs
+        self.physics = problem.physics
+        e, n = world.active.shape
+        self.age = np.zeros(e, np.int64)  # slots since reset
+        self.tallies = _tallies(e, n)
+        core.believe(self.physics, world)
+
+    @property
+    def size(self) -> int:
+        return len(self.world.active)
+
+    @classmethod
+    def fresh(cls, problem: Mec, seeds: Sequence[int]) -> MecBatch:
+        e, n, k, per = len(seeds), problem.agents, problem.servers, problem.bands
+        batch = cls(problem, _empty_world(e, n, k, k * per), problem.options(), [])
+        batch.rngs = [np.random.default_rng(int(s)) for s in seeds]
+        batch.restart(np.ones(e, bool))
+        return batch
+
+    @classmethod
+    def of_state(cls, problem: Mec, state: MecState) -> MecBatch:
+        n, k = state.mean_gain_db.shape
+        k = max(k, len(state.server_hz))
+        bands = state.reported_gain_db.shape[1] if n else k * problem.bands
+        world = _empty_world(1, n, k, bands)
+        for name in OBSERVED:
+            getattr(world, name)[0] = getattr(state, name)
+        world.slot[0] = state.slot
+        world.mean_gain[0] = 10 ** (state.mean_gain_db / 10)
+        world.reported_gain[0] = 10 ** (state.reported_gain_db / 10)
+        if state.truth is None:
+            world.backlog_s[0], world.air_backlog_s[0] = state.queue_s, state.air_queue_s
+            world.fading[0, :, :, 0] = np.sqrt(
+                world.reported_gain[0] / np.repeat(world.mean_gain[0], bands // max(k, 1), axis=1)
+            )
+            world.correlation[0] = 0.7
+            world.attenuation[0] = 1.0
+        else:
+            for name in HIDDEN:
+                getattr(world, name)[0] = getattr(state.truth, name)
+        _true_gain(world)
+        rows = problem.options(k) if bands == k * problem.bands else _options(k, bands)
+        return cls(problem, world, rows, [np.random.default_rng(0)])
+
+    def state(self, e: int) -> MecState:
+        """Network ``e`` as a state with its truth."""
+        w = self.world
+        truth = MecTruth(**{name: getattr(w, name)[e] for name in HIDDEN})
+        return MecState(
+            **{name: getattr(w, name)[e] for name in OBSERVED},
+            mean_gain_db=10 * np.log10(w.mean_gain[e]),
+            reported_gain_db=10 * np.log10(np.maximum(w.reported_gain[e], 1e-30)),
+            slot=int(w.slot[e]),
+            truth=truth,
+        )
+
+    # --- what the coordinator and the recommenders read
+
+    def observe(self) -> Observation:
+        """Features of every network; see :func:`mec_core.observe`."""
+        w = self.world
+        e, n, b = w.rate.shape
+        agent = np.empty((e, n, core.AGENT_FEATURES), np.float32)
+        server = np.empty((e, b, core.SERVER_FEATURES), np.float32)
+        pair = np.empty((e, n, 1 + b, core.PAIR_FEATURES), np.float32)
+        core.observe(self.physics, w, agent, server, pair)
+        allowed = np.ones((e, n, 1 + b), bool)
+        allowed[:, :, 1:] = np.repeat(w.reachable, b // max(w.server_hz.shape[1], 1), axis=2)
+        rows = np.concatenate([[-1], np.arange(b)])
+        return Observation(agent, server, pair, w.active.copy(), allowed, rows)
+
+    def game(self, prices: Prices) -> CongestionBatch:
+        """The congestion game of each network under ``prices``; agents without a task are not live."""
+        w = self.world
+        e, n, b = w.rate.shape
+        r = b + w.server_hz.shape[1]
+        weight = np.zeros((e, n, r))
+        capacity = np.ones((e, r))
+        private = np.zeros((e, n, 1 + b))
+        allowed = np.zeros((e, n, 1 + b), bool)
+        allowed[..., 0] = True
+        core.fill_game(self.physics, w, prices, weight, capacity, private, allowed)
+        return CongestionBatch(self.options, weight, capacity, private, allowed, w.active, np.full((e, r), prices.toll))
+
+    def single_game(self, prices: Prices) -> CongestionGame:
+        """The game of a batch of one, for certificates: agents without a task have only option 0, at no cost."""
+        g = self.game(prices)
+        return CongestionGame(
+            g.options, g.weight[0], g.capacity[0], g.private_cost[0], g.allowed[0], np.full(g.weight.shape[2], prices.toll)
+        )
+
+    def settle(self, option: Int, prices: Prices) -> Plan:
+        """Shares, power and fractions for a joint choice (E, N), after the safety filter: what is executed."""
+        w = self.world
+        e, n, b = w.rate.shape
+        k = w.server_hz.shape[1]
+        plan = Plan(
+            np.ascontiguousarray(option, np.int64), *(np.zeros((e, n)) for _ in range(4)), np.ones((e, n), bool),
+            np.zeros((e, b)), np.zeros((e, k)),
+        )  # fmt: skip
+        core.settle(self.physics, w, prices, self.priority(), plan)
+        return plan
+
+    def priority(self, alpha: float = 0.4, beta: float = 0.3, gamma: float = 0.3) -> Float:
+        """(E, N) the seed's P = alpha (1 - t_remaining / tau) + beta c / c_max + gamma SLA, terms in [0, 1].
+
+        A task is decided in the slot it comes in, so what is gone of its time is what its queues will take.
+        """
+        w = self.world
+        s = self.problem.scenario
+        most = s.bits[1] * s.cycles_per_bit[1]
+        waited = w.queue_s.min(axis=1, initial=np.inf)[:, None] / w.deadline_s
+        return np.asarray(
+            alpha * np.clip(waited, 0, 1) + beta * np.clip(w.task_cycles / most, 0, 1) + gamma * w.sla
+        )
+
+    def baseline(self, name: str, rng: np.random.Generator) -> Int:
+        """(E, N) joint choice of a heuristic: local, nearest, random or greedy."""
+        w = self.world
+        e, n, b = w.rate.shape
+        k = w.server_hz.shape[1]
+        per = b // k if k else 1
+        reach = np.repeat(w.reachable, per, axis=2)
+        if name == "local":
+            option = np.zeros((e, n), np.int64)
+        elif name == "random":
+            weight = np.concatenate([np.ones((e, n, 1), bool), reach], axis=2) * rng.random((e, n, 1 + b))
+            option = weight.argmax(axis=2)
+        elif name == "nearest":
+            gain = np.where(reach, np.repeat(w.mean_gain, per, axis=2), -1.0)
+            gain = gain + 1e-30 * rng.random(gain.shape) if per > 1 else gain
+            option = np.where(reach.any(axis=2), 1 + gain.argmax(axis=2), 0)
+        elif name == "greedy":  # fastest by its own reports, as if alone
+            time = w.task_bits[..., None] / w.rate + np.repeat(
+                w.task_cycles[..., None] / w.server_hz[:, None] + w.queue_s[:, None], per, axis=2
+            )
+            time = np.where(reach, time + w.air_queue_s[:, None], np.inf)
+            local = w.task_cycles / w.device_hz
+            option = np.where(local <= time.min(axis=2, initial=np.inf), 0, 1 + time.argmin(axis=2))
+        else:
+            raise ValueError(f"unknown baseline {name!r}; known: {', '.join(Mec.baselines)}")
+        return np.where(w.active, option, 0).astype(np.int64)
+
+    def excess(self, plan: Plan) -> Float:
+        """(E,) worst relative excess over any capacity or power limit, by the certificate's own code."""
+        w = self.world
+        b, k = w.rate.shape[2], w.server_hz.shape[1]
+        band = np.where(plan.option > 0, plan.option - 1, -1)
+        server = np.where(plan.option > 0, (plan.option - 1) // (b // max(k, 1)), -1)
+        worst = np.maximum(count_excess(band, plan.air, b), count_excess(server, plan.cpu, k))
+        over = np.maximum(plan.power_w - self.physics.power_w, -plan.power_w) / self.physics.power_w
+        return np.asarray(np.maximum(worst, over.max(axis=1, initial=0.0)))
+
+    def overload(self, option: Int, prices: Prices) -> Float:
+        """(E,) share of used resources that a raw choice, executed as requested, would overload."""
+        out = np.empty(self.size)
+        core.overload(self.physics, self.world, prices, np.ascontiguousarray(option, np.int64), out)
+        return out
+
+    # --- what the world does
+
+    def execute(self, plan: Plan, raw: Float | None = None) -> Outcome:
+        """Run one slot; batteries, queues and ages move on, reports and tasks do not (see :meth:`drift`)."""
+        w = self.world
+        e, n, b = w.rate.shape
+        f = lambda *shape: np.zeros((e, *shape))  # noqa: E731
+        out = Outcome(
+            f(n), np.zeros((e, n), bool), f(n), f(n), f(), f(n), np.zeros((e, n), bool), f(n), f(n, core.HORIZON), f(b)
+        )
+        queue, air_queue = w.backlog_s.copy(), w.air_backlog_s.copy()
+        core.execute(self.physics, w, plan, out)
+        stale = self.problem.scenario.dynamics.staleness
+        w.queue_s[:] = queue if stale else w.backlog_s
+        w.air_queue_s[:] = air_queue if stale else w.air_backlog_s
+        w.noise_rise[:] = out.rise
+        if stale:
+            w.reported_gain[:] = w.true_gain
+        self._tally(out, raw)
+        return out
+
+    def drift(self) -> None:
+        """The next slot: tasks, fading, blockages, harvest. Draws the same numbers whatever was executed."""
+        w, d, s = self.world, self.problem.scenario.dynamics, self.problem.scenario
+        e, n, b = w.rate.shape
+        k = w.server_hz.shape[1]
+        u = np.stack([r.random((n, 6 + k)) for r in self.rngs]) if e else np.zeros((0, n, 6 + k))
+        z = np.stack([r.standard_normal((n, b, 2)) for r in self.rngs]) if e else np.zeros((0, n, b, 2))
+        w.slot[:] += 1
+        self.age += 1
+        if d.batteries:
+            harvest = 2 * s.harvest_j * u[..., 5]
+            np.minimum(w.battery_j + harvest, self.physics.battery_j, out=w.battery_j)
+        if d.bursts:
+            w.bursting[:] = np.where(u[..., 0] < 0.1, ~w.bursting, w.bursting)
+        self._tasks(u)
+        rho = w.correlation[..., None, None]
+        w.fading[:] = rho * w.fading + np.sqrt((1 - rho**2) / 2) * z
+        if d.blockage:
+            blocked = w.attenuation < 1
+            flip = u[..., 6:] < np.where(blocked, 0.12, 0.04)
+            blocked ^= flip
+            w.attenuation[:] = np.where(blocked, 10**-1.5, 1.0)
+        _true_gain(w)
+        if not d.staleness:
+            w.reported_gain[:] = w.true_gain
+        core.believe(self.physics, w)
+
+    def restart(self, which: NDArray[np.bool_]) -> None:
+        """New networks where ``which`` (E,) is set, from each one's own stream."""
+        for e in np.flatnonzero(which):
+            self._restart_one(int(e))
+        self.age[which] = 0
+        _true_gain(self.world)
+        core.believe(self.physics, self.world)
+
+    def _restart_one(self, e: int) -> None:
+        w, rng, s, d = self.world, self.rngs[e], self.problem.scenario, self.problem.scenario.dynamics
+        n, b = w.rate.shape[1:]
+        k = w.server_hz.shape[1]
+        site, position = _places(self.problem, rng)
+        km = np.maximum(np.sqrt(((position[:, None] - site[None]) ** 2).sum(-1) + 20.0**2), 10.0) / 1e3
+        loss = 128.1 + 37.6 * np.log10(km) + 8 * rng.standard_normal((n, k))
+        w.position[e], w.site[e] = position, site
+        w.mean_gain[e] = 10 ** (-loss / 10)
+        w.reuse_group[e] = _reuse_groups(site, s.reuse)
+        w.server_hz[e] = rng.uniform(*s.server_hz, k)
+        w.device_hz[e] = rng.uniform(*s.device_hz, n)
+        w.sla[e] = rng.integers(0, 3, n) / 2
+        w.battery_j[e] = rng.uniform(0.3, 1.0, n) * self.physics.battery_j if d.batteries else self.physics.battery_j
+        w.correlation[e] = rng.uniform(0.4, 0.95, n) if d.varied_fading else 0.7
+        w.attenuation[e] = np.where(rng.random((n, k)) < 0.25, 10**-1.5, 1.0) if d.blockage else 1.0
+        w.bursting[e] = rng.random(n) < 0.5
+        w.fading[e] = rng.standard_normal((n, b, 2)) * np.sqrt(0.5)
+        w.slot[e] = rng.integers(0, DRIFT_SLOTS)
+        w.age_slots[e], w.last_server[e], w.activity[e], w.reachable[e] = 1.0, -1, 0.5, True
+        for name in ("queue_s", "air_queue_s", "backlog_s", "air_backlog_s", "noise_rise"):
+            getattr(w, name)[e] = 0.0
+        w.trail_band[e] = -1
+        gain = np.repeat(w.mean_gain[e] * w.attenuation[e], b // max(k, 1), axis=1) * (w.fading[e] ** 2).sum(-1)
+        w.reported_gain[e] = gain
+        one = slice(e, e + 1)
+        u = rng.random((n, 6 + k))[None]
+        z = rng.standard_normal((n, b, 2))
+        self._tasks(u, one)
+        if d.staleness:
+            rho = w.correlation[e][:, None, None]
+            w.fading[e] = rho * w.fading[e] + np.sqrt((1 - rho**2) / 2) * z
+
+    def _tasks(self, u: Float, which: slice = slice(None)) -> None:
+        """New tasks of the networks in ``which`` from uniforms (E, N, >= 5)."""
+        w, s, d = self.world, self.problem.scenario, self.problem.scenario.dynamics
+        chance: Any = s.load
+        if d.bursts:
+            slot = w.slot[which]
+            load = s.load * (1 + 0.35 * np.sin(2 * np.pi * slot / DRIFT_SLOTS))
+            turn = 2 * np.pi * ((slot // HOT_SPOT_SLOTS) % HOT_SPOT_STEPS) / HOT_SPOT_STEPS
+            low, high = w.site[which].min(axis=1), w.site[which].max(axis=1)
+            centre, reach = (low + high) / 2, (high - low)
+            spot = centre + 0.35 * reach * np.stack([np.cos(turn), np.sin(turn)], axis=-1)
+            near = (((w.position[which] - spot[:, None]) / np.maximum(reach[:, None], 1.0)) ** 2).sum(-1) < 0.3**2
+            calm = np.where(w.bursting[which], np.minimum(1.5 * load[:, None], 1.0), 0.2 * load[:, None])
+            chance = np.where(near, 0.95, calm)
+        w.active[which] = u[..., 1] < chance
+        w.activity[which] = 0.8 * w.activity[which] + 0.2 * w.active[which]
+        w.task_bits[which] = _between(u[..., 2], s.bits)
+        w.task_cycles[which] = w.task_bits[which] * _between(u[..., 3], s.cycles_per_bit)
+        w.deadline_s[which] = _between(u[..., 4], s.deadline_s)
+
+    def plan_of(self, allocation: Any) -> Plan:
+        """An allocation of one network as a plan that :meth:`execute` runs."""
+        one = lambda a, t=np.float64: np.ascontiguousarray(a, dtype=t)[None]  # noqa: E731
+        return Plan(
+            one(allocation.option, np.int64), one(allocation.shares["air"]), one(allocation.shares["cpu"]),
+            one(allocation.power), one(allocation.fraction), one(allocation.served, np.bool_),
+            one(allocation.prices["air"]), one(allocation.prices["cpu"]),
+        )  # fmt: skip
+
+    # --- figures
+
+    def clear_tallies(self) -> None:
+        self.tallies = _tallies(*self.world.active.shape)
+
+    def _tally(self, out: Outcome, raw: Float | None) -> None:
+        t, w = self.tallies, self.world
+        t.generated[:] += w.active.sum(axis=1)
+        t.done[:] += out.done.sum(axis=1)
+        t.latency_s[:] += np.nansum(out.latency_s, axis=1)
+        t.device_j[:] += out.device_j.sum(axis=1)
+        t.server_j[:] += out.server_j
+        t.age[:] += w.age_slots.mean(axis=1) if w.age_slots.shape[1] else 0.0
+        t.sent[:] += np.isfinite(out.sinr).sum(axis=1)
+        t.outage[:] += (out.sinr < 1.0).sum(axis=1)
+        t.switched[:] += out.switched.sum(axis=1)
+        t.reward[:] += out.reward.mean(axis=1) if out.reward.shape[1] else 0.0
+        t.slots[:] += 1
+        t.overload[:] += 0.0 if raw is None else raw
+        t.generated_by[:] += w.active
+        t.done_by[:] += out.done
+
+    def summary(self) -> dict[str, Float]:
+        """(E,) of each metric in :data:`METRICS` since the last ``clear_tallies``."""
+        t = self.tallies
+        some = np.maximum(t.generated, 1)
+        rate = np.where(t.generated_by > 0, t.done_by / np.maximum(t.generated_by, 1), np.nan)
+        square = np.nansum(rate, axis=1) ** 2
+        spread = np.isfinite(rate).sum(axis=1) * np.nansum(rate**2, axis=1)
+        return {
+            "welfare": t.reward / np.maximum(t.slots, 1),
+            "completion": 100 * t.done / some,
+            "latency": 1e3 * t.latency_s / np.maximum(t.done, 1),
+            "tasks_per_joule": t.done / np.maximum(t.device_j, 1e-9),
+            "tasks_per_joule_all": t.done / np.maximum(t.device_j + t.server_j, 1e-9),
+            "aoi": t.age / np.maximum(t.slots, 1),
+            "outage": 100 * t.outage / np.maximum(t.sent, 1),
+            "jain": np.where(spread > 0, square / np.maximum(spread, 1e-12), 1.0),
+            "migrations": 100 * t.switched / some,
+            "raw_violation": 100 * t.overload / np.maximum(t.slots, 1),
+        }
+
+
+OBSERVED = (
+    "active", "task_bits", "task_cycles", "deadline_s", "device_hz", "battery_j", "age_slots", "last_server",
+    "activity", "sla", "reachable", "server_hz", "reuse_group", "queue_s", "air_queue_s", "noise_rise",
+)  # fmt: skip
+HIDDEN = tuple(f.name for f in fields(MecTruth))
+
+
+def make(agents: int = 50, servers: int = 9, sites: str = "synthetic", scenario: str = "H", **changes: Any) -> Mec:
+    """``make_problem("mec", ...)``: a named scenario with fields of :class:`Scenario` or :class:`Dynamics` changed."""
+    from hybridalloc.errors import nearest
+
+    if scenario not in SCENARIOS:
+        raise nearest("scenario", scenario, SCENARIOS)
+    base = SCENARIOS[scenario]
+    switches = {f.name for f in fields(Dynamics)}
+    known = switches | {f.name for f in fields(Scenario)}
+    for name in changes:
+        if name not in known:
+            raise nearest("setting of mec", name, known | {"agents", "servers", "sites", "scenario"})
+    dynamics = replace(
+        changes.get("dynamics", base.dynamics), **{k: v for k, v in changes.items() if k in switches}
+    )
+    rest = {k: v for k, v in changes.items() if k not in switches and k != "dynamics"}
+    return Mec(agents, servers, sites, replace(base, dynamics=dynamics, **rest))
+
+
+def _between(u: Float, span: tuple[float, float]) -> Float:
+    return np.asarray(span[0] + (span[1] - span[0]) * u)
+
+
+def _options(servers: int, bands: int) -> Int:
+    b = np.arange(bands)
+    return np.concatenate([[[-1, -1]], np.stack([b, bands + b // (bands // servers)], axis=1)]).astype(np.int64)
+
+
+def _true_gain(w: World) -> None:
+    per = w.rate.shape[2] // max(w.server_hz.shape[1], 1)
+    slow = np.repeat(w.mean_gain * w.attenuation, per, axis=2) if per > 1 else w.mean_gain * w.attenuation
+    w.true_gain[:] = slow * (w.fading**2).sum(axis=-1)
+
+
+def _empty_world(e: int, n: int, k: int, b: int) -> World:
+    f = lambda *shape: np.zeros((e, *shape))  # noqa: E731
+    i = lambda *shape: np.zeros((e, *shape), np.int64)  # noqa: E731
+    flag = lambda *shape: np.zeros((e, *shape), bool)  # noqa: E731
+    h = core.HORIZON
+    return World(
+        active=flag(n), task_bits=f(n), task_cycles=f(n), deadline_s=f(n), device_hz=f(n), battery_j=f(n),
+        age_slots=f(n), last_server=i(n), activity=f(n), sla=f(n), mean_gain=f(n, k), reported_gain=f(n, b),
+        reachable=flag(n, k), server_hz=f(k), reuse_group=i(k), queue_s=f(k), air_queue_s=f(b), noise_rise=f(b),
+        slot=i(), fading=f(n, b, 2), attenuation=f(n, k), true_gain=f(n, b), backlog_s=f(k), air_backlog_s=f(b),
+        correlation=f(n), bursting=flag(n), position=f(n, 2), site=f(k, 2), rate=f(n, b),
+        trail_band=i(n, h) - 1, trail_cpu_s=f(n, h), trail_air_s=f(n, h),
+    )  # fmt: skip
+
+
+def _tallies(e: int, n: int) -> Tallies:
+    return Tallies(*(np.zeros(e) for _ in range(12)), np.zeros((e, n)), np.zeros((e, n)))
+
+
+def _places(problem: Mec, rng: np.random.Generator) -> tuple[Float, Float]:
+    """Server sites (K, 2) and device positions (N, 2) in m."""
+    n, k = problem.agents, problem.servers
+    if problem.sites == "synthetic":
+        side = SITE_SIDE_M * np.sqrt(k / 9)
+        return _hexagonal(k, side), rng.uniform(0, side, (n, 2))
+    sites, users = _eua(k)
+    if n <= len(users):
+        return sites, users[rng.choice(len(users), n, replace=False)]
+    return sites, users[rng.integers(0, len(users), n)] + rng.normal(0, 10.0, (n, 2))
+
+
+_CACHE: dict[Any, Any] = {}
+
+
+def _hexagonal(k: int, side: float) -> Float:
+    """Near-hexagonal sites: Lloyd's algorithm on a fine grid."""
+    if (k, side) not in _CACHE:
+        rng = np.random.default_rng(0)
+        grid = np.stack(np.meshgrid(*[np.linspace(0, side, 40)] * 2), -1).reshape(-1, 2)
+        _CACHE[k, side] = _lloyd(grid, grid[rng.choice(len(grid), k, replace=False)])
+    return np.asarray(_CACHE[k, side])
+
+
+def _eua(k: int) -> tuple[Float, Float]:
+    """K of the 125 base stations, chosen to be near the users, and all user positions."""
+    if ("eua", k) not in _CACHE:
+        from hybridalloc.data import eua_sites
+
+        sites, users = eua_sites()
+        if k > len(sites):
+            raise ValueError(f"servers = {k}; the EUA data has {len(sites)} base stations")
+        left = list(range(len(sites)))
+        distance = ((users[:, None] - sites[None]) ** 2).sum(-1)
+        chosen: list[int] = []
+        nearest = np.full(len(users), np.inf)
+        for _ in range(k):  # greedy k-median: the station that lowers the users' total squared distance most
+            gain = [np.minimum(nearest, distance[:, j]).sum() for j in left]
+            best = left.pop(int(np.argmin(gain)))
+            chosen.append(best)
+            nearest = np.minimum(nearest, distance[:, best])
+        _CACHE["eua", k] = sites[chosen], users
+    sites, users = _CACHE["eua", k]
+    return sites, users
+
+
+def _lloyd(points: Float, centres: Float) -> Float:
+    for _ in range(25):
+        owner = ((points[:, None] - centres[None]) ** 2).sum(-1).argmin(1)
+        centres = np.array([points[owner == j].mean(0) if (owner == j).any() else c for j, c in enumerate(centres)])
+    return centres
+
+
+def _reuse_groups(site: Float, groups: int) -> Int:
+    """Servers in turn take the group whose nearest member is farthest away: neighbours differ."""
+    out = np.zeros(len(site), np.int64)
+    if groups == 1:
+        return out
+    for j in range(1, len(site)):
+        d = ((site[:j] - site[j]) ** 2).sum(-1)
+        out[j] = int(np.argmax([d[out[:j] == g].min(initial=np.inf) for g in range(groups)]))
+    return out

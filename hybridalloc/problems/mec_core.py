@@ -1,0 +1,656 @@
+r"""The compiled core of ``mec``: E networks a call, plain arrays, no objects.
+
+One slot: ``believe`` turns reports into rates, ``fill_game`` into the congestion game's weights and private
+costs, ``settle`` turns a choice into shares, power and fractions that fit, ``execute`` runs the true physics.
+Beliefs read only what an operator is told (see :class:`World`); ``execute`` alone reads the truth.
+
+Sources: path loss and noise as in 3GPP TR 36.814 (urban macro); square-root shares and the game they induce:
+Josilo and Dan (2019), "Selfish decentralized computation offloading for mobile cloud computing in dense
+wireless networks"; energy model kappa f^2 c: Miettinen and Nurminen (2010).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from coordinator.continuous import best_fraction, best_power
+from games.congestion import Bool, Float, Int
+from games.shares import split_resources
+
+AGENT_FEATURES, SERVER_FEATURES, PAIR_FEATURES = 12, 8, 9
+HORIZON = 5  # slots over which a leftover backlog is charged to the agent that left it
+STEEPNESS = 12.0  # of the smooth deadline: sigmoid(12 (T / tau - 1)) is .5 at the deadline, .95 a quarter late
+ENERGY_UNIT = 0.1  # J: energies are priced and rewarded by the tenth of a joule
+LEAST_RATE = 1e4  # bit/s: keeps a hopeless link's air time finite
+
+
+class Physics(NamedTuple):
+    """Constants of a scenario. SI units."""
+
+    slot_s: float
+    band_hz: float
+    noise_w: float
+    power_w: float  # most a device may transmit
+    nominal_w: float  # what the game assumes before power is settled
+    least_w: float
+    efficiency: float  # of the amplifier
+    kappa: float  # J / (cycle Hz^2)
+    backhaul_s: float
+    switch_s: float  # migration time when the server changes
+    battery_j: float
+    queue_cap_s: float
+    server_j: float  # J / cycle at a server
+    static_w: float  # of one server
+    reward_energy: float
+    reward_age: float
+    reward_switch: float
+    interference: bool
+    queues: bool
+    batteries: bool
+    migration: bool
+    power_control: bool
+    partial: bool
+    floors: bool
+
+
+class Prices(NamedTuple):
+    """What the game charges; every one is tuned by random search for the game and the hybrid alike."""
+
+    toll: float = 1.0
+    delay: float = 0.5  # a full deadline of delay
+    energy: float = 0.2  # a tenth of a joule
+    miss: float = 0.2  # a certain miss, before any load
+    risk: float = 1.0  # how much longer than believed the work is taken to be when misses are judged
+    backlog: float = 0.0
+    migration: float = 0.1
+    interference: float = 0.0  # a noise rise of one, for a deadline
+    margin: float = 0.9  # of the deadline that floors and fractions aim at
+
+
+class World(NamedTuple):
+    """All of E networks; N devices, K servers, B bands (a server's bands stand together)."""
+
+    # what the operator is told
+    active: Bool  # (E, N) has a task
+    task_bits: Float
+    task_cycles: Float
+    deadline_s: Float
+    device_hz: Float
+    battery_j: Float
+    age_slots: Float
+    last_server: Int
+    activity: Float
+    sla: Float
+    mean_gain: Float  # (E, N, K) linear, path loss and shadowing
+    reported_gain: Float  # (E, N, B) linear, as last reported
+    reachable: Bool  # (E, N, K)
+    server_hz: Float  # (E, K)
+    reuse_group: Int  # (E, K)
+    queue_s: Float  # (E, K) reported
+    air_queue_s: Float  # (E, B) reported
+    noise_rise: Float  # (E, B) interference over noise, as last measured
+    slot: Int  # (E,)
+    # what is true
+    fading: Float  # (E, N, B, 2)
+    attenuation: Float  # (E, N, K)
+    true_gain: Float  # (E, N, B)
+    backlog_s: Float  # (E, K)
+    air_backlog_s: Float  # (E, B)
+    correlation: Float  # (E, N)
+    bursting: Bool  # (E, N)
+    position: Float  # (E, N, 2) m
+    site: Float  # (E, K, 2) m
+    # scratch and memory of the trainer
+    rate: Float  # (E, N, B) believed bit/s at nominal power
+    trail_band: Int  # (E, N, HORIZON)
+    trail_cpu_s: Float
+    trail_air_s: Float
+
+
+class Plan(NamedTuple):
+    """What is executed in E networks. Shares are of the chosen band and server."""
+
+    option: Int  # (E, N)
+    air: Float
+    cpu: Float
+    power_w: Float
+    fraction: Float
+    served: Bool  # False: an active device whose task is not expected to make its deadline
+    air_price: Float  # (E, B)
+    cpu_price: Float  # (E, K)
+
+
+class Outcome(NamedTuple):
+    """What happened. Per device (E, N); ``lost`` and ``carried`` are negative: what others lose because of i."""
+
+    reward: Float
+    done: Bool
+    latency_s: Float
+    device_j: Float
+    server_j: Float  # (E,)
+    sinr: Float  # nan where the device did not transmit
+    switched: Bool
+    lost: Float  # smoothed completions lost by others in this slot
+    carried: Float  # (E, N, HORIZON): in this slot, because of what i left h + 1 slots ago
+    rise: Float  # (E, B)
+
+
+@njit(cache=True, error_model="numpy")
+def believe(p, w):  # type: ignore[no-untyped-def]
+    """Fill ``w.rate`` with the rates the reports promise at nominal power."""
+    networks, n, bands = w.reported_gain.shape
+    for e in range(networks):
+        for b in range(bands):
+            scale = p.nominal_w / (p.noise_w * (1.0 + w.noise_rise[e, b]))
+            for i in range(n):
+                w.rate[e, i, b] = p.band_hz * np.log2(1.0 + scale * w.reported_gain[e, i, b]) + LEAST_RATE
+
+
+@njit(cache=True, error_model="numpy")
+def fill_game(p, w, prices, weight, capacity, private, allowed):  # type: ignore[no-untyped-def]
+    """The congestion game of each network: resources are B bands (capacity 1), then K CPUs (Hz)."""
+    networks, n, bands = w.rate.shape
+    servers = w.server_hz.shape[1]
+    per = bands // servers
+    for e in range(networks):
+        capacity[e, :bands] = 1.0
+        for k in range(servers):
+            capacity[e, bands + k] = w.server_hz[e, k]
+        for i in range(n):
+            if not w.active[e, i]:
+                continue
+            tau = w.deadline_s[e, i]
+            omega = prices.delay / tau
+            cycles = w.task_cycles[e, i]
+            cpu_weight = np.sqrt(omega * cycles)
+            local_s = cycles / w.device_hz[e, i]
+            local_j = p.kappa * w.device_hz[e, i] ** 2 * cycles
+            allowed[e, i, 0] = True
+            if local_s > tau or (p.batteries and local_j > w.battery_j[e, i]):
+                private[e, i, 0] = prices.delay + prices.miss
+            else:
+                private[e, i, 0] = omega * local_s + prices.energy * local_j / ENERGY_UNIT
+            for k in range(servers):
+                weight[e, i, bands + k] = cpu_weight
+            for b in range(bands):
+                k = b // per
+                air_s = w.task_bits[e, i] / w.rate[e, i, b]
+                cpu_s = cycles / w.server_hz[e, k]
+                moved = p.migration and w.last_server[e, i] >= 0 and w.last_server[e, i] != k
+                wait = p.backhaul_s + w.queue_s[e, k] + w.air_queue_s[e, b] + (p.switch_s if moved else 0.0)
+                miss = _late(wait + prices.risk * (air_s + cpu_s), tau)
+                sent_j = p.nominal_w * min(air_s, tau) / p.efficiency
+                cost = omega * min(wait, tau) + prices.energy * sent_j / ENERGY_UNIT + prices.miss * miss
+                cost += prices.backlog * (w.queue_s[e, k] * cpu_s + w.air_queue_s[e, b] * air_s) / p.slot_s**2
+                if moved:
+                    cost += prices.migration
+                if p.batteries and sent_j > w.battery_j[e, i]:
+                    cost += prices.miss
+                private[e, i, 1 + b] = cost
+                weight[e, i, b] = np.sqrt(omega * min(air_s, tau))
+                allowed[e, i, 1 + b] = w.reachable[e, i, k]
+
+
+@njit(cache=True, error_model="numpy")
+def _late(time, tau):  # type: ignore[no-untyped-def]
+    z = STEEPNESS * (time / tau - 1.0)
+    if z > 30.0:
+        return 1.0
+    if z < -30.0:
+        return 0.0
+    return 1.0 / (1.0 + np.exp(-z))
+
+
+@njit(cache=True, error_model="numpy")
+def settle(p, w, prices, priority, plan):  # type: ignore[no-untyped-def]
+    """Shares, power and fraction for ``plan.option`` on believed rates; then the safety filter.
+
+    Fits by construction: shares of a band or server sum to at most one, power is within its limit and within
+    what the battery can pay for, and no device starts local work that it cannot pay for or finish in time.
+    """
+    networks, n, bands = w.rate.shape
+    servers = w.server_hz.shape[1]
+    per = bands // servers
+    band = np.empty(n, np.int64)
+    server = np.empty(n, np.int64)
+    air_s = np.empty(n)
+    air_weight = np.empty(n)
+    cpu_weight = np.empty(n)
+    floor = np.empty(n)
+    stretch = np.empty(n)
+    met = np.empty(n, np.bool_)
+    air_total = np.empty(bands)
+    cpu_total = np.empty(servers)
+    for e in range(networks):
+        air_total[:] = 0.0
+        cpu_total[:] = 0.0
+        for i in range(n):
+            o = plan.option[e, i]
+            here = w.active[e, i] and o > 0
+            band[i] = o - 1 if here else -1
+            server[i] = (o - 1) // per if here else -1
+            plan.power_w[e, i] = 0.0
+            plan.fraction[e, i] = 0.0
+            air_weight[i] = 0.0
+            cpu_weight[i] = 0.0
+            air_s[i] = 0.0
+            if here:
+                omega = prices.delay / w.deadline_s[e, i]
+                air_s[i] = w.task_bits[e, i] / w.rate[e, i, band[i]]
+                air_weight[i] = np.sqrt(omega * air_s[i])
+                cpu_weight[i] = np.sqrt(omega * w.task_cycles[e, i])
+                air_total[band[i]] += air_weight[i]
+                cpu_total[server[i]] += cpu_weight[i]
+        # power: each device's best response at its square-root share of the air
+        for i in range(n):
+            if band[i] < 0:
+                continue
+            b, k = band[i], server[i]
+            tau = w.deadline_s[e, i]
+            gain = w.reported_gain[e, i, b] / (p.noise_w * (1.0 + w.noise_rise[e, b]))
+            power = p.nominal_w
+            if p.power_control:
+                harm = 0.0
+                if p.interference and prices.interference > 0.0:
+                    for q in range(servers):
+                        if q != k and w.reuse_group[e, q] == w.reuse_group[e, k]:
+                            harm += w.mean_gain[e, i, q] / p.noise_w
+                share = air_weight[i] / air_total[b]
+                watt_price = prices.energy / (p.efficiency * ENERGY_UNIT) + prices.interference * harm / tau
+                power = best_power(prices.delay / (tau * share), watt_price, gain, p.least_w, p.power_w)
+                rate = p.band_hz * np.log2(1.0 + power * gain) + LEAST_RATE
+                air_s[i] = w.task_bits[e, i] / rate
+            plan.power_w[e, i] = power
+        air_total[:] = 0.0
+        for i in range(n):
+            if band[i] >= 0:
+                air_weight[i] = np.sqrt(prices.delay / w.deadline_s[e, i] * air_s[i])
+                air_total[band[i]] += air_weight[i]
+        # fraction: local and remote side by side, then how far each share is stretched by its deadline
+        for i in range(n):
+            stretch[i] = 0.0
+            if band[i] < 0:
+                continue
+            b, k = band[i], server[i]
+            tau = prices.margin * w.deadline_s[e, i]
+            cycles = w.task_cycles[e, i]
+            moved = p.migration and w.last_server[e, i] >= 0 and w.last_server[e, i] != k
+            wait = p.backhaul_s + w.queue_s[e, k] + w.air_queue_s[e, b] + (p.switch_s if moved else 0.0)
+            remote = air_s[i] * air_total[b] / air_weight[i]
+            remote += cycles / w.server_hz[e, k] * cpu_total[k] / cpu_weight[i]
+            rho = 1.0
+            local_j = p.kappa * w.device_hz[e, i] ** 2 * cycles
+            if p.partial and (not p.batteries or local_j <= w.battery_j[e, i]):
+                rho = best_fraction(
+                    prices.delay / w.deadline_s[e, i], prices.energy / ENERGY_UNIT, cycles / w.device_hz[e, i],
+                    local_j, wait, remote, plan.power_w[e, i] * air_s[i] / p.efficiency, tau, prices.miss,
+                )  # fmt: skip
+            plan.fraction[e, i] = rho
+            if rho <= 0.0:
+                band[i] = -1
+                server[i] = -1
+                continue
+            slack = tau - wait
+            stretch[i] = rho * remote / slack if slack > 0.0 else np.inf
+            air_s[i] *= rho
+            air_weight[i] *= np.sqrt(rho)
+            cpu_weight[i] *= np.sqrt(rho)
+        # shares, with a floor for each deadline; admission by priority where the floors do not all fit
+        air_total[:] = 0.0
+        cpu_total[:] = 0.0
+        for i in range(n):
+            plan.served[e, i] = True
+            if band[i] >= 0:
+                air_total[band[i]] += air_weight[i]
+                cpu_total[server[i]] += cpu_weight[i]
+        for i in range(n):
+            floor[i] = 0.0
+            if band[i] >= 0 and p.floors and np.isfinite(stretch[i]):
+                floor[i] = stretch[i] * air_weight[i] / air_total[band[i]]
+        split_resources(air_weight, floor, band, priority[e], plan.air[e], met, plan.air_price[e])
+        for i in range(n):
+            if band[i] < 0:
+                continue
+            if not met[i] or not np.isfinite(stretch[i]):
+                plan.served[e, i] = False
+                floor[i] = 0.0
+            elif p.floors:
+                floor[i] = stretch[i] * cpu_weight[i] / cpu_total[server[i]]
+        split_resources(cpu_weight, floor, server, priority[e], plan.cpu[e], met, plan.cpu_price[e])
+        for i in range(n):
+            if band[i] >= 0 and not met[i]:
+                plan.served[e, i] = False
+        # filter: what the battery can pay for, and no local work that cannot be in time
+        for i in range(n):
+            if not w.active[e, i]:
+                continue
+            rho = plan.fraction[e, i]
+            local_j = (1.0 - rho) * p.kappa * w.device_hz[e, i] ** 2 * w.task_cycles[e, i]
+            local_s = (1.0 - rho) * w.task_cycles[e, i] / w.device_hz[e, i]
+            if local_s > w.deadline_s[e, i] or (p.batteries and local_j > w.battery_j[e, i]):
+                plan.served[e, i] = False
+            elif p.batteries and rho > 0.0:
+                window = plan.air[e, i] * w.deadline_s[e, i] / p.efficiency
+                if plan.power_w[e, i] * window > w.battery_j[e, i] - local_j:
+                    plan.power_w[e, i] = (w.battery_j[e, i] - local_j) / window
+
+
+@njit(cache=True, error_model="numpy")
+def overload(p, w, prices, option, out):  # type: ignore[no-untyped-def]
+    """(E,) share of used bands and servers on which a raw choice asks for more than there is.
+
+    Every offloading device asks, at nominal power, for the shares with which it would make its deadline if
+    both stretched alike from the square-root split; a resource is violated where the requests sum above one.
+    """
+    networks, n, bands = w.rate.shape
+    servers = w.server_hz.shape[1]
+    per = bands // servers
+    air_total = np.empty(bands)
+    cpu_total = np.empty(servers)
+    air_need = np.empty(bands)
+    cpu_need = np.empty(servers)
+    for e in range(networks):
+        air_total[:] = 0.0
+        cpu_total[:] = 0.0
+        air_need[:] = 0.0
+        cpu_need[:] = 0.0
+        for i in range(n):
+            if w.active[e, i] and option[e, i] > 0:
+                b = option[e, i] - 1
+                omega = 1.0 / w.deadline_s[e, i]
+                air_total[b] += np.sqrt(omega * w.task_bits[e, i] / w.rate[e, i, b])
+                cpu_total[b // per] += np.sqrt(omega * w.task_cycles[e, i])
+        for i in range(n):
+            if w.active[e, i] and option[e, i] > 0:
+                b = option[e, i] - 1
+                k = b // per
+                omega = 1.0 / w.deadline_s[e, i]
+                air_share = np.sqrt(omega * w.task_bits[e, i] / w.rate[e, i, b]) / air_total[b]
+                cpu_share = np.sqrt(omega * w.task_cycles[e, i]) / cpu_total[k]
+                time = w.task_bits[e, i] / w.rate[e, i, b] / air_share
+                time += w.task_cycles[e, i] / w.server_hz[e, k] / cpu_share
+                slack = w.deadline_s[e, i] - p.backhaul_s - w.queue_s[e, k] - w.air_queue_s[e, b]
+                need = min(time / slack, 1e3) if slack > 0.0 else 1e3
+                air_need[b] += need * air_share
+                cpu_need[k] += need * cpu_share
+        used = 0
+        over = 0
+        for b in range(bands):
+            if air_total[b] > 0.0:
+                used += 1
+                if air_need[b] > 1.0 + 1e-9:
+                    over += 1
+        for k in range(servers):
+            if cpu_total[k] > 0.0:
+                used += 1
+                if cpu_need[k] > 1.0 + 1e-9:
+                    over += 1
+        out[e] = over / used if used else 0.0
+
+
+@njit(cache=True, error_model="numpy")
+def execute(p, w, plan, out):  # type: ignore[no-untyped-def]
+    """Run one slot of true physics and update batteries, ages, queues and servers in ``w``."""
+    networks, n, bands = w.rate.shape
+    servers = w.server_hz.shape[1]
+    per = bands // servers
+    band = np.empty(n, np.int64)
+    air_s = np.empty(n)
+    time = np.empty(n)
+    air_part = np.empty(n)
+    cpu_part = np.empty(n)
+    air_used = np.empty(n)
+    cpu_used = np.empty(n)
+    rise = np.empty(bands)
+    for e in range(networks):
+        for i in range(n):
+            sends = w.active[e, i] and plan.option[e, i] > 0 and plan.fraction[e, i] > 0.0 and plan.air[e, i] > 0.0
+            band[i] = plan.option[e, i] - 1 if sends else -1
+        # mean interference: two rounds of rate -> time on air -> interference
+        rise[:] = 0.0
+        for step in range(3):
+            for i in range(n):
+                b = band[i]
+                if b >= 0:
+                    sinr = plan.power_w[e, i] * w.true_gain[e, i, b] / (p.noise_w * (1.0 + rise[b]))
+                    rate = p.band_hz * np.log2(1.0 + sinr) + LEAST_RATE
+                    air_s[i] = plan.fraction[e, i] * w.task_bits[e, i] / rate
+                    out.sinr[e, i] = sinr
+                else:
+                    out.sinr[e, i] = np.nan
+            if not p.interference or step == 2:
+                break
+            rise[:] = 0.0
+            for i in range(n):
+                b = band[i]
+                if b < 0:
+                    continue
+                duty = min(plan.air[e, i], air_s[i] / p.slot_s) * plan.power_w[e, i] / p.noise_w
+                k = b // per
+                for q in range(servers):
+                    if q != k and w.reuse_group[e, q] == w.reuse_group[e, k]:
+                        c = q * per + b % per
+                        rise[c] += duty * w.true_gain[e, i, c]
+        for b in range(bands):
+            out.rise[e, b] = rise[b]
+        # times, energies, what each task did
+        out.server_j[e] = p.static_w * servers * p.slot_s
+        for i in range(n):
+            time[i] = 0.0
+            air_part[i] = 0.0
+            cpu_part[i] = 0.0
+            air_used[i] = 0.0
+            cpu_used[i] = 0.0
+            out.done[e, i] = False
+            out.switched[e, i] = False
+            out.latency_s[e, i] = np.nan
+            out.device_j[e, i] = 0.0
+            if w.active[e, i]:
+                tau = w.deadline_s[e, i]
+                cycles = w.task_cycles[e, i]
+                rho = plan.fraction[e, i] if band[i] >= 0 else 0.0
+                local_s = (1.0 - rho) * cycles / w.device_hz[e, i]
+                local_j = (1.0 - rho) * p.kappa * w.device_hz[e, i] ** 2 * cycles
+                able = local_s <= tau and not (p.batteries and local_j > w.battery_j[e, i])
+                time[i] = local_s
+                if band[i] >= 0:
+                    b = band[i]
+                    k = b // per
+                    moved = p.migration and w.last_server[e, i] >= 0 and w.last_server[e, i] != k
+                    wait = p.backhaul_s + w.air_backlog_s[e, b] + (p.switch_s if moved else 0.0)
+                    air_part[i] = air_s[i] / plan.air[e, i]
+                    cpu_part[i] = rho * cycles / (w.server_hz[e, k] * max(plan.cpu[e, i], 1e-12))
+                    time[i] = max(time[i], wait + air_part[i] + w.backlog_s[e, k] + cpu_part[i])
+                    air_used[i] = min(air_s[i], plan.air[e, i] * max(tau - wait, 0.0))
+                    if wait + air_part[i] <= tau:
+                        cpu_used[i] = rho * cycles / w.server_hz[e, k]
+                        out.server_j[e] += p.server_j * rho * cycles
+                    out.device_j[e, i] = plan.power_w[e, i] * air_used[i] / p.efficiency
+                    out.switched[e, i] = moved
+                    w.last_server[e, i] = k
+                if able:
+                    out.device_j[e, i] += local_j
+                    out.done[e, i] = time[i] <= tau
+                if out.done[e, i]:
+                    out.latency_s[e, i] = time[i]
+                if p.batteries:
+                    w.battery_j[e, i] = max(w.battery_j[e, i] - out.device_j[e, i], 0.0)
+            w.age_slots[e, i] = 1.0 if out.done[e, i] else w.age_slots[e, i] + 1.0
+            reward = 1.0 if out.done[e, i] else 0.0
+            reward -= p.reward_energy * out.device_j[e, i] / ENERGY_UNIT
+            reward -= p.reward_age * min(w.age_slots[e, i], 20.0) / 10.0
+            if out.switched[e, i]:
+                reward -= p.reward_switch
+            out.reward[e, i] = reward
+        _charge(p, w, plan, out, e, band, air_s, time, air_part, cpu_part, air_used, cpu_used)
+
+
+@njit(cache=True, error_model="numpy")
+def _charge(p, w, plan, out, e, band, air_s, time, air_part, cpu_part, air_used, cpu_used):  # type: ignore[no-untyped-def]
+    """What each device costs the others, now and through the backlog it leaves; then move the queues on."""
+    n = band.shape[0]
+    bands = w.air_backlog_s.shape[1]
+    servers = w.server_hz.shape[1]
+    per = bands // servers
+    air_in = np.zeros(bands)
+    cpu_in = np.zeros(servers)
+    for i in range(n):
+        if band[i] >= 0:
+            air_in[band[i]] += air_used[i]
+            cpu_in[band[i] // per] += cpu_used[i]
+    for i in range(n):
+        out.lost[e, i] = 0.0
+        b = band[i]
+        if b >= 0:
+            for j in range(n):
+                if j == i or band[j] < 0 or band[j] // per != b // per:
+                    continue
+                saved = cpu_part[j] * plan.cpu[e, i]
+                if band[j] == b:
+                    saved += air_part[j] * plan.air[e, i]
+                tau = w.deadline_s[e, j]
+                if time[j] > 0.5 * tau and time[j] - saved < 1.5 * tau:
+                    out.lost[e, i] -= _late(time[j], tau) - _late(time[j] - saved, tau)
+            if p.interference:  # what those served by other servers of the group lose to i's signal
+                duty = min(plan.air[e, i], air_s[i] / p.slot_s) * plan.power_w[e, i] / p.noise_w
+                for j in range(n):
+                    c = band[j]
+                    if c < 0 or c // per == b // per or c % per != b % per:
+                        continue
+                    if w.reuse_group[e, c // per] != w.reuse_group[e, b // per]:
+                        continue
+                    tau = w.deadline_s[e, j]
+                    if time[j] < 0.5 * tau or time[j] - air_part[j] > 1.5 * tau:
+                        continue
+                    part = duty * w.true_gain[e, i, c]
+                    quieter = out.sinr[e, j] * (1.0 + out.rise[e, c]) / (1.0 + max(out.rise[e, c] - part, 0.0))
+                    ratio = (np.log2(1.0 + out.sinr[e, j]) * p.band_hz + LEAST_RATE) / (
+                        np.log2(1.0 + quieter) * p.band_hz + LEAST_RATE
+                    )
+                    saved = air_part[j] * (1.0 - ratio)
+                    out.lost[e, i] -= _late(time[j], tau) - _late(time[j] - saved, tau)
+        for h in range(HORIZON - 1, -1, -1):
+            out.carried[e, i, h] = 0.0
+            b = w.trail_band[e, i, h]
+            if h < HORIZON - 1:
+                w.trail_band[e, i, h + 1] = -1
+            if b < 0:
+                continue
+            k = b // per
+            for j in range(n):
+                if j == i or band[j] < 0 or band[j] // per != k:
+                    continue
+                saved = w.trail_cpu_s[e, i, h] + (w.trail_air_s[e, i, h] if band[j] == b else 0.0)
+                tau = w.deadline_s[e, j]
+                if time[j] > 0.5 * tau and time[j] - saved < 1.5 * tau:
+                    out.carried[e, i, h] -= _late(time[j], tau) - _late(time[j] - saved, tau)
+            if h < HORIZON - 1:
+                left_cpu = _left(w.backlog_s[e, k] + cpu_in[k] - p.slot_s, w.trail_cpu_s[e, i, h], p.queue_cap_s)
+                left_air = _left(w.air_backlog_s[e, b] + air_in[b] - p.slot_s, w.trail_air_s[e, i, h], p.queue_cap_s)
+                if left_cpu + left_air > 1e-7:
+                    w.trail_band[e, i, h + 1] = b
+                    w.trail_cpu_s[e, i, h + 1] = left_cpu
+                    w.trail_air_s[e, i, h + 1] = left_air
+        w.trail_band[e, i, 0] = -1
+        b = band[i]
+        if b >= 0 and p.queues:
+            k = b // per
+            left_cpu = _left(w.backlog_s[e, k] + cpu_in[k] - p.slot_s, cpu_used[i], p.queue_cap_s)
+            left_air = _left(w.air_backlog_s[e, b] + air_in[b] - p.slot_s, air_used[i], p.queue_cap_s)
+            if left_cpu + left_air > 1e-7:
+                w.trail_band[e, i, 0] = b
+                w.trail_cpu_s[e, i, 0] = left_cpu
+                w.trail_air_s[e, i, 0] = left_air
+    if p.queues:
+        for k in range(servers):
+            w.backlog_s[e, k] = min(max(w.backlog_s[e, k] + cpu_in[k] - p.slot_s, 0.0), p.queue_cap_s)
+        for b in range(bands):
+            w.air_backlog_s[e, b] = min(max(w.air_backlog_s[e, b] + air_in[b] - p.slot_s, 0.0), p.queue_cap_s)
+
+
+@njit(cache=True, error_model="numpy")
+def _left(queue, work, cap):  # type: ignore[no-untyped-def]
+    """How much longer a queue is for one piece of ``work`` in it."""
+    return min(max(queue, 0.0), cap) - min(max(queue - work, 0.0), cap)
+
+
+@njit(cache=True, error_model="numpy")
+def observe(p, w, agent, server, pair):  # type: ignore[no-untyped-def]
+    """Features for the recommenders, each of order one: agent (E, N, .), server (E, B, .), pair (E, N, 1 + B, .)."""
+    networks, n, bands = w.rate.shape
+    servers = w.server_hz.shape[1]
+    per = bands // servers
+    for e in range(networks):
+        for b in range(bands):
+            k = b // per
+            x = server[e, b]
+            x[0] = w.queue_s[e, k] / p.slot_s
+            x[1] = w.air_queue_s[e, b] / p.slot_s
+            x[2] = w.server_hz[e, k] / 1e10 - 1.0
+            x[3] = np.log1p(w.noise_rise[e, b])
+            x[4] = 0.0  # demand near it: devices whose best report is this band
+            x[5] = 0.0
+            x[6] = 0.0
+        mean_activity = 0.0
+        for i in range(n):
+            mean_activity += w.activity[e, i] / n
+        for i in range(n):
+            best = -1
+            for b in range(bands):
+                if w.reachable[e, i, b // per] and (best < 0 or w.rate[e, i, b] > w.rate[e, i, best]):
+                    best = b
+            a = agent[e, i]
+            active = w.active[e, i]
+            tau = w.deadline_s[e, i] if active else 1.0
+            local_s = w.task_cycles[e, i] / w.device_hz[e, i]
+            local_j = p.kappa * w.device_hz[e, i] ** 2 * w.task_cycles[e, i]
+            a[0] = 1.0 if active else 0.0
+            a[1] = w.task_bits[e, i] / 1e5 - 1.0 if active else 0.0
+            a[2] = w.task_cycles[e, i] / 3e7 - 1.0 if active else 0.0
+            a[3] = tau / 0.035 - 1.0 if active else 0.0
+            a[4] = w.device_hz[e, i] / 1e9 - 0.9
+            a[5] = min(local_s / tau, 3.0) - 1.0 if active else 0.0
+            a[6] = min(local_j / ENERGY_UNIT, 4.0) if active else 0.0
+            a[7] = w.battery_j[e, i] / p.battery_j if p.batteries else 1.0
+            a[8] = min(w.age_slots[e, i], 20.0) / 10.0
+            a[9] = w.activity[e, i]
+            a[10] = 1.0 if p.batteries and w.battery_j[e, i] < local_j else 0.0
+            a[11] = mean_activity
+            if best >= 0:
+                server[e, best, 6] += 0.2 * w.activity[e, i]
+                if active:
+                    server[e, best, 4] += 0.2
+                    server[e, best, 5] += 0.2 * w.task_cycles[e, i] / 3e7
+            x = pair[e, i, 0]
+            x[:] = 0.0
+            x[0] = 1.0
+            x[5] = min(local_s / tau, 3.0) if active else 0.0
+            for b in range(bands):
+                k = b // per
+                x = pair[e, i, 1 + b]
+                rate = w.rate[e, i, b]
+                mean_rate = p.band_hz * np.log2(1.0 + p.nominal_w * w.mean_gain[e, i, k] / p.noise_w) + LEAST_RATE
+                x[0] = 0.0
+                x[1] = np.log(rate / 2e7)
+                x[2] = np.log(mean_rate / 2e7)
+                if active:
+                    air = w.task_bits[e, i] / rate / tau
+                    cpu = w.task_cycles[e, i] / w.server_hz[e, k] / tau
+                    wait = (w.queue_s[e, k] + w.air_queue_s[e, b] + p.backhaul_s) / tau
+                    x[3] = min(air, 3.0)
+                    x[4] = min(cpu, 3.0)
+                    x[5] = min(air + cpu + wait, 3.0)
+                else:
+                    x[3] = 0.0
+                    x[4] = 0.0
+                    x[5] = 0.0
+                x[6] = 1.0 if w.last_server[e, i] == k else 0.0
+                x[7] = 1.0 if b == best else 0.0
+                x[8] = 1.0 if w.reachable[e, i, k] else 0.0
+        for b in range(bands):
+            server[e, b, 7] = server[e, b, 4] - server[e, b, 0]
+
+

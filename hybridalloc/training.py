@@ -1,0 +1,204 @@
+"""Train a recommender on what is executed, and evaluate any method on common seeds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coordinator import Coordinator, clip_prior
+from rl.networks import Sizes
+from rl.proposal import Recommender
+
+Float = NDArray[np.float64]
+TRAIN_SEEDS, TUNE_SEEDS, REPORT_SEEDS = range(0, 5000), range(5000, 5100), range(10000, 10100)
+WARMUP_SLOTS, REPORT_SLOTS = 15, 120
+TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run.
+
+    Attributes:
+        learner: "imappo" or "dqn". kind: "hybrid" or "rl" (alone).
+        agent_steps: budget, devices times slots over all networks.
+        networks: environments stepped together.
+        trust: at which the mixed choice is sampled in training and the pure one taken afterwards.
+        credit: weight of what others lose in the slot because of an agent.
+        checks: evaluations on tuning seeds along the way; the best of them is kept where ``keep`` is "best".
+    """
+
+    learner: str = "imappo"
+    kind: str = "hybrid"
+    agent_steps: int = 4_000_000
+    networks: int = 32
+    trust: float = 10.0
+    credit: float = 1.0
+    seed: int = 0
+    settings: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass
+class Trained:
+    """What a training run leaves.
+
+    Attributes:
+        learner: networks, optimizers and ``policy``. curve: one row an update. allocations, violations: executed
+            in training, and how many of them broke a capacity or power limit by the certificate's count.
+    """
+
+    learner: Any
+    curve: list[dict[str, float]]
+    allocations: int
+    violations: int
+    seconds: dict[str, float]
+
+
+def make_learner(name: str, sizes: Sizes, seed: int, settings: dict[str, Any] | None = None) -> Any:
+    """A fresh learner by name; torch is imported here and not before."""
+    from hybridalloc.errors import nearest
+
+    settings = settings or {}
+    if name == "imappo":
+        from rl.imappo import Imappo, ImappoConfig
+
+        return Imappo(sizes, ImappoConfig(**settings), seed)
+    if name == "dqn":
+        from rl.dqn import Dqn, DqnConfig
+
+        return Dqn(sizes, DqnConfig(**settings), seed)
+    raise nearest("recommender", name, ("imappo", "dqn"))
+
+
+def train(
+    problem: Any,
+    prices: Any,
+    config: TrainConfig,
+    report: Callable[[int, dict[str, float]], None] | None = None,
+) -> Trained:
+    """Train one recommender, alone or inside the hybrid.
+
+    Args:
+        problem: with ``batch(seeds)``. prices: the game's and the settling's, tuned beforehand.
+        report: called with the agent-steps done and the figures of each update.
+
+    Returns:
+        Trained; ``learner.policy`` is the recommender to execute.
+    """
+    import torch
+
+    torch.set_num_threads(1)
+    rng = np.random.default_rng([config.seed, 77])
+    batch = problem.batch(rng.integers(0, 2**31, config.networks))
+    stagger = problem.scenario.episode * np.arange(config.networks) // config.networks
+    batch.age[:] = stagger
+    observation = batch.observe()
+    learner = make_learner(config.learner, Sizes.of(observation), config.seed, dict(config.settings))
+    coordinator = Coordinator(config.kind, config.trust if config.kind == "hybrid" else 0.0, learner.config.limit)
+    agents = max(problem.agents, 1)
+    slots = -(-config.agent_steps // (config.networks * agents))
+    horizon = learner.config.horizon
+    slots = -(-slots // horizon) * horizon
+    curve: list[dict[str, float]] = []
+    seconds = {"policy": 0.0, "game": 0.0, "environment": 0.0, "update": 0.0}
+    allocations = violations = 0
+    for slot in range(slots):
+        t0 = time.perf_counter()
+        raw = learner.propose(observation)
+        t1 = time.perf_counter()
+        game = batch.game(prices)
+        log_prior = clip_prior(raw, game.allowed, learner.config.limit)
+        merged = coordinator.explore(game, log_prior, rng.random(observation.live.shape))
+        t2 = time.perf_counter()
+        plan = batch.settle(merged.option, prices)
+        violations += int((batch.excess(plan) > TOLERANCE).sum())
+        allocations += config.networks
+        outcome = batch.execute(plan)
+        batch.drift()
+        truncated = batch.age >= problem.scenario.episode
+        final = batch.observe() if truncated.any() else None
+        batch.restart(truncated)
+        following = batch.observe()
+        t3 = time.perf_counter()
+        reward = outcome.reward + config.credit * outcome.lost
+        learner.record(
+            observation, merged.option, log_prior, merged.bias, reward, outcome.carried, truncated, final
+        )
+        observation = following
+        if learner.ready():
+            figures = learner.update(observation, slot / slots)
+            summary = batch.summary()
+            figures |= {k: float(np.mean(summary[k])) for k in ("welfare", "completion")}
+            batch.clear_tallies()
+            steps = (slot + 1) * config.networks * agents
+            curve.append({"agent_steps": float(steps)} | figures)
+            if report is not None:
+                report(steps, figures)
+        t4 = time.perf_counter()
+        for name, spent in zip(seconds, (t1 - t0, t2 - t1, t3 - t2, t4 - t3), strict=True):
+            seconds[name] += spent
+    return Trained(learner, curve, allocations, violations, seconds)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Metrics (V,) of one method on V held-out seeds, and the certificate's count."""
+
+    metrics: dict[str, Float]
+    allocations: int
+    violations: int
+    step_ms: float
+
+    def as_dict(self) -> dict[str, Any]:
+        out = asdict(self)
+        out["metrics"] = {k: [float(x) for x in v] for k, v in self.metrics.items()}
+        return out
+
+
+def evaluate(
+    problem: Any,
+    prices: Any,
+    coordinator: Coordinator | None,
+    recommender: Recommender | None,
+    seeds: Sequence[int],
+    baseline: str | None = None,
+    slots: int = REPORT_SLOTS,
+    chunk: int = 50,
+) -> Evaluation:
+    """Run one method on common seeds; randomness of the world is the same for every method.
+
+    Each seed is one network for ``slots`` slots, after ``WARMUP_SLOTS`` that are not counted. ``step_ms`` is
+    the time of the decision (observe, propose, equilibrate, settle, filter), a network and slot, batched.
+    """
+    parts: list[dict[str, Float]] = []
+    allocations = violations = 0
+    spent = 0.0
+    seeds = list(seeds)
+    for start in range(0, len(seeds), chunk):
+        some = seeds[start : start + chunk]
+        batch = problem.batch(some)
+        rng = np.random.default_rng([some[0], 99])
+        for slot in range(WARMUP_SLOTS + slots):
+            if slot == WARMUP_SLOTS:
+                batch.clear_tallies()
+            t0 = time.perf_counter()
+            if baseline is not None:
+                option = raw = batch.baseline(baseline, rng)
+            else:
+                assert coordinator is not None
+                decision = coordinator.decide(batch, recommender, prices)
+                option, raw = decision.option, decision.raw
+            plan = batch.settle(option, prices)
+            spent += time.perf_counter() - t0
+            violations += int((batch.excess(plan) > TOLERANCE).sum())
+            allocations += len(some)
+            batch.execute(plan, batch.overload(raw, prices))
+            batch.drift()
+        parts.append(batch.summary())
+    metrics = {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
+    return Evaluation(metrics, allocations, violations, 1e3 * spent / max(allocations, 1))

@@ -1,0 +1,132 @@
+r"""Pair-scoring networks: one set of weights scores every (agent, option) pair, so any N and any O will do.
+
+score(i, o) = out(relu(mix(relu(agent_i + pair_io + resource_{r(o)})))). Agents may be reordered and options
+added without retraining. The actor reads its own features, its pairs and the broadcast resource features;
+only the critic pools over agents (deep sets, Zaheer et al. 2017), so execution stays decentralised.
+
+Training runs in torch; :class:`ArrayPolicy` is the same forward pass in numpy, for serving and roll-outs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from rl.proposal import Observation
+
+Float32 = NDArray[np.float32]
+
+
+class Sizes(NamedTuple):
+    """Feature counts of an observation."""
+
+    agent: int
+    resource: int
+    pair: int
+
+    @classmethod
+    def of(cls, observation: Observation) -> Sizes:
+        return cls(observation.agent.shape[-1], observation.resource.shape[-1], observation.pair.shape[-1])
+
+
+class PairScorer(nn.Module):
+    """Scores (M, O) of M agents' options; the last layer starts at zero, so an untrained score is flat."""
+
+    def __init__(self, sizes: Sizes, hidden: int = 32, scale: float = 10.0) -> None:
+        super().__init__()
+        self.agent = nn.Linear(sizes.agent, hidden)
+        self.pair = nn.Linear(sizes.pair, hidden, bias=False)
+        self.resource = nn.Linear(sizes.resource, hidden, bias=False)
+        self.mix = nn.Linear(hidden, hidden)
+        self.out = nn.Linear(hidden, 1)
+        self.scale = scale
+        for layer in (self.agent, self.pair, self.resource, self.mix):
+            nn.init.orthogonal_(layer.weight, 2**0.5)
+        for layer in (self.agent, self.mix, self.out):
+            nn.init.zeros_(layer.bias)
+        nn.init.zeros_(self.out.weight)
+
+    def embed(self, agent: Tensor, pair: Tensor, resource: Tensor, row: Tensor, resource_of: Tensor) -> Tensor:
+        """(M, O, H) from agent (M, A), pair (M, O, P), resource (B, R, S), row (M,) into B."""
+        shared = nn.functional.pad(self.resource(resource), (0, 0, 1, 0))[:, resource_of + 1]
+        z = torch.relu(self.agent(agent)[:, None] + self.pair(pair) + shared[row])
+        return torch.relu(self.mix(z))
+
+    def forward(self, agent: Tensor, pair: Tensor, resource: Tensor, row: Tensor, resource_of: Tensor) -> Tensor:
+        return self.scale * self.out(self.embed(agent, pair, resource, row, resource_of))[..., 0]
+
+    def export(self) -> dict[str, Float32]:
+        """Weights as arrays, for :class:`ArrayPolicy`."""
+        arrays = {k: v.detach().numpy().copy() for k, v in self.state_dict().items()}
+        arrays["scale"] = np.array(self.scale, np.float32)
+        return arrays
+
+
+class Critic(nn.Module):
+    """Centralised value of each agent: its own features beside the pooled features of all."""
+
+    def __init__(self, sizes: Sizes, hidden: int = 32) -> None:
+        super().__init__()
+        own = sizes.agent + 3 * sizes.pair
+        self.agents = nn.Linear(own, hidden)
+        self.resources = nn.Linear(sizes.resource, hidden)
+        self.body = nn.Sequential(
+            nn.Linear(own + 2 * hidden + sizes.resource, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh()
+        )
+        self.out = nn.Linear(64, 1)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.orthogonal_(module.weight, 1.0)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, own: Tensor, resource: Tensor) -> Tensor:
+        """(B, N) values from own (B, N, A + 3 P), see :func:`own_features`, and resource (B, R, S)."""
+        pooled = torch.cat(
+            [torch.tanh(self.agents(own)).mean(1), torch.tanh(self.resources(resource)).mean(1), resource.mean(1)], -1
+        )
+        x = torch.cat([own, pooled[:, None].expand(-1, own.shape[1], -1)], -1)
+        return self.out(self.body(x))[..., 0]
+
+
+def own_features(observation: Observation) -> Float32:
+    """(E, N, A + 3 P): an agent's features and the mean, least and greatest of its pairs'."""
+    pair = observation.pair
+    parts = [observation.agent, pair.mean(axis=2), pair.min(axis=2), pair.max(axis=2)]
+    return np.concatenate(parts, axis=2)
+
+
+@dataclass
+class ArrayPolicy:
+    """The pair scorer as a numpy forward pass; equal to torch's to 1e-5."""
+
+    weights: dict[str, Float32]
+    name: str = "policy"
+
+    def propose(self, observation: Observation) -> NDArray[np.float64]:
+        """Scores (E, N, O) as unnormalised log-priors; 0 for agents that are not live."""
+        w = self.weights
+        e, n, o, _ = observation.pair.shape
+        out = np.zeros((e, n, o))
+        row, agent = np.nonzero(observation.live)
+        if not len(row):
+            return out
+        own = observation.agent[row, agent] @ w["agent.weight"].T + w["agent.bias"]
+        shared = np.concatenate(
+            [np.zeros((e, 1, own.shape[1]), np.float32), observation.resource @ w["resource.weight"].T], axis=1
+        )[:, observation.resource_of + 1]
+        z = observation.pair[row, agent].reshape(-1, observation.pair.shape[3]) @ w["pair.weight"].T
+        z = z.reshape(len(row), o, -1)
+        z += own[:, None]
+        z += shared[row]
+        np.maximum(z, 0, out=z)
+        z = z.reshape(len(row) * o, -1) @ w["mix.weight"].T
+        z += w["mix.bias"]
+        np.maximum(z, 0, out=z)
+        score = (z @ w["out.weight"][0] + w["out.bias"][0]) * w["scale"]
+        out[row, agent] = score.reshape(len(row), o)
+        return out
