@@ -20,7 +20,7 @@ Pigou (1920) and Beckmann et al. (1956) for the toll.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -96,11 +96,13 @@ class CongestionGame:
     weight: Float
     capacity: Float
     private_cost: Float
-    allowed: Bool = field(default=None)  # type: ignore[assignment]
-    toll: Float = field(default=0.0)  # type: ignore[assignment]
+    allowed: Bool = None  # type: ignore[assignment]
+    toll: Float = 0.0  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
-        options = np.atleast_2d(np.asarray(self.options, dtype=np.int64))
+        options = _whole("options", self.options)
+        if options.ndim != 2:
+            raise InvalidGameError(f"options has shape {options.shape}; it needs two axes, options first")
         weight = _matrix("weight", self.weight)
         capacity = np.atleast_1d(np.asarray(self.capacity, dtype=np.float64))
         private = _matrix("private_cost", self.private_cost)
@@ -156,7 +158,7 @@ class CongestionGame:
 
     def check_choice(self, choice: ArrayLike) -> Int:
         """(N,) options as integers, or an InvalidGameError that names the agent."""
-        chosen = np.asarray(choice, dtype=np.int64)
+        chosen = _whole("choice", choice)
         n, o = self.private_cost.shape
         if chosen.shape != (n,):
             raise InvalidGameError(f"choice has shape {chosen.shape}; {n} agents need ({n},)")
@@ -214,7 +216,7 @@ class CongestionGame:
         return float((costs[np.arange(self.agents), chosen] - costs.min(axis=1)).max())
 
     def prices(self, choice: ArrayLike) -> Float:
-        """(R,) marginal price: what one more unit of load costs those who are there, dL_r^2 / (2 C_r) / dL_r."""
+        """(R,) marginal price L_r / C_r, what one more unit of load costs those who are there."""
         return self.loads(choice) / self.capacity
 
 
@@ -223,6 +225,18 @@ def _matrix(name: str, value: Any) -> Float:
     if array.ndim != 2:
         raise InvalidGameError(f"{name} has shape {array.shape}; it needs two axes, agents first")
     return array
+
+
+def _whole(name: str, value: Any) -> Int:
+    array = np.asarray(value)
+    if array.dtype.kind in "iu":
+        return array.astype(np.int64)
+    if array.dtype.kind == "b" or not array.size:
+        return array.astype(np.int64)
+    real = np.asarray(value, dtype=np.float64)
+    with np.errstate(invalid="ignore"):
+        _reject(name, real, ~(np.isfinite(real) & (real == np.round(real))), "a whole number is needed")
+    return real.astype(np.int64)
 
 
 def _reject(name: str, values: NDArray[Any], bad: NDArray[Any], rule: str) -> None:
@@ -244,7 +258,7 @@ def _loads(options: Int, weight: Float, choice: Int) -> Float:
 
 
 @njit(cache=True)
-def costs_at(options, weight, capacity, private, allowed, live, toll, choice, out):  # type: ignore[no-untyped-def]
+def costs_at(options, weight, capacity, private, allowed, live, toll, choice, out):
     """Fill ``out`` (N, O) with every agent's cost of every option at the others' pure ``choice``."""
     n, resources = weight.shape
     load = np.zeros(resources)

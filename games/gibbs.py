@@ -23,12 +23,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
+from numba import njit, prange
 from numpy.typing import ArrayLike
 
-from games.best_response import best_response_batch
+from games.best_response import best_response_batch, slots_of
 from games.congestion import CongestionBatch, CongestionGame, Equilibrium, Float, Int
 from games.errors import InvalidGameError
+
+# A log-probability that is none: finite, so that differences stay numbers.
+NEVER = -1e300
 
 
 def gibbs_equilibrium(
@@ -74,6 +77,7 @@ def gibbs_equilibrium(
     mixed = _softmax(prior, permitted[None]) if start is None else np.array(start, dtype=np.float64)[None]
     if mixed.shape != (1, *shape):
         raise InvalidGameError(f"start has shape {mixed.shape[1:]}; the game needs {shape}")
+    _check_start(mixed[0])
     if np.isinf(trust):
         choice = (
             np.where(permitted, mixed[0], -1.0).argmax(axis=1)[None] if game.agents else np.zeros((1, 0), int)
@@ -86,7 +90,12 @@ def gibbs_equilibrium(
         costs = np.zeros_like(prior)
         sweeps = int(gibbs_batch(batch, prior, trust, mixed, costs, tolerance, max_sweeps)[0])
         limit = max_sweeps
-        residual = _residual(batch, prior, trust, mixed)
+        residual = float(
+            _residual(
+                game.options, game.weight, game.capacity, game.private_cost, permitted, game.toll, prior[0],
+                trust, mixed[0],
+            )
+        )  # fmt: skip
         choice = round_batch(batch, prior, trust, costs)
     converged = sweeps <= limit
     return Equilibrium(
@@ -101,6 +110,17 @@ def gibbs_equilibrium(
     )
 
 
+def _check_start(mixed: Float) -> None:
+    bad = ~(np.isfinite(mixed) & (mixed >= 0))
+    if bad.any():
+        agent, option = np.argwhere(bad)[0]
+        raise InvalidGameError(f"start[{agent}, {option}] = {mixed[agent, option]}; a probability is >= 0")
+    total = mixed.sum(axis=1)
+    if (np.abs(total - 1) > 1e-6).any():
+        agent = int(np.argmax(np.abs(total - 1)))
+        raise InvalidGameError(f"start[{agent}] sums to {total[agent]}; probabilities sum to 1")
+
+
 def gibbs_batch(
     batch: CongestionBatch,
     log_prior: Float,
@@ -109,28 +129,36 @@ def gibbs_batch(
     costs: Float,
     tolerance: float = 1e-4,
     max_sweeps: int = 30,
+    parallel: bool = False,
 ) -> Int:
     """Gibbs-prior equilibria of E games; ``mixed`` (E, N, O) is start and answer.
 
-    ``costs`` (E, N, O) receives each option's expected cost at the answer (0 for agents not live). Returns
-    (E,) sweeps used, ``max_sweeps + 1`` where the limit stopped the search.
+    ``costs`` (E, N, O) receives each option's expected cost at the answer (0 for agents not live).
+    ``parallel`` spreads the games over numba's threads. Returns (E,) sweeps used, ``max_sweeps + 1`` where
+    the limit stopped the search.
     """
     sweeps = np.empty(len(mixed), np.int64)
-    _sweeps(
-        batch.options, batch.weight, batch.capacity, batch.private_cost, batch.allowed, batch.live, batch.toll,
-        log_prior, trust, mixed, costs, tolerance, max_sweeps, sweeps,
+    run: Any = _sweeps_parallel if parallel else _sweeps
+    run(
+        batch.options, batch.weight, batch.capacity, batch.private_cost, batch.allowed, batch.live,
+        batch.toll, log_prior, trust, mixed, costs, tolerance, max_sweeps, sweeps,
     )  # fmt: skip
     return sweeps
 
 
 def round_batch(
-    batch: CongestionBatch, log_prior: Float, trust: float, costs: Float, max_sweeps: int = 200
+    batch: CongestionBatch,
+    log_prior: Float,
+    trust: float,
+    costs: Float,
+    max_sweeps: int = 200,
+    parallel: bool = False,
 ) -> Int:
     """(E, N) pure equilibria of the games tilted by -log_prior / trust, from the most likely options."""
     score = np.where(batch.allowed, log_prior - trust * costs, -np.inf)
     choice = score.argmax(axis=-1) if score.shape[-2] else np.zeros(score.shape[:2], np.int64)
     if trust > 0:
-        best_response_batch(batch, choice, 1e-10, max_sweeps, tilt=-log_prior / trust)
+        best_response_batch(batch, choice, 1e-10, max_sweeps, tilt=-log_prior / trust, parallel=parallel)
     return choice
 
 
@@ -142,113 +170,211 @@ def _softmax(logits: Float, allowed: Any) -> Float:
     return np.asarray(z / z.sum(axis=-1, keepdims=True))
 
 
-def _residual(batch: CongestionBatch, log_prior: Float, trust: float, mixed: Float) -> float:
-    """Largest change that one more reply of any agent, alone, would make."""
-    after = np.empty_like(mixed)
-    _replies(
-        batch.options, batch.weight, batch.capacity, batch.private_cost, batch.allowed, batch.toll, log_prior,
-        trust, mixed, after,
-    )  # fmt: skip
-    return float(np.abs(after - mixed).max(initial=0.0))
-
-
-@njit(cache=True)
-def _reply(
-    e, i, options, weight, capacity, private, allowed, toll, load, marginal, log_prior, trust, costs, out
-):  # type: ignore[no-untyped-def]
-    """Agent i's Gibbs reply to the others' expected ``load``, into ``out``."""
-    count, span = options.shape
-    for r in range(load.shape[0]):
-        w = weight[e, i, r]
-        marginal[r] = w * (w + (1 + toll[e, r]) * load[r]) / capacity[e, r]
-    top = -np.inf
-    for o in range(count):
-        cost = private[e, i, o]
-        for s in range(span):
-            r = options[o, s]
-            if r >= 0:
-                cost += marginal[r]
-        costs[o] = cost
-        if allowed[e, i, o]:
-            out[o] = log_prior[e, i, o] - trust * cost
-            if out[o] > top:
-                top = out[o]
-    total = 0.0
-    for o in range(count):
-        if allowed[e, i, o]:
-            z = out[o] - top
-            # exp(-40) is 4e-18: below the rounding of the sum
-            out[o] = np.exp(z) if z > -40.0 else 0.0
-            total += out[o]
-        else:
-            out[o] = 0.0
-    for o in range(count):
-        out[o] /= total
-
-
-@njit(cache=True)
-def _shift(e, i, options, weight, strategy, sign, load):  # type: ignore[no-untyped-def]
-    for o in range(options.shape[0]):
-        if strategy[o] > 0.0:
-            for s in range(options.shape[1]):
-                r = options[o, s]
-                if r >= 0:
-                    load[r] += sign * strategy[o] * weight[e, i, r]
-
-
 @njit(cache=True)
 def _sweeps(
     options, weight, capacity, private, allowed, live, toll, log_prior, trust, mixed, costs, tolerance,
     max_sweeps, sweeps,
-):  # type: ignore[no-untyped-def]  # fmt: skip
-    games, n, resources = weight.shape
-    count = options.shape[0]
-    load = np.empty(resources)
-    marginal = np.empty(resources)
-    out = np.empty(count)
-    for e in range(games):
-        load[:] = 0.0
-        for i in range(n):
-            if live[e, i]:
-                _shift(e, i, options, weight, mixed[e, i], 1.0, load)
-            else:
-                mixed[e, i, :] = 0.0
-                mixed[e, i, 0] = 1.0
-                costs[e, i, :] = 0.0
-        sweeps[e] = max_sweeps + 1
-        for sweep in range(max_sweeps):
-            change = 0.0
+):  # fmt: skip
+    slots = slots_of(options, weight.shape[2])
+    for e in range(len(weight)):
+        sweeps[e] = _fixed_point(
+            slots, weight[e], capacity[e], private[e], allowed[e], live[e], toll[e], log_prior[e], trust,
+            mixed[e], costs[e], tolerance, max_sweeps,
+        )  # fmt: skip
+
+
+@njit(cache=True, parallel=True)
+def _sweeps_parallel(
+    options, weight, capacity, private, allowed, live, toll, log_prior, trust, mixed, costs, tolerance,
+    max_sweeps, sweeps,
+):  # fmt: skip
+    slots = slots_of(options, weight.shape[2])
+    for e in prange(len(weight)):
+        sweeps[e] = _fixed_point(
+            slots, weight[e], capacity[e], private[e], allowed[e], live[e], toll[e], log_prior[e], trust,
+            mixed[e], costs[e], tolerance, max_sweeps,
+        )  # fmt: skip
+
+
+FAST = {"nnan", "nsz", "contract", "reassoc", "arcp"}
+
+
+@njit(cache=True, fastmath=FAST, error_model="numpy")
+def _fixed_point(
+    slots,
+    weight,
+    capacity,
+    private,
+    allowed,
+    live,
+    toll,
+    log_prior,
+    trust,
+    mixed,
+    costs,
+    tolerance,
+    max_sweeps,
+):
+    n, resources = weight.shape
+    count = slots.shape[1]
+    # rows of whole vector registers; the columns beyond O are never chosen
+    wide = (count + 3) // 4 * 4
+    span = (resources + 4) // 4 * 4
+    inverse = 1.0 / capacity
+    slope = trust * (1.0 + toll) * inverse
+    direct = slots.shape[0] == 1 and count == resources
+    for o in range(count):
+        direct = direct and slots[0, o] == o
+    base = np.full((n, wide), NEVER)
+    sigma = np.zeros((n, wide))
+    use = np.zeros((n, span))
+    load = np.zeros(span)
+    price = np.zeros(span)
+    reply = np.empty(wide)
+    for i in range(n):
+        if not live[i]:
+            mixed[i, :] = 0.0
+            mixed[i, 0] = 1.0
+            continue
+        for r in range(resources):
+            price[r] = weight[i, r] * weight[i, r] * inverse[r]
+        for o in range(count):
+            sigma[i, o] = mixed[i, o]
+            cost = private[i, o]
+            for s in range(slots.shape[0]):
+                cost += price[slots[s, o]]
+            if allowed[i, o]:
+                base[i, o] = log_prior[i, o] - trust * cost
+    used = max_sweeps + 1
+    for sweep in range(max_sweeps):
+        if sweep % 16 == 0:
+            # afresh now and then, so that rounding does not pile up
+            load[:] = 0.0
             for i in range(n):
-                if not live[e, i]:
-                    continue
-                _shift(e, i, options, weight, mixed[e, i], -1.0, load)
-                _reply(
-                    e, i, options, weight, capacity, private, allowed, toll, load, marginal, log_prior, trust,
-                    costs[e, i], out,
-                )  # fmt: skip
+                if live[i]:
+                    _expected_use(slots, weight[i], sigma[i], use[i])
+                    load += use[i]
+        change = 0.0
+        for i in range(n):
+            if not live[i]:
+                continue
+            top = -np.inf
+            if direct:
                 for o in range(count):
-                    change = max(change, abs(out[o] - mixed[e, i, o]))
-                    mixed[e, i, o] = out[o]
-                _shift(e, i, options, weight, mixed[e, i], 1.0, load)
-            if change <= tolerance:
-                sweeps[e] = sweep + 1
-                break
+                    load[o] -= weight[i, o] * sigma[i, o]
+                for o in range(count):
+                    reply[o] = base[i, o] - weight[i, o] * slope[o] * load[o]
+            else:
+                for r in range(resources):
+                    load[r] -= use[i, r]
+                for r in range(resources):
+                    price[r] = weight[i, r] * slope[r] * load[r]
+                for o in range(count):
+                    reply[o] = base[i, o] - price[slots[0, o]]
+                for s in range(1, slots.shape[0]):
+                    for o in range(count):
+                        reply[o] -= price[slots[s, o]]
+            for o in range(count, wide):
+                reply[o] = NEVER
+            for o in range(wide):
+                z = reply[o]
+                top = z if z > top else top
+            moved = soft_choice(reply, top, sigma[i])
+            change = moved if moved > change else change
+            if direct:
+                for o in range(count):
+                    load[o] += weight[i, o] * sigma[i, o]
+            else:
+                _expected_use(slots, weight[i], sigma[i], use[i])
+                for r in range(resources):
+                    load[r] += use[i, r]
+        if change <= tolerance:
+            used = sweep + 1
+            break
+    for i in range(n):
+        if not live[i]:
+            costs[i, :] = 0.0
+            continue
+        _expected_use(slots, weight[i], sigma[i], use[i])
+        for r in range(resources):
+            w = weight[i, r]
+            price[r] = w * (w + (1.0 + toll[r]) * (load[r] - use[i, r])) * inverse[r]
+        price[resources] = 0.0
+        for o in range(count):
+            mixed[i, o] = sigma[i, o]
+            cost = private[i, o]
+            for s in range(slots.shape[0]):
+                cost += price[slots[s, o]]
+            costs[i, o] = cost
+    return used
+
+
+@njit(cache=True, fastmath=FAST, error_model="numpy")
+def soft_choice(reply, top, sigma):
+    """Replace ``sigma`` by exp(reply - top), normalised; returns the largest change. ``reply`` is scratch."""
+    total = 0.0
+    for o in range(len(reply)):
+        z = reply[o] - top
+        # exp(-40) is 4e-18: below the rounding of the sum
+        y = (z if z > -40.0 else -40.0) * (1.0 / 128.0)
+        # exp(z) = exp(z / 128)^128, Taylor to degree 6: 3e-14 of the total, and no call stops the vector loop
+        square = y * y
+        e = (1.0 + y) + square * ((1 / 2 + 1 / 6 * y) + square * ((1 / 24 + 1 / 120 * y) + 1 / 720 * square))
+        e *= e
+        e *= e
+        e *= e
+        e *= e
+        e *= e
+        e *= e
+        e *= e
+        e = e if z > -40.0 else 0.0
+        reply[o] = e
+        total += e
+    scale = 1.0 / total
+    change = 0.0
+    for o in range(len(reply)):
+        p = reply[o] * scale
+        gap = abs(p - sigma[o])
+        change = gap if gap > change else change
+        sigma[o] = p
+    return change
 
 
 @njit(cache=True)
-def _replies(options, weight, capacity, private, allowed, toll, log_prior, trust, mixed, after):  # type: ignore[no-untyped-def]
-    games, n, resources = weight.shape
-    load = np.empty(resources)
-    marginal = np.empty(resources)
-    scratch = np.empty(options.shape[0])
-    for e in range(games):
-        load[:] = 0.0
-        for i in range(n):
-            _shift(e, i, options, weight, mixed[e, i], 1.0, load)
-        for i in range(n):
-            _shift(e, i, options, weight, mixed[e, i], -1.0, load)
-            _reply(
-                e, i, options, weight, capacity, private, allowed, toll, load, marginal, log_prior, trust, scratch,
-                after[e, i],
-            )  # fmt: skip
-            _shift(e, i, options, weight, mixed[e, i], 1.0, load)
+def _expected_use(slots, weight, sigma, use):
+    """Fill ``use`` with an agent's expected load of each resource; the slot after the last is scratch."""
+    use[:] = 0.0
+    for s in range(slots.shape[0]):
+        for o in range(slots.shape[1]):
+            use[slots[s, o]] += sigma[o]
+    for r in range(len(weight)):
+        use[r] *= weight[r]
+    use[len(weight)] = 0.0
+
+
+@njit(cache=True)
+def _residual(options, weight, capacity, private, allowed, toll, log_prior, trust, mixed):
+    """Largest change that one more reply of any agent, alone, would make."""
+    n, resources = weight.shape
+    slots = slots_of(options, resources)
+    count = slots.shape[1]
+    use = np.zeros((n, resources + 1))
+    load = np.zeros(resources + 1)
+    reply = np.empty(count)
+    for i in range(n):
+        _expected_use(slots, weight[i], mixed[i], use[i])
+        load += use[i]
+    largest = 0.0
+    for i in range(n):
+        top = -np.inf
+        for o in range(count):
+            cost = private[i, o]
+            for s in range(slots.shape[0]):
+                r = slots[s, o]
+                if r < resources:
+                    w = weight[i, r]
+                    cost += w * (w + (1 + toll[r]) * (load[r] - use[i, r])) / capacity[r]
+            reply[o] = log_prior[i, o] - trust * cost if allowed[i, o] else NEVER
+            top = max(top, reply[o])
+        largest = max(largest, soft_choice(reply, top, mixed[i].copy()))
+    return largest

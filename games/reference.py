@@ -32,7 +32,7 @@ def brute_force(
     for choice in itertools.product(*per_agent):
         social = game.social_cost(np.array(choice))
         if social < least:
-            best, least = choice, social
+            best, least = tuple(int(o) for o in choice), social
         if game.regret(np.array(choice)) <= 1e-12:
             equilibria.append(tuple(int(o) for o in choice))
     return np.array(best, dtype=np.int64), float(least), equilibria
@@ -46,7 +46,7 @@ def delay_shares(weight: ArrayLike, floor: ArrayLike) -> tuple[NDArray[np.float6
     w, low = np.asarray(weight, float), np.asarray(floor, float)
     f = cp.Variable(len(w))
     problem = cp.Problem(cp.Minimize(cp.sum(cp.multiply(w**2, cp.inv_pos(f)))), [f >= low, cp.sum(f) <= 1])
-    problem.solve(solver=cp.CLARABEL, tol_gap_abs=1e-11, tol_gap_rel=1e-11, tol_feas=1e-11)
+    problem.solve(solver=cp.CLARABEL, tol_gap_abs=1e-10, tol_gap_rel=1e-10, tol_feas=1e-10)
     if f.value is None:
         return np.full(len(w), np.nan), np.inf
     return np.asarray(f.value), float(problem.value)

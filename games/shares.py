@@ -32,7 +32,7 @@ class Shares:
         share: (N,) fraction of the resource's capacity, in [0, 1]; 0 for an agent with no resource.
         price: (R,) dual of each capacity: what one more unit of capacity (in capacities) would save.
         served: (N,) bool, False where an agent's floor could not be met.
-        shortfall: (R,) capacity, in capacities, by which all floors together exceed the resource (0 if they fit).
+        shortfall: (R,) by how many capacities all floors together exceed the resource (0 if they fit).
         status: "optimal", or "infeasible" when some floors were left out.
     """
 
@@ -116,7 +116,7 @@ def _checked(weight: ArrayLike, resource: ArrayLike, resources: int) -> tuple[Fl
 
 
 @njit(cache=True)
-def split_resources(weight, floor, resource, priority, share, served, price):  # type: ignore[no-untyped-def]
+def split_resources(weight, floor, resource, priority, share, served, price):
     """Delay shares of every resource at once, compiled; arrays as in :func:`delay_shares`.
 
     ``share`` (N,), ``served`` (N,) and ``price`` (R,) are filled.
@@ -124,19 +124,21 @@ def split_resources(weight, floor, resource, priority, share, served, price):  #
     n = weight.shape[0]
     resources = price.shape[0]
     need = np.zeros(resources)
+    price[:] = 0.0
     for i in range(n):
         share[i] = 0.0
         served[i] = True
         if resource[i] >= 0:
             need[resource[i]] += floor[i]
     # admission: by priority, highest first, on the resources whose floors do not fit
+    most = 1.0 + 1e-12  # floors that fill a resource exactly may sum to a little more than it
     short = False
     for r in range(resources):
-        short = short or need[r] > 1.0
+        short = short or need[r] > most
     if short:
-        room = np.ones(resources)
+        room = np.full(resources, most)
         for i in range(n):
-            if resource[i] >= 0 and need[resource[i]] > 1.0:
+            if resource[i] >= 0 and need[resource[i]] > most:
                 served[i] = False
         order = np.argsort(-priority)
         for a in range(n):
@@ -147,6 +149,7 @@ def split_resources(weight, floor, resource, priority, share, served, price):  #
                 room[r] -= floor[i]
     # f_i = max(floor_i, nu w_i): fix the floors that bind, share the rest, repeat
     left = np.ones(resources)
+    taken = np.zeros(resources)
     total = np.zeros(resources)
     bound = np.zeros(n, np.bool_)
     for i in range(n):
@@ -163,8 +166,13 @@ def split_resources(weight, floor, resource, priority, share, served, price):  #
             if left[r] * weight[i] < floor[i] * total[r]:
                 bound[i] = True
                 changed = True
-                left[r] = max(left[r] - floor[i], 0.0)
-                total[r] -= weight[i]
+                taken[r] += floor[i]
+        # summed afresh: taking large weights off a sum would leave the small ones to rounding
+        left[:] = np.maximum(1.0 - taken, 0.0)
+        total[:] = 0.0
+        for i in range(n):
+            if resource[i] >= 0 and not bound[i]:
+                total[resource[i]] += weight[i]
     for i in range(n):
         r = resource[i]
         if r < 0:
@@ -182,6 +190,12 @@ def split_resources(weight, floor, resource, priority, share, served, price):  #
         r = resource[i]
         if r >= 0 and used[r] > 1.0:
             share[i] /= used[r]
-    # dual of the capacity: omega c / f^2 of an agent whose floor does not bind, (total / left)^2
+    # dual of the capacity: omega c / f^2 of an agent whose floor does not bind, (total / left)^2; where the
+    # floors take all, the least dual that holds them
+    for i in range(n):
+        r = resource[i]
+        if r >= 0 and bound[i] and floor[i] > 0.0:
+            price[r] = max(price[r], (weight[i] / floor[i]) ** 2)
     for r in range(resources):
-        price[r] = (total[r] / left[r]) ** 2 if total[r] > 0.0 and left[r] > 0.0 else 0.0
+        if total[r] > 0.0 and left[r] > 0.0:
+            price[r] = (total[r] / left[r]) ** 2

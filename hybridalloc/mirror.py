@@ -1,0 +1,396 @@
+"""Replay a comparison's JSON lines into MLflow: one parent run, one child a method and seed.
+
+The files of `hybridalloc.runlog` are the record and MLflow is a copy of it, so nothing here may stop or
+long delay a comparison: the work is done on a thread that the caller leaves behind when it stalls, and
+whatever MLflow did not take is named in the result and taken up by the next replay. A replay doubles
+nothing: runs are found again by their tag ``hybridalloc.run_key``, and the tag ``hybridalloc.lines`` says
+how many lines of the file MLflow already has.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import threading
+import time
+import warnings
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hybridalloc.runlog import COMPARISON_FILE, RunRecord, TrackingError, read_comparison, read_runs
+
+DEFAULT_URI = "sqlite:///mlflow.db"
+BATCH = 900  # metrics a call; MLflow takes 1,000 entities a batch, tags included
+KEY_TAG = "hybridalloc.run_key"
+LINES_TAG = "hybridalloc.lines"
+FILES_TAG = "hybridalloc.files"
+COMPARISON_TAG = "hybridalloc.comparison"
+SUMMARY_PREFIX = "final/"
+
+# MLflow's defaults hold one call to a dead server for 247 s
+_PATIENCE = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+}
+_CHATTER = ("alembic", "mlflow.store.db.utils", "mlflow.store.tracking", "mlflow.tracking", "urllib3")
+
+
+@dataclass(frozen=True)
+class MirrorResult:
+    """What MLflow has after a replay: `done` and `left` name runs; `error` is empty when all is well."""
+
+    parent_run_id: str | None
+    done: tuple[str, ...]
+    left: tuple[str, ...]
+    error: str
+
+    @property
+    def complete(self) -> bool:
+        return not self.left and not self.error
+
+    def __str__(self) -> str:
+        if self.complete:
+            return f"MLflow has all {len(self.done)} runs (parent {self.parent_run_id})"
+        count = len(self.done) + len(self.left)
+        left = ", ".join(self.left) or "the parent"
+        return (
+            f"MLflow has {len(self.done)} of {count} runs; left to replay: {left} ({self.error}). "
+            "The record in the run folder is whole."
+        )
+
+
+def mirror(
+    directory: str | Path,
+    tracking_uri: str = DEFAULT_URI,
+    experiment: str = "hybridalloc",
+    only: Collection[str] | None = None,
+    *,
+    budget_s: float = 300.0,
+    stall_s: float = 30.0,
+) -> MirrorResult:
+    """Bring MLflow up to date with a comparison's folder; call it again to complete what was left.
+
+    Args:
+        directory: the comparison's folder.
+        tracking_uri: MLflow's store. For ``sqlite:///<file>`` artifacts go to ``mlruns`` beside the file.
+        experiment: MLflow's experiment, made if missing.
+        only: names of runs ("<method>-seed<k>") to bring up to date now; None for all.
+        budget_s: longest stay in all.
+        stall_s: longest wait for one call to MLflow (the first, on a new sqlite file, takes 6 to 8 s).
+
+    Returns:
+        MirrorResult. Trouble with MLflow never raises: it warns once and is in `error`.
+
+    Raises:
+        TrackingError: the folder holds no comparison, or a malformed file.
+    """
+    folder = Path(directory)
+    comparison = read_comparison(folder)
+    records = [record for record in read_runs(folder) if only is None or record.name in only]
+    work = _Replay(folder, comparison, records, tracking_uri, experiment)
+    thread = threading.Thread(target=work.run, name="hybridalloc-mirror", daemon=True)
+    began = time.monotonic()
+    thread.start()
+    while thread.is_alive():
+        now = time.monotonic()
+        if now - began > budget_s or now - work.alive > stall_s:
+            work.stop.set()
+            work.error = f"no answer for {now - work.alive:.0f} s, {now - began:.0f} s in all"
+            break
+        thread.join(0.05)
+    done = tuple(work.done)
+    left = tuple(record.name for record in records if record.name not in done)
+    result = MirrorResult(work.parent, done, left, work.error)
+    if not result.complete:
+        warnings.warn(str(result), RuntimeWarning, stacklevel=2)
+    return result
+
+
+def how_to_open(tracking_uri: str = DEFAULT_URI) -> str:
+    """The line that shows the mirrored runs: a command, or the server's own address."""
+    if tracking_uri.startswith(("http://", "https://")):
+        return f"open {tracking_uri} in a browser"
+    return f"mlflow ui --backend-store-uri {tracking_uri}   # then open http://127.0.0.1:5000"
+
+
+@dataclass
+class _Replay:
+    """The thread's work; `alive` is the time of the last answer, `done` the runs MLflow now has."""
+
+    folder: Path
+    comparison: dict[str, Any]
+    records: list[RunRecord]
+    tracking_uri: str
+    experiment: str
+    done: list[str] = field(default_factory=list)
+    parent: str | None = None
+    error: str = ""
+    alive: float = field(default_factory=time.monotonic)
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        try:
+            with _quiet_and_impatient():
+                self._replay()
+        except Exception as error:  # MLflow's trouble, of whatever kind, must not reach the comparison
+            self.error = self.error or f"{type(error).__name__}: {_first_line(error)}"
+
+    def _replay(self) -> None:
+        client, experiment_id = self._open()
+        known = self._known_runs(client, experiment_id)
+        self.parent = self._parent(client, experiment_id, known)
+        for record in self.records:
+            self._child(client, experiment_id, known, record)
+            self.done.append(record.name)
+        self._parent_files(client, known)
+        self._close_parent(client)
+
+    def _call(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        """Call MLflow, unless the caller has gone; note that it answered."""
+        if self.stop.is_set():
+            raise TimeoutError("left behind")
+        answer = function(*arguments, **options)
+        self.alive = time.monotonic()
+        return answer
+
+    def _open(self) -> tuple[Any, str]:
+        from mlflow.exceptions import MlflowException
+        from mlflow.tracking import MlflowClient
+
+        client = self._call(MlflowClient, tracking_uri=self.tracking_uri)
+        found = self._call(client.get_experiment_by_name, self.experiment)
+        if found is None:
+            try:
+                place = _artifact_location(self.tracking_uri)
+                return client, self._call(client.create_experiment, self.experiment, artifact_location=place)
+            except MlflowException:  # another process was faster
+                found = self._call(client.get_experiment_by_name, self.experiment)
+                if found is None:
+                    raise
+        if found.lifecycle_stage != "active":
+            raise TrackingError(
+                f"experiment {self.experiment!r} was deleted in MLflow; restore it or name another"
+            )
+        return client, found.experiment_id
+
+    def _known_runs(self, client: Any, experiment_id: str) -> dict[str, Any]:
+        """Runs of this comparison that MLflow has, by key."""
+        text = f"tags.`{COMPARISON_TAG}` = '{self.comparison['id']}'"
+        known: dict[str, Any] = {}
+        token = None
+        while True:
+            page = self._call(client.search_runs, [experiment_id], text, max_results=1000, page_token=token)
+            known.update({run.data.tags.get(KEY_TAG, ""): run for run in page})
+            token = page.token
+            if not token:
+                return known
+
+    def _tags(self, key: str, record: RunRecord | None) -> dict[str, str]:
+        scenario = self.comparison.get("scenario") or {}
+        commit = str(self.comparison.get("git_commit", "unknown"))
+        tags = {
+            "problem": str(self.comparison.get("problem", "")),
+            "scenario": str(scenario.get("name") or json.dumps(scenario, sort_keys=True)),
+            "git_commit": commit,
+            "data_digest": str(self.comparison.get("data_digest", "")),
+            "mlflow.source.name": "hybridalloc",
+            "mlflow.source.type": "LOCAL",
+            "mlflow.source.git.commit": commit,
+            COMPARISON_TAG: self.comparison["id"],
+            KEY_TAG: key,
+        }
+        if record is not None:
+            tags |= {_key(name): value for name, value in record.tags.items()}
+            tags |= {"method": record.method, "seed": str(record.seed), LINES_TAG: "0"}
+            tags["mlflow.parentRunId"] = str(self.parent)
+        return {name: value[:5000] for name, value in tags.items()}
+
+    def _parent(self, client: Any, experiment_id: str, known: dict[str, Any]) -> str:
+        key = self.comparison["id"]
+        if key not in known:
+            created = self.comparison.get("created")
+            known[key] = self._call(
+                client.create_run,
+                experiment_id,
+                start_time=_milliseconds(created) if created else None,
+                tags=self._tags(key, None),
+                run_name=key,
+            )
+        run = known[key]
+        if FILES_TAG not in run.data.tags:  # the last thing that a replay sets
+            self._params(client, run.info.run_id, self._shared_params())
+            self._dataset(client, run.info.run_id)
+        return run.info.run_id
+
+    def _shared_params(self) -> dict[str, str]:
+        shared = {name: self.comparison.get(name) for name in ("problem", "scenario", "budget", "seeds")}
+        return _flatten(shared)
+
+    def _child(self, client: Any, experiment_id: str, known: dict[str, Any], record: RunRecord) -> None:
+        key = f"{self.comparison['id']}/{record.name}"
+        if key not in known:
+            known[key] = self._call(
+                client.create_run,
+                experiment_id,
+                start_time=_milliseconds(record.started),
+                tags=self._tags(key, record),
+                run_name=record.name,
+            )
+        run = known[key]
+        run_id = run.info.run_id
+        have = int(run.data.tags.get(LINES_TAG, 0))
+        if have == 0:
+            self._params(client, run_id, self._shared_params() | _flatten(record.params))
+            self._dataset(client, run_id)
+        self._lines(client, run_id, record, have)
+        if record.status != "RUNNING" and (run.info.status != record.status or have < len(record.lines)):
+            end = _milliseconds(record.ended or record.started)
+            self._call(client.set_terminated, run_id, status=record.status, end_time=end)
+
+    def _lines(self, client: Any, run_id: str, record: RunRecord, have: int) -> None:
+        """Send the lines after the first `have`, each batch with the count of lines it completes."""
+        from mlflow.entities import Metric, RunTag
+
+        waiting: list[Any] = []
+        sent = have
+
+        def send(through: int) -> None:
+            nonlocal sent
+            if waiting or through > sent:
+                self._call(client.log_batch, run_id, metrics=waiting, tags=[RunTag(LINES_TAG, str(through))])
+                waiting.clear()
+                sent = through
+
+        step = max((line["step"] for line in record.lines[:have] if line["kind"] == "metrics"), default=0)
+        for number, line in enumerate(record.lines[have:], start=have + 1):
+            stamp = _milliseconds(line["time"])
+            points: list[Any] = []
+            if line["kind"] == "metrics":
+                step = max(step, line["step"])
+                points = [Metric(_key(k), float(v), stamp, line["step"]) for k, v in line["values"].items()]
+            elif line["kind"] == "end":
+                points = [
+                    Metric(_key(SUMMARY_PREFIX + k), float(v), stamp, step)
+                    for k, v in line["summary"].items()
+                ]
+            elif line["kind"] == "artifact":
+                send(number - 1)
+                self._artifact(client, run_id, line["path"])
+            if len(waiting) + len(points) > BATCH:
+                send(number - 1)
+            for first in range(0, len(points) - BATCH, BATCH):  # a line of very many values
+                self._call(client.log_batch, run_id, metrics=points[first : first + BATCH])
+            waiting += points[(max(len(points) - 1, 0) // BATCH) * BATCH :]
+        send(len(record.lines))
+
+    def _artifact(self, client: Any, run_id: str, relative: str) -> None:
+        path = self.folder / relative
+        if path.is_file():
+            inside = Path(relative).parent.as_posix()
+            self._call(client.log_artifact, run_id, str(path), None if inside == "." else inside)
+        else:  # deleted since: said in MLflow, and no reason to stop
+            self._call(client.set_tag, run_id, f"hybridalloc.missing.{_key(relative)}"[:250], "deleted")
+
+    def _params(self, client: Any, run_id: str, params: dict[str, str]) -> None:
+        from mlflow.entities import Param
+
+        entries = [Param(name, value) for name, value in params.items()]
+        for first in range(0, len(entries), 100):
+            self._call(client.log_batch, run_id, params=entries[first : first + 100])
+
+    def _dataset(self, client: Any, run_id: str) -> None:
+        """Name the data as MLflow's dataset input; its digest holds 36 of our 64 characters."""
+        from mlflow.entities import Dataset, DatasetInput
+
+        digest = str(self.comparison.get("data_digest") or "")
+        if not digest:
+            return
+        name = str((self.comparison.get("scenario") or {}).get("sites") or "data")
+        source = json.dumps({"sha256": digest, "command": "hybridalloc data verify"})
+        dataset = Dataset(name=name, digest=digest[:36], source_type="hybridalloc", source=source)
+        self._call(client.log_inputs, run_id, datasets=[DatasetInput(dataset)])
+
+    def _parent_files(self, client: Any, known: dict[str, Any]) -> None:
+        """The comparison's own files: its JSON, the report, the figures; sent when they changed."""
+        files = [*self.folder.glob("*.json"), *self.folder.glob("*.html"), *self.folder.glob("*.md")]
+        files += [path for path in (self.folder / "figures").rglob("*") if path.is_file()]
+        files = sorted(path for path in files if path.name != COMPARISON_FILE + ".part")
+        total = hashlib.sha256()
+        for path in files:
+            total.update(path.relative_to(self.folder).as_posix().encode() + b"\0" + path.read_bytes())
+        if known[self.comparison["id"]].data.tags.get(FILES_TAG) == total.hexdigest():
+            return
+        for path in files:
+            inside = path.parent.relative_to(self.folder).as_posix()
+            self._call(client.log_artifact, self.parent, str(path), None if inside == "." else inside)
+        self._call(client.set_tag, self.parent, FILES_TAG, total.hexdigest())
+
+    def _close_parent(self, client: Any) -> None:
+        """End the parent when every method has its runs and all have ended."""
+        records = read_runs(self.folder)
+        begun = {record.method for record in records}
+        expected = set(self.comparison.get("methods", ()))
+        if any(record.status == "RUNNING" for record in records) or not begun >= expected:
+            return
+        status = "FAILED" if any(record.status == "FAILED" for record in records) else "FINISHED"
+        end = max((record.ended or 0.0 for record in records), default=0.0)
+        self._call(client.set_terminated, self.parent, status=status, end_time=_milliseconds(end))
+
+
+@contextmanager
+def _quiet_and_impatient() -> Iterator[None]:
+    """MLflow's environment for a replay: short waits (unless the user set them), no chatter, no telemetry."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
+    added = {name: value for name, value in _PATIENCE.items() if name not in os.environ}
+    os.environ.update(added)
+    import mlflow  # noqa: F401  (sets up its loggers, so their levels are changed after it)
+
+    loggers = {name: logging.getLogger(name) for name in _CHATTER}
+    levels = {name: logger.level for name, logger in loggers.items()}
+    for logger in loggers.values():
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for name, logger in loggers.items():
+            logger.setLevel(levels[name])
+        for name in added:
+            os.environ.pop(name, None)
+
+
+def _artifact_location(tracking_uri: str) -> str | None:
+    """`mlruns` beside an sqlite file (MLflow's own default is beside the caller's folder of the day)."""
+    found = re.match(r"sqlite:///(.+)$", tracking_uri)
+    return (Path(found[1]).resolve().parent / "mlruns").as_uri() if found else None
+
+
+def _flatten(value: Any, prefix: str = "") -> dict[str, str]:
+    """Nested settings as MLflow's flat params: {"scenario": {"agents": 50}} to {"scenario.agents": "50"}."""
+    if isinstance(value, dict):
+        flat: dict[str, str] = {}
+        for name, item in value.items():
+            flat |= _flatten(item, f"{prefix}.{name}" if prefix else str(name))
+        return flat
+    text = value if isinstance(value, str) else json.dumps(value)
+    return {_key(prefix): text[:5000]}
+
+
+def _key(name: str) -> str:
+    """A name as MLflow permits it."""
+    return re.sub(r"[^\w\-. :/]", "_", name)[:250]
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [""])[0][:300]

@@ -1,0 +1,34 @@
+"""Tracking of runs: JSON lines first (`hybridalloc.runlog`), MLflow a mirror (`hybridalloc.mirror`)."""
+
+from __future__ import annotations
+
+from hybridalloc.mirror import DEFAULT_URI, MirrorResult, how_to_open, mirror
+from hybridalloc.runlog import (
+    RunLog,
+    RunRecord,
+    TrackingError,
+    git_commit,
+    new_comparison_id,
+    read_comparison,
+    read_run,
+    read_runs,
+    run_name,
+    write_comparison,
+)
+
+__all__ = [
+    "DEFAULT_URI",
+    "MirrorResult",
+    "RunLog",
+    "RunRecord",
+    "TrackingError",
+    "git_commit",
+    "how_to_open",
+    "mirror",
+    "new_comparison_id",
+    "read_comparison",
+    "read_run",
+    "read_runs",
+    "run_name",
+    "write_comparison",
+]

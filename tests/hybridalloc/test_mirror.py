@@ -1,0 +1,178 @@
+"""MLflow as a mirror: complete, replayable, never doubled, and never in the way."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from hybridalloc import tracking
+from hybridalloc.tracking import RunLog, how_to_open, mirror, write_comparison
+
+STEPS = 1100  # more than one batch
+
+
+def make_comparison(folder: Path) -> Path:
+    write_comparison(
+        folder,
+        problem="mec",
+        scenario={"name": "H", "agents": 50, "sites": "eua"},
+        methods=["hybrid", "dqn"],
+        seeds=[0],
+        budget={"agent_steps": 1000},
+        data_digest="ab" * 32,
+        git="c0ffee",
+    )
+    for method in ("hybrid", "dqn"):
+        with RunLog(folder, method, 0, {"net": {"width": 64}, "lr": 0.001}, {"family": method}) as log:
+            for step in range(STEPS):
+                log.metrics(
+                    step * 10, {"welfare": float(step), "loss": float("nan") if step == 0 else 1 / step}
+                )
+            (folder / "checkpoints").mkdir(exist_ok=True)
+            (folder / "checkpoints" / f"{method}.pt").write_text(method)
+            log.artifact(f"checkpoints/{method}.pt")
+            log.end({"welfare": 0.9})
+    (folder / "report.html").write_text("report")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database with its tables, which take seconds to make."""
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+def runs_of(uri: str) -> dict[str, Any]:
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("hybridalloc")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    named = {run.info.run_name: run for run in runs}
+    assert len(named) == len(runs)
+    return named
+
+
+def check_whole(uri: str, folder: Path, parent: str | None) -> None:
+    client = MlflowClient(uri)
+    runs = runs_of(uri)
+    assert set(runs) == {folder.name, "hybrid-seed0", "dqn-seed0"}
+    assert runs[folder.name].info.run_id == parent and runs[folder.name].info.status == "FINISHED"
+    names = {item.path for item in client.list_artifacts(str(parent))}
+    assert names == {"comparison.json", "report.html"}
+    for method in ("hybrid", "dqn"):
+        run = runs[f"{method}-seed0"]
+        assert run.info.status == "FINISHED"
+        tags = run.data.tags
+        assert (
+            tags["mlflow.parentRunId"] == parent
+            and tags["hybridalloc.run_key"] == f"{folder.name}/{method}-seed0"
+        )
+        wanted = {"method": method, "seed": "0", "scenario": "H", "git_commit": "c0ffee", "family": method}
+        assert wanted.items() <= tags.items() and tags["data_digest"] == "ab" * 32
+        assert run.data.params["net.width"] == "64" and run.data.params["scenario.agents"] == "50"
+        assert run.data.metrics["final/welfare"] == 0.9
+        history = client.get_metric_history(run.info.run_id, "welfare")
+        assert [(point.step, point.value) for point in history] == [(k * 10, float(k)) for k in range(STEPS)]
+        record = tracking.read_run(folder / f"{method}-seed0.jsonl")
+        assert history[5].timestamp == round(record.metrics[5][1] * 1000)
+        assert run.inputs.dataset_inputs[0].dataset.digest == ("ab" * 32)[:36]
+        assert [item.path for item in client.list_artifacts(run.info.run_id, "checkpoints")] == [
+            f"checkpoints/{method}.pt"
+        ]
+
+
+def test_interrupted_replay_is_completed_and_doubles_nothing(
+    tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_comparison(tmp_path / "runs" / "mec-1")
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    calls = 0
+    log_batch = MlflowClient.log_batch
+
+    def failing(self: MlflowClient, *arguments: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        log_batch(self, *arguments, **options)
+        if calls % 4 == 0:  # MLflow has the batch, and we do not get to know
+            raise MlflowException("the disk is full\nat length")
+        return None
+
+    monkeypatch.setattr(MlflowClient, "log_batch", failing)
+    with pytest.warns(RuntimeWarning, match=r"left to replay: .*\(MlflowException: the disk is full\)"):
+        first = mirror(folder, uri)
+    assert not first.complete and first.parent_run_id and "hybrid-seed0" in first.left
+
+    monkeypatch.setattr(MlflowClient, "log_batch", log_batch)
+    second = mirror(folder, uri)
+    assert second.complete and second.parent_run_id == first.parent_run_id
+    assert str(second).startswith("MLflow has all 2 runs")
+    check_whole(uri, folder, second.parent_run_id)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", None)  # a replay of a whole mirror sends nothing
+    assert mirror(folder, uri).complete
+    check_whole(uri, folder, second.parent_run_id)
+    assert capfd.readouterr().err == ""  # neither migrations nor retries chatter
+
+
+def test_a_run_that_goes_on_is_followed(tmp_path: Path, empty_store: Path) -> None:
+    folder = tmp_path / "runs" / "mec-2"
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    write_comparison(
+        folder, problem="mec", scenario={}, methods=["dqn"], seeds=[0, 1], budget={}, data_digest="", git="x"
+    )
+    with RunLog(folder, "dqn", 0) as log, RunLog(folder, "dqn", 1) as other:
+        log.metrics(0, {"welfare": 0.0, "a:b%": 1.0})
+        assert mirror(folder, uri, only=["dqn-seed0"]).done == ("dqn-seed0",)
+        runs = runs_of(uri)
+        assert set(runs) == {"mec-2", "dqn-seed0"}
+        assert runs["dqn-seed0"].info.status == runs["mec-2"].info.status == "RUNNING"
+        log.metrics(10, {"welfare": 1.0})
+        other.end(status="FAILED")
+    assert mirror(folder, uri).complete
+    runs = runs_of(uri)
+    assert {name: run.info.status for name, run in runs.items()} == {
+        "mec-2": "FAILED",
+        "dqn-seed0": "FINISHED",
+        "dqn-seed1": "FAILED",
+    }
+    history = MlflowClient(uri).get_metric_history(runs["dqn-seed0"].info.run_id, "welfare")
+    assert [(point.step, point.value) for point in history] == [(0, 0.0), (10, 1.0)]
+
+
+def test_dead_server_costs_seconds_and_says_what_is_left(tmp_path: Path) -> None:
+    folder = make_comparison(tmp_path / "mec-3")
+    closed = socket.socket()
+    closed.bind(("127.0.0.1", 0))  # bound but not listening: refused
+    start = time.monotonic()
+    with pytest.warns(RuntimeWarning, match="left to replay: dqn-seed0, hybrid-seed0"):
+        result = mirror(folder, f"http://127.0.0.1:{closed.getsockname()[1]}")
+    assert time.monotonic() - start < 10
+    assert result.parent_run_id is None and result.left == ("dqn-seed0", "hybrid-seed0") and result.error
+    closed.close()
+
+
+def test_silent_server_is_left_behind(tmp_path: Path) -> None:
+    folder = make_comparison(tmp_path / "mec-4")
+    silent = socket.create_server(("127.0.0.1", 0))  # accepts and never answers
+    start = time.monotonic()
+    with pytest.warns(RuntimeWarning, match="no answer for 1 s"):
+        result = mirror(folder, f"http://127.0.0.1:{silent.getsockname()[1]}", stall_s=0.6)
+    assert time.monotonic() - start < 3
+    assert len(result.left) == 2
+    silent.close()
+
+
+def test_how_to_open() -> None:
+    assert how_to_open().startswith("mlflow ui --backend-store-uri sqlite:///mlflow.db ")
+    assert how_to_open("http://127.0.0.1:5000") == "open http://127.0.0.1:5000 in a browser"
