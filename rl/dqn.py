@@ -18,7 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rl.networks import ArrayPolicy, PairScorer, Sizes, own_features
+from rl.networks import PairScorer, Sizes, own_features
+from rl.policy import ArrayPolicy
 from rl.proposal import Observation
 
 Float = NDArray[np.float64]

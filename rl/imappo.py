@@ -20,7 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from rl.networks import ArrayPolicy, Critic, PairScorer, Sizes, own_features
+from rl.networks import Critic, PairScorer, Sizes, own_features
+from rl.policy import ArrayPolicy
 from rl.proposal import Observation
 
 Float = NDArray[np.float64]

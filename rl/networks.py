@@ -4,12 +4,11 @@ score(i, o) = out(relu(mix(relu(agent_i + pair_io + resource_{r(o)})))). Agents 
 added without retraining. The actor reads its own features, its pairs and the broadcast resource features;
 only the critic pools over agents (deep sets, Zaheer et al. 2017), so execution stays decentralised.
 
-Training runs in torch; :class:`ArrayPolicy` is the same forward pass in numpy, for serving and roll-outs.
+Training runs in torch; :class:`rl.policy.ArrayPolicy` is the same forward pass in numpy, for serving and roll-outs.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -98,35 +97,3 @@ def own_features(observation: Observation) -> Float32:
     pair = observation.pair
     parts = [observation.agent, pair.mean(axis=2), pair.min(axis=2), pair.max(axis=2)]
     return np.concatenate(parts, axis=2)
-
-
-@dataclass
-class ArrayPolicy:
-    """The pair scorer as a numpy forward pass; equal to torch's to 1e-5."""
-
-    weights: dict[str, Float32]
-    name: str = "policy"
-
-    def propose(self, observation: Observation) -> NDArray[np.float64]:
-        """Scores (E, N, O) as unnormalised log-priors; 0 for agents that are not live."""
-        w = self.weights
-        e, n, o, _ = observation.pair.shape
-        out = np.zeros((e, n, o))
-        row, agent = np.nonzero(observation.live)
-        if not len(row):
-            return out
-        own = observation.agent[row, agent] @ w["agent.weight"].T + w["agent.bias"]
-        shared = np.concatenate(
-            [np.zeros((e, 1, own.shape[1]), np.float32), observation.resource @ w["resource.weight"].T], axis=1
-        )[:, observation.resource_of + 1]
-        z = observation.pair[row, agent].reshape(-1, observation.pair.shape[3]) @ w["pair.weight"].T
-        z = z.reshape(len(row), o, -1)
-        z += own[:, None]
-        z += shared[row]
-        np.maximum(z, 0, out=z)
-        z = z.reshape(len(row) * o, -1) @ w["mix.weight"].T
-        z += w["mix.bias"]
-        np.maximum(z, 0, out=z)
-        score = (z @ w["out.weight"][0] + w["out.bias"][0]) * w["scale"]
-        out[row, agent] = score.reshape(len(row), o)
-        return out

@@ -604,6 +604,14 @@ class MecBatch:
             one(allocation.prices["air"]), one(allocation.prices["cpu"]),
         )  # fmt: skip
 
+    def parts(self, plan: Plan) -> dict[str, Any]:
+        """A plan of one network as the fields of an allocation."""
+        return {
+            "option": plan.option[0], "shares": {"air": plan.air[0], "cpu": plan.cpu[0]}, "power": plan.power_w[0],
+            "fraction": plan.fraction[0], "served": plan.served[0],
+            "prices": {"air": plan.air_price[0], "cpu": plan.cpu_price[0]},
+        }  # fmt: skip
+
     # --- figures
 
     def clear_tallies(self) -> None:
