@@ -69,7 +69,7 @@ def learning_curves(
     heights = [values[np.isfinite(values)] for _, _, values in drawn]
     everything = np.concatenate([*heights, [float(level["value"]) for level in levels]])
     x_top = max(float(steps.max()) for _, steps, _ in drawn)
-    x_ticks = ticks(0.0, x_top or 1.0, 6 if wide else 3)
+    x_ticks = ticks(0.0, x_top or 1.0, 6 if wide else 5)
     y_low, y_high = float(everything.min()), float(everything.max())
     margin = 0.04 * (y_high - y_low) or 0.5
     y_low, y_high = y_low - margin, y_high + margin
@@ -113,20 +113,17 @@ def learning_curves(
     return _svg(width, height, "Learning curves", parts)
 
 
-def metric_bars(
-    rows: Sequence[tuple[str, Interval | None, int, Look]], title: str, *, width: int = 340
-) -> str:
+def metric_bars(rows: Sequence[tuple[str, Interval, int, Look]], title: str, *, width: int = 340) -> str:
     """One bar a method from 0 to its mean, with its 95 % interval as a whisker and the number beside it.
 
     Args:
-        rows: (label, interval or None, decimals, look), drawn from top to bottom.
+        rows: (label, interval, decimals, look), drawn from top to bottom.
         title: the metric, for readers of the page by ear.
     """
     row, top = 34, 4
     values = [0.0]
     for _, interval, _, _ in rows:
-        if interval is not None:
-            values += [v for v in (interval.mean, interval.low, interval.high) if np.isfinite(v)]
+        values += [v for v in (interval.mean, interval.low, interval.high) if np.isfinite(v)]
     low, high = min(values), max(values)
     span = (high - low) or 1.0
 
@@ -138,17 +135,14 @@ def metric_bars(
         y = top + k * row
         parts.append(_text(2, y + 12, label, "bar-label"))
         parts.append(_line(2, y + 22, width - 6, y + 22, "track"))
-        text = "–"
-        if interval is not None:
-            text = number(interval.mean, decimals)
-            a, b = sorted((x(0.0), x(interval.mean)))
-            size = f'width="{max(b - a, 1):.1f}" height="10"'
-            parts.append(f'<rect x="{a:.1f}" y="{y + 17}" {size} fill="{look.colour}" class="bar"/>')
-            if np.isfinite(interval.low):
-                parts.append(_line(x(interval.low), y + 22, x(interval.high), y + 22, "whisker"))
-                for end in (interval.low, interval.high):
-                    parts.append(_line(x(end), y + 18, x(end), y + 26, "whisker"))
-        parts.append(_text(width - 6, y + 12, text, "bar-value end"))
+        a, b = sorted((x(0.0), x(interval.mean)))
+        size = f'width="{max(b - a, 1):.1f}" height="10"'
+        parts.append(f'<rect x="{a:.1f}" y="{y + 17}" {size} fill="{look.colour}" class="bar"/>')
+        if interval.low < interval.high:
+            parts.append(_line(x(interval.low), y + 22, x(interval.high), y + 22, "whisker"))
+            for end in (interval.low, interval.high):
+                parts.append(_line(x(end), y + 18, x(end), y + 26, "whisker"))
+        parts.append(_text(width - 6, y + 12, number(interval.mean, decimals), "bar-value end"))
     height = top + len(rows) * row + 2
     if low < 0:
         parts.append(_line(x(0.0), top, x(0.0), height - 2, "rule"))

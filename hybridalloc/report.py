@@ -109,7 +109,7 @@ def _differences(comparison: Comparison) -> str:
     metrics = {metric["key"]: metric for metric in comparison["metrics"]}
     careful = any(entry.get("conservative") for entry in entries)
     several = len({entry["metric"] for entry in entries}) > 1
-    heads = ["difference", *(["metric"] if several else []), "mean", "95 % interval", "is"]
+    heads = ["difference", *(["metric"] if several else []), "mean", "95 % interval"]
     rows = []
     for entry in entries:
         text = difference_text(entry)
@@ -118,8 +118,8 @@ def _differences(comparison: Comparison) -> str:
         tone = "" if better is None else " good" if metric.get("better") == better else " bad"
         row = [escape(metric.get("label", entry["metric"]))] if several else []
         extra = f'<span class="range">t: {text.conservative}</span>' if text.conservative else ""
-        row += [text.mean, text.interval + extra]
-        rows.append((escape(entry["label"]), row, f'<td class="words{tone}">{text.verdict}</td>'))
+        row += [f'{text.mean}<span class="range{tone}">{text.verdict}</span>', text.interval + extra]
+        rows.append((escape(entry["label"]), row))
     drawings = []
     for key in dict.fromkeys(entry["metric"] for entry in entries):
         metric = metrics.get(key, {})
@@ -139,7 +139,7 @@ def _differences(comparison: Comparison) -> str:
     if careful:
         caption += (
             " With few training seeds that line is too short. The thin line, and t in the table, is the "
-            "t-interval, which counts how few they are; the last column goes by it."
+            "t-interval, which counts how few they are; the words under the mean go by it."
         )
     return _section(
         "Paired differences",
@@ -158,7 +158,7 @@ def _curves(comparison: Comparison, styles: Mapping[str, figures.Look]) -> str:
         f"<li>{figures.swatch(styles[curve['method']])}{escape(labels[curve['method']])}</li>"
         for curve in curves
     ]
-    legend += [
+    legend_levels = [
         f"<li><b>{figures.letter(k)}</b> {escape(level['label'])}</li>" for k, level in enumerate(levels)
     ]
     drawings = "".join(
@@ -175,10 +175,10 @@ def _curves(comparison: Comparison, styles: Mapping[str, figures.Look]) -> str:
         low, high = (number(float(end), decimals) for end in (values[:, -1].min(), values[:, -1].max()))
         row.append(f"{low} to {high}")
         row.append(f"{int(curve['steps'][-1]):,}")
-        rows.append((escape(labels[curve["method"]]), row, ""))
+        rows.append((escape(labels[curve["method"]]), row))
     for level in levels:
         value = number(float(level["value"]), decimals)
-        rows.append((f"{escape(level['label'])} (level)", ["–", value, value, value, "–", "0"], ""))
+        rows.append((f"{escape(level['label'])} (level)", ["–", value, value, value, "–", "0"]))
     heads = ["method", "seeds", "start", "half-way", "end", "end, by seed", "agent-steps"]
     caption = (
         "Welfare per agent-slot during training: line, the mean over training seeds; band, from the lowest "
@@ -186,7 +186,7 @@ def _curves(comparison: Comparison, styles: Mapping[str, figures.Look]) -> str:
     )
     return _section(
         "Learning curves",
-        f'<ul class="legend">{"".join(legend)}</ul>'
+        f'<ul class="legend">{"".join(legend)}</ul><ul class="legend">{"".join(legend_levels)}</ul>'
         f"<figure>{drawings}<figcaption>{caption}</figcaption></figure>"
         f'<div class="scroll">{_table(heads, rows)}</div>',
     )
@@ -211,20 +211,20 @@ def _metrics(
                 f'<span class="{"best" if cell.best else ""}">{cell.mean}{mark}</span>'
                 f'<span class="range">{cell.range}</span>'
             )
-        rows.append((escape(method["label"]), row, ""))
+        rows.append((escape(method["label"]), row))
     panels = []
     for metric in metrics:
-        bars = [
-            (
-                method["label"],
-                (cell := cells[method["key"], metric["key"]]).interval,
-                cell.decimals,
-                styles[method["key"]],
-            )
-            for method in methods
-        ]
+        bars = []
+        for method in methods:
+            cell = cells[method["key"], metric["key"]]
+            if cell.interval is not None:
+                bars.append((method["label"], cell.interval, cell.decimals, styles[method["key"]]))
         title = _metric_title(metric)
-        panels.append(f"<figure><h3>{escape(title)}</h3>{figures.metric_bars(bars, title)}</figure>")
+        if len({number(interval.mean, decimals) for _, interval, decimals, _ in bars}) == 1:
+            drawing = f"<p>{number(bars[0][1].mean, bars[0][2])} for each of {len(bars)} methods.</p>"
+        else:
+            drawing = figures.metric_bars(bars, title)
+        panels.append(f"<figure><h3>{escape(title)}</h3>{drawing}</figure>")
     caption = (
         "Mean over training and evaluation seeds with its 95 % interval. Bold: the best mean, which need not "
         "be told apart from the next; the paired differences say that."
@@ -235,7 +235,8 @@ def _metrics(
         "Metrics",
         f'<div class="scroll">{_table(heads, rows, "main")}</div><p class="note">{caption}</p>'
         f'<div class="panels" style="margin-top:24px">{"".join(panels)}</div>'
-        '<p class="note">Bars start at 0; whiskers are the 95 % intervals of the table.</p>',
+        '<p class="note">Bars start at 0; whiskers are the 95 % intervals of the table. '
+        "Methods without a number are left out.</p>",
     )
 
 
@@ -250,9 +251,9 @@ def _map(comparison: Comparison) -> str:
     rows = []
     for k, (east, north) in enumerate(np.asarray(snapshot["stations"], dtype=float)):
         served = int((active & (option == k + 1)).sum())
-        rows.append((f"station {k + 1}", [number(east, 0), number(north, 0), str(served)], ""))
-    rows.append(("opted out (computed locally)", ["", "", str(int((active & (option == 0)).sum()))], ""))
-    rows.append(("idle in this slot", ["", "", str(int((~active).sum()))], ""))
+        rows.append((f"station {k + 1}", [number(east, 0), number(north, 0), str(served)]))
+    rows.append(("opted out (computed locally)", ["", "", str(int((active & (option == 0)).sum()))]))
+    rows.append(("idle in this slot", ["", "", str(int((~active).sum()))]))
     caption = (
         f"{escape(str(snapshot.get('label', 'One slot')))}. Squares: stations. Filled dots: served devices, "
         "in their station's colour. Rings: devices that opted out. Small grey dots: idle. One slot, not an "
@@ -279,21 +280,21 @@ def _method_notes(comparison: Comparison) -> str:
     if 0 < train < FEW_SEEDS:
         text += (
             f" Here are {train} training seeds: read the intervals of trained methods as a sketch. "
-            "`hybridalloc compare --full` uses more."
+            "<code>hybridalloc compare --full</code> uses more."
         )
-    return _section("How the numbers were made", f"<p>{escape(text)}</p>")
+    return _section("How the numbers were made", f"<p>{text}</p>")
 
 
 def _section(title: str, content: str) -> str:
     return f"<section><h2>{escape(title)}</h2>{content}</section>"
 
 
-def _table(heads: Sequence[str], rows: Sequence[tuple[str, Sequence[str], str]], kind: str = "") -> str:
-    """Heads are text; the first cell, the others and the tail of a row are HTML."""
+def _table(heads: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]], kind: str = "") -> str:
+    """Heads are text; the cells of a row, the first apart, are HTML."""
     top = "".join(f'<th scope="col">{escape(head).replace(chr(10), "<br>")}</th>' for head in heads)
     lines = [
-        f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}{tail}</tr>'
-        for first, cells, tail in rows
+        f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+        for first, cells in rows
     ]
     return f'<table class="{kind}"><thead><tr>{top}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
 

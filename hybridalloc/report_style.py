@@ -38,7 +38,7 @@ dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr))
   16px 0;
   padding: 14px 16px; background: var(--panel); border-radius: 8px; }
 dt { font-size: .78rem; color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
-.two { display: grid; grid-template-columns: minmax(0, 5fr) minmax(0, 6fr); gap: 12px 36px; align-items:
+.two { display: grid; grid-template-columns: minmax(0, 5fr) minmax(0, 7fr); gap: 12px 36px; align-items:
   start; }
 .panels { display: grid; grid-template-columns: repeat(auto-fill, minmax(300px, 1fr)); gap: 24px 32px; }
 .scroll { overflow-x: auto; margin: 0 0 8px; }
@@ -51,11 +51,11 @@ tbody th { font-weight: 500; white-space: normal; min-width: 108px; }
 thead th { white-space: normal; }
 .firm tbody th { white-space: nowrap; }
 .main thead th:not(:first-child) { min-width: 84px; }
+.main { font-size: .82rem; } .main td, .main th { padding: 5px 6px; }
 .main th:first-child { position: sticky; left: 0; background: var(--back); }
 .range { display: block; color: var(--soft); font-size: .78rem; }
 .best { font-weight: 700; }
-.good { color: var(--good); font-weight: 600; } .bad { color: var(--bad); font-weight: 600; }
-td.words { text-align: left; white-space: normal; min-width: 96px; }
+.range.good { color: var(--good); font-weight: 600; } .range.bad { color: var(--bad); font-weight: 600; }
 .legend { display: flex; flex-wrap: wrap; gap: 4px 18px; margin: 0 0 8px; padding: 0; list-style: none;
   font-size: .86rem; }
 .legend b { font-weight: 600; color: var(--soft); }
