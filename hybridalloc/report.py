@@ -1,0 +1,327 @@
+"""One self-contained HTML page about a comparison: no network, light and dark, desk and phone.
+
+Every figure stands beside a table with its numbers, and each caption says what was averaged over what.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hybridalloc import figures
+from hybridalloc.report_style import STYLE
+from hybridalloc.statistics import LEVEL
+from hybridalloc.summary import (
+    Cell,
+    Comparison,
+    difference_text,
+    markdown_table,
+    number,
+    places,
+    summarise,
+    text_table,
+)
+
+__all__ = ["markdown_table", "text_table", "write_report"]
+
+FEW_SEEDS = 5  # below this many training seeds an interval is said to be a sketch
+
+
+def write_report(path: str | Path, comparison: Comparison) -> Path:
+    """Write the page.
+
+    Args:
+        path: the file; folders are made.
+        comparison: a plain dict,
+
+            {"title", "problem", "scenario": {..}, "budget": {..}, "git_commit", "data_digest",
+             "seeds": {"train": [..], "report": [..]},
+             "metrics": [{"key", "label", "unit", "better": "higher" | "lower"}],
+             "methods": [{"key", "label", "kind": "hybrid" | "rl" | "game" | "heuristic",
+                          "values": {metric key: (T, V) scores}}],
+             "curves": [{"method", "steps": (S,), "values": (T, S)}],
+             "levels": [{"label", "value"}],
+             "differences": [{"label", "metric", "mean", "low", "high", "conservative": [low, high]}],
+             "map": {"stations": (K, 2), "devices": (N, 2), "option": (N,), "active": (N,), "label"}}
+
+            title, problem, metrics and methods are required; what else is missing, the page leaves out.
+            ``conservative`` may be missing or None; a score that is not finite, or a metric that a method
+            lacks, shows as a dash. "note" (a string) stands under the title.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: a required part is missing or of the wrong shape; the message names it.
+    """
+    cells = summarise(comparison)
+    styles = figures.looks(comparison["methods"])
+    body = [
+        _header(comparison),
+        _differences(comparison),
+        _curves(comparison, styles),
+        _metrics(comparison, cells, styles),
+        _map(comparison),
+        _method_notes(comparison),
+    ]
+    page = (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(comparison['title'])}</title><style>{STYLE}</style></head>\n"
+        f"<body>\n{chr(10).join(part for part in body if part)}\n</body></html>\n"
+    )
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(page, encoding="utf-8")
+    return target
+
+
+def _header(comparison: Comparison) -> str:
+    seeds = comparison.get("seeds") or {}
+    entries = [("problem", str(comparison["problem"]))]
+    entries += [(f"{name} seeds", _seeds(values)) for name, values in seeds.items()]
+    entries += [
+        (f"budget: {_words(name)}", _value(value)) for name, value in (comparison.get("budget") or {}).items()
+    ]
+    entries += [
+        ("scenario" if name == "name" else _words(name), _value(value))
+        for name, value in (comparison.get("scenario") or {}).items()
+    ]
+    entries += [
+        (label, str(comparison[key])[:16])
+        for key, label in (("git_commit", "git commit"), ("data_digest", "data digest"))
+        if comparison.get(key)
+    ]
+    items = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in entries)
+    note = f'<p class="lead">{escape(str(comparison["note"]))}</p>' if comparison.get("note") else ""
+    return f"<header><h1>{escape(comparison['title'])}</h1>{note}<dl>{items}</dl></header>"
+
+
+def _differences(comparison: Comparison) -> str:
+    entries = comparison.get("differences") or []
+    if not entries:
+        return ""
+    metrics = {metric["key"]: metric for metric in comparison["metrics"]}
+    careful = any(entry.get("conservative") for entry in entries)
+    several = len({entry["metric"] for entry in entries}) > 1
+    heads = ["difference", *(["metric"] if several else []), "mean", "95 % interval"]
+    rows = []
+    for entry in entries:
+        text = difference_text(entry)
+        metric = metrics.get(entry["metric"], {})
+        better = {"above 0": "higher", "below 0": "lower"}.get(text.verdict)
+        tone = "" if better is None else " good" if metric.get("better") == better else " bad"
+        row = [escape(metric.get("label", entry["metric"]))] if several else []
+        extra = f'<span class="range">t: {text.conservative}</span>' if text.conservative else ""
+        row += [f'{text.mean}<span class="range{tone}">{text.verdict}</span>', text.interval + extra]
+        rows.append((escape(entry["label"]), row))
+    drawings = []
+    for key in dict.fromkeys(entry["metric"] for entry in entries):
+        metric = metrics.get(key, {})
+        chosen = [
+            (e["label"], float(e["mean"]), float(e["low"]), float(e["high"]), e.get("conservative"))
+            for e in entries
+            if e["metric"] == key
+        ]
+        title = _metric_title(metric) if metric else key
+        drawings.append(
+            f"<h3>{escape(title)}</h3>" + figures.forest(chosen, f"Paired differences in {title}")
+        )
+    caption = (
+        "Dot: mean difference over common training and evaluation seeds. Line: 95 % interval from resampling "
+        "both kinds of seed. A difference is told apart from 0 only where its interval leaves 0 out."
+    )
+    if careful:
+        caption += (
+            " With few training seeds that line is too short. The thin line, and t in the table, is the "
+            "t-interval, which counts how few they are; the words under the mean go by it."
+        )
+    return _section(
+        "Paired differences",
+        f'<div class="two"><figure>{"".join(drawings)}<figcaption>{caption}</figcaption></figure>'
+        f'<div class="scroll">{_table(heads, rows, "firm")}</div></div>',
+    )
+
+
+def _curves(comparison: Comparison, styles: Mapping[str, figures.Look]) -> str:
+    curves = comparison.get("curves") or []
+    if not curves:
+        return ""
+    labels = {method["key"]: method["label"] for method in comparison["methods"]}
+    levels = sorted(comparison.get("levels") or [], key=lambda level: -float(level["value"]))
+    legend = [
+        f"<li>{figures.swatch(styles[curve['method']])}{escape(labels[curve['method']])}</li>"
+        for curve in curves
+    ]
+    legend_levels = [
+        f"<li><b>{figures.letter(k)}</b> {escape(level['label'])}</li>" for k, level in enumerate(levels)
+    ]
+    drawings = "".join(
+        f'<div class="{kind}">{figures.learning_curves(curves, levels, labels, styles, wide=wide)}</div>'
+        for kind, wide in (("desk", True), ("phone", False))
+    )
+    final = [np.atleast_2d(np.asarray(curve["values"], dtype=float)) for curve in curves]
+    decimals = places([float(np.nanmax(np.abs(values))) for values in final])
+    rows = []
+    for curve, values in zip(curves, final, strict=True):
+        middle = values.shape[1] // 2
+        row = [f"{int(values.shape[0])}"]
+        row += [number(float(values[:, k].mean()), decimals) for k in (0, middle, -1)]
+        low, high = (number(float(end), decimals) for end in (values[:, -1].min(), values[:, -1].max()))
+        row.append(f"{low} to {high}")
+        row.append(f"{int(curve['steps'][-1]):,}")
+        rows.append((escape(labels[curve["method"]]), row))
+    for level in levels:
+        value = number(float(level["value"]), decimals)
+        rows.append((f"{escape(level['label'])} (level)", ["–", value, value, value, "–", "0"]))
+    heads = ["method", "seeds", "start", "half-way", "end", "end, by seed", "agent-steps"]
+    caption = (
+        "Welfare per agent-slot during training: line, the mean over training seeds; band, from the lowest "
+        "to the highest seed (not an interval). Dotted lines, by letter: methods that do not train."
+    )
+    return _section(
+        "Learning curves",
+        f'<ul class="legend">{"".join(legend)}</ul><ul class="legend">{"".join(legend_levels)}</ul>'
+        f"<figure>{drawings}<figcaption>{caption}</figcaption></figure>"
+        f'<div class="scroll">{_table(heads, rows)}</div>',
+    )
+
+
+def _metrics(
+    comparison: Comparison, cells: Mapping[tuple[str, str], Cell], styles: Mapping[str, figures.Look]
+) -> str:
+    metrics, methods = comparison["metrics"], comparison["methods"]
+    heads = ["method", *(f"{metric['label']}\n{_unit(metric)}" for metric in metrics)]
+    rows = []
+    partial = False
+    for method in methods:
+        row = []
+        for metric in metrics:
+            cell = cells[method["key"], metric["key"]]
+            given = method["values"].get(metric["key"])
+            count = np.atleast_2d(np.asarray(given)).shape[1] if given is not None and np.size(given) else 0
+            mark = "†" if 0 < cell.seeds[1] < count else ""
+            partial |= bool(mark)
+            row.append(
+                f'<span class="{"best" if cell.best else ""}">{cell.mean}{mark}</span>'
+                f'<span class="range">{cell.range}</span>'
+            )
+        rows.append((escape(method["label"]), row))
+    panels = []
+    for metric in metrics:
+        bars = []
+        for method in methods:
+            cell = cells[method["key"], metric["key"]]
+            if cell.interval is not None:
+                bars.append((method["label"], cell.interval, cell.decimals, styles[method["key"]]))
+        title = _metric_title(metric)
+        if len({number(interval.mean, decimals) for _, interval, decimals, _ in bars}) == 1:
+            drawing = f"<p>{number(bars[0][1].mean, bars[0][2])} for each of {len(bars)} methods.</p>"
+        else:
+            drawing = figures.metric_bars(bars, title)
+        panels.append(f"<figure><h3>{escape(title)}</h3>{drawing}</figure>")
+    caption = (
+        "Mean over training and evaluation seeds with its 95 % interval. Bold: the best mean, which need not "
+        "be told apart from the next; the paired differences say that."
+    )
+    if partial:
+        caption += " † some evaluation seeds gave no number and are left out."
+    return _section(
+        "Metrics",
+        f'<div class="scroll">{_table(heads, rows, "main")}</div><p class="note">{caption}</p>'
+        f'<div class="panels" style="margin-top:24px">{"".join(panels)}</div>'
+        '<p class="note">Bars start at 0; whiskers are the 95 % intervals of the table. '
+        "Methods without a number are left out.</p>",
+    )
+
+
+def _map(comparison: Comparison) -> str:
+    snapshot = comparison.get("map")
+    if not snapshot:
+        return ""
+    drawing = figures.service_map(
+        snapshot["stations"], snapshot["devices"], snapshot["option"], snapshot["active"]
+    )
+    option, active = np.asarray(snapshot["option"], dtype=int), np.asarray(snapshot["active"], dtype=bool)
+    rows = []
+    for k, (east, north) in enumerate(np.asarray(snapshot["stations"], dtype=float)):
+        served = int((active & (option == k + 1)).sum())
+        rows.append((f"station {k + 1}", [number(east, 0), number(north, 0), str(served)]))
+    rows.append(("opted out (computed locally)", ["", "", str(int((active & (option == 0)).sum()))]))
+    rows.append(("idle in this slot", ["", "", str(int((~active).sum()))]))
+    caption = (
+        f"{escape(str(snapshot.get('label', 'One slot')))}. Squares: stations. Filled dots: served devices, "
+        "in their station's colour. Rings: devices that opted out. Small grey dots: idle. One slot, not an "
+        "average."
+    )
+    table = _table(["", "east (m)", "north (m)", "devices"], rows)
+    return _section(
+        "Who is served where",
+        f'<div class="two"><figure>{drawing}<figcaption>{caption}</figcaption></figure>'
+        f'<div class="scroll">{table}</div></div>',
+    )
+
+
+def _method_notes(comparison: Comparison) -> str:
+    trained = max(
+        (np.atleast_2d(np.asarray(c["values"])).shape[0] for c in comparison.get("curves") or []), default=0
+    )
+    seeds = comparison.get("seeds") or {}
+    train = len(seeds.get("train") or []) or trained
+    text = (
+        f"Intervals cover {LEVEL:.0%} in the limit of many seeds, by resampling training and evaluation "
+        "seeds (crossed bootstrap); a method without training is resampled over evaluation seeds alone."
+    )
+    if 0 < train < FEW_SEEDS:
+        text += (
+            f" Here are {train} training seeds: read the intervals of trained methods as a sketch. "
+            "<code>hybridalloc compare --full</code> uses more."
+        )
+    return _section("How the numbers were made", f"<p>{text}</p>")
+
+
+def _section(title: str, content: str) -> str:
+    return f"<section><h2>{escape(title)}</h2>{content}</section>"
+
+
+def _table(heads: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]], kind: str = "") -> str:
+    """Heads are text; the cells of a row, the first apart, are HTML."""
+    top = "".join(f'<th scope="col">{escape(head).replace(chr(10), "<br>")}</th>' for head in heads)
+    lines = [
+        f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+        for first, cells in rows
+    ]
+    return f'<table class="{kind}"><thead><tr>{top}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
+
+
+def _unit(metric: Mapping[str, Any]) -> str:
+    return f"{metric.get('unit') or ''} {'↑' if metric['better'] == 'higher' else '↓'}".strip()
+
+
+def _metric_title(metric: Mapping[str, Any]) -> str:
+    unit = f" ({metric['unit']})" if metric.get("unit") else ""
+    return f"{metric['label']}{unit} {'↑' if metric['better'] == 'higher' else '↓'}"
+
+
+def _seeds(values: Any) -> str:
+    seeds = [int(value) for value in values]
+    if len(seeds) > 2 and seeds == list(range(seeds[0], seeds[0] + len(seeds))):
+        return f"{seeds[0]} to {seeds[-1]} ({len(seeds)})"
+    return ", ".join(map(str, seeds)) or "none"
+
+
+def _words(name: str) -> str:
+    return str(name).replace("_", " ")
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return value if isinstance(value, str) else json.dumps(value)
