@@ -419,12 +419,18 @@ class MecBatch:
         )
 
     def settle(self, option: Int, prices: Prices) -> Plan:
-        """Shares, power and fractions for a joint choice (E, N), after the safety filter: what is executed."""
+        """Shares, power and fractions for a joint choice (E, N), after the safety filter: what is executed.
+
+        A choice of a server out of reach, or of a device without a task, becomes option 0.
+        """
         w = self.world
         e, n, b = w.rate.shape
         k = w.server_hz.shape[1]
+        option = np.asarray(option, np.int64)
+        server = np.maximum(option - 1, 0) // max(b // max(k, 1), 1)
+        reached = np.take_along_axis(w.reachable, server[..., None], 2)[..., 0] if k else np.zeros((e, n), bool)
         plan = Plan(
-            np.ascontiguousarray(option, np.int64), *(np.zeros((e, n)) for _ in range(4)), np.ones((e, n), bool),
+            np.where(w.active & reached, option, 0), *(np.zeros((e, n)) for _ in range(4)), np.ones((e, n), bool),
             np.zeros((e, b)), np.zeros((e, k)),
         )  # fmt: skip
         core.settle(self.physics, w, prices, self.priority(), plan)
