@@ -298,14 +298,12 @@ class Mec:
         band = np.where(option > 0, option - 1, -1)
         per = max(state.reported_gain_db.shape[1] // max(len(state.server_hz), 1), 1)
         server = np.where(option > 0, (option - 1) // per, -1)
-        local_j = np.zeros(n)
-        local = (option == 0) | (allocation.fraction < 1)
-        local_j[local] = (
-            (1 - allocation.fraction[local]) * p.kappa * state.device_hz[local] ** 2 * state.task_cycles[local]
-        )
-        executed = state.active & np.asarray(allocation.served)
+        left = np.where(option > 0, 1 - np.asarray(allocation.fraction), 1.0)  # done on the device
+        local_s = left * state.task_cycles / state.device_hz
+        local_j = left * p.kappa * state.device_hz**2 * state.task_cycles
+        started = state.active & (local_s <= state.deadline_s) & (local_j <= state.battery_j if p.batteries else True)
         sent_j = allocation.power * allocation.shares["air"] * state.deadline_s / p.efficiency
-        energy = np.where(executed, local_j, 0.0) + sent_j
+        energy = np.where(started, local_j, 0.0) + sent_j
         checks = [
             check_capacity("air", band, allocation.shares["air"], np.ones(state.reported_gain_db.shape[1])),
             check_capacity("cpu", server, allocation.shares["cpu"], np.ones(len(state.server_hz))),
@@ -314,6 +312,13 @@ class Mec:
         ]
         if p.batteries:
             checks.append(check_limit("energy by the deadline (J)", energy, state.battery_j))
+        reached = np.zeros(n, bool)
+        known = (server >= 0) & (server < len(state.server_hz))
+        reached[known] = state.reachable[known, server[known]]
+        lost = np.flatnonzero((option != 0) & ~((option > 0) & reached))
+        if len(lost):
+            lines = tuple(f"reach: agent {i} takes option {option[i]}, which it cannot reach" for i in lost)
+            checks.append(CapacityCheck(float("inf"), lines))
         worst = max(c.max_violation for c in checks)
         return CapacityCheck(worst, tuple(v for c in checks for v in c.violations))
 
