@@ -37,7 +37,15 @@ def model_cost(batch: CongestionBatch, option: Int, tilt: Float) -> Float:
     """(E,) potential of the tilted games at joint choices (E, N)."""
     out = np.empty(len(option))
     _potential(
-        batch.options, batch.weight, batch.capacity, batch.private_cost, batch.live, batch.toll, tilt, option, out
+        batch.options,
+        batch.weight,
+        batch.capacity,
+        batch.private_cost,
+        batch.live,
+        batch.toll,
+        tilt,
+        option,
+        out,
     )
     return out
 

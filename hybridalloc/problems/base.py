@@ -127,7 +127,9 @@ def _as_array(name: str, value: Any, spec: Spec) -> NDArray[Any] | None:
         return None
     try:
         array = np.array(value)
-        if array.dtype == object or array.dtype.kind in "USb" and spec.dtype is not bool and array.dtype.kind != "b":
+        if array.dtype == object or (
+            array.dtype.kind in "USb" and spec.dtype is not bool and array.dtype.kind != "b"
+        ):
             raise ValueError
         converted = array.astype(spec.dtype)
     except (ValueError, TypeError):

@@ -22,7 +22,9 @@ from games.shares import split_resources
 
 AGENT_FEATURES, SERVER_FEATURES, PAIR_FEATURES = 12, 8, 9
 HORIZON = 5  # slots over which a leftover backlog is charged to the agent that left it
-STEEPNESS = 12.0  # of the smooth deadline: sigmoid(12 (T / tau - 1)) is .5 at the deadline, .95 a quarter late
+STEEPNESS = (
+    12.0  # of the smooth deadline: sigmoid(12 (T / tau - 1)) is .5 at the deadline, .95 a quarter late
+)
 ENERGY_UNIT = 0.1  # J: energies are priced and rewarded by the tenth of a joule
 LEAST_RATE = 1e4  # bit/s: keeps a hopeless link's air time finite
 
@@ -407,7 +409,12 @@ def execute(p, w, plan, out):  # type: ignore[no-untyped-def]
     rise = np.empty(bands)
     for e in range(networks):
         for i in range(n):
-            sends = w.active[e, i] and plan.option[e, i] > 0 and plan.fraction[e, i] > 0.0 and plan.air[e, i] > 0.0
+            sends = (
+                w.active[e, i]
+                and plan.option[e, i] > 0
+                and plan.fraction[e, i] > 0.0
+                and plan.air[e, i] > 0.0
+            )
             band[i] = plan.option[e, i] - 1 if sends else -1
         # mean interference: two rounds of rate -> time on air -> interference
         rise[:] = 0.0
@@ -526,7 +533,9 @@ def _charge(p, w, plan, out, e, band, air_s, time, air_part, cpu_part, air_used,
                     if time[j] < 0.5 * tau or time[j] - air_part[j] > 1.5 * tau:
                         continue
                     part = duty * w.true_gain[e, i, c]
-                    quieter = out.sinr[e, j] * (1.0 + out.rise[e, c]) / (1.0 + max(out.rise[e, c] - part, 0.0))
+                    quieter = (
+                        out.sinr[e, j] * (1.0 + out.rise[e, c]) / (1.0 + max(out.rise[e, c] - part, 0.0))
+                    )
                     ratio = (np.log2(1.0 + out.sinr[e, j]) * p.band_hz + LEAST_RATE) / (
                         np.log2(1.0 + quieter) * p.band_hz + LEAST_RATE
                     )
@@ -548,8 +557,12 @@ def _charge(p, w, plan, out, e, band, air_s, time, air_part, cpu_part, air_used,
                 if time[j] > 0.5 * tau and time[j] - saved < 1.5 * tau:
                     out.carried[e, i, h] -= _late(time[j], tau) - _late(time[j] - saved, tau)
             if h < HORIZON - 1:
-                left_cpu = _left(w.backlog_s[e, k] + cpu_in[k] - p.slot_s, w.trail_cpu_s[e, i, h], p.queue_cap_s)
-                left_air = _left(w.air_backlog_s[e, b] + air_in[b] - p.slot_s, w.trail_air_s[e, i, h], p.queue_cap_s)
+                left_cpu = _left(
+                    w.backlog_s[e, k] + cpu_in[k] - p.slot_s, w.trail_cpu_s[e, i, h], p.queue_cap_s
+                )
+                left_air = _left(
+                    w.air_backlog_s[e, b] + air_in[b] - p.slot_s, w.trail_air_s[e, i, h], p.queue_cap_s
+                )
                 if left_cpu + left_air > 1e-7:
                     w.trail_band[e, i, h + 1] = b
                     w.trail_cpu_s[e, i, h + 1] = left_cpu
@@ -632,7 +645,9 @@ def observe(p, w, agent, server, pair):  # type: ignore[no-untyped-def]
                 k = b // per
                 x = pair[e, i, 1 + b]
                 rate = w.rate[e, i, b]
-                mean_rate = p.band_hz * np.log2(1.0 + p.nominal_w * w.mean_gain[e, i, k] / p.noise_w) + LEAST_RATE
+                mean_rate = (
+                    p.band_hz * np.log2(1.0 + p.nominal_w * w.mean_gain[e, i, k] / p.noise_w) + LEAST_RATE
+                )
                 x[0] = 0.0
                 x[1] = np.log(rate / 2e7)
                 x[2] = np.log(mean_rate / 2e7)
@@ -652,5 +667,3 @@ def observe(p, w, agent, server, pair):  # type: ignore[no-untyped-def]
                 x[8] = 1.0 if w.reachable[e, i, k] else 0.0
         for b in range(bands):
             server[e, b, 7] = server[e, b, 4] - server[e, b, 0]
-
-
