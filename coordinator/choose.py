@@ -51,7 +51,7 @@ def model_cost(batch: CongestionBatch, option: Int, tilt: Float) -> Float:
 
 
 @njit(cache=True)
-def _potential(options, weight, capacity, private, live, toll, tilt, option, out):  # type: ignore[no-untyped-def]
+def _potential(options, weight, capacity, private, live, toll, tilt, option, out):
     games, n, resources = weight.shape
     load = np.empty(resources)
     square = np.empty(resources)

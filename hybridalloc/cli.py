@@ -217,7 +217,7 @@ def main(arguments: list[str] | None = None) -> int:
     from hybridalloc.data import DataError
 
     command: Any = tyro.cli(
-        Command,  # type: ignore[arg-type]
+        Command,
         args=arguments,
         prog="hybridalloc",
         description=f"Resource allocation by reinforcement learning on top of a game. {EPILOG}",

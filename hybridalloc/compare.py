@@ -358,10 +358,20 @@ def _assemble(
     return {
         "title": f"{problem.name}, set {settings.scenario}: hybrid against its parents",
         "problem": f"{problem.name}, {settings.agents} devices, {settings.servers} servers, {settings.sites} sites",
-        "scenario": record["scenario"], "budget": record["budget"], "git_commit": record["git_commit"],
+        "scenario": _readable(record["scenario"]), "budget": record["budget"], "git_commit": record["git_commit"],
         "data_digest": record["data_digest"], "seeds": record["seeds"], "metrics": metrics, "methods": methods,
         "curves": drawn, "levels": [], "differences": differences,
     }  # fmt: skip
+
+
+def _readable(scenario: dict[str, Any]) -> dict[str, Any]:
+    """The problem's description in one flat line a setting, for the report's head."""
+    flat: dict[str, Any] = {}
+    for key, value in scenario["scenario"].items():
+        flat[key] = f"{value[0]:g} to {value[1]:g}" if isinstance(value, list) else value
+    switches = scenario["dynamics"]
+    on = [name.replace("_", " ") for name, value in switches.items() if value]
+    return flat | {"dynamics on": ", ".join(on) or "none"}
 
 
 def _levels(problem: Any, prices: dict[str, Any]) -> list[dict[str, Any]]:

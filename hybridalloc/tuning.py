@@ -54,7 +54,7 @@ def tune_prices(
     tried = [(best, top)]
     for trial in range(trials):
         prices = best._replace(**{
-            name: _draw(rng, *bounds, None if trial < trials // 2 else getattr(best, name))
+            name: _draw(rng, bounds, None if trial < trials // 2 else getattr(best, name))
             for name, bounds in space.items()
         })  # fmt: skip
         value = welfare(prices)
@@ -66,10 +66,9 @@ def tune_prices(
     return Tuned(best, top, tried)
 
 
-def _draw(
-    rng: np.random.Generator, low: float, high: float, logarithmic: bool, around: float | None
-) -> float:
+def _draw(rng: np.random.Generator, bounds: tuple[float, float, bool], around: float | None) -> float:
     """A value of one knob: uniform over its range, or near ``around``, or (four in ten) ``around`` itself."""
+    low, high, logarithmic = bounds
     a, b = (np.log(low), np.log(high)) if logarithmic else (low, high)
     if around is None:
         x = rng.uniform(a, b)

@@ -219,14 +219,14 @@ class Dqn:
                 else np.zeros(0, int)
             )
             i = self.rng.integers(0, n, len(e))
-            pick = lambda s, e=e, i=i: {  # noqa: E731
+            pick = lambda s, e=e, i=i: {
                 k: s[k][e] if k == "resource" else s[k][e, i]
                 for k in ("agent", "resource", "pair", "own", "allowed", "option", "bias", "reward")
             }
             parts.append((pick(now), pick(then)))
         join = lambda side: {
             k: torch.from_numpy(np.concatenate([p[side][k] for p in parts])) for k in parts[0][side]
-        }  # noqa: E731
+        }
         return join(0), join(1)
 
     def state_dict(self) -> dict[str, Any]:

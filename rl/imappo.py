@@ -163,7 +163,7 @@ class Imappo:
         live = np.stack([o.live for o in r.observations])
         spread = advantage[live].std() + 1e-6
         scaled = (advantage - advantage[live].mean()) / spread
-        flat = lambda a: torch.from_numpy(np.ascontiguousarray(a.reshape(t * e, *a.shape[2:]), np.float32))  # noqa: E731
+        flat = lambda a: torch.from_numpy(np.ascontiguousarray(a.reshape(t * e, *a.shape[2:]), np.float32))
         data = {
             "agent": flat(np.stack([o.agent for o in r.observations])), "resource": flat(resource), "own": flat(own),
             "pair": flat(np.stack([o.pair for o in r.observations])), "bias": flat(np.stack(r.bias)),

@@ -506,7 +506,7 @@ class MecBatch:
         """Run one slot; batteries, queues and ages move on, reports and tasks do not (see :meth:`drift`)."""
         w = self.world
         e, n, b = w.rate.shape
-        f = lambda *shape: np.zeros((e, *shape))  # noqa: E731
+        f = lambda *shape: np.zeros((e, *shape))
         out = Outcome(
             f(n),
             np.zeros((e, n), bool),
@@ -626,7 +626,7 @@ class MecBatch:
 
     def plan_of(self, allocation: Any) -> Plan:
         """An allocation of one network as a plan that :meth:`execute` runs."""
-        one = lambda a, t=np.float64: np.ascontiguousarray(a, dtype=t)[None]  # noqa: E731
+        one = lambda a, t=np.float64: np.ascontiguousarray(a, dtype=t)[None]
         return Plan(
             one(allocation.option, np.int64), one(allocation.shares["air"]), one(allocation.shares["cpu"]),
             one(allocation.power), one(allocation.fraction), one(allocation.served, np.bool_),
@@ -730,9 +730,9 @@ def _true_gain(w: World) -> None:
 
 
 def _empty_world(e: int, n: int, k: int, b: int) -> World:
-    f = lambda *shape: np.zeros((e, *shape))  # noqa: E731
-    i = lambda *shape: np.zeros((e, *shape), np.int64)  # noqa: E731
-    flag = lambda *shape: np.zeros((e, *shape), bool)  # noqa: E731
+    f = lambda *shape: np.zeros((e, *shape))
+    i = lambda *shape: np.zeros((e, *shape), np.int64)
+    flag = lambda *shape: np.zeros((e, *shape), bool)
     h = core.HORIZON
     return World(
         active=flag(n), task_bits=f(n), task_cycles=f(n), deadline_s=f(n), device_hz=f(n), battery_j=f(n),
