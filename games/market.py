@@ -132,7 +132,9 @@ def eisenberg_gale(
     utility = (a * share).sum(axis=1)
     done = bool(gap <= tolerance)
     stopped = f"{method} stopped after {steps} iterations with gap {gap:.1e}"
-    return Market(share, price, utility, float(gap), int(steps), done, _status(done, unserved, stopped), unserved)
+    return Market(
+        share, price, utility, float(gap), int(steps), done, _status(done, unserved, stopped), unserved
+    )
 
 
 def proportional_response(
