@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,7 @@ def array(
     high: float = np.inf,
     fill: float | None = None,
 ) -> Any:
-    """A dataclass field that holds an array: ``array("N K", "Hz", above=0)``.
+    """A dataclass field that holds an array: ``array("N K", "Hz", above=0)``; an axis named "2" has two entries.
 
     ``low`` <= value <= ``high`` and value > ``above``. ``fill`` makes the field optional: a missing one is
     filled with that number.
@@ -49,35 +49,43 @@ def array(
 class State:
     """Base of every problem's state: a frozen dataclass whose arrays carry a :class:`Spec`."""
 
+    same_size: ClassVar[dict[str, str]] = {}  # axis: the axis whose size it takes where no array tells
+
     def __post_init__(self) -> None:
         sizes: dict[str, int] = {}
         owner: dict[str, str] = {}
         specs = [(f.name, f.metadata["spec"]) for f in fields(self) if "spec" in f.metadata]
         arrays = {name: _as_array(name, getattr(self, name), spec) for name, spec in specs}
+        for _, spec in specs:
+            sizes |= {axis: int(axis) for axis in spec.axes if axis.isdigit()}
         for name, spec in specs:
             value = arrays[name]
             if value is None:
                 continue
-            if value.size == 0 and value.ndim < len(spec.axes):  # [] from JSON where a matrix is due
-                value = value.reshape((0,) * len(spec.axes))
-            if value.ndim != len(spec.axes):
+            # [] is all that JSON can say of a (0, K) matrix: it fixes the first axis alone
+            bare = value.size == 0 and value.ndim == 1 < len(spec.axes)
+            if value.ndim != len(spec.axes) and not bare:
                 wanted = ", ".join(spec.axes)
                 raise InvalidStateError(f"{name} has shape {value.shape}; it needs axes ({wanted},)")
-            for axis, size in zip(spec.axes, value.shape, strict=True):
-                known = sizes.setdefault(axis, size)
-                owner.setdefault(axis, name)
-                if known != size and value.size:
+            for axis, size in zip(spec.axes, value.shape, strict=False):
+                if axis not in sizes:
+                    sizes[axis], owner[axis] = size, name
+                known = sizes[axis]
+                if known != size:
+                    where = f" in {owner[axis]}" if axis in owner else ""
                     raise InvalidStateError(
-                        f"{name} has shape {value.shape}; axis {axis} has {known} entries in {owner[axis]}"
+                        f"{name} has shape {value.shape}; axis {axis} has {known} entries{where}"
                     )
-            arrays[name] = value
+        for axis, like in self.same_size.items():
+            if like in sizes:
+                sizes.setdefault(axis, sizes[like])
         for name, spec in specs:
             value = arrays[name]
             shape = tuple(sizes.get(axis, 0) for axis in spec.axes)
             if value is None:
                 value = np.full(shape, spec.fill, dtype=spec.dtype)
-            elif not value.size:
-                value = np.zeros(shape, dtype=spec.dtype)
+            elif value.ndim != len(shape):
+                value = np.zeros(shape, dtype=spec.dtype)  # bare, so of size 0
             _check_range(name, value, spec)
             object.__setattr__(self, name, np.ascontiguousarray(value))
         self.validate()
@@ -127,23 +135,29 @@ def _as_array(name: str, value: Any, spec: Spec) -> NDArray[Any] | None:
         return None
     try:
         array = np.array(value)
-        if array.dtype == object or (
-            array.dtype.kind in "USb" and spec.dtype is not bool and array.dtype.kind != "b"
-        ):
+        if array.dtype.kind not in "biuf":
             raise ValueError
-        converted = array.astype(spec.dtype)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         raise InvalidStateError(
             f"{name} is not a regular array of {spec.dtype.__name__}; it needs axes ({', '.join(spec.axes)},)"
         ) from None
-    if spec.dtype is int and array.dtype.kind == "f" and array.size and (converted != array).any():
-        index = tuple(int(k) for k in np.argwhere(converted != array)[0])
-        raise InvalidStateError(f"{name}[{_where(index)}] = {array[index]}; it must be a whole number")
-    return np.asarray(converted)
+    if spec.dtype is float or array.dtype.kind == "b":
+        return np.asarray(array.astype(spec.dtype))
+    # whole numbers and flags: nothing may be lost on the way
+    with np.errstate(invalid="ignore"):
+        whole = array.astype(np.int64)
+        wrong = whole != array
+        if spec.dtype is bool:
+            wrong |= (array != 0) & (array != 1)
+    if wrong.any():
+        index = tuple(int(k) for k in np.argwhere(wrong)[0])
+        kind = "true or false" if spec.dtype is bool else "a whole number"
+        raise InvalidStateError(f"{name}{_where(index)} = {array[index]}; it must be {kind}")
+    return np.asarray(whole.astype(spec.dtype))
 
 
 def _where(index: tuple[int, ...]) -> str:
-    return ", ".join(map(str, index))
+    return f"[{', '.join(map(str, index))}]" if index else ""
 
 
 def _check_range(name: str, value: NDArray[Any], spec: Spec) -> None:
@@ -161,7 +175,7 @@ def _check_range(name: str, value: NDArray[Any], spec: Spec) -> None:
         rules.append(f">= {spec.low:g}{unit}")
     if np.isfinite(spec.high):
         rules.append(f"<= {spec.high:g}{unit}")
-    raise InvalidStateError(f"{name}[{_where(index)}] = {value[index]}; it must be {' and '.join(rules)}")
+    raise InvalidStateError(f"{name}{_where(index)} = {value[index]}; it must be {' and '.join(rules)}")
 
 
 class Metric(NamedTuple):

@@ -93,19 +93,23 @@ SCENARIOS: dict[str, Scenario] = {
 class MecTruth(State):
     """What only the simulator knows."""
 
-    fading: Float = array("N B two")  # real and imaginary part
+    same_size: ClassVar[dict[str, str]] = {"B": "K"}
+
+    fading: Float = array("N B 2")  # real and imaginary part
     attenuation: Float = array("N K", low=0)  # blockage, linear
     backlog_s: Float = array("K", "s", low=0)
     air_backlog_s: Float = array("B", "s", low=0)
     correlation: Float = array("N", low=0, high=1)
     bursting: NDArray[np.bool_] = array("N", dtype=bool)
-    position: Float = array("N two", "m")
-    site: Float = array("K two", "m")
+    position: Float = array("N 2", "m")
+    site: Float = array("K 2", "m")
 
 
 @dataclass(frozen=True)
 class MecState(State):
     """One slot as the operator sees it. N devices, K servers, B bands (B = K unless channels are chosen)."""
+
+    same_size: ClassVar[dict[str, str]] = {"B": "K"}
 
     active: NDArray[np.bool_] = array("N", dtype=bool)
     task_bits: Float = array("N", "bit", low=0)
@@ -131,7 +135,7 @@ class MecState(State):
     def validate(self) -> None:
         n, k = self.mean_gain_db.shape
         bands = self.reported_gain_db.shape[1]
-        if n and (k == 0 or bands % k):
+        if bool(k) != bool(bands) or (k and bands % k) or (n and not k):
             raise InvalidStateError(
                 f"reported_gain_db has {bands} bands for {k} servers; give one a server, or as many to each"
             )
@@ -149,6 +153,13 @@ class MecState(State):
             )
         if isinstance(self.slot, bool) or not isinstance(self.slot, int | np.integer):
             raise InvalidStateError(f"slot = {self.slot!r}; it must be a whole number")
+        if self.truth is not None:
+            if not isinstance(self.truth, MecTruth):
+                raise InvalidStateError(f"truth is an object with named fields; got {type(self.truth).__name__}")
+            for name, shape in (("fading", (n, bands)), ("attenuation", (n, k)), ("position", (n,)), ("site", (k,))):
+                given = getattr(self.truth, name).shape[: len(shape)]
+                if given != shape:
+                    raise InvalidStateError(f"truth.{name} has shape {given}; this state needs {shape}")
 
     @property
     def agents(self) -> int:
@@ -356,8 +367,7 @@ class MecBatch:
     @classmethod
     def of_state(cls, problem: Mec, state: MecState) -> MecBatch:
         n, k = state.mean_gain_db.shape
-        k = max(k, len(state.server_hz))
-        bands = state.reported_gain_db.shape[1] if n else k * problem.bands
+        bands = state.reported_gain_db.shape[1]
         world = _empty_world(1, n, k, bands)
         for name in OBSERVED:
             getattr(world, name)[0] = getattr(state, name)
@@ -371,6 +381,8 @@ class MecBatch:
             )
             world.correlation[0] = 0.7
             world.attenuation[0] = 1.0
+            world.bursting[0] = state.activity >= 0.5
+            world.position[0] = SITE_SIDE_M  # the sites stay at 0: nobody is near a hot spot
         else:
             for name in HIDDEN:
                 getattr(world, name)[0] = getattr(state.truth, name)
@@ -433,12 +445,18 @@ class MecBatch:
         )
 
     def settle(self, option: Int, prices: Prices) -> Plan:
-        """Shares, power and fractions for a joint choice (E, N), after the safety filter: what is executed."""
+        """Shares, power and fractions for a joint choice (E, N), after the safety filter: what is executed.
+
+        A choice of a server out of reach, or of a device without a task, becomes option 0.
+        """
         w = self.world
         e, n, b = w.rate.shape
         k = w.server_hz.shape[1]
+        option = np.asarray(option, np.int64)
+        server = np.maximum(option - 1, 0) // max(b // max(k, 1), 1)
+        reached = np.take_along_axis(w.reachable, server[..., None], 2)[..., 0] if k else np.zeros((e, n), bool)
         plan = Plan(
-            np.ascontiguousarray(option, np.int64), *(np.zeros((e, n)) for _ in range(4)), np.ones((e, n), bool),
+            np.where(w.active & reached, option, 0), *(np.zeros((e, n)) for _ in range(4)), np.ones((e, n), bool),
             np.zeros((e, b)), np.zeros((e, k)),
         )  # fmt: skip
         core.settle(self.physics, w, prices, self.priority(), plan)
@@ -606,7 +624,7 @@ class MecBatch:
         """New tasks of the networks in ``which`` from uniforms (E, N, >= 5)."""
         w, s, d = self.world, self.problem.scenario, self.problem.scenario.dynamics
         chance: Any = s.load
-        if d.bursts:
+        if d.bursts and w.site.shape[1]:
             slot = w.slot[which]
             load = s.load * (1 + 0.35 * np.sin(2 * np.pi * slot / DRIFT_SLOTS))
             turn = 2 * np.pi * ((slot // HOT_SPOT_SLOTS) % HOT_SPOT_STEPS) / HOT_SPOT_STEPS

@@ -1,0 +1,269 @@
+"""A problem as a Gymnasium environment (one joint agent) or a PettingZoo one (an agent each).
+
+Whatever is asked for, ``batch.settle`` turns the choices into shares, power and fractions that fit before anything
+is executed; a choice that is masked becomes option 0. So no step of any learner executes an infeasible allocation;
+``metrics["raw_violation"]`` says how much of what was asked for would have been one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
+from numpy.typing import NDArray
+from pettingzoo import ParallelEnv
+
+from hybridalloc.errors import nearest
+from hybridalloc.problems import make_problem
+from rl.proposal import Observation
+
+BOUND = 20.0  # features are of order one; the few that may grow are clipped here
+VIEWS = ("gymnasium", "pettingzoo")
+CREDITS = ("own", "difference", "team")
+
+Float32 = NDArray[np.float32]
+
+
+def make_env(
+    problem: Any = "mec",
+    view: str = "gymnasium",
+    *,
+    credit: str | None = None,
+    prices: Any = None,
+    **settings: Any,
+) -> JointEnv | AgentsEnv:
+    """An environment of a problem: ``make_env("mec", view="pettingzoo", agents=50, servers=9)``.
+
+    Args:
+        problem: a name with ``settings`` as in ``make_problem``, or a problem object.
+        view: "gymnasium" (one joint action, welfare as reward) or "pettingzoo" (each agent its own).
+        credit: reward of the PettingZoo view: "own" outcome, "difference" (own outcome less what others lose
+            because of the agent, now and through the backlog it left; the default) or "team" (the mean outcome).
+        prices: what the settling of shares, power and fractions charges; default the problem's.
+
+    Raises:
+        UnknownNameError: an unknown problem, view, credit or setting; the nearest are listed.
+        ValueError: settings beside a problem object, ``credit`` for the joint view, or no agents.
+    """
+    if view not in VIEWS:
+        raise nearest("view", str(view), VIEWS)
+    if isinstance(problem, str):
+        problem = make_problem(problem, **settings)
+    elif settings:
+        raise ValueError(f"{', '.join(settings)}: settings go with a problem's name, not with a problem object")
+    if view == "pettingzoo":
+        return AgentsEnv(problem, "difference" if credit is None else credit, prices)
+    if credit is not None:
+        raise ValueError('credit is of the pettingzoo view; the gymnasium view pays the welfare of all')
+    return JointEnv(problem, prices)
+
+
+class _Network:
+    """One network of a problem, stepped slot by slot."""
+
+    def __init__(self, problem: Any, prices: Any) -> None:
+        if problem.agents < 1:
+            raise ValueError("agents = 0; an environment needs at least 1 agent")
+        self.problem = problem
+        self.prices = problem.prices_type() if prices is None else prices
+        self.batch = problem.batch([0])
+        self.seen: Observation = self.batch.observe()
+        self.metrics: dict[str, float] = {}
+
+    def start(self, seed: int) -> None:
+        self.batch = self.problem.batch([seed])
+        self.seen = self.batch.observe()
+
+    def mask(self) -> NDArray[np.int8]:
+        """(N, O) 1 where a choice is allowed; an agent with nothing to decide has option 0 alone."""
+        allowed = self.seen.allowed[0] & self.seen.live[0][:, None]
+        allowed[:, 0] = True
+        return allowed.astype(np.int8)
+
+    def step(self, option: NDArray[np.int64]) -> tuple[Any, NDArray[np.int64], bool]:
+        """Outcome, (N,) executed options and whether the episode's length is reached."""
+        plan = self.batch.settle(option[None], self.prices)
+        self.batch.clear_tallies()
+        outcome = self.batch.execute(plan, self.batch.overload(option[None], self.prices))
+        self.metrics = {k: float(v[0]) for k, v in self.batch.summary().items()}
+        self.batch.drift()
+        self.seen = self.batch.observe()
+        return outcome, plan.option[0].copy(), bool(self.batch.age[0] >= self.problem.scenario.episode)
+
+    def joint(self) -> Float32:
+        """All features in one vector: agents, then resources, then pairs."""
+        seen = self.seen
+        return _bounded(np.concatenate([seen.agent[0].ravel(), seen.resource[0].ravel(), seen.pair[0].ravel()]))
+
+    def own(self) -> Float32:
+        """(N, .) each agent's features, then the broadcast resources', then its pairs'."""
+        seen = self.seen
+        n = seen.agent.shape[1]
+        shared = np.broadcast_to(seen.resource[0].ravel(), (n, seen.resource[0].size))
+        return _bounded(np.concatenate([seen.agent[0], shared, seen.pair[0].reshape(n, -1)], axis=1))
+
+
+def _bounded(values: Any) -> Float32:
+    return np.clip(values, -BOUND, BOUND).astype(np.float32)
+
+
+def _box(size: int) -> spaces.Box:
+    return spaces.Box(-BOUND, BOUND, (size,), np.float32)
+
+
+class JointEnv(gymnasium.Env[Float32, NDArray[np.int64]]):
+    """All agents as one: MultiDiscrete options, welfare a slot as reward.
+
+    ``info`` holds the slot's ``metrics`` (after a step), the ``executed`` options and the next ``action_mask``, a
+    tuple of one int8 array an agent as ``action_space.sample(mask)`` takes it. Episodes are truncated, never
+    terminated.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": [], "name": "hybridalloc"}  # noqa: RUF012
+
+    def __init__(self, problem: Any, prices: Any = None) -> None:
+        self.network = _Network(problem, prices)
+        options = self.network.seen.allowed.shape[2]
+        self.action_space = spaces.MultiDiscrete([options] * problem.agents)
+        self.observation_space = _box(self.network.joint().size)
+        self.spec = EnvSpec(
+            f"hybridalloc/{problem.name}-v0", "hybridalloc.environments:JointEnv",
+            kwargs={"problem": problem, "prices": prices},
+        )  # fmt: skip
+        self._running = False
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Float32, dict[str, Any]]:
+        """A new network; ``options`` has no effect."""
+        super().reset(seed=seed)
+        self.network.start(int(self.np_random.integers(2**31)))
+        self._running = True
+        return self.network.joint(), {"action_mask": tuple(self.network.mask())}
+
+    def step(self, action: NDArray[np.int64]) -> tuple[Float32, float, bool, bool, dict[str, Any]]:
+        """Execute one slot.
+
+        Raises:
+            ValueError: an action outside the space, or a step before ``reset`` or after the end.
+        """
+        if not self._running:
+            raise ValueError("the episode has ended or not begun: call reset first")
+        chosen = np.asarray(action)
+        if not self.action_space.contains(chosen):
+            n, o = len(self.action_space.nvec), int(self.action_space.nvec[0])
+            raise ValueError(f"action {chosen.tolist()}: it must be {n} whole numbers, each 0 to {o - 1}")
+        outcome, executed, truncated = self.network.step(chosen.astype(np.int64))
+        self._running = not truncated
+        info = {
+            "metrics": dict(self.network.metrics), "executed": executed, "action_mask": tuple(self.network.mask())
+        }  # fmt: skip
+        return self.network.joint(), float(outcome.reward[0].mean()), False, truncated, info
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """(N O,) the masks end to end, under the name that sb3-contrib's MaskablePPO looks for."""
+        return self.network.mask().astype(bool).ravel()
+
+
+class AgentsEnv(ParallelEnv[str, Float32, int]):
+    """Every agent for itself: "device_0", "device_1", ...; all act in every slot.
+
+    ``infos[agent]`` holds ``action_mask`` (int8, as ``action_space(agent).sample(mask)`` takes it); after a step
+    also the slot's ``metrics`` and the ``executed`` option. :meth:`state` is for a central critic.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": [], "name": "hybridalloc", "is_parallelizable": True}  # noqa: RUF012
+
+    def __init__(self, problem: Any, credit: str = "difference", prices: Any = None) -> None:
+        if credit not in CREDITS:
+            raise nearest("credit", str(credit), CREDITS)
+        self.credit = credit
+        self.render_mode = None
+        self.network = _Network(problem, prices)
+        self.possible_agents = [f"device_{i}" for i in range(problem.agents)]
+        self.agents: list[str] = []
+        options = self.network.seen.allowed.shape[2]
+        size = self.network.own().shape[1]
+        self.observation_spaces = {a: _box(size) for a in self.possible_agents}
+        self.action_spaces = {a: spaces.Discrete(options) for a in self.possible_agents}
+        self.state_space = _box(self.network.joint().size)
+        self._rng = np.random.default_rng()
+
+    def observation_space(self, agent: str) -> spaces.Box:
+        return self.observation_spaces[agent]
+
+    def action_space(self, agent: str) -> spaces.Discrete:
+        return self.action_spaces[agent]
+
+    def reset(
+        self, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Float32], dict[str, dict[str, Any]]]:
+        """A new network; ``options`` has no effect."""
+        if seed is not None:
+            self._rng = np.random.default_rng(seed)
+        self.network.start(int(self._rng.integers(2**31)))
+        self.agents = list(self.possible_agents)
+        return self._seen(), {a: {"action_mask": m} for a, m in zip(self.agents, self.network.mask(), strict=True)}
+
+    def step(
+        self, actions: Mapping[str, int]
+    ) -> tuple[
+        dict[str, Float32], dict[str, float], dict[str, bool], dict[str, bool], dict[str, dict[str, Any]]
+    ]:
+        """Execute one slot; every agent acts.
+
+        Raises:
+            ValueError: an agent without an action, an action outside its space, or no episode under way.
+        """
+        if not self.agents:
+            raise ValueError("the episode has ended or not begun: call reset first")
+        chosen = np.zeros(len(self.agents), np.int64)
+        for i, agent in enumerate(self.agents):
+            if agent not in actions:
+                raise ValueError(f"{agent} has no action; every agent acts in every slot (0 opts out)")
+            if not self.action_spaces[agent].contains(actions[agent]):
+                most = int(self.action_spaces[agent].n) - 1
+                raise ValueError(f"{agent} has action {actions[agent]!r}; it must be a whole number from 0 to {most}")
+            chosen[i] = actions[agent]
+        outcome, executed, truncated = self.network.step(chosen)
+        names = self.agents
+        reward = self._reward(outcome)
+        mask = self.network.mask()
+        infos = {
+            a: {"action_mask": mask[i], "executed": int(executed[i]), "metrics": dict(self.network.metrics)}
+            for i, a in enumerate(names)
+        }
+        seen = self._seen()
+        if truncated:
+            self.agents = []
+        return (
+            seen, dict(zip(names, reward.tolist(), strict=True)), dict.fromkeys(names, False),
+            dict.fromkeys(names, truncated), infos,
+        )  # fmt: skip
+
+    def state(self) -> Float32:
+        """Everything the operator is told, in one vector of ``state_space``."""
+        return self.network.joint()
+
+    def render(self) -> None:
+        return None
+
+    def _seen(self) -> dict[str, Float32]:
+        return {a: row.copy() for a, row in zip(self.possible_agents, self.network.own(), strict=True)}
+
+    def _reward(self, outcome: Any) -> NDArray[np.float64]:
+        """(N,) by ``credit``.
+
+        What an agent's leftover backlog costs is paid in the slot in which others lose by it: discounted, that
+        is the same return as charging it to the slot that left it.
+        """
+        own = np.asarray(outcome.reward[0])
+        if self.credit == "own":
+            return own
+        if self.credit == "team":
+            return np.full_like(own, own.mean())
+        return own + outcome.lost[0] + outcome.carried[0].sum(axis=-1)

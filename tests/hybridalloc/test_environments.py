@@ -1,0 +1,238 @@
+"""The two views: the projects' own API tests, masks, credit and what is executed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+from pettingzoo.test import parallel_api_test, parallel_seed_test
+
+from hybridalloc.environments import AgentsEnv, JointEnv, make_env
+from hybridalloc.errors import UnknownNameError
+from hybridalloc.problems import make_problem
+
+SIZES = [{"agents": 4, "servers": 2}, {"agents": 3, "servers": 2, "choose_channel": True}, {"agents": 50, "servers": 9}]
+small = {"agents": 6, "servers": 2}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("size", SIZES)
+def test_gymnasium_check_env(size):
+    check_env(make_env("mec", **size))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("credit", ["own", "difference", "team"])
+@pytest.mark.parametrize("size", SIZES)
+def test_pettingzoo_parallel_api_test(size, credit, capsys):
+    settings = size if credit == "difference" else size | {"episode": 20}
+    env = make_env("mec", view="pettingzoo", credit=credit, **settings)
+    parallel_api_test(env, num_cycles=1000)
+    assert env.agents == []  # it ran to the truncation
+    assert "Passed" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("size", SIZES)
+def test_pettingzoo_parallel_seed_test(size):
+    parallel_seed_test(lambda: make_env("mec", view="pettingzoo", **size), num_cycles=2)
+
+
+def test_importing_hybridalloc_loads_neither_view_nor_torch():
+    code = (
+        "import sys, hybridalloc; "
+        "print(sorted({'gymnasium', 'pettingzoo', 'torch', 'mlflow', 'matplotlib'} & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_spaces_and_their_sizes():
+    env = make_env("mec", agents=5, servers=3, choose_channel=True)
+    assert isinstance(env, JointEnv)
+    assert env.action_space.nvec.tolist() == [10] * 5  # out, and 3 servers of 3 channels
+    seen, info = env.reset(seed=1)
+    assert seen.dtype == np.float32
+    assert np.isfinite(env.observation_space.low).all() and np.isfinite(env.observation_space.high).all()
+    assert len(info["action_mask"]) == 5
+    zoo = make_env("mec", view="pettingzoo", agents=5, servers=3, choose_channel=True)
+    assert isinstance(zoo, AgentsEnv)
+    assert zoo.possible_agents == [f"device_{i}" for i in range(5)]
+    seen, _ = zoo.reset(seed=1)
+    assert zoo.action_space("device_0").n == 10
+    assert all(zoo.observation_space(a).contains(x) for a, x in seen.items())
+    assert zoo.state_space.contains(zoo.state())
+
+
+def test_takes_a_problem_object():
+    problem = make_problem("mec", **small)
+    one, other = make_env(problem), make_env("mec", **small)
+    assert np.array_equal(one.reset(seed=7)[0], other.reset(seed=7)[0])
+    with pytest.raises(ValueError, match="agents: settings go with a problem's name, not with a problem object"):
+        make_env(problem, agents=3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"view": "gymnasum"}, UnknownNameError, "unknown view 'gymnasum'; did you mean 'gymnasium'"),
+        ({"view": "pettingzoo", "credit": "diference"}, UnknownNameError, "did you mean 'difference'"),
+        ({"credit": "own"}, ValueError, "credit is of the pettingzoo view"),
+        ({"agents": 0}, ValueError, "agents = 0; an environment needs at least 1 agent"),
+        ({"servrs": 2}, UnknownNameError, "unknown setting of mec 'servrs'; did you mean 'servers'"),
+        ({"problem": "mecc"}, UnknownNameError, "unknown problem 'mecc'; did you mean 'mec'"),
+    ],
+)
+def test_mistakes_are_named(arguments, error, message):
+    with pytest.raises(error, match=message.replace("(", r"\(")):
+        make_env(**arguments)
+
+
+def test_actions_outside_the_space_are_refused():
+    env = make_env("mec", **small)
+    with pytest.raises(ValueError, match="call reset first"):
+        env.step(np.zeros(6, int))
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="it must be 6 whole numbers, each 0 to 2"):
+        env.step(np.full(6, 3))
+    with pytest.raises(ValueError, match="it must be 6 whole numbers"):
+        env.step(np.zeros(5, int))
+    zoo = make_env("mec", view="pettingzoo", **small)
+    zoo.reset(seed=0)
+    actions = dict.fromkeys(zoo.agents, 0)
+    with pytest.raises(ValueError, match="device_2 has action 3; it must be a whole number from 0 to 2"):
+        zoo.step(actions | {"device_2": 3})
+    del actions["device_4"]
+    with pytest.raises(ValueError, match="device_4 has no action; every agent acts in every slot"):
+        zoo.step(actions)
+
+
+def test_truncates_at_the_scenarios_episode_and_then_stops():
+    env = make_env("mec", episode=7, **small)
+    env.reset(seed=0)
+    ends = [env.step(env.action_space.sample())[2:4] for _ in range(7)]
+    assert ends == [(False, False)] * 6 + [(False, True)]
+    with pytest.raises(ValueError, match="call reset first"):
+        env.step(env.action_space.sample())
+    zoo = make_env("mec", view="pettingzoo", episode=7, **small)
+    zoo.reset(seed=0)
+    for _ in range(7):
+        *_, truncated, _ = zoo.step(dict.fromkeys(zoo.agents, 0))
+    assert all(truncated.values())
+    with pytest.raises(ValueError, match="call reset first"):
+        zoo.step({})
+
+
+def test_masked_choices_become_option_0_and_nothing_infeasible_is_executed(monkeypatch):
+    from hybridalloc.problems.mec import MecBatch
+
+    executed = []
+    original = MecBatch.execute
+
+    def watched(self, plan, raw=None):
+        executed.append(float(self.excess(plan).max()))
+        return original(self, plan, raw)
+
+    monkeypatch.setattr(MecBatch, "execute", watched)
+    env = make_env("mec", agents=30, servers=3)
+    env.action_space.seed(3)
+    _, info = env.reset(seed=3)
+    env.network.batch.world.reachable[0, :, 1] = False  # nobody reaches server 1
+    env.network.seen = env.network.batch.observe()
+    masked = 0
+    for _ in range(40):
+        mask = np.array(tuple(env.network.mask()))
+        assert not mask[:, 2].any()
+        action = env.action_space.sample()
+        *_, info = env.step(action)
+        refused = mask[np.arange(30), action] == 0
+        masked += int(refused.sum())
+        assert (info["executed"][refused] == 0).all()
+        assert (info["executed"][~refused] == action[~refused]).all()
+    assert masked > 100
+    assert len(executed) == 40
+    assert max(executed) <= 1e-9
+
+
+def test_masks_sample_only_what_is_allowed_in_both_views():
+    env = make_env("mec", agents=20, servers=3)
+    _, info = env.reset(seed=1)
+    idle = ~env.network.seen.live[0]
+    assert idle.any()
+    for _ in range(30):
+        action = env.action_space.sample(mask=info["action_mask"])
+        assert (action[idle] == 0).all()
+    assert env.action_masks().shape == (20 * 4,)
+    assert np.array_equal(env.action_masks(), np.concatenate(info["action_mask"]).astype(bool))
+    zoo = make_env("mec", view="pettingzoo", agents=20, servers=3)
+    _, infos = zoo.reset(seed=1)
+    for i, agent in enumerate(zoo.agents):
+        action = zoo.action_space(agent).sample(infos[agent]["action_mask"])
+        assert infos[agent]["action_mask"].dtype == np.int8
+        assert infos[agent]["action_mask"][action] == 1
+        assert (infos[agent]["action_mask"].sum() == 1) == (not zoo.network.seen.live[0, i])
+
+
+def test_rewards_and_metrics_are_the_problems_own():
+    """Both views against the batch driven by hand on the same seed and choices."""
+    problem = make_problem("mec", agents=12, servers=3)
+    prices = problem.prices_type(toll=0.5, energy=0.1)
+    views = {c: make_env(problem, view="pettingzoo", credit=c, prices=prices) for c in ("own", "difference", "team")}
+    for v in views.values():
+        v.reset(seed=5)
+    joint = make_env(problem, prices=prices)
+    seed = int(np.random.default_rng(5).integers(2**31))
+    joint.reset(seed=5)
+    batch = problem.batch([seed])
+    joint.network.start(seed)
+    rng = np.random.default_rng(0)
+    charged = 0.0
+    for _ in range(25):
+        action = rng.integers(0, 4, 12)
+        batch.clear_tallies()
+        out = batch.execute(batch.settle(action[None], prices))
+        welfare = batch.summary()["welfare"][0]
+        batch.drift()
+        got = {c: v.step(dict(enumerate_names(action))) for c, v in views.items()}
+        _, reward, _, _, info = joint.step(action)
+        assert reward == pytest.approx(welfare, abs=1e-12)
+        assert info["metrics"]["welfare"] == pytest.approx(welfare, abs=1e-12)
+        assert info["metrics"]["raw_violation"] >= 0
+        assert list(got["own"][1].values()) == out.reward[0].tolist()
+        assert list(got["team"][1].values()) == pytest.approx([welfare] * 12)
+        wanted = out.reward[0] + out.lost[0] + out.carried[0].sum(axis=-1)
+        assert list(got["difference"][1].values()) == pytest.approx(wanted.tolist())
+        charged += float((out.reward[0] - wanted).sum())
+    assert charged > 0.1  # the three do differ
+
+
+def enumerate_names(action):
+    return ((f"device_{i}", int(a)) for i, a in enumerate(action))
+
+
+def test_reset_without_a_seed_goes_on_from_the_stream():
+    env = make_env("mec", **small)
+    first, _ = env.reset(seed=4)
+    second, _ = env.reset()
+    assert not np.array_equal(first, second)
+    again, _ = env.reset(seed=4)
+    assert np.array_equal(first, again)
+    assert np.array_equal(second, env.reset()[0])
+    zoo = make_env("mec", view="pettingzoo", **small)
+    a, _ = zoo.reset(seed=4)
+    b, _ = zoo.reset()
+    c, _ = zoo.reset(seed=4)
+    assert np.array_equal(a["device_0"], c["device_0"])
+    assert not np.array_equal(a["device_0"], b["device_0"])
+
+
+def test_each_devices_view_holds_its_own_rows():
+    zoo = make_env("mec", view="pettingzoo", **small)
+    seen, _ = zoo.reset(seed=2)
+    batch = zoo.network.seen
+    for i, agent in enumerate(zoo.agents):
+        wanted = np.concatenate([batch.agent[0, i], batch.resource[0].ravel(), batch.pair[0, i].ravel()])
+        assert np.allclose(seen[agent], np.clip(wanted, -20, 20))
