@@ -33,12 +33,13 @@ FILES_TAG = "hybridalloc.files"
 COMPARISON_TAG = "hybridalloc.comparison"
 SUMMARY_PREFIX = "final/"
 
-# MLflow's defaults hold one call to a dead server for 247 s
-_PATIENCE = {
+# MLflow's defaults hold one call to a dead server for 247 s, and print
+_SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # two lines a run
 }
 _CHATTER = ("alembic", "mlflow.store.db.utils", "mlflow.store.tracking", "mlflow.tracking", "urllib3")
 
@@ -48,6 +49,7 @@ class MirrorResult:
     """What MLflow has after a replay: `done` and `left` name runs; `error` is empty when all is well."""
 
     parent_run_id: str | None
+    experiment_id: str | None
     done: tuple[str, ...]
     left: tuple[str, ...]
     error: str
@@ -108,17 +110,22 @@ def mirror(
         thread.join(0.05)
     done = tuple(work.done)
     left = tuple(record.name for record in records if record.name not in done)
-    result = MirrorResult(work.parent, done, left, work.error)
+    result = MirrorResult(work.parent, work.experiment_id, done, left, work.error)
     if not result.complete:
         warnings.warn(str(result), RuntimeWarning, stacklevel=2)
     return result
 
 
-def how_to_open(tracking_uri: str = DEFAULT_URI) -> str:
-    """The line that shows the mirrored runs: a command, or the server's own address."""
+def how_to_open(tracking_uri: str = DEFAULT_URI, experiment_id: str | None = None) -> str:
+    """How to see the mirrored runs: a command, and the address of the experiment's runs.
+
+    MLflow 3.17 opens on its pages for traces, where training runs are not to be seen; so name the
+    experiment (`MirrorResult.experiment_id`) for an address that shows them.
+    """
+    page = f"/#/experiments/{experiment_id}/runs" if experiment_id else "/#/experiments"
     if tracking_uri.startswith(("http://", "https://")):
-        return f"open {tracking_uri} in a browser"
-    return f"mlflow ui --backend-store-uri {tracking_uri}   # then open http://127.0.0.1:5000"
+        return f"open {tracking_uri.rstrip('/')}{page}"
+    return f"mlflow ui --backend-store-uri {tracking_uri}   # then open http://127.0.0.1:5000{page}"
 
 
 @dataclass
@@ -132,6 +139,7 @@ class _Replay:
     experiment: str
     done: list[str] = field(default_factory=list)
     parent: str | None = None
+    experiment_id: str | None = None
     error: str = ""
     alive: float = field(default_factory=time.monotonic)
     stop: threading.Event = field(default_factory=threading.Event)
@@ -145,13 +153,14 @@ class _Replay:
 
     def _replay(self) -> None:
         client, experiment_id = self._open()
+        self.experiment_id = experiment_id
         known = self._known_runs(client, experiment_id)
         self.parent = self._parent(client, experiment_id, known)
         for record in self.records:
             self._child(client, experiment_id, known, record)
             self.done.append(record.name)
         self._parent_files(client, known)
-        self._close_parent(client)
+        self._close_parent(client, known)
 
     def _call(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         """Call MLflow, unless the caller has gone; note that it answered."""
@@ -333,7 +342,7 @@ class _Replay:
             self._call(client.log_artifact, self.parent, str(path), None if inside == "." else inside)
         self._call(client.set_tag, self.parent, FILES_TAG, total.hexdigest())
 
-    def _close_parent(self, client: Any) -> None:
+    def _close_parent(self, client: Any, known: dict[str, Any]) -> None:
         """End the parent when every method has its runs and all have ended."""
         records = read_runs(self.folder)
         begun = {record.method for record in records}
@@ -341,6 +350,8 @@ class _Replay:
         if any(record.status == "RUNNING" for record in records) or not begun >= expected:
             return
         status = "FAILED" if any(record.status == "FAILED" for record in records) else "FINISHED"
+        if known[self.comparison["id"]].info.status == status:
+            return
         end = max((record.ended or 0.0 for record in records), default=0.0)
         self._call(client.set_terminated, self.parent, status=status, end_time=_milliseconds(end))
 
@@ -349,7 +360,7 @@ class _Replay:
 def _quiet_and_impatient() -> Iterator[None]:
     """MLflow's environment for a replay: short waits (unless the user set them), no chatter, no telemetry."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
-    added = {name: value for name, value in _PATIENCE.items() if name not in os.environ}
+    added = {name: value for name, value in _SETTINGS.items() if name not in os.environ}
     os.environ.update(added)
     import mlflow  # noqa: F401  (sets up its loggers, so their levels are changed after it)
 
