@@ -26,6 +26,7 @@ from typing import Any
 from hybridalloc.runlog import COMPARISON_FILE, RunRecord, TrackingError, read_comparison, read_runs
 
 DEFAULT_URI = "sqlite:///mlflow.db"
+OPEN_AGAIN_S = (1.0, 2.0, 4.0)  # waits before opening an sqlite file again
 BATCH = 900  # metrics a call; MLflow takes 1,000 entities a batch, tags included
 KEY_TAG = "hybridalloc.run_key"
 LINES_TAG = "hybridalloc.lines"
@@ -76,7 +77,7 @@ def mirror(
     only: Collection[str] | None = None,
     *,
     budget_s: float = 300.0,
-    stall_s: float = 30.0,
+    stall_s: float = 60.0,
 ) -> MirrorResult:
     """Bring MLflow up to date with a comparison's folder; call it again to complete what was left.
 
@@ -86,7 +87,8 @@ def mirror(
         experiment: MLflow's experiment, made if missing.
         only: names of runs ("<method>-seed<k>") to bring up to date now; None for all.
         budget_s: longest stay in all.
-        stall_s: longest wait for one call to MLflow (the first, on a new sqlite file, takes 6 to 8 s).
+        stall_s: longest wait for one call to MLflow (the first, on a new sqlite file, takes 3 to 8 s on a
+            free machine and 25 s on a loaded one).
 
     Returns:
         MirrorResult. Trouble with MLflow never raises: it warns once and is in `error`.
@@ -152,6 +154,7 @@ class _Replay:
             self.error = self.error or f"{type(error).__name__}: {_first_line(error)}"
 
     def _replay(self) -> None:
+        self.alive = time.monotonic()  # importing mlflow took its seconds
         client, experiment_id = self._open()
         self.experiment_id = experiment_id
         known = self._known_runs(client, experiment_id)
@@ -171,6 +174,18 @@ class _Replay:
         return answer
 
     def _open(self) -> tuple[Any, str]:
+        """Client and experiment. Two processes that make the tables of one sqlite file collide: wait then."""
+        for wait in OPEN_AGAIN_S if self.tracking_uri.startswith("sqlite:") else ():
+            try:
+                return self._open_once()
+            except TrackingError:
+                raise
+            except Exception:
+                if self.stop.wait(wait):
+                    raise
+        return self._open_once()
+
+    def _open_once(self) -> tuple[Any, str]:
         from mlflow.exceptions import MlflowException
         from mlflow.tracking import MlflowClient
 

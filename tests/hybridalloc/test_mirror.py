@@ -153,6 +153,26 @@ def test_a_run_that_goes_on_is_followed(tmp_path: Path, empty_store: Path) -> No
     assert [(point.step, point.value) for point in history] == [(0, 0.0), (10, 1.0)]
 
 
+def test_a_store_that_another_process_is_making_is_tried_again(
+    tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_comparison(tmp_path / "mec-5")
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    find = MlflowClient.get_experiment_by_name
+    answers = iter([MlflowException("table already exists"), None])
+
+    def colliding(self: MlflowClient, name: str) -> Any:
+        error = next(answers, None)
+        if error is not None:
+            raise error
+        return find(self, name)
+
+    monkeypatch.setattr(MlflowClient, "get_experiment_by_name", colliding)
+    monkeypatch.setattr("hybridalloc.mirror.OPEN_AGAIN_S", (0.01,))
+    assert mirror(folder, f"sqlite:///{tmp_path}/mlflow.db").complete
+    assert next(answers, "both were taken") == "both were taken"
+
+
 def test_dead_server_costs_seconds_and_says_what_is_left(tmp_path: Path) -> None:
     folder = make_comparison(tmp_path / "mec-3")
     closed = socket.socket()
