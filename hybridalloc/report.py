@@ -300,7 +300,7 @@ def _table(heads: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]], kind
 
 
 def _unit(metric: Mapping[str, Any]) -> str:
-    return f"{metric.get('unit') or ''} {'↑' if metric['better'] == 'higher' else '↓'}".strip()
+    return f"{metric.get('unit') or ''}\u00a0{'↑' if metric['better'] == 'higher' else '↓'}".strip()
 
 
 def _metric_title(metric: Mapping[str, Any]) -> str:
