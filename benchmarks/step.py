@@ -25,9 +25,7 @@ def main() -> None:
     rng = np.random.default_rng(0)
     bimatrix = nashpy.Game(rng.normal(size=(3, 3)), rng.normal(size=(3, 3)))
     print(f"Allocator.step, mec set H, 50 devices x 9 servers, {STATES} states, one thread (ms)")
-    print(
-        f"{'method':24s} {'median':>8s} {'p99':>8s} {'feasible':>9s} {'worst regret':>13s} {'of nashpy 3x3':>14s}"
-    )
+    print(f"{'method':24s} {'median':>8s} {'p99':>8s} {'feasible':>9s} {'worst regret':>13s} {'of nashpy 3x3':>14s}")
     for label, method, recommender in (
         ("hybrid, IMAPPO network", "hybrid", "imappo"), ("hybrid, flat prior", "hybrid", None),
         ("pure RL, IMAPPO network", "rl", "imappo"), ("game", "game", None), ("nearest", "nearest", None),

@@ -49,9 +49,7 @@ def _check_neighbours() -> None:
         if spec is not None:
             where = spec.origin or next(iter(spec.submodule_search_locations or []), None)
         if where is None:
-            raise ImportError(
-                f"package {name!r} is missing; it should stand in {house}. Reinstall hybridalloc."
-            )
+            raise ImportError(f"package {name!r} is missing; it should stand in {house}. Reinstall hybridalloc.")
         folder = Path(where).resolve().parent if spec is not None and spec.origin else Path(where).resolve()
         if folder != house / name:
             raise ImportError(

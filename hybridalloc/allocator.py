@@ -117,9 +117,7 @@ class Allocator:
             self._warn(status)
         return self._finish(state, situation, option, log_prior, source, status, bound, began)
 
-    def _decide(
-        self, situation: Any, game: CongestionBatch, began: float
-    ) -> tuple[Any, Float | None, str, str, float]:
+    def _decide(self, situation: Any, game: CongestionBatch, began: float) -> tuple[Any, Float | None, str, str, float]:
         """Joint choice (1, N), log prior, source, status, epsilon bound."""
         t0 = time.perf_counter()
         status, log_prior = "ok", flat_prior(game)
@@ -199,9 +197,7 @@ class Allocator:
         name = None
         if self.recommender is not None:
             if not isinstance(self.recommender, ArrayPolicy):
-                raise CheckpointError(
-                    f"a {type(self.recommender).__name__} cannot be saved; only trained policies can"
-                )
+                raise CheckpointError(f"a {type(self.recommender).__name__} cannot be saved; only trained policies can")
             arrays = {f"policy/{k}": v for k, v in self.recommender.weights.items()}
             name = self.recommender.name
         meta = {
@@ -246,9 +242,7 @@ def read_checkpoint(source: str | Path) -> tuple[dict[str, Any], ArrayPolicy | N
     try:
         with np.load(path, allow_pickle=False) as data:
             if "meta" not in data.files:
-                raise CheckpointError(
-                    f"{path} holds no allocator (no 'meta' entry); Allocator.save writes one"
-                )
+                raise CheckpointError(f"{path} holds no allocator (no 'meta' entry); Allocator.save writes one")
             meta = json.loads(str(data["meta"]))
             weights = {k.removeprefix("policy/"): data[k] for k in data.files if k.startswith("policy/")}
     except FileNotFoundError:
@@ -256,9 +250,7 @@ def read_checkpoint(source: str | Path) -> tuple[dict[str, Any], ArrayPolicy | N
     except (zipfile.BadZipFile, OSError, ValueError, KeyError, EOFError) as error:
         if isinstance(error, CheckpointError):
             raise
-        raise CheckpointError(
-            f"{path} is truncated or not a checkpoint ({error}); it was left as it is"
-        ) from None
+        raise CheckpointError(f"{path} is truncated or not a checkpoint ({error}); it was left as it is") from None
     if meta.get("format") != FORMAT:
         raise CheckpointError(f"{path} has format {meta.get('format')}; this version reads format {FORMAT}")
     return meta, ArrayPolicy(weights, meta["recommender"]) if weights else None
@@ -284,9 +276,7 @@ def _find_recommender(problem: Any, given: Any, seed: int) -> Any:
         return make_learner(text, Sizes.of(problem.batch([0]).observe()), seed).policy
     meta, policy = read_checkpoint(given)
     if meta["problem"]["name"] != problem.name:
-        raise CheckpointError(
-            f"{given} was trained on {meta['problem']['name']}; this problem is {problem.name}"
-        )
+        raise CheckpointError(f"{given} was trained on {meta['problem']['name']}; this problem is {problem.name}")
     if policy is None:
         raise CheckpointError(f"{given} holds no recommender: it was saved from method {meta['method']!r}")
     return policy

@@ -12,9 +12,7 @@ import tyro
 
 from hybridalloc.errors import InvalidStateError, UnknownNameError
 
-EPILOG = (
-    "Data: set HYBRIDALLOC_DATA to a folder of data sets, or let `hybridalloc data fetch eua` download them."
-)
+EPILOG = "Data: set HYBRIDALLOC_DATA to a folder of data sets, or let `hybridalloc data fetch eua` download them."
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,6 @@ class Compare:
 
     def run(self) -> int:
         from hybridalloc.compare import FULL, METHODS, Settings, compare, summary_lines
-        from hybridalloc.tracking import how_to_open
 
         changes: dict[str, Any] = dict(FULL) if self.full else {}
         for name in ("agent_steps", "train_seeds", "report_seeds", "tuning", "workers"):
@@ -71,7 +68,7 @@ class Compare:
         print(f"\nreport     {Path(settings.report).resolve()}")
         print(f"record     {comparison['folder']}")
         print(f"MLflow     {comparison['mirror']}")
-        print(f"           {how_to_open(settings.tracking_uri)}")
+        print(f"           {comparison['open']}")
         return 0
 
 
@@ -132,14 +129,10 @@ class Evaluate:
 
         a = Allocator.load(self.path)
         baseline = a.method if a.method in a.problem.baselines else None
-        seen = evaluate(
-            a.problem, a.prices, a.coordinator, a.recommender, REPORT_SEEDS[: self.seeds], baseline
-        )
+        seen = evaluate(a.problem, a.prices, a.coordinator, a.recommender, REPORT_SEEDS[: self.seeds], baseline)
         for metric in a.problem.metrics:
             print(f"{metric.label:40s} {seen.metrics[metric.key].mean():10.4f} {metric.unit}")
-        print(
-            f"{'violations of capacity or power':40s} {seen.violations:10d} of {seen.allocations} allocations"
-        )
+        print(f"{'violations of capacity or power':40s} {seen.violations:10d} of {seen.allocations} allocations")
         return 0
 
 

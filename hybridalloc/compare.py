@@ -186,15 +186,11 @@ def _tune(problem: Any, settings: Settings, folder: Path) -> dict[str, Any]:
     tuned = tune_prices(problem, Coordinator("game"), settings.tuning, report=step)
     bar.close()
     rows = [{"prices": p._asdict(), "welfare": w} for p, w in tuned.trials]
-    (folder / "tuning.json").write_text(
-        json.dumps({"best": tuned.prices._asdict(), "trials": rows}, indent=1)
-    )
+    (folder / "tuning.json").write_text(json.dumps({"best": tuned.prices._asdict(), "trials": rows}, indent=1))
     return prices | {"tuned": tuned.prices}
 
 
-def _jobs(
-    settings: Settings, folder: Path, problem: Any, prices: dict[str, Any], record: dict[str, Any]
-) -> list[Job]:
+def _jobs(settings: Settings, folder: Path, problem: Any, prices: dict[str, Any], record: dict[str, Any]) -> list[Job]:
     tags = {
         "scenario": settings.scenario, "sites": settings.sites, "git_commit": str(record["git_commit"]),
         "data_digest": str(record["data_digest"]),
@@ -218,9 +214,7 @@ _QUEUE: Any = None
 def _start_worker(queue: Any) -> None:
     global _QUEUE
     _QUEUE = queue
-    os.environ.update(
-        OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1", NUMBA_NUM_THREADS="1"
-    )
+    os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1", NUMBA_NUM_THREADS="1")
 
 
 def _units(job: Job) -> int:
@@ -353,7 +347,7 @@ def _assemble(
                     d = paired_difference(values[name][key], values[other][key])
                     differences.append({
                         "label": f"{METHODS[name].label} - {METHODS[other].label}", "metric": key, "mean": d.mean,
-                        "low": d.low, "high": d.high,
+                        "low": d.low, "high": d.high, "conservative": d.conservative,
                     })  # fmt: skip
     return {
         "title": f"{problem.name}, set {settings.scenario}: hybrid against its parents",
@@ -383,9 +377,7 @@ def _levels(problem: Any, prices: dict[str, Any]) -> list[dict[str, Any]]:
         ("game, tuned", "tuned", None), ("game, toll 1", "toll 1", None), ("nearest server", "tuned", "nearest"),
         ("random", "tuned", "random"),
     ):  # fmt: skip
-        seen = evaluate(
-            problem, prices[key], Coordinator("game"), None, seeds, baseline, slots=config.check_slots
-        )
+        seen = evaluate(problem, prices[key], Coordinator("game"), None, seeds, baseline, slots=config.check_slots)
         rows.append({"label": label, "value": float(seen.metrics["welfare"].mean())})
     return rows
 
@@ -416,7 +408,9 @@ def _publish(comparison: dict[str, Any], settings: Settings, folder: Path, opene
     shutil.copyfile(inside, settings.report)
     comparison["tables"] = {"text": text_table(comparison), "markdown": markdown_table(comparison)}
     opener.join(timeout=30)
-    comparison["mirror"] = str(tracking.mirror(folder, settings.tracking_uri))
+    mirrored = tracking.mirror(folder, settings.tracking_uri)
+    comparison["mirror"] = str(mirrored)
+    comparison["open"] = tracking.how_to_open(settings.tracking_uri, mirrored.experiment_id)
 
 
 def summary_lines(comparison: dict[str, Any]) -> list[str]:

@@ -200,9 +200,7 @@ class _Replay:
                 if found is None:
                     raise
         if found.lifecycle_stage != "active":
-            raise TrackingError(
-                f"experiment {self.experiment!r} was deleted in MLflow; restore it or name another"
-            )
+            raise TrackingError(f"experiment {self.experiment!r} was deleted in MLflow; restore it or name another")
         return client, found.experiment_id
 
     def _known_runs(self, client: Any, experiment_id: str) -> dict[str, Any]:
@@ -301,10 +299,7 @@ class _Replay:
                 step = max(step, line["step"])
                 points = [Metric(_key(k), float(v), stamp, line["step"]) for k, v in line["values"].items()]
             elif line["kind"] == "end":
-                points = [
-                    Metric(_key(SUMMARY_PREFIX + k), float(v), stamp, step)
-                    for k, v in line["summary"].items()
-                ]
+                points = [Metric(_key(SUMMARY_PREFIX + k), float(v), stamp, step) for k, v in line["summary"].items()]
             elif line["kind"] == "artifact":
                 send(number - 1)
                 self._artifact(client, run_id, line["path"])

@@ -107,18 +107,14 @@ def train(
     batch.age[:] = stagger
     observation = batch.observe()
     learner = make_learner(config.learner, Sizes.of(observation), config.seed, dict(config.settings))
-    coordinator = Coordinator(
-        config.kind, config.trust if config.kind == "hybrid" else 0.0, learner.config.limit
-    )
+    coordinator = Coordinator(config.kind, config.trust if config.kind == "hybrid" else 0.0, learner.config.limit)
     agents = max(problem.agents, 1)
     slots = -(-config.agent_steps // (config.networks * agents))
     horizon = learner.config.horizon
     slots = -(-slots // horizon) * horizon
     updates: list[dict[str, float]] = []
     curve: list[dict[str, float]] = []
-    due = (
-        [round(slots * k / max(config.checks, 1)) for k in range(config.checks + 1)] if config.checks else []
-    )
+    due = [round(slots * k / max(config.checks, 1)) for k in range(config.checks + 1)] if config.checks else []
 
     def check(done: int) -> None:
         while due and done >= due[0]:
@@ -159,9 +155,7 @@ def train(
         following = batch.observe()
         t3 = time.perf_counter()
         reward = outcome.reward + config.credit * outcome.lost
-        learner.record(
-            observation, merged.option, log_prior, merged.bias, reward, outcome.carried, truncated, final
-        )
+        learner.record(observation, merged.option, log_prior, merged.bias, reward, outcome.carried, truncated, final)
         observation = following
         if learner.ready():
             figures = learner.update(observation, slot / slots)
