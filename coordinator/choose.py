@@ -37,13 +37,21 @@ def model_cost(batch: CongestionBatch, option: Int, tilt: Float) -> Float:
     """(E,) potential of the tilted games at joint choices (E, N)."""
     out = np.empty(len(option))
     _potential(
-        batch.options, batch.weight, batch.capacity, batch.private_cost, batch.live, batch.toll, tilt, option, out
+        batch.options,
+        batch.weight,
+        batch.capacity,
+        batch.private_cost,
+        batch.live,
+        batch.toll,
+        tilt,
+        option,
+        out,
     )
     return out
 
 
 @njit(cache=True)
-def _potential(options, weight, capacity, private, live, toll, tilt, option, out):  # type: ignore[no-untyped-def]
+def _potential(options, weight, capacity, private, live, toll, tilt, option, out):
     games, n, resources = weight.shape
     load = np.empty(resources)
     square = np.empty(resources)

@@ -104,6 +104,7 @@ class Coordinator:
             raw = proposal if proposes else merged.option
             return Decision(merged.option, raw, log_prior, np.zeros(count, np.int64), merged.converged)
         tilt = -log_prior / self.trust
+        proposes = proposes and bool(log_prior.any())  # a flat proposal proposes nothing
         starts = [merged.option, proposal] if proposes else [merged.option]
         alone = equilibrate(game, log_prior, np.inf)
         option, origin = choose_best(game, [*starts, alone.option], tilt)

@@ -71,7 +71,9 @@ class Allocation:
             IndexError: no such agent.
         """
         if not -len(self.option) <= agent < len(self.option):
-            raise IndexError(f"agent {agent}: this allocation has {len(self.option)} agents, 0 to {len(self.option) - 1}")
+            raise IndexError(
+                f"agent {agent}: this allocation has {len(self.option)} agents, 0 to {len(self.option) - 1}"
+            )
         agent %= len(self.option)
         costs = self.game.costs(self.option)[agent]
         learned = np.zeros_like(costs)

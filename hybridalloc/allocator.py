@@ -90,7 +90,9 @@ class Allocator:
             state = self.problem.state_type.from_dict(state)
         elif not isinstance(state, self.problem.state_type):
             wanted = self.problem.state_type.__name__
-            raise InvalidStateError(f"a state of {self.problem.name} is a {wanted} or a dict; got {type(state).__name__}")
+            raise InvalidStateError(
+                f"a state of {self.problem.name} is a {wanted} or a dict; got {type(state).__name__}"
+            )
         situation = self.problem.batch_of(state)
         option = np.zeros((1, state.agents), np.int64)
         log_prior: Float | None = None
@@ -106,14 +108,16 @@ class Allocator:
                 game = situation.game(self.prices)
                 option, log_prior, source, status, bound = self._decide(situation, game, began)
         except Exception as error:
-            source, status, bound = "fallback", f"all agents opt out: {type(error).__name__}: {error}", float("inf")
+            source, status, bound = (
+                "fallback",
+                f"all agents opt out: {type(error).__name__}: {error}",
+                float("inf"),
+            )
             option = np.zeros((1, state.agents), np.int64)
             self._warn(status)
         return self._finish(state, situation, option, log_prior, source, status, bound, began)
 
-    def _decide(
-        self, situation: Any, game: CongestionBatch, began: float
-    ) -> tuple[Any, Float | None, str, str, float]:
+    def _decide(self, situation: Any, game: CongestionBatch, began: float) -> tuple[Any, Float | None, str, str, float]:
         """Joint choice (1, N), log prior, source, status, epsilon bound."""
         t0 = time.perf_counter()
         status, log_prior = "ok", flat_prior(game)

@@ -136,9 +136,7 @@ def fetch_all(names: Iterable[str] = ()) -> str:
         DataError: as `fetch` does, at the first file that cannot be had.
     """
     chosen = tuple(names) or tuple(dataset.name for dataset in DATASETS)
-    lines = [
-        f"{name}/{entry.name}: {fetch(name, entry.name)}" for name in chosen for entry in _dataset(name).files
-    ]
+    lines = [f"{name}/{entry.name}: {fetch(name, entry.name)}" for name in chosen for entry in _dataset(name).files]
     return "\n".join(lines)
 
 
@@ -147,8 +145,7 @@ def verify_all(names: Iterable[str] = ()) -> tuple[str, bool]:
     chosen = tuple(names) or tuple(dataset.name for dataset in DATASETS)
     checks = [check for name in chosen for check in verify(name)]
     lines = [
-        f"{check.dataset}/{check.file}: {check.status}" + (f" ({check.path})" if check.path else "")
-        for check in checks
+        f"{check.dataset}/{check.file}: {check.status}" + (f" ({check.path})" if check.path else "") for check in checks
     ]
     return "\n".join(lines), all(check.status == "ok" for check in checks)
 
@@ -237,9 +234,7 @@ def _local_path(dataset: str, entry: DataFile) -> Path | None:
     if not folder:
         return None
     if not Path(folder).is_dir():
-        raise DataError(
-            f"{DATA_VARIABLE} = {folder}: no such folder; it must hold <dataset>/<file>, or be unset"
-        )
+        raise DataError(f"{DATA_VARIABLE} = {folder}: no such folder; it must hold <dataset>/<file>, or be unset")
     for name in (entry.name, entry.plain_name):
         path = Path(folder) / dataset / name
         if path.is_file():

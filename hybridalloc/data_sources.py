@@ -77,23 +77,17 @@ DATASETS = (
             DataFile(
                 "openb_node_list_gpu_node.csv",
                 "2beca64b4d3dfa342036a34b56a495c6cef9225db836c81f541282cb1df320b5",
-                (
-                    f"{_OPENB}/50a91c7c74abe3b658188dc78ac1dd302970d40c/{_OPENB_FOLDER}/openb_node_list_gpu_node.csv",
-                ),
+                (f"{_OPENB}/50a91c7c74abe3b658188dc78ac1dd302970d40c/{_OPENB_FOLDER}/openb_node_list_gpu_node.csv",),
             ),
             DataFile(
                 "openb_pod_list_default.csv",
                 "1ee7ed79c27a3b0861cda8ddba86a004c6aba904caafa329a76ae93ca63834a8",
-                (
-                    f"{_OPENB}/50a91c7c74abe3b658188dc78ac1dd302970d40c/{_OPENB_FOLDER}/openb_pod_list_default.csv",
-                ),
+                (f"{_OPENB}/50a91c7c74abe3b658188dc78ac1dd302970d40c/{_OPENB_FOLDER}/openb_pod_list_default.csv",),
             ),
             DataFile(
                 "openb_pod_list_gpushare100.csv",
                 "12dbc07d6a49bf8641e2275a2ff5bf7be74b5df7d148d531e135b140b95f9a3d",
-                (
-                    f"{_OPENB}/0c9677bb156ded9c63ca40d9aa54cd31d3e75061/{_OPENB_FOLDER}/openb_pod_list_gpushare100.csv",
-                ),
+                (f"{_OPENB}/0c9677bb156ded9c63ca40d9aa54cd31d3e75061/{_OPENB_FOLDER}/openb_pod_list_gpushare100.csv",),
             ),
         ),
     ),
@@ -118,8 +112,7 @@ DATASETS = (
         title="19,366 requests to a conversation model in 58 minutes",
         origin="https://github.com/Azure/AzurePublicDataset",
         licence="CC-BY-4.0",
-        citation="Patel et al., Splitwise: Efficient Generative LLM Inference Using Phase Splitting, "
-        "ISCA 2024",
+        citation="Patel et al., Splitwise: Efficient Generative LLM Inference Using Phase Splitting, ISCA 2024",
         files=(
             DataFile(
                 "AzureLLMInferenceTrace_conv.csv",

@@ -63,8 +63,7 @@ def learning_curves(
     width, height = (1080, 400) if wide else (360, 320)
     left, right, top, bottom = 58, 22, 30, 46
     drawn = [
-        (c, np.asarray(c["steps"], dtype=float), np.atleast_2d(np.asarray(c["values"], dtype=float)))
-        for c in curves
+        (c, np.asarray(c["steps"], dtype=float), np.atleast_2d(np.asarray(c["values"], dtype=float))) for c in curves
     ]
     heights = [values[np.isfinite(values)] for _, _, values in drawn]
     everything = np.concatenate([*heights, [float(level["value"]) for level in levels]])
@@ -198,9 +197,7 @@ def service_map(
             "(K, 2), (N, 2), (N,) and (N,) are required"
         )
     if chosen.size and not (chosen.min() >= 0 and chosen.max() <= len(k_xy)):
-        raise ValueError(
-            f"map: options lie in {chosen.min()} to {chosen.max()}; 0 to {len(k_xy)} is required"
-        )
+        raise ValueError(f"map: options lie in {chosen.min()} to {chosen.max()}; 0 to {len(k_xy)} is required")
     points = np.concatenate([k_xy, n_xy])
     low, high = points.min(axis=0), points.max(axis=0)
     span = np.maximum(high - low, 1.0)

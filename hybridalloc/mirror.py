@@ -26,6 +26,7 @@ from typing import Any
 from hybridalloc.runlog import COMPARISON_FILE, RunRecord, TrackingError, read_comparison, read_runs
 
 DEFAULT_URI = "sqlite:///mlflow.db"
+OPEN_AGAIN_S = (1.0, 2.0, 4.0)  # waits before opening an sqlite file again
 BATCH = 900  # metrics a call; MLflow takes 1,000 entities a batch, tags included
 KEY_TAG = "hybridalloc.run_key"
 LINES_TAG = "hybridalloc.lines"
@@ -33,12 +34,13 @@ FILES_TAG = "hybridalloc.files"
 COMPARISON_TAG = "hybridalloc.comparison"
 SUMMARY_PREFIX = "final/"
 
-# MLflow's defaults hold one call to a dead server for 247 s
-_PATIENCE = {
+# MLflow's defaults hold one call to a dead server for 247 s, and print
+_SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # two lines a run
 }
 _CHATTER = ("alembic", "mlflow.store.db.utils", "mlflow.store.tracking", "mlflow.tracking", "urllib3")
 
@@ -48,6 +50,7 @@ class MirrorResult:
     """What MLflow has after a replay: `done` and `left` name runs; `error` is empty when all is well."""
 
     parent_run_id: str | None
+    experiment_id: str | None
     done: tuple[str, ...]
     left: tuple[str, ...]
     error: str
@@ -74,7 +77,7 @@ def mirror(
     only: Collection[str] | None = None,
     *,
     budget_s: float = 300.0,
-    stall_s: float = 30.0,
+    stall_s: float = 60.0,
 ) -> MirrorResult:
     """Bring MLflow up to date with a comparison's folder; call it again to complete what was left.
 
@@ -84,7 +87,8 @@ def mirror(
         experiment: MLflow's experiment, made if missing.
         only: names of runs ("<method>-seed<k>") to bring up to date now; None for all.
         budget_s: longest stay in all.
-        stall_s: longest wait for one call to MLflow (the first, on a new sqlite file, takes 6 to 8 s).
+        stall_s: longest wait for one call to MLflow (the first, on a new sqlite file, takes 3 to 8 s on a
+            free machine and 25 s on a loaded one).
 
     Returns:
         MirrorResult. Trouble with MLflow never raises: it warns once and is in `error`.
@@ -108,17 +112,22 @@ def mirror(
         thread.join(0.05)
     done = tuple(work.done)
     left = tuple(record.name for record in records if record.name not in done)
-    result = MirrorResult(work.parent, done, left, work.error)
+    result = MirrorResult(work.parent, work.experiment_id, done, left, work.error)
     if not result.complete:
         warnings.warn(str(result), RuntimeWarning, stacklevel=2)
     return result
 
 
-def how_to_open(tracking_uri: str = DEFAULT_URI) -> str:
-    """The line that shows the mirrored runs: a command, or the server's own address."""
+def how_to_open(tracking_uri: str = DEFAULT_URI, experiment_id: str | None = None) -> str:
+    """How to see the mirrored runs: a command, and the address of the experiment's runs.
+
+    MLflow 3.17 opens on its pages for traces, where training runs are not to be seen; so name the
+    experiment (`MirrorResult.experiment_id`) for an address that shows them.
+    """
+    page = f"/#/experiments/{experiment_id}/runs" if experiment_id else "/#/experiments"
     if tracking_uri.startswith(("http://", "https://")):
-        return f"open {tracking_uri} in a browser"
-    return f"mlflow ui --backend-store-uri {tracking_uri}   # then open http://127.0.0.1:5000"
+        return f"open {tracking_uri.rstrip('/')}{page}"
+    return f"mlflow ui --backend-store-uri {tracking_uri}   # then open http://127.0.0.1:5000{page}"
 
 
 @dataclass
@@ -132,6 +141,7 @@ class _Replay:
     experiment: str
     done: list[str] = field(default_factory=list)
     parent: str | None = None
+    experiment_id: str | None = None
     error: str = ""
     alive: float = field(default_factory=time.monotonic)
     stop: threading.Event = field(default_factory=threading.Event)
@@ -144,14 +154,16 @@ class _Replay:
             self.error = self.error or f"{type(error).__name__}: {_first_line(error)}"
 
     def _replay(self) -> None:
+        self.alive = time.monotonic()  # importing mlflow took its seconds
         client, experiment_id = self._open()
+        self.experiment_id = experiment_id
         known = self._known_runs(client, experiment_id)
         self.parent = self._parent(client, experiment_id, known)
         for record in self.records:
             self._child(client, experiment_id, known, record)
             self.done.append(record.name)
         self._parent_files(client, known)
-        self._close_parent(client)
+        self._close_parent(client, known)
 
     def _call(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         """Call MLflow, unless the caller has gone; note that it answered."""
@@ -162,6 +174,18 @@ class _Replay:
         return answer
 
     def _open(self) -> tuple[Any, str]:
+        """Client and experiment. Two processes that make the tables of one sqlite file collide: wait then."""
+        for wait in OPEN_AGAIN_S if self.tracking_uri.startswith("sqlite:") else ():
+            try:
+                return self._open_once()
+            except TrackingError:
+                raise
+            except Exception:
+                if self.stop.wait(wait):
+                    raise
+        return self._open_once()
+
+    def _open_once(self) -> tuple[Any, str]:
         from mlflow.exceptions import MlflowException
         from mlflow.tracking import MlflowClient
 
@@ -176,9 +200,7 @@ class _Replay:
                 if found is None:
                     raise
         if found.lifecycle_stage != "active":
-            raise TrackingError(
-                f"experiment {self.experiment!r} was deleted in MLflow; restore it or name another"
-            )
+            raise TrackingError(f"experiment {self.experiment!r} was deleted in MLflow; restore it or name another")
         return client, found.experiment_id
 
     def _known_runs(self, client: Any, experiment_id: str) -> dict[str, Any]:
@@ -277,10 +299,7 @@ class _Replay:
                 step = max(step, line["step"])
                 points = [Metric(_key(k), float(v), stamp, line["step"]) for k, v in line["values"].items()]
             elif line["kind"] == "end":
-                points = [
-                    Metric(_key(SUMMARY_PREFIX + k), float(v), stamp, step)
-                    for k, v in line["summary"].items()
-                ]
+                points = [Metric(_key(SUMMARY_PREFIX + k), float(v), stamp, step) for k, v in line["summary"].items()]
             elif line["kind"] == "artifact":
                 send(number - 1)
                 self._artifact(client, run_id, line["path"])
@@ -333,7 +352,7 @@ class _Replay:
             self._call(client.log_artifact, self.parent, str(path), None if inside == "." else inside)
         self._call(client.set_tag, self.parent, FILES_TAG, total.hexdigest())
 
-    def _close_parent(self, client: Any) -> None:
+    def _close_parent(self, client: Any, known: dict[str, Any]) -> None:
         """End the parent when every method has its runs and all have ended."""
         records = read_runs(self.folder)
         begun = {record.method for record in records}
@@ -341,6 +360,8 @@ class _Replay:
         if any(record.status == "RUNNING" for record in records) or not begun >= expected:
             return
         status = "FAILED" if any(record.status == "FAILED" for record in records) else "FINISHED"
+        if known[self.comparison["id"]].info.status == status:
+            return
         end = max((record.ended or 0.0 for record in records), default=0.0)
         self._call(client.set_terminated, self.parent, status=status, end_time=_milliseconds(end))
 
@@ -349,7 +370,7 @@ class _Replay:
 def _quiet_and_impatient() -> Iterator[None]:
     """MLflow's environment for a replay: short waits (unless the user set them), no chatter, no telemetry."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
-    added = {name: value for name, value in _PATIENCE.items() if name not in os.environ}
+    added = {name: value for name, value in _SETTINGS.items() if name not in os.environ}
     os.environ.update(added)
     import mlflow  # noqa: F401  (sets up its loggers, so their levels are changed after it)
 

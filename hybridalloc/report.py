@@ -85,9 +85,7 @@ def _header(comparison: Comparison) -> str:
     seeds = comparison.get("seeds") or {}
     entries = [("problem", str(comparison["problem"]))]
     entries += [(f"{name} seeds", _seeds(values)) for name, values in seeds.items()]
-    entries += [
-        (f"budget: {_words(name)}", _value(value)) for name, value in (comparison.get("budget") or {}).items()
-    ]
+    entries += [(f"budget: {_words(name)}", _value(value)) for name, value in (comparison.get("budget") or {}).items()]
     entries += [
         ("scenario" if name == "name" else _words(name), _value(value))
         for name, value in (comparison.get("scenario") or {}).items()
@@ -129,9 +127,7 @@ def _differences(comparison: Comparison) -> str:
             if e["metric"] == key
         ]
         title = _metric_title(metric) if metric else key
-        drawings.append(
-            f"<h3>{escape(title)}</h3>" + figures.forest(chosen, f"Paired differences in {title}")
-        )
+        drawings.append(f"<h3>{escape(title)}</h3>" + figures.forest(chosen, f"Paired differences in {title}"))
     caption = (
         "Dot: mean difference over common training and evaluation seeds. Line: 95 % interval from resampling "
         "both kinds of seed. A difference is told apart from 0 only where its interval leaves 0 out."
@@ -155,12 +151,9 @@ def _curves(comparison: Comparison, styles: Mapping[str, figures.Look]) -> str:
     labels = {method["key"]: method["label"] for method in comparison["methods"]}
     levels = sorted(comparison.get("levels") or [], key=lambda level: -float(level["value"]))
     legend = [
-        f"<li>{figures.swatch(styles[curve['method']])}{escape(labels[curve['method']])}</li>"
-        for curve in curves
+        f"<li>{figures.swatch(styles[curve['method']])}{escape(labels[curve['method']])}</li>" for curve in curves
     ]
-    legend_levels = [
-        f"<li><b>{figures.letter(k)}</b> {escape(level['label'])}</li>" for k, level in enumerate(levels)
-    ]
+    legend_levels = [f"<li><b>{figures.letter(k)}</b> {escape(level['label'])}</li>" for k, level in enumerate(levels)]
     drawings = "".join(
         f'<div class="{kind}">{figures.learning_curves(curves, levels, labels, styles, wide=wide)}</div>'
         for kind, wide in (("desk", True), ("phone", False))
@@ -192,9 +185,7 @@ def _curves(comparison: Comparison, styles: Mapping[str, figures.Look]) -> str:
     )
 
 
-def _metrics(
-    comparison: Comparison, cells: Mapping[tuple[str, str], Cell], styles: Mapping[str, figures.Look]
-) -> str:
+def _metrics(comparison: Comparison, cells: Mapping[tuple[str, str], Cell], styles: Mapping[str, figures.Look]) -> str:
     metrics, methods = comparison["metrics"], comparison["methods"]
     heads = ["method", *(f"{metric['label']}\n{_unit(metric)}" for metric in metrics)]
     rows = []
@@ -244,9 +235,7 @@ def _map(comparison: Comparison) -> str:
     snapshot = comparison.get("map")
     if not snapshot:
         return ""
-    drawing = figures.service_map(
-        snapshot["stations"], snapshot["devices"], snapshot["option"], snapshot["active"]
-    )
+    drawing = figures.service_map(snapshot["stations"], snapshot["devices"], snapshot["option"], snapshot["active"])
     option, active = np.asarray(snapshot["option"], dtype=int), np.asarray(snapshot["active"], dtype=bool)
     rows = []
     for k, (east, north) in enumerate(np.asarray(snapshot["stations"], dtype=float)):
@@ -268,9 +257,7 @@ def _map(comparison: Comparison) -> str:
 
 
 def _method_notes(comparison: Comparison) -> str:
-    trained = max(
-        (np.atleast_2d(np.asarray(c["values"])).shape[0] for c in comparison.get("curves") or []), default=0
-    )
+    trained = max((np.atleast_2d(np.asarray(c["values"])).shape[0] for c in comparison.get("curves") or []), default=0)
     seeds = comparison.get("seeds") or {}
     train = len(seeds.get("train") or []) or trained
     text = (
@@ -293,14 +280,13 @@ def _table(heads: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]], kind
     """Heads are text; the cells of a row, the first apart, are HTML."""
     top = "".join(f'<th scope="col">{escape(head).replace(chr(10), "<br>")}</th>' for head in heads)
     lines = [
-        f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
-        for first, cells in rows
+        f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>' for first, cells in rows
     ]
     return f'<table class="{kind}"><thead><tr>{top}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
 
 
 def _unit(metric: Mapping[str, Any]) -> str:
-    return f"{metric.get('unit') or ''} {'↑' if metric['better'] == 'higher' else '↓'}".strip()
+    return f"{metric.get('unit') or ''}\u00a0{'↑' if metric['better'] == 'higher' else '↓'}".strip()
 
 
 def _metric_title(metric: Mapping[str, Any]) -> str:

@@ -24,7 +24,7 @@ STYLE = """
   --place-0:#7ea6ff; --place-1:#ff9457; --place-2:#69db7c; --place-3:#e29bf5; --place-4:#4fd0e6;
   --place-5:#ff85ad; --place-6:#e0c04c; --place-7:#b4bcc8; --place-8:#b3a0ff; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; padding: 24px 20px 48px; max-width: 1160px; background: var(--back); color:
+body { margin: 0 auto; padding: 24px 20px 48px; max-width: 1260px; background: var(--back); color:
   var(--text);
   font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
 h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 4px; text-wrap: balance; }

@@ -124,9 +124,7 @@ class RunLog:
         if not full.is_file():
             raise TrackingError(f"{self.name}: artifact {full} does not exist; write it before logging it")
         if not full.is_relative_to(self.directory.resolve()):
-            raise TrackingError(
-                f"{self.name}: artifact {full} lies outside {self.directory}; write it inside"
-            )
+            raise TrackingError(f"{self.name}: artifact {full} lies outside {self.directory}; write it inside")
         self._write("artifact", path=full.relative_to(self.directory.resolve()).as_posix())
 
     def end(self, summary: Mapping[str, float] | None = None, status: str = "FINISHED") -> None:
@@ -135,9 +133,7 @@ class RunLog:
             raise ValueError(f"status = {status!r}; required is one of {', '.join(STATUSES)}")
         if self._ended:
             return
-        self._write(
-            "end", status=status, summary={key: float(value) for key, value in (summary or {}).items()}
-        )
+        self._write("end", status=status, summary={key: float(value) for key, value in (summary or {}).items()})
         self._ended = True
         self._stream.close()
 
@@ -160,9 +156,7 @@ class RunLog:
 def run_name(method: str, seed: int) -> str:
     """`<method>-seed<k>`, the name of a run and of its file."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+=-]*", method):
-        raise TrackingError(
-            f"method = {method!r}; letters, digits and ._+=- are required, as it names a file"
-        )
+        raise TrackingError(f"method = {method!r}; letters, digits and ._+=- are required, as it names a file")
     if int(seed) < 0:
         raise TrackingError(f"seed = {seed}; >= 0 is required")
     return f"{method}-seed{int(seed)}"

@@ -106,9 +106,7 @@ def stratified_bootstrap(
     return Interval(estimate, low, high)
 
 
-def mean_interval(
-    scores: ArrayLike, *, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0
-) -> Interval:
+def mean_interval(scores: ArrayLike, *, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
     """Mean of a (T, V) matrix of scores with its crossed two-way bootstrap interval."""
     matrix = _matrix("scores", scores)
     low, high = _crossed(matrix, level, resamples, seed)
@@ -252,9 +250,7 @@ def _matrix(name: str, values: ArrayLike) -> Array:
     if array.ndim == 1:
         array = array[None, :]
     if array.ndim != 2:
-        raise ValueError(
-            f"{name} has {array.ndim} dimensions; (training seeds, evaluation seeds) is required"
-        )
+        raise ValueError(f"{name} has {array.ndim} dimensions; (training seeds, evaluation seeds) is required")
     return array
 
 

@@ -57,17 +57,11 @@ def summarise(comparison: Comparison) -> dict[tuple[str, str], Cell]:
         for method in comparison["methods"]:
             found[method["key"]] = _interval(method, metric["key"])
         means = {key: interval.mean for key, (interval, _) in found.items() if interval is not None}
-        top = (
-            max(means.values(), default=0.0)
-            if metric["better"] == "higher"
-            else min(means.values(), default=0.0)
-        )
+        top = max(means.values(), default=0.0) if metric["better"] == "higher" else min(means.values(), default=0.0)
         decimals = places(means.values())
         distinct = {number(mean, decimals) for mean in means.values()}
         for key, (interval, seeds) in found.items():
-            best = (
-                key in means and len(distinct) > 1 and number(means[key], decimals) == number(top, decimals)
-            )
+            best = key in means and len(distinct) > 1 and number(means[key], decimals) == number(top, decimals)
             cells[key, metric["key"]] = Cell(interval, seeds, decimals, best)
     return cells
 
@@ -103,9 +97,7 @@ def text_table(comparison: Comparison, width: int | None = None) -> str:
         while last <= len(metrics) and widths[0] + sum(w + 2 for w in widths[first : last + 1]) <= room:
             last += 1
         block = [0, *range(first, last)]
-        lines += [""] * bool(lines) + [
-            _aligned([row[k] for k in block], [widths[k] for k in block]) for row in head
-        ]
+        lines += [""] * bool(lines) + [_aligned([row[k] for k in block], [widths[k] for k in block]) for row in head]
         lines.append("  ".join("-" * widths[k] for k in block))
         lines += [_aligned([row[k] for k in block], [widths[k] for k in block]) for row in rows]
         first = last
@@ -116,9 +108,7 @@ def text_table(comparison: Comparison, width: int | None = None) -> str:
         for entry in differences:
             text = difference_text(entry)
             parts = [entry["label"].ljust(longest), entry["metric"], text.mean, text.interval]
-            lines.append(
-                "  " + "  ".join([*parts, *([text.conservative] if text.conservative else []), text.verdict])
-            )
+            lines.append("  " + "  ".join([*parts, *([text.conservative] if text.conservative else []), text.verdict]))
     return "\n".join(lines)
 
 
@@ -184,9 +174,7 @@ def check(comparison: Comparison) -> None:
     """Refuse a comparison that lacks what every table needs, naming it."""
     for name in ("title", "problem", "metrics", "methods"):
         if not comparison.get(name):
-            raise ValueError(
-                f"comparison[{name!r}] is missing or empty; write_report's docstring lists the parts"
-            )
+            raise ValueError(f"comparison[{name!r}] is missing or empty; write_report's docstring lists the parts")
     for kind, names in (
         ("metrics", ("key", "label", "better")),
         ("methods", ("key", "label", "kind", "values")),
@@ -194,9 +182,7 @@ def check(comparison: Comparison) -> None:
         for k, entry in enumerate(comparison[kind]):
             for name in names:
                 if name not in entry:
-                    raise ValueError(
-                        f"comparison[{kind!r}][{k}] has no {name!r}; required are {', '.join(names)}"
-                    )
+                    raise ValueError(f"comparison[{kind!r}][{k}] has no {name!r}; required are {', '.join(names)}")
 
 
 def number(value: float, decimals: int, *, sign: bool = False) -> str:

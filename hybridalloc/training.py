@@ -30,7 +30,7 @@ class TrainConfig:
         networks: environments stepped together.
         trust: at which the mixed choice is sampled in training and the pure one taken afterwards.
         credit: weight of what others lose in the slot because of an agent.
-        checks: evaluations on tuning seeds along the way; the best of them is kept where ``keep`` is "best".
+        checks: evaluations of the executed policy on the first ``check_seeds`` tuning seeds, from step 0 to the end.
     """
 
     learner: str = "imappo"
@@ -40,6 +40,9 @@ class TrainConfig:
     trust: float = 10.0
     credit: float = 1.0
     seed: int = 0
+    checks: int = 10
+    check_seeds: int = 16
+    check_slots: int = 60
     settings: tuple[tuple[str, Any], ...] = ()
 
 
@@ -48,11 +51,16 @@ class Trained:
     """What a training run leaves.
 
     Attributes:
-        learner: networks, optimizers and ``policy``. curve: one row an update. allocations, violations: executed
-            in training, and how many of them broke a capacity or power limit by the certificate's count.
+        learner: networks, optimizers and ``policy``.
+        updates: one row of figures an update. curve: one row a check, welfare and completion of what the policy
+            executes (no exploration) on the tuning seeds.
+        allocations, violations: executed in training, and how many of them broke a capacity or power limit by
+            the certificate's count.
+        seconds: time by stage.
     """
 
     learner: Any
+    updates: list[dict[str, float]]
     curve: list[dict[str, float]]
     allocations: int
     violations: int
@@ -104,7 +112,28 @@ def train(
     slots = -(-config.agent_steps // (config.networks * agents))
     horizon = learner.config.horizon
     slots = -(-slots // horizon) * horizon
+    updates: list[dict[str, float]] = []
     curve: list[dict[str, float]] = []
+    due = [round(slots * k / max(config.checks, 1)) for k in range(config.checks + 1)] if config.checks else []
+
+    def check(done: int) -> None:
+        while due and done >= due[0]:
+            due.pop(0)
+            seen = evaluate(
+                problem,
+                prices,
+                coordinator,
+                learner.policy,
+                TUNE_SEEDS[: config.check_seeds],
+                slots=config.check_slots,
+            )
+            figures = {f"check_{k}": float(seen.metrics[k].mean()) for k in ("welfare", "completion")}
+            steps = done * config.networks * agents
+            curve.append({"agent_steps": float(steps)} | figures)
+            if report is not None:
+                report(steps, figures)
+
+    check(0)
     seconds = {"policy": 0.0, "game": 0.0, "environment": 0.0, "update": 0.0}
     allocations = violations = 0
     for slot in range(slots):
@@ -126,9 +155,7 @@ def train(
         following = batch.observe()
         t3 = time.perf_counter()
         reward = outcome.reward + config.credit * outcome.lost
-        learner.record(
-            observation, merged.option, log_prior, merged.bias, reward, outcome.carried, truncated, final
-        )
+        learner.record(observation, merged.option, log_prior, merged.bias, reward, outcome.carried, truncated, final)
         observation = following
         if learner.ready():
             figures = learner.update(observation, slot / slots)
@@ -136,13 +163,14 @@ def train(
             figures |= {k: float(np.mean(summary[k])) for k in ("welfare", "completion")}
             batch.clear_tallies()
             steps = (slot + 1) * config.networks * agents
-            curve.append({"agent_steps": float(steps)} | figures)
+            updates.append({"agent_steps": float(steps)} | figures)
             if report is not None:
                 report(steps, figures)
         t4 = time.perf_counter()
         for name, spent in zip(seconds, (t1 - t0, t2 - t1, t3 - t2, t4 - t3), strict=True):
             seconds[name] += spent
-    return Trained(learner, curve, allocations, violations, seconds)
+        check(slot + 1)
+    return Trained(learner, updates, curve, allocations, violations, seconds)
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,9 @@ class DuelingScorer(nn.Module):
             nn.ReLU(), nn.Linear(hidden, 1),
         )  # fmt: skip
 
-    def forward(self, agent: Tensor, pair: Tensor, resource: Tensor, own: Tensor, allowed: Tensor, of: Tensor) -> Tensor:
+    def forward(
+        self, agent: Tensor, pair: Tensor, resource: Tensor, own: Tensor, allowed: Tensor, of: Tensor
+    ) -> Tensor:
         row = torch.arange(len(agent))
         a = self.advantage(agent, pair, resource, row, of)
         mean = (a * allowed).sum(1, keepdim=True) / allowed.sum(1, keepdim=True)
@@ -152,7 +154,9 @@ class Dqn:
         })  # fmt: skip
         since_reset = carried.shape[-1]
         for h in range(min(since_reset, len(self.replay) - 1)):
-            self.replay.back(h + 1)["reward"] += (self.config.carry * self.config.gamma ** (h + 1)) * carried[..., h]
+            self.replay.back(h + 1)["reward"] += (self.config.carry * self.config.gamma ** (h + 1)) * carried[
+                ..., h
+            ]
         self.since += 1
 
     def ready(self) -> bool:
@@ -172,10 +176,12 @@ class Dqn:
             with torch.no_grad():
                 inputs = (then["agent"], then["pair"], then["resource"], then["own"], then["allowed"], of)
                 ahead = self.online(*inputs) / c.temperature
-                ahead = (ahead - ahead.masked_fill(~then["allowed"], -torch.inf).max(1, keepdim=True).values).clamp(
-                    min=-c.limit
+                ahead = (
+                    ahead - ahead.masked_fill(~then["allowed"], -torch.inf).max(1, keepdim=True).values
+                ).clamp(min=-c.limit)
+                follow = (
+                    (ahead + then["bias"]).masked_fill(~then["allowed"], -torch.inf).argmax(1, keepdim=True)
                 )
-                follow = (ahead + then["bias"]).masked_fill(~then["allowed"], -torch.inf).argmax(1, keepdim=True)
                 target = now["reward"] + c.gamma * self.target(*inputs).gather(1, follow)[:, 0]
             taken = q.gather(1, now["option"][:, None])[:, 0]
             loss = nn.functional.smooth_l1_loss(taken, target)
@@ -190,7 +196,9 @@ class Dqn:
                 logs["q"].append(float(taken.mean()))
                 logs["norm"].append(float(norm))
         if not np.isfinite(logs["norm"]).all():
-            raise FloatingPointError("a gradient is not finite; the last good weights are in the checkpoint before this")
+            raise FloatingPointError(
+                "a gradient is not finite; the last good weights are in the checkpoint before this"
+            )
         self.since = 0
         self.updates += 1
         self.policy = self._export()
@@ -205,14 +213,20 @@ class Dqn:
         parts: list[tuple[dict[str, Any], dict[str, Any]]] = []
         for lag in self.rng.integers(1, size, steps):
             now, then = self.replay.back(int(lag)), self.replay.back(int(lag) - 1)
-            e = self.rng.choice(np.flatnonzero(~now["cut"]), each) if not now["cut"].all() else np.zeros(0, int)
+            e = (
+                self.rng.choice(np.flatnonzero(~now["cut"]), each)
+                if not now["cut"].all()
+                else np.zeros(0, int)
+            )
             i = self.rng.integers(0, n, len(e))
-            pick = lambda s, e=e, i=i: {  # noqa: E731
+            pick = lambda s, e=e, i=i: {
                 k: s[k][e] if k == "resource" else s[k][e, i]
                 for k in ("agent", "resource", "pair", "own", "allowed", "option", "bias", "reward")
             }
             parts.append((pick(now), pick(then)))
-        join = lambda side: {k: torch.from_numpy(np.concatenate([p[side][k] for p in parts])) for k in parts[0][side]}  # noqa: E731
+        join = lambda side: {
+            k: torch.from_numpy(np.concatenate([p[side][k] for p in parts])) for k in parts[0][side]
+        }
         return join(0), join(1)
 
     def state_dict(self) -> dict[str, Any]:

@@ -47,9 +47,9 @@ class ImappoConfig:
     gae: float = 0.9
     clip: float = 0.2
     value_clip: float = 0.2
-    epochs: int = 2
+    epochs: int = 4
     minibatches: int = 4
-    rate: float = 7e-4
+    rate: float = 3e-3
     rate_floor: float = 0.1
     entropy: float = 2e-3
     gradient_norm: float = 0.5
@@ -146,7 +146,9 @@ class Imappo:
         resource = np.stack([o.resource for o in r.observations])
         own = np.stack(r.own)
         t, e, n = own.shape[:3]
-        values = self._values(own.reshape(t * e, n, -1), resource.reshape(t * e, *resource.shape[2:])).reshape(t, e, n)
+        values = self._values(
+            own.reshape(t * e, n, -1), resource.reshape(t * e, *resource.shape[2:])
+        ).reshape(t, e, n)
         following = self._values(own_features(last), last.resource)
         reward = np.stack(r.reward)
         advantage = np.zeros((t, e, n))
@@ -161,7 +163,7 @@ class Imappo:
         live = np.stack([o.live for o in r.observations])
         spread = advantage[live].std() + 1e-6
         scaled = (advantage - advantage[live].mean()) / spread
-        flat = lambda a: torch.from_numpy(np.ascontiguousarray(a.reshape(t * e, *a.shape[2:]), np.float32))  # noqa: E731
+        flat = lambda a: torch.from_numpy(np.ascontiguousarray(a.reshape(t * e, *a.shape[2:]), np.float32))
         data = {
             "agent": flat(np.stack([o.agent for o in r.observations])), "resource": flat(resource), "own": flat(own),
             "pair": flat(np.stack([o.pair for o in r.observations])), "bias": flat(np.stack(r.bias)),
@@ -172,13 +174,21 @@ class Imappo:
         alive = torch.from_numpy(live.reshape(t * e, n))
         allowed = torch.from_numpy(np.stack([o.allowed for o in r.observations]).reshape(t * e, n, -1))
         resource_of = torch.from_numpy(np.asarray(last.resource_of))
-        logs: dict[str, list[float]] = {k: [] for k in ("policy_loss", "value_loss", "entropy", "kl", "clipped", "norm")}
+        logs: dict[str, list[float]] = {
+            k: [] for k in ("policy_loss", "value_loss", "entropy", "kl", "clipped", "norm")
+        }
         value_spread = float(returns.std()) + 1e-6
         for _ in range(c.epochs):
             for part in torch.randperm(t * e, generator=self.generator).chunk(c.minibatches):
                 row, agent = torch.nonzero(alive[part], as_tuple=True)
                 at = part[row]
-                raw = self.actor(data["agent"][at, agent], data["pair"][at, agent], data["resource"][part], row, resource_of)
+                raw = self.actor(
+                    data["agent"][at, agent],
+                    data["pair"][at, agent],
+                    data["resource"][part],
+                    row,
+                    resource_of,
+                )
                 mask = allowed[at, agent]
                 log_pi = executed_log_density(raw, data["bias"][at, agent], mask, c.limit)
                 chosen = log_pi.gather(1, option[at, agent][:, None])[:, 0]
@@ -212,7 +222,9 @@ class Imappo:
                     logs["clipped"].append(float(((ratio - 1).abs() > c.clip).float().mean()))
                     logs["norm"].append(float(norm))
         if not np.isfinite(logs["norm"]).all():
-            raise FloatingPointError("a gradient is not finite; the last good weights are in the checkpoint before this")
+            raise FloatingPointError(
+                "a gradient is not finite; the last good weights are in the checkpoint before this"
+            )
         self.rollout = Rollout()
         self.updates += 1
         self.policy = ArrayPolicy(self.actor.export(), self.name)
@@ -244,7 +256,9 @@ class Imappo:
         self.policy = ArrayPolicy(self.actor.export(), self.name)
 
 
-def executed_log_density(raw: torch.Tensor, bias: torch.Tensor, allowed: torch.Tensor, limit: float) -> torch.Tensor:
+def executed_log_density(
+    raw: torch.Tensor, bias: torch.Tensor, allowed: torch.Tensor, limit: float
+) -> torch.Tensor:
     """(M, O) log-density of what is executed: the clipped log prior plus the game's part, normalised."""
     z = raw.masked_fill(~allowed, -torch.inf)
     z = (z - z.max(dim=-1, keepdim=True).values.detach()).clamp(min=-limit)

@@ -29,7 +29,8 @@ class ArrayPolicy:
             return out
         own = observation.agent[row, agent] @ w["agent.weight"].T + w["agent.bias"]
         shared = np.concatenate(
-            [np.zeros((e, 1, own.shape[1]), np.float32), observation.resource @ w["resource.weight"].T], axis=1
+            [np.zeros((e, 1, own.shape[1]), np.float32), observation.resource @ w["resource.weight"].T],
+            axis=1,
         )[:, observation.resource_of + 1]
         z = observation.pair[row, agent].reshape(-1, observation.pair.shape[3]) @ w["pair.weight"].T
         z = z.reshape(len(row), o, -1)

@@ -22,7 +22,9 @@ from games.shares import split_resources
 
 AGENT_FEATURES, SERVER_FEATURES, PAIR_FEATURES = 12, 8, 9
 HORIZON = 5  # slots over which a leftover backlog is charged to the agent that left it
-STEEPNESS = 12.0  # of the smooth deadline: sigmoid(12 (T / tau - 1)) is .5 at the deadline, .95 a quarter late
+STEEPNESS = (
+    12.0  # of the smooth deadline: sigmoid(12 (T / tau - 1)) is .5 at the deadline, .95 a quarter late
+)
 ENERGY_UNIT = 0.1  # J: energies are priced and rewarded by the tenth of a joule
 LEAST_RATE = 1e4  # bit/s: keeps a hopeless link's air time finite
 
@@ -139,7 +141,7 @@ class Outcome(NamedTuple):
 
 
 @njit(cache=True, error_model="numpy")
-def believe(p, w):  # type: ignore[no-untyped-def]
+def believe(p, w):
     """Fill ``w.rate`` with the rates the reports promise at nominal power."""
     networks, n, bands = w.reported_gain.shape
     for e in range(networks):
@@ -150,7 +152,7 @@ def believe(p, w):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
-def fill_game(p, w, prices, weight, capacity, private, allowed):  # type: ignore[no-untyped-def]
+def fill_game(p, w, prices, weight, capacity, private, allowed):
     """The congestion game of each network: resources are B bands (capacity 1), then K CPUs (Hz)."""
     networks, n, bands = w.rate.shape
     servers = w.server_hz.shape[1]
@@ -195,7 +197,7 @@ def fill_game(p, w, prices, weight, capacity, private, allowed):  # type: ignore
 
 
 @njit(cache=True, error_model="numpy")
-def _late(time, tau):  # type: ignore[no-untyped-def]
+def _late(time, tau):
     z = STEEPNESS * (time / tau - 1.0)
     if z > 30.0:
         return 1.0
@@ -205,7 +207,7 @@ def _late(time, tau):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
-def settle(p, w, prices, priority, plan):  # type: ignore[no-untyped-def]
+def settle(p, w, prices, priority, plan):
     """Shares, power and fraction for ``plan.option`` on believed rates; then the safety filter.
 
     Fits by construction: shares of a band or server sum to at most one, power is within its limit and within
@@ -343,7 +345,7 @@ def settle(p, w, prices, priority, plan):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
-def overload(p, w, prices, option, out):  # type: ignore[no-untyped-def]
+def overload(p, w, prices, option, out):
     """(E,) share of used bands and servers on which a raw choice asks for more than there is.
 
     Every offloading device asks, at nominal power, for the shares with which it would make its deadline if
@@ -396,7 +398,7 @@ def overload(p, w, prices, option, out):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
-def execute(p, w, plan, out):  # type: ignore[no-untyped-def]
+def execute(p, w, plan, out):
     """Run one slot of true physics and update batteries, ages, queues and servers in ``w``."""
     networks, n, bands = w.rate.shape
     servers = w.server_hz.shape[1]
@@ -414,7 +416,12 @@ def execute(p, w, plan, out):  # type: ignore[no-untyped-def]
     duty = np.empty(n)  # mean received power over noise per unit of gain, as the interference was summed
     for e in range(networks):
         for i in range(n):
-            sends = w.active[e, i] and plan.option[e, i] > 0 and plan.fraction[e, i] > 0.0 and plan.air[e, i] > 0.0
+            sends = (
+                w.active[e, i]
+                and plan.option[e, i] > 0
+                and plan.fraction[e, i] > 0.0
+                and plan.air[e, i] > 0.0
+            )
             band[i] = plan.option[e, i] - 1 if sends else -1
         # mean interference: two rounds of rate -> time on air -> interference
         rise[:] = 0.0
@@ -499,7 +506,7 @@ def execute(p, w, plan, out):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
-def _charge(p, w, plan, out, e, band, duty, local_part, remote, air_part, cpu_part, air_used, cpu_used):  # type: ignore[no-untyped-def]
+def _charge(p, w, plan, out, e, band, duty, local_part, remote, air_part, cpu_part, air_used, cpu_used):
     """What each device costs the others, now and through the backlog it leaves; then move the queues on.
 
     A loss is the fall of the other's smooth completion, 1 - sigmoid(12 (T / tau - 1)) with T the later of its two
@@ -558,8 +565,12 @@ def _charge(p, w, plan, out, e, band, duty, local_part, remote, air_part, cpu_pa
                 saved = w.trail_cpu_s[e, i, h] + (w.trail_air_s[e, i, h] if band[j] == b else 0.0)
                 out.carried[e, i, h] -= _loss(local_part[j], remote[j], saved, w.deadline_s[e, j])
             if h < HORIZON - 1:
-                left_cpu = _left(w.backlog_s[e, k] + cpu_in[k] - p.slot_s, w.trail_cpu_s[e, i, h], p.queue_cap_s)
-                left_air = _left(w.air_backlog_s[e, b] + air_in[b] - p.slot_s, w.trail_air_s[e, i, h], p.queue_cap_s)
+                left_cpu = _left(
+                    w.backlog_s[e, k] + cpu_in[k] - p.slot_s, w.trail_cpu_s[e, i, h], p.queue_cap_s
+                )
+                left_air = _left(
+                    w.air_backlog_s[e, b] + air_in[b] - p.slot_s, w.trail_air_s[e, i, h], p.queue_cap_s
+                )
                 if left_cpu + left_air > 1e-7:
                     w.trail_band[e, i, h + 1] = b
                     w.trail_cpu_s[e, i, h + 1] = left_cpu
@@ -582,7 +593,7 @@ def _charge(p, w, plan, out, e, band, duty, local_part, remote, air_part, cpu_pa
 
 
 @njit(cache=True, error_model="numpy")
-def _loss(local_s, remote_s, saved_s, tau):  # type: ignore[no-untyped-def]
+def _loss(local_s, remote_s, saved_s, tau):
     """Smooth completion a device loses where its remote side takes ``saved_s`` longer than it would have.
 
     ``local_s`` is inf for a device that cannot complete whatever others do. Losses below .0025 are left out.
@@ -593,13 +604,13 @@ def _loss(local_s, remote_s, saved_s, tau):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
-def _left(queue, work, cap):  # type: ignore[no-untyped-def]
+def _left(queue, work, cap):
     """How much longer a queue is for one piece of ``work`` in it."""
     return min(max(queue, 0.0), cap) - min(max(queue - work, 0.0), cap)
 
 
 @njit(cache=True, error_model="numpy")
-def observe(p, w, agent, server, pair):  # type: ignore[no-untyped-def]
+def observe(p, w, agent, server, pair):
     """Features for the recommenders, each of order one: agent (E, N, .), server (E, B, .), pair (E, N, 1 + B, .)."""
     networks, n, bands = w.rate.shape
     servers = w.server_hz.shape[1]
@@ -653,7 +664,9 @@ def observe(p, w, agent, server, pair):  # type: ignore[no-untyped-def]
                 k = b // per
                 x = pair[e, i, 1 + b]
                 rate = w.rate[e, i, b]
-                mean_rate = p.band_hz * np.log2(1.0 + p.nominal_w * w.mean_gain[e, i, k] / p.noise_w) + LEAST_RATE
+                mean_rate = (
+                    p.band_hz * np.log2(1.0 + p.nominal_w * w.mean_gain[e, i, k] / p.noise_w) + LEAST_RATE
+                )
                 x[0] = 0.0
                 x[1] = np.log(rate / 2e7)
                 x[2] = np.log(mean_rate / 2e7)
@@ -673,5 +686,3 @@ def observe(p, w, agent, server, pair):  # type: ignore[no-untyped-def]
                 x[8] = 1.0 if w.reachable[e, i, k] else 0.0
         for b in range(bands):
             server[e, b, 7] = server[e, b, 4] - server[e, b, 0]
-
-

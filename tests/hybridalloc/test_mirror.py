@@ -115,13 +115,16 @@ def test_interrupted_replay_is_completed_and_doubles_nothing(
     monkeypatch.setattr(MlflowClient, "log_batch", log_batch)
     second = mirror(folder, uri)
     assert second.complete and second.parent_run_id == first.parent_run_id
+    assert second.experiment_id == runs_of(uri)["dqn-seed0"].info.experiment_id
     assert str(second).startswith("MLflow has all 2 runs")
     check_whole(uri, folder, second.parent_run_id)
 
     monkeypatch.setattr(MlflowClient, "log_batch", None)  # a replay of a whole mirror sends nothing
+    monkeypatch.setattr(MlflowClient, "set_terminated", None)
     assert mirror(folder, uri).complete
     check_whole(uri, folder, second.parent_run_id)
-    assert capfd.readouterr().err == ""  # neither migrations nor retries chatter
+    printed = capfd.readouterr()
+    assert printed.err == printed.out == ""  # neither migrations nor retries nor addresses chatter
 
 
 def test_a_run_that_goes_on_is_followed(tmp_path: Path, empty_store: Path) -> None:
@@ -150,6 +153,26 @@ def test_a_run_that_goes_on_is_followed(tmp_path: Path, empty_store: Path) -> No
     assert [(point.step, point.value) for point in history] == [(0, 0.0), (10, 1.0)]
 
 
+def test_a_store_that_another_process_is_making_is_tried_again(
+    tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_comparison(tmp_path / "mec-5")
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    find = MlflowClient.get_experiment_by_name
+    answers = iter([MlflowException("table already exists"), None])
+
+    def colliding(self: MlflowClient, name: str) -> Any:
+        error = next(answers, None)
+        if error is not None:
+            raise error
+        return find(self, name)
+
+    monkeypatch.setattr(MlflowClient, "get_experiment_by_name", colliding)
+    monkeypatch.setattr("hybridalloc.mirror.OPEN_AGAIN_S", (0.01,))
+    assert mirror(folder, f"sqlite:///{tmp_path}/mlflow.db").complete
+    assert next(answers, "both were taken") == "both were taken"
+
+
 def test_dead_server_costs_seconds_and_says_what_is_left(tmp_path: Path) -> None:
     folder = make_comparison(tmp_path / "mec-3")
     closed = socket.socket()
@@ -174,5 +197,7 @@ def test_silent_server_is_left_behind(tmp_path: Path) -> None:
 
 
 def test_how_to_open() -> None:
-    assert how_to_open().startswith("mlflow ui --backend-store-uri sqlite:///mlflow.db ")
-    assert how_to_open("http://127.0.0.1:5000") == "open http://127.0.0.1:5000 in a browser"
+    assert how_to_open() == (
+        "mlflow ui --backend-store-uri sqlite:///mlflow.db   # then open http://127.0.0.1:5000/#/experiments"
+    )
+    assert how_to_open("http://host:80/", "7") == "open http://host:80/#/experiments/7/runs"

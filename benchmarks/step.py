@@ -1,0 +1,55 @@
+"""Time of ``Allocator.step`` at 50 x 9, one thread: median and 99th percentile over 1,000 states.
+
+    python benchmarks/step.py
+
+The reference in the same run is nashpy's support enumeration of one 3 x 3 game, so that a reader can scale
+the figures to another machine.
+"""
+
+from __future__ import annotations
+
+import time
+
+import nashpy
+import numpy as np
+
+from hybridalloc import Allocator, make_problem
+
+STATES = 1000
+
+
+def main() -> None:
+    """Print the table."""
+    problem = make_problem("mec", agents=50, servers=9)
+    states = [problem.reset(seed) for seed in range(STATES)]
+    rng = np.random.default_rng(0)
+    bimatrix = nashpy.Game(rng.normal(size=(3, 3)), rng.normal(size=(3, 3)))
+    print(f"Allocator.step, mec set H, 50 devices x 9 servers, {STATES} states, one thread (ms)")
+    print(f"{'method':24s} {'median':>8s} {'p99':>8s} {'feasible':>9s} {'worst regret':>13s} {'of nashpy 3x3':>14s}")
+    for label, method, recommender in (
+        ("hybrid, IMAPPO network", "hybrid", "imappo"), ("hybrid, flat prior", "hybrid", None),
+        ("pure RL, IMAPPO network", "rl", "imappo"), ("game", "game", None), ("nearest", "nearest", None),
+    ):  # fmt: skip
+        allocator = Allocator(problem, method, recommender)
+        for state in states[:20]:
+            allocator.step(state)
+        spent, reference, feasible, regret = [], [], 0, 0.0
+        for state in states:
+            began = time.perf_counter()
+            certificate = allocator.step(state).certificate
+            spent.append(time.perf_counter() - began)
+            feasible += certificate.feasible
+            if np.isfinite(certificate.epsilon_bound):
+                regret = max(regret, certificate.regret)
+            if len(reference) < 100:
+                began = time.perf_counter()
+                list(bimatrix.support_enumeration())
+                reference.append(time.perf_counter() - began)
+        median, tail = 1e3 * np.median(spent), 1e3 * np.quantile(spent, 0.99)
+        ratio = np.median(spent) / np.median(reference)
+        shown = f"{regret:13.4f}" if method in ("hybrid", "game") else f"{'':13s}"
+        print(f"{label:24s} {median:8.3f} {tail:8.3f} {feasible:9d} {shown} {ratio:14.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,226 @@
+"""The command line: ``hybridalloc compare | train | evaluate | step | data``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from hybridalloc.errors import InvalidStateError, UnknownNameError
+
+EPILOG = "Data: set HYBRIDALLOC_DATA to a folder of data sets, or let `hybridalloc data fetch eua` download them."
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Compare the hybrid with pure RL, the game and heuristics: tune, train, evaluate, log to MLflow, report."""
+
+    problem: str = "mec"
+    agents: int = 50
+    servers: int = 9
+    scenario: str = "H"
+    sites: Literal["eua", "synthetic"] = "eua"
+    """eua: real base stations and users (needs the data). synthetic: a hexagonal grid (needs nothing)."""
+    full: bool = False
+    """The table of the README: 5 training seeds, 100 reporting seeds, 4 million agent-steps, 200 tuning trials."""
+    agent_steps: int | None = None
+    """Training budget of each learner, alone and in the hybrid alike."""
+    train_seeds: int | None = None
+    report_seeds: int | None = None
+    tuning: int | None = None
+    """Trials of the random search over toll and prices."""
+    methods: tuple[str, ...] = ()
+    """Rows of the table; default all."""
+    workers: int | None = None
+    """Processes; default the number of cores."""
+    runs: str = "runs"
+    report: str = "report.html"
+    tracking_uri: str = "sqlite:///mlflow.db"
+    quiet: bool = False
+
+    def run(self) -> int:
+        from hybridalloc.compare import FULL, METHODS, Settings, compare, summary_lines
+
+        changes: dict[str, Any] = dict(FULL) if self.full else {}
+        for name in ("agent_steps", "train_seeds", "report_seeds", "tuning", "workers"):
+            if getattr(self, name) is not None:
+                changes[name] = getattr(self, name)
+        settings = replace(
+            Settings(
+                self.problem, self.agents, self.servers, self.scenario, self.sites,
+                methods=self.methods or tuple(METHODS), runs=self.runs, report=self.report,
+                tracking_uri=self.tracking_uri, quiet=self.quiet,
+            ),
+            **changes,
+        )  # fmt: skip
+        comparison = compare(settings)
+        print(comparison["tables"]["text"])
+        print("\n".join(summary_lines(comparison)))
+        if not self.full:
+            print(
+                f"\nA sketch: {settings.train_seeds} training seeds, {settings.report_seeds} reporting seeds, "
+                f"{settings.agent_steps:,} agent-steps. `hybridalloc compare --full` makes the README's table."
+            )
+        print(f"\nreport     {Path(settings.report).resolve()}")
+        print(f"record     {comparison['folder']}")
+        print(f"MLflow     {comparison['mirror']}")
+        print(f"           {comparison['open']}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train one recommender and save the allocator."""
+
+    out: Path = Path("allocator.npz")
+    learner: Literal["imappo", "dqn"] = "imappo"
+    kind: Literal["hybrid", "rl"] = "hybrid"
+    problem: str = "mec"
+    agents: int = 50
+    servers: int = 9
+    scenario: str = "H"
+    sites: Literal["eua", "synthetic"] = "eua"
+    agent_steps: int = 1_000_000
+    tuning: int = 40
+    """Trials of the price search before training."""
+    seed: int = 0
+
+    def run(self) -> int:
+        from tqdm import tqdm
+
+        from coordinator import Coordinator
+        from hybridalloc.allocator import Allocator
+        from hybridalloc.problems import make_problem
+        from hybridalloc.training import TrainConfig, train
+        from hybridalloc.tuning import tune_prices
+
+        problem = make_problem(
+            self.problem, agents=self.agents, servers=self.servers, scenario=self.scenario, sites=self.sites
+        )
+        prices = tune_prices(problem, Coordinator("game"), self.tuning).prices
+        config = TrainConfig(self.learner, self.kind, self.agent_steps, seed=self.seed)
+        with tqdm(total=self.agent_steps, desc="training", unit="step", unit_scale=True) as bar:
+
+            def report(steps: int, figures: dict[str, float]) -> None:
+                bar.update(steps - bar.n)
+                if "check_welfare" in figures:
+                    bar.set_postfix(welfare=f"{figures['check_welfare']:.4f}")
+
+            trained = train(problem, prices, config, report)
+        allocator = Allocator(problem, self.kind, trained.learner.policy, config.trust, prices=prices)
+        print(f"saved {allocator.save(self.out)}; violations in training: {trained.violations}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Evaluate a saved allocator on the reporting seeds."""
+
+    path: tyro.conf.Positional[str]
+    seeds: int = 40
+
+    def run(self) -> int:
+        from hybridalloc.allocator import Allocator
+        from hybridalloc.training import REPORT_SEEDS, evaluate
+
+        a = Allocator.load(self.path)
+        baseline = a.method if a.method in a.problem.baselines else None
+        seen = evaluate(a.problem, a.prices, a.coordinator, a.recommender, REPORT_SEEDS[: self.seeds], baseline)
+        for metric in a.problem.metrics:
+            print(f"{metric.label:40s} {seen.metrics[metric.key].mean():10.4f} {metric.unit}")
+        print(f"{'violations of capacity or power':40s} {seen.violations:10d} of {seen.allocations} allocations")
+        return 0
+
+
+@dataclass(frozen=True)
+class Step:
+    """Read a state as JSON from standard input, write the allocation as JSON to standard output."""
+
+    problem: str = "mec"
+    method: str = "hybrid"
+    allocator: str | None = None
+    """A saved allocator (a path or an MLflow URI); its method, prices and recommender are used."""
+    trust: float | None = None
+    budget_ms: float | None = None
+    example: bool = False
+    """Write an example state instead, to try: hybridalloc step --example | hybridalloc step."""
+
+    def run(self) -> int:
+        from hybridalloc.allocator import Allocator
+        from hybridalloc.problems import make_problem
+
+        if self.example:
+            state = make_problem(self.problem, agents=6, servers=3).reset(0).to_dict()
+            state.pop("truth", None)
+            print(json.dumps(state))
+            return 0
+        changes = {k: getattr(self, k) for k in ("trust", "budget_ms") if getattr(self, k) is not None}
+        if self.allocator is not None:
+            allocator = Allocator.load(self.allocator, **changes)
+        else:
+            allocator = Allocator(make_problem(self.problem), self.method, **changes)
+        try:
+            state = json.load(sys.stdin)
+        except json.JSONDecodeError as error:
+            raise InvalidStateError(
+                f"standard input is not JSON: line {error.lineno}, column {error.colno}: {error.msg}"
+            ) from None
+        print(json.dumps(allocator.step(state).to_dict()))
+        return 0
+
+
+@dataclass(frozen=True)
+class Data:
+    """List, fetch or verify the public data sets."""
+
+    action: tyro.conf.Positional[Literal["list", "fetch", "verify"]]
+    names: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Data sets; default all."""
+
+    def run(self) -> int:
+        from hybridalloc import data
+
+        if self.action == "list":
+            print(data.list_table())
+            return 0
+        if self.action == "fetch":
+            print(data.fetch_all(self.names))
+            return 0
+        text, ok = data.verify_all(self.names)
+        print(text)
+        return 0 if ok else 1
+
+
+Command = (
+    Annotated[Compare, tyro.conf.subcommand("compare")]
+    | Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Step, tyro.conf.subcommand("step")]
+    | Annotated[Data, tyro.conf.subcommand("data")]
+)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; errors that a user can mend go to standard error in one line, with exit code 2."""
+    from hybridalloc.allocator import CheckpointError
+    from hybridalloc.data import DataError
+
+    command: Any = tyro.cli(
+        Command,
+        args=arguments,
+        prog="hybridalloc",
+        description=f"Resource allocation by reinforcement learning on top of a game. {EPILOG}",
+    )
+    try:
+        return int(command.run())
+    except (InvalidStateError, UnknownNameError, CheckpointError, DataError, ValueError) as error:
+        print(f"hybridalloc: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""Random search over a problem's prices on the tuning seeds, before any learning.
+
+The first half of the trials is drawn from the whole space, the second half around the best so far. All trials
+see the same seeds, so their differences are paired; the reporting seeds are never touched.
+Source: Bergstra and Bengio (2012), "Random search for hyper-parameter optimization".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from coordinator import Coordinator
+from hybridalloc.training import TUNE_SEEDS, evaluate
+
+
+class Tuned(NamedTuple):
+    """The best prices found, their welfare on the tuning seeds, and every trial as (prices, welfare)."""
+
+    prices: Any
+    welfare: float
+    trials: list[tuple[Any, float]]
+
+
+def tune_prices(
+    problem: Any,
+    coordinator: Coordinator,
+    trials: int,
+    *,
+    seeds: int = 32,
+    slots: int = 60,
+    seed: int = 0,
+    report: Callable[[int, float], None] | None = None,
+) -> Tuned:
+    """Search ``problem.price_space`` for the prices with which a method without learning does best.
+
+    Args:
+        coordinator: Coordinator("game") or an untrained hybrid.
+        trials: evaluations beside that of the problem's default prices, which is always tried.
+        seeds, slots: size of one evaluation.
+        report: called with the trial's number and the best welfare so far.
+    """
+    rng = np.random.default_rng([seed, 55])
+    space = problem.price_space
+
+    def welfare(prices: Any) -> float:
+        result = evaluate(problem, prices, coordinator, None, TUNE_SEEDS[:seeds], slots=slots)
+        return float(result.metrics["welfare"].mean())
+
+    best = problem.prices_type()
+    top = welfare(best)
+    tried = [(best, top)]
+    for trial in range(trials):
+        prices = best._replace(**{
+            name: _draw(rng, bounds, None if trial < trials // 2 else getattr(best, name))
+            for name, bounds in space.items()
+        })  # fmt: skip
+        value = welfare(prices)
+        tried.append((prices, value))
+        if value > top:
+            best, top = prices, value
+        if report is not None:
+            report(trial, top)
+    return Tuned(best, top, tried)
+
+
+def _draw(rng: np.random.Generator, bounds: tuple[float, float, bool], around: float | None) -> float:
+    """A value of one knob: uniform over its range, or near ``around``, or (four in ten) ``around`` itself."""
+    low, high, logarithmic = bounds
+    a, b = (np.log(low), np.log(high)) if logarithmic else (low, high)
+    if around is None:
+        x = rng.uniform(a, b)
+    else:
+        centre = np.log(max(around, low)) if logarithmic else around
+        step = 0.15 * (b - a) * rng.standard_normal()
+        x = float(np.clip(centre + step, a, b)) if rng.random() < 0.6 else centre
+    return float(np.exp(x)) if logarithmic else float(x)

@@ -1,0 +1,105 @@
+"""The commands as a user runs them."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+import pytest
+
+from hybridalloc import Allocator
+from hybridalloc.cli import main
+
+
+def test_step_reads_a_state_and_writes_an_allocation(capsys, monkeypatch):
+    assert main(["step", "--example"]) == 0
+    state = capsys.readouterr().out
+    monkeypatch.setattr("sys.stdin", io.StringIO(state))
+    assert main(["step", "--method", "game"]) == 0
+    allocation = json.loads(capsys.readouterr().out)
+    assert len(allocation["option"]) == 6
+    assert allocation["certificate"]["feasible"] is True
+    assert allocation["certificate"]["source"] == "game"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"deadline_s": [0.03, 0.0, 0.03, 0.03, 0.03, 0.03]}, "deadline_s[1] = 0.0; it must be finite and > 0 s"),
+        ({"server_hz": [1e10, -1.0, 1e10]}, "server_hz[1] = -1.0; it must be finite and > 0 Hz"),
+        ({"task_bit": [1.0] * 6}, "unknown field 'task_bit'; did you mean 'task_bits'"),
+    ],
+)
+def test_step_names_what_is_wrong_with_a_state(capsys, monkeypatch, change, message):
+    main(["step", "--example"])
+    state = json.loads(capsys.readouterr().out) | change
+    monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(state)))
+    assert main(["step"]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_step_says_where_json_breaks(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO('{"active": [tru]}'))
+    assert main(["step"]) == 2
+    assert "standard input is not JSON: line 1, column 13" in capsys.readouterr().err
+
+
+def test_without_data_or_network_the_user_is_told_what_to_do(capsys, monkeypatch, tmp_path):
+    monkeypatch.delenv("HYBRIDALLOC_DATA", raising=False)
+    monkeypatch.setenv("HYBRIDALLOC_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("pooch.HTTPDownloader.__call__", _offline)
+    monkeypatch.setattr("hybridalloc.problems.mec._CACHE", {})
+    assert main(["compare", "--runs", str(tmp_path / "runs")]) == 2
+    told = capsys.readouterr().err
+    assert "HYBRIDALLOC_DATA" in told and "--sites synthetic" in told
+    assert not (tmp_path / "runs").exists()
+
+
+def _offline(*_args, **_kwargs):
+    raise OSError("no network in this test")
+
+
+def test_an_unknown_method_lists_the_nearest(capsys):
+    assert main(["compare", "--sites", "synthetic", "--methods", "hybrid-imapo"]) == 2
+    assert "unknown method 'hybrid-imapo'; did you mean 'hybrid-imappo'" in capsys.readouterr().err
+
+
+def test_compare_from_tuning_to_mlflow(capsys, tmp_path):
+    """The whole main job on a small network: record, table, report, MLflow, checkpoints."""
+    import mlflow
+
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    methods = ["hybrid-imappo", "hybrid-dqn", "hybrid-untrained", "rl-imappo", "rl-dqn", "game-tuned", "nearest"]
+    code = main([
+        "compare", "--sites", "synthetic", "--agents", "6", "--servers", "2", "--agent-steps", "20000", "--train-seeds",
+        "2", "--report-seeds", "4", "--tuning", "3", "--runs", str(tmp_path / "runs"), "--report",
+        str(tmp_path / "report.html"), "--tracking-uri", uri, "--quiet", "--methods", *methods,
+    ])  # fmt: skip
+    out = capsys.readouterr().out
+    assert code == 0
+    assert "violations of capacity or power, by the certificate's count: 0" in out
+    assert "mlflow ui --backend-store-uri" in out
+    page = (tmp_path / "report.html").read_text()
+    assert "<svg" in page and "hybrid, IMAPPO" in page
+    mlflow.set_tracking_uri(uri)
+    runs = mlflow.search_runs(experiment_names=["hybridalloc"], output_format="list")
+    children = {r.data.tags["mlflow.runName"]: r for r in runs if "mlflow.parentRunId" in r.data.tags}
+    assert len(runs) == len(children) + 1
+    assert len(children) == 4 * 2 + 3
+    run = children["hybrid-imappo-seed1"]
+    assert run.data.tags["method"] == "hybrid-imappo" and run.data.tags["scenario"] == "H"
+    assert run.data.tags["data_digest"] == "synthetic"
+    assert run.data.params["price/toll"] == children["game-tuned-seed0"].data.params["price/toll"]
+    history = mlflow.MlflowClient().get_metric_history(run.info.run_id, "welfare")
+    assert len(history) >= 2 and history[-1].step > history[0].step
+    loaded = Allocator.load(f"runs:/{run.info.run_id}/hybrid-imappo-seed1/allocator.npz")
+    certificate = loaded.step(loaded.problem.reset(0)).certificate
+    assert certificate.feasible and certificate.source == "hybrid"
+    folder = next((tmp_path / "runs").iterdir())
+    results = json.loads((folder / "results.json").read_text())
+    by_name = {m["key"]: m["values"] for m in results["methods"]}
+    assert np.shape(by_name["hybrid-imappo"]["welfare"]) == (2, 4)
+    assert np.shape(by_name["nearest"]["welfare"]) == (1, 4)
+    assert main(["evaluate", str(folder / "rl-dqn-seed0" / "allocator.npz"), "--seeds", "2"]) == 0
+    assert "violations of capacity or power" in capsys.readouterr().out
