@@ -290,7 +290,7 @@ def settle(p, w, prices, priority, plan):
                     prices.delay / w.deadline_s[e, i], prices.energy / ENERGY_UNIT, cycles / w.device_hz[e, i],
                     local_j, wait, remote, plan.power_w[e, i] * air_s[i] / p.efficiency, tau, prices.miss,
                 )  # fmt: skip
-                if (1.0 - rho) * cycles / w.device_hz[e, i] > w.deadline_s[e, i]:
+                if rho > 0.0 and (1.0 - rho) * cycles / w.device_hz[e, i] > w.deadline_s[e, i]:
                     rho = 1.0  # nothing is in time as believed; a local side that is late for certain spoils the rest
             plan.fraction[e, i] = rho
             if rho <= 0.0:
