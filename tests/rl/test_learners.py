@@ -24,7 +24,9 @@ torch.set_num_threads(1)
 
 def make(name, toy, seed=0, **settings):
     sizes = Sizes.of(toy.observe())
-    return Imappo(sizes, ImappoConfig(**settings), seed) if name == "imappo" else Dqn(sizes, DqnConfig(**settings), seed)
+    if name == "imappo":
+        return Imappo(sizes, ImappoConfig(**settings), seed)
+    return Dqn(sizes, DqnConfig(**settings), seed)
 
 
 # --- the toys are what they say
@@ -68,7 +70,7 @@ def test_the_difference_reward_is_the_agents_share_of_the_team():
 )
 @pytest.mark.parametrize("seed", [0, 1])
 def test_learns_a_small_crowd(name, mislead, seed):
-    """At least .97 of the enumerated optimum. The game, where there is one, makes one right choice e^-mislead as likely.
+    """At least .97 of the enumerated optimum; a game there may be makes the right choice e^-mislead as likely.
 
     DQN's prior is Q / temperature, so what it can outweigh is a game that is wrong by less than Q's own differences.
     """
@@ -104,7 +106,11 @@ def test_foresight_needs_the_carried_credit(name):
 def test_idle_agents_teach_nothing_to_the_actor():
     """An agent that is never live keeps a flat score where the others learn, and never meets a nan."""
     toy = Crowd(32, 0)
-    toy.draw = lambda: [setattr(toy, "context", toy.rng.integers(0, 3, 32)), toy.live.__setitem__((..., 1), False)]
+    def draw():
+        toy.context = toy.rng.integers(0, 3, 32)
+        toy.live[:, 1] = False
+
+    toy.draw = draw
     toy.draw()
     learner = make("imappo", toy)
     drive(learner, toy, 32 * 4)
@@ -129,7 +135,8 @@ def test_generalised_advantage_equals_the_direct_sum():
         for t in range(slots):
             total = 0.0
             for k in range(t, slots):
-                after = bootstrap[k, e, i] if ended[k, e] else (values[k + 1, e, i] if k + 1 < slots else following[e, i])
+                after = values[k + 1, e, i] if k + 1 < slots else following[e, i]
+                after = bootstrap[k, e, i] if ended[k, e] else after
                 total += (gamma * gae) ** (k - t) * (reward[k, e, i] + gamma * after - values[k, e, i])
                 if ended[k, e]:
                     break
@@ -247,8 +254,9 @@ def test_dqns_q_is_that_of_exact_dynamic_programming(bias):
         final = mdp.seen(following)
         context = np.where(cut, rng.integers(0, 3, networks), following)
         learner.record(
-            o, option[:, None], np.zeros((networks, 1, 3)), wide, reward[:, None], np.zeros((networks, 1, 5)), cut, final
-        )
+            o, option[:, None], np.zeros((networks, 1, 3)), wide, reward[:, None], np.zeros((networks, 1, 5)), cut,
+            final,
+        )  # fmt: skip
         if learner.ready():
             learner.update(mdp.seen(context), slot / slots)
     o = mdp.seen(np.arange(3))

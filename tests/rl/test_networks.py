@@ -96,7 +96,8 @@ def test_permuting_options_permutes_scores():
     shuffled = o._replace(pair=o.pair[:, :, order], resource_of=o.resource_of[order])
     policy = ArrayPolicy(trained().export())
     assert np.allclose(policy.propose(o)[:, :, order], policy.propose(shuffled), atol=1e-6)
-    relabelled = o._replace(resource=o.resource[:, ::-1].copy(), resource_of=np.where(o.resource_of < 0, -1, 3 - o.resource_of))
+    rows = np.where(o.resource_of < 0, -1, 3 - o.resource_of)
+    relabelled = o._replace(resource=o.resource[:, ::-1].copy(), resource_of=rows)
     assert np.allclose(policy.propose(o), policy.propose(relabelled), atol=1e-6)
 
 

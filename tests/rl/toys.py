@@ -91,7 +91,7 @@ class Crowd:
         """Joint choices from which no agent alone raises the team's reward."""
         every = np.ones(self.agents, bool)
         team = {o: self.paid(context, o, every).sum() for o in self.joint_choices()}
-        near = lambda o: (o[:i] + (k,) + o[i + 1 :] for i in range(self.agents) for k in range(OPTIONS))
+        near = lambda o: ((*o[:i], k, *o[i + 1 :]) for i in range(self.agents) for k in range(OPTIONS))
         return [o for o, v in team.items() if all(team.get(x, -1.0) <= v for x in near(o))]
 
     def best(self):
