@@ -334,7 +334,7 @@ class Mec:
 
     @classmethod
     def restore(cls, data: dict[str, Any]) -> Mec:
-        scenario = {k: tuple(v) if isinstance(v, list) else v for k, v in data["scenario"].items()}
+        scenario: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data["scenario"].items()}
         made = Scenario(**scenario, dynamics=Dynamics(**data["dynamics"]))
         return cls(data["agents"], data["servers"], data["sites"], made)
 
@@ -447,8 +447,8 @@ class MecBatch:
         server = np.maximum(option - 1, 0) // max(b // max(k, 1), 1)
         reached = np.take_along_axis(w.reachable, server[..., None], 2)[..., 0] if k else np.zeros((e, n), bool)
         plan = Plan(
-            np.where(w.active & reached, option, 0), *(np.zeros((e, n)) for _ in range(4)), np.ones((e, n), bool),
-            np.zeros((e, b)), np.zeros((e, k)),
+            np.where(w.active & reached, option, 0), np.zeros((e, n)), np.zeros((e, n)), np.zeros((e, n)),
+            np.zeros((e, n)), np.ones((e, n), bool), np.zeros((e, b)), np.zeros((e, k)),
         )  # fmt: skip
         core.settle(self.physics, w, prices, self.priority(), plan)
         return plan
@@ -735,7 +735,8 @@ def _empty_world(e: int, n: int, k: int, b: int) -> World:
 
 
 def _tallies(e: int, n: int) -> Tallies:
-    return Tallies(*(np.zeros(e) for _ in range(12)), np.zeros((e, n)), np.zeros((e, n)))
+    by_device = ("generated_by", "done_by")
+    return Tallies(**{name: np.zeros((e, n) if name in by_device else e) for name in Tallies._fields})
 
 
 def _places(problem: Mec, rng: np.random.Generator) -> tuple[Float, Float]:

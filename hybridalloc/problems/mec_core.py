@@ -139,7 +139,7 @@ class Outcome(NamedTuple):
 
 
 @njit(cache=True, error_model="numpy")
-def believe(p, w):  # type: ignore[no-untyped-def]
+def believe(p, w):
     """Fill ``w.rate`` with the rates the reports promise at nominal power."""
     networks, n, bands = w.reported_gain.shape
     for e in range(networks):
@@ -150,7 +150,7 @@ def believe(p, w):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
-def fill_game(p, w, prices, weight, capacity, private, allowed):  # type: ignore[no-untyped-def]
+def fill_game(p, w, prices, weight, capacity, private, allowed):
     """The congestion game of each network: resources are B bands (capacity 1), then K CPUs (Hz)."""
     networks, n, bands = w.rate.shape
     servers = w.server_hz.shape[1]
@@ -195,7 +195,7 @@ def fill_game(p, w, prices, weight, capacity, private, allowed):  # type: ignore
 
 
 @njit(cache=True, error_model="numpy")
-def _late(time, tau):  # type: ignore[no-untyped-def]
+def _late(time, tau):
     z = STEEPNESS * (time / tau - 1.0)
     if z > 30.0:
         return 1.0
@@ -205,7 +205,7 @@ def _late(time, tau):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
-def settle(p, w, prices, priority, plan):  # type: ignore[no-untyped-def]
+def settle(p, w, prices, priority, plan):
     """Shares, power and fraction for ``plan.option`` on believed rates; then the safety filter.
 
     Fits by construction: shares of a band or server sum to at most one, power is within its limit and within
@@ -288,7 +288,7 @@ def settle(p, w, prices, priority, plan):  # type: ignore[no-untyped-def]
                     prices.delay / w.deadline_s[e, i], prices.energy / ENERGY_UNIT, cycles / w.device_hz[e, i],
                     local_j, wait, remote, plan.power_w[e, i] * air_s[i] / p.efficiency, tau, prices.miss,
                 )  # fmt: skip
-                if (1.0 - rho) * cycles / w.device_hz[e, i] > w.deadline_s[e, i]:
+                if rho > 0.0 and (1.0 - rho) * cycles / w.device_hz[e, i] > w.deadline_s[e, i]:
                     rho = 1.0  # nothing is in time as believed; a local side that is late for certain spoils the rest
             plan.fraction[e, i] = rho
             if rho <= 0.0:
@@ -343,7 +343,7 @@ def settle(p, w, prices, priority, plan):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
-def overload(p, w, prices, option, out):  # type: ignore[no-untyped-def]
+def overload(p, w, prices, option, out):
     """(E,) share of used bands and servers on which a raw choice asks for more than there is.
 
     Every offloading device asks, at nominal power, for the shares with which it would make its deadline if
@@ -396,7 +396,7 @@ def overload(p, w, prices, option, out):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
-def execute(p, w, plan, out):  # type: ignore[no-untyped-def]
+def execute(p, w, plan, out):
     """Run one slot of true physics and update batteries, ages, queues and servers in ``w``."""
     networks, n, bands = w.rate.shape
     servers = w.server_hz.shape[1]
@@ -499,7 +499,7 @@ def execute(p, w, plan, out):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
-def _charge(p, w, plan, out, e, band, duty, local_part, remote, air_part, cpu_part, air_used, cpu_used):  # type: ignore[no-untyped-def]
+def _charge(p, w, plan, out, e, band, duty, local_part, remote, air_part, cpu_part, air_used, cpu_used):
     """What each device costs the others, now and through the backlog it leaves; then move the queues on.
 
     A loss is the fall of the other's smooth completion, 1 - sigmoid(12 (T / tau - 1)) with T the later of its two
@@ -582,7 +582,7 @@ def _charge(p, w, plan, out, e, band, duty, local_part, remote, air_part, cpu_pa
 
 
 @njit(cache=True, error_model="numpy")
-def _loss(local_s, remote_s, saved_s, tau):  # type: ignore[no-untyped-def]
+def _loss(local_s, remote_s, saved_s, tau):
     """Smooth completion a device loses where its remote side takes ``saved_s`` longer than it would have.
 
     ``local_s`` is inf for a device that cannot complete whatever others do. Losses below .0025 are left out.
@@ -593,13 +593,13 @@ def _loss(local_s, remote_s, saved_s, tau):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
-def _left(queue, work, cap):  # type: ignore[no-untyped-def]
+def _left(queue, work, cap):
     """How much longer a queue is for one piece of ``work`` in it."""
     return min(max(queue, 0.0), cap) - min(max(queue - work, 0.0), cap)
 
 
 @njit(cache=True, error_model="numpy")
-def observe(p, w, agent, server, pair):  # type: ignore[no-untyped-def]
+def observe(p, w, agent, server, pair):
     """Features for the recommenders, each of order one: agent (E, N, .), server (E, B, .), pair (E, N, 1 + B, .)."""
     networks, n, bands = w.rate.shape
     servers = w.server_hz.shape[1]

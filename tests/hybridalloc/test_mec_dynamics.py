@@ -224,7 +224,8 @@ def test_permuting_agents_permutes_game_observation_and_plan():
 
 def test_the_game_is_the_social_cost_of_what_settle_shares():
     """The congestion part of the game at toll 0 is omega times the transfer time at the square-root shares."""
-    problem = make_problem("mec", agents=12, servers=3, power_control=False, partial=False, floors=False, batteries=False)
+    off = dict.fromkeys(("power_control", "partial", "floors", "batteries"), False)
+    problem = make_problem("mec", agents=12, servers=3, **off)
     prices = problem.prices_type(toll=0.0, miss=0.0, energy=0.0, migration=0.0)
     batch = problem.batch_of(walk(problem))
     option = any_option(batch, np.random.default_rng(0))
@@ -353,7 +354,8 @@ def test_the_certificate_finds_what_is_wrong():
     assert not broken(power=np.full(6, np.nan)).feasible
     wrong = broken(option=np.array([1, 1, 1, 2, 2, 0]))
     assert "reach: agent 3 takes option 2, which it cannot reach" in wrong.violations
-    assert "reach: agent 0 takes option 7, which it cannot reach" in broken(option=np.array([7, 1, 1, 1, 2, 0])).violations
+    wrong = broken(option=np.array([7, 1, 1, 1, 2, 0]))
+    assert "reach: agent 0 takes option 7, which it cannot reach" in wrong.violations
     poor = MecState.from_dict(data | {"battery_j": [0.0] * 6})
     assert any("energy by the deadline (J): agent 0" in v for v in problem.check(poor, good).violations)
 

@@ -266,7 +266,7 @@ def test_a_restart_forgets_what_was_left():
     problem = make_problem("mec", agents=24, servers=2, server_hz=(1e9, 2e9))
     batch = problem.batch(range(2))
     rng = np.random.default_rng(0)
-    left = lambda: (batch.world.trail_band >= 0).any(axis=(1, 2)).tolist()  # noqa: E731
+    left = lambda: (batch.world.trail_band >= 0).any(axis=(1, 2)).tolist()
     for _ in range(40):
         batch.execute(batch.settle(random_option(batch, rng), problem.prices_type()))
         batch.drift()
