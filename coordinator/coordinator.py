@@ -58,7 +58,7 @@ class Coordinator:
     """
 
     kind: str = "hybrid"
-    trust: float = 10.0
+    trust: float = 5.0
     limit: float = 10.0
     choose: bool = True
 

@@ -22,7 +22,7 @@ from hybridalloc.problems import restore_problem
 from rl.policy import ArrayPolicy
 
 FORMAT = 1
-DEFAULT_TRUST = 10.0
+DEFAULT_TRUST = 5.0
 
 
 class CheckpointError(ValueError):
@@ -37,7 +37,7 @@ class Allocator:
         method: "hybrid", "rl", "game" or the name of one of the problem's baselines.
         recommender: None (flat prior), "imappo" or "dqn" (fresh, untrained), a path or MLflow URI of a saved
             allocator (its recommender is taken), or an object with ``propose(observation)``. "rl" needs one.
-        trust: weight of the game against the recommender, >= 0; 0 is pure RL, inf the pure game. Default 10.
+        trust: weight of the game against the recommender, >= 0; 0 is pure RL, inf the pure game. Default 5.
         budget_ms: stop in time: a stage that would not fit is left out, and the status says so.
         prices: the game's tolls and weights; default the problem's.
         seed: of the heuristics' draws.

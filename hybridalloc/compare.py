@@ -137,7 +137,7 @@ def compare(settings: Settings) -> dict[str, Any]:
     problem.reset(0)  # data that is missing is missed here
     digest = data.digest("eua") if settings.sites == "eua" else "synthetic"
     began = time.time()
-    folder = Path(settings.runs) / tracking.new_comparison_id(problem.name)
+    folder = Path(settings.runs).resolve() / tracking.new_comparison_id(problem.name)
     seeds = {
         "train": list(TRAIN_SEEDS[: settings.train_seeds]),
         "report": list(REPORT_SEEDS[: settings.report_seeds]),
@@ -252,7 +252,11 @@ def _run(jobs: Sequence[Job], settings: Settings) -> tuple[dict[str, Any], dict[
             waiting = {pool.submit(run_job, job): job for job in jobs}
             for future in as_completed(waiting):
                 job = waiting[future]
-                result = future.result()
+                try:
+                    result = future.result()
+                except Exception as error:
+                    pool.shutdown(wait=False, cancel_futures=True)  # no sense in minutes more for a table with a hole
+                    raise RuntimeError(f"{job.method}, seed {job.seed}: {error}; record in {job.directory}") from error
                 for metric, row in result["metrics"].items():
                     values.setdefault(job.method, {}).setdefault(metric, {})[job.seed] = row
                 curves.setdefault(job.method, {})[job.seed] = result["curve"]

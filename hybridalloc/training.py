@@ -37,7 +37,7 @@ class TrainConfig:
     kind: str = "hybrid"
     agent_steps: int = 4_000_000
     networks: int = 32
-    trust: float = 10.0
+    trust: float = 5.0
     credit: float = 1.0
     seed: int = 0
     checks: int = 10

@@ -148,9 +148,7 @@ class MecState(State):
         bad = self.last_server >= max(k, 1)
         if bad.any():
             i = int(np.argmax(bad))
-            raise InvalidStateError(
-                f"last_server[{i}] = {self.last_server[i]}; servers are 0 to {k - 1}, -1 is none"
-            )
+            raise InvalidStateError(f"last_server[{i}] = {self.last_server[i]}; servers are 0 to {k - 1}, -1 is none")
         if isinstance(self.slot, bool) or not isinstance(self.slot, int | np.integer):
             raise InvalidStateError(f"slot = {self.slot!r}; it must be a whole number")
         if self.truth is not None:
@@ -233,9 +231,7 @@ class Mec:
 
     def __post_init__(self) -> None:
         if self.agents < 0 or self.servers < 1:
-            raise ValueError(
-                f"agents = {self.agents}, servers = {self.servers}; need agents >= 0 and servers >= 1"
-            )
+            raise ValueError(f"agents = {self.agents}, servers = {self.servers}; need agents >= 0 and servers >= 1")
         if self.sites not in ("synthetic", "eua"):
             raise ValueError(f"sites = {self.sites!r}; choose 'synthetic' or 'eua'")
         if self.scenario.channels < 1 or self.scenario.reuse < 1:
@@ -430,20 +426,13 @@ class MecBatch:
         allowed = np.zeros((e, n, 1 + b), bool)
         allowed[..., 0] = True
         core.fill_game(self.physics, w, prices, weight, capacity, private, allowed)
-        return CongestionBatch(
-            self.options, weight, capacity, private, allowed, w.active, np.full((e, r), prices.toll)
-        )
+        return CongestionBatch(self.options, weight, capacity, private, allowed, w.active, np.full((e, r), prices.toll))
 
     def single_game(self, prices: Prices) -> CongestionGame:
         """The game of a batch of one, for certificates: agents without a task have only option 0, at no cost."""
         g = self.game(prices)
         return CongestionGame(
-            g.options,
-            g.weight[0],
-            g.capacity[0],
-            g.private_cost[0],
-            g.allowed[0],
-            np.full(g.weight.shape[2], prices.toll),
+            g.options, g.weight[0], g.capacity[0], g.private_cost[0], g.allowed[0], np.full(g.weight.shape[2], prices.toll)
         )
 
     def settle(self, option: Int, prices: Prices) -> Plan:
@@ -526,18 +515,9 @@ class MecBatch:
         """Run one slot; batteries, queues and ages move on, reports and tasks do not (see :meth:`drift`)."""
         w = self.world
         e, n, b = w.rate.shape
-        f = lambda *shape: np.zeros((e, *shape))
+        f = lambda *shape: np.zeros((e, *shape))  # noqa: E731
         out = Outcome(
-            f(n),
-            np.zeros((e, n), bool),
-            f(n),
-            f(n),
-            f(),
-            f(n),
-            np.zeros((e, n), bool),
-            f(n),
-            f(n, core.HORIZON),
-            f(b),
+            f(n), np.zeros((e, n), bool), f(n), f(n), f(), f(n), np.zeros((e, n), bool), f(n), f(n, core.HORIZON), f(b)
         )
         queue, air_queue = w.backlog_s.copy(), w.air_backlog_s.copy()
         core.execute(self.physics, w, plan, out)
@@ -598,9 +578,7 @@ class MecBatch:
         w.server_hz[e] = rng.uniform(*s.server_hz, k)
         w.device_hz[e] = rng.uniform(*s.device_hz, n)
         w.sla[e] = rng.integers(0, 3, n) / 2
-        w.battery_j[e] = (
-            rng.uniform(0.3, 1.0, n) * self.physics.battery_j if d.batteries else self.physics.battery_j
-        )
+        w.battery_j[e] = rng.uniform(0.3, 1.0, n) * self.physics.battery_j if d.batteries else self.physics.battery_j
         w.correlation[e] = rng.uniform(0.4, 0.95, n) if d.varied_fading else 0.7
         w.attenuation[e] = np.where(rng.random((n, k)) < 0.25, 10**-1.5, 1.0) if d.blockage else 1.0
         w.bursting[e] = rng.random(n) < 0.5
@@ -610,9 +588,7 @@ class MecBatch:
         for name in ("queue_s", "air_queue_s", "backlog_s", "air_backlog_s", "noise_rise"):
             getattr(w, name)[e] = 0.0
         w.trail_band[e] = -1
-        gain = np.repeat(w.mean_gain[e] * w.attenuation[e], b // max(k, 1), axis=1) * (w.fading[e] ** 2).sum(
-            -1
-        )
+        gain = np.repeat(w.mean_gain[e] * w.attenuation[e], b // max(k, 1), axis=1) * (w.fading[e] ** 2).sum(-1)
         w.reported_gain[e] = gain
         one = slice(e, e + 1)
         u = rng.random((n, 6 + k))[None]
@@ -633,9 +609,7 @@ class MecBatch:
             low, high = w.site[which].min(axis=1), w.site[which].max(axis=1)
             centre, reach = (low + high) / 2, (high - low)
             spot = centre + 0.35 * reach * np.stack([np.cos(turn), np.sin(turn)], axis=-1)
-            near = (((w.position[which] - spot[:, None]) / np.maximum(reach[:, None], 1.0)) ** 2).sum(
-                -1
-            ) < 0.3**2
+            near = (((w.position[which] - spot[:, None]) / np.maximum(reach[:, None], 1.0)) ** 2).sum(-1) < 0.3**2
             calm = np.where(w.bursting[which], np.minimum(1.5 * load[:, None], 1.0), 0.2 * load[:, None])
             chance = np.where(near, 0.95, calm)
         w.active[which] = u[..., 1] < chance
@@ -646,7 +620,7 @@ class MecBatch:
 
     def plan_of(self, allocation: Any) -> Plan:
         """An allocation of one network as a plan that :meth:`execute` runs."""
-        one = lambda a, t=np.float64: np.ascontiguousarray(a, dtype=t)[None]
+        one = lambda a, t=np.float64: np.ascontiguousarray(a, dtype=t)[None]  # noqa: E731
         return Plan(
             one(allocation.option, np.int64), one(allocation.shares["air"]), one(allocation.shares["cpu"]),
             one(allocation.power), one(allocation.fraction), one(allocation.served, np.bool_),
@@ -711,9 +685,7 @@ OBSERVED = (
 HIDDEN = tuple(f.name for f in fields(MecTruth))
 
 
-def make(
-    agents: int = 50, servers: int = 9, sites: str = "synthetic", scenario: str = "H", **changes: Any
-) -> Mec:
+def make(agents: int = 50, servers: int = 9, sites: str = "synthetic", scenario: str = "H", **changes: Any) -> Mec:
     """``make_problem("mec", ...)``: a named scenario with fields of :class:`Scenario` or :class:`Dynamics` changed."""
     from hybridalloc.errors import nearest
 
@@ -738,9 +710,7 @@ def _between(u: Float, span: tuple[float, float]) -> Float:
 
 def _options(servers: int, bands: int) -> Int:
     b = np.arange(bands)
-    return np.concatenate([[[-1, -1]], np.stack([b, bands + b // (bands // servers)], axis=1)]).astype(
-        np.int64
-    )
+    return np.concatenate([[[-1, -1]], np.stack([b, bands + b // (bands // servers)], axis=1)]).astype(np.int64)
 
 
 def _true_gain(w: World) -> None:
@@ -750,9 +720,9 @@ def _true_gain(w: World) -> None:
 
 
 def _empty_world(e: int, n: int, k: int, b: int) -> World:
-    f = lambda *shape: np.zeros((e, *shape))
-    i = lambda *shape: np.zeros((e, *shape), np.int64)
-    flag = lambda *shape: np.zeros((e, *shape), bool)
+    f = lambda *shape: np.zeros((e, *shape))  # noqa: E731
+    i = lambda *shape: np.zeros((e, *shape), np.int64)  # noqa: E731
+    flag = lambda *shape: np.zeros((e, *shape), bool)  # noqa: E731
     h = core.HORIZON
     return World(
         active=flag(n), task_bits=f(n), task_cycles=f(n), deadline_s=f(n), device_hz=f(n), battery_j=f(n),
@@ -818,9 +788,7 @@ def _eua(k: int) -> tuple[Float, Float]:
 def _lloyd(points: Float, centres: Float) -> Float:
     for _ in range(25):
         owner = ((points[:, None] - centres[None]) ** 2).sum(-1).argmin(1)
-        centres = np.array(
-            [points[owner == j].mean(0) if (owner == j).any() else c for j, c in enumerate(centres)]
-        )
+        centres = np.array([points[owner == j].mean(0) if (owner == j).any() else c for j, c in enumerate(centres)])
     return centres
 
 

@@ -22,9 +22,7 @@ from games.shares import split_resources
 
 AGENT_FEATURES, SERVER_FEATURES, PAIR_FEATURES = 12, 8, 9
 HORIZON = 5  # slots over which a leftover backlog is charged to the agent that left it
-STEEPNESS = (
-    12.0  # of the smooth deadline: sigmoid(12 (T / tau - 1)) is .5 at the deadline, .95 a quarter late
-)
+STEEPNESS = 12.0  # of the smooth deadline: sigmoid(12 (T / tau - 1)) is .5 at the deadline, .95 a quarter late
 ENERGY_UNIT = 0.1  # J: energies are priced and rewarded by the tenth of a joule
 LEAST_RATE = 1e4  # bit/s: keeps a hopeless link's air time finite
 
@@ -416,12 +414,7 @@ def execute(p, w, plan, out):
     duty = np.empty(n)  # mean received power over noise per unit of gain, as the interference was summed
     for e in range(networks):
         for i in range(n):
-            sends = (
-                w.active[e, i]
-                and plan.option[e, i] > 0
-                and plan.fraction[e, i] > 0.0
-                and plan.air[e, i] > 0.0
-            )
+            sends = w.active[e, i] and plan.option[e, i] > 0 and plan.fraction[e, i] > 0.0 and plan.air[e, i] > 0.0
             band[i] = plan.option[e, i] - 1 if sends else -1
         # mean interference: two rounds of rate -> time on air -> interference
         rise[:] = 0.0
@@ -565,12 +558,8 @@ def _charge(p, w, plan, out, e, band, duty, local_part, remote, air_part, cpu_pa
                 saved = w.trail_cpu_s[e, i, h] + (w.trail_air_s[e, i, h] if band[j] == b else 0.0)
                 out.carried[e, i, h] -= _loss(local_part[j], remote[j], saved, w.deadline_s[e, j])
             if h < HORIZON - 1:
-                left_cpu = _left(
-                    w.backlog_s[e, k] + cpu_in[k] - p.slot_s, w.trail_cpu_s[e, i, h], p.queue_cap_s
-                )
-                left_air = _left(
-                    w.air_backlog_s[e, b] + air_in[b] - p.slot_s, w.trail_air_s[e, i, h], p.queue_cap_s
-                )
+                left_cpu = _left(w.backlog_s[e, k] + cpu_in[k] - p.slot_s, w.trail_cpu_s[e, i, h], p.queue_cap_s)
+                left_air = _left(w.air_backlog_s[e, b] + air_in[b] - p.slot_s, w.trail_air_s[e, i, h], p.queue_cap_s)
                 if left_cpu + left_air > 1e-7:
                     w.trail_band[e, i, h + 1] = b
                     w.trail_cpu_s[e, i, h + 1] = left_cpu
@@ -664,9 +653,7 @@ def observe(p, w, agent, server, pair):
                 k = b // per
                 x = pair[e, i, 1 + b]
                 rate = w.rate[e, i, b]
-                mean_rate = (
-                    p.band_hz * np.log2(1.0 + p.nominal_w * w.mean_gain[e, i, k] / p.noise_w) + LEAST_RATE
-                )
+                mean_rate = p.band_hz * np.log2(1.0 + p.nominal_w * w.mean_gain[e, i, k] / p.noise_w) + LEAST_RATE
                 x[0] = 0.0
                 x[1] = np.log(rate / 2e7)
                 x[2] = np.log(mean_rate / 2e7)
@@ -686,3 +673,5 @@ def observe(p, w, agent, server, pair):
                 x[8] = 1.0 if w.reachable[e, i, k] else 0.0
         for b in range(bands):
             server[e, b, 7] = server[e, b, 4] - server[e, b, 0]
+
+

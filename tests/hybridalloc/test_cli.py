@@ -65,16 +65,16 @@ def test_an_unknown_method_lists_the_nearest(capsys):
     assert "unknown method 'hybrid-imapo'; did you mean 'hybrid-imappo'" in capsys.readouterr().err
 
 
-def test_compare_from_tuning_to_mlflow(capsys, tmp_path):
+def test_compare_from_tuning_to_mlflow(capsys, tmp_path, monkeypatch):
     """The whole main job on a small network: record, table, report, MLflow, checkpoints."""
     import mlflow
 
+    monkeypatch.chdir(tmp_path)
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     methods = ["hybrid-imappo", "hybrid-dqn", "hybrid-untrained", "rl-imappo", "rl-dqn", "game-tuned", "nearest"]
     code = main([
         "compare", "--sites", "synthetic", "--agents", "6", "--servers", "2", "--agent-steps", "20000", "--train-seeds",
-        "2", "--report-seeds", "4", "--tuning", "3", "--runs", str(tmp_path / "runs"), "--report",
-        str(tmp_path / "report.html"), "--tracking-uri", uri, "--quiet", "--methods", *methods,
+        "2", "--report-seeds", "4", "--tuning", "3", "--runs", "runs", "--report", "report.html", "--tracking-uri", uri, "--quiet", "--methods", *methods,
     ])  # fmt: skip
     out = capsys.readouterr().out
     assert code == 0
