@@ -96,6 +96,9 @@ def test_compare_from_tuning_to_mlflow(capsys, tmp_path, monkeypatch):
     loaded = Allocator.load(f"runs:/{run.info.run_id}/hybrid-imappo-seed1/allocator.npz")
     certificate = loaded.step(loaded.problem.reset(0)).certificate
     assert certificate.feasible and certificate.source == "hybrid"
+    parent = next(r for r in runs if "mlflow.parentRunId" not in r.data.tags)
+    figures = {f.path for f in mlflow.MlflowClient().list_artifacts(parent.info.run_id, "figures")}
+    assert figures == {"figures/learning_curves.png", "figures/map.png", "figures/welfare.png"}
     folder = next((tmp_path / "runs").iterdir())
     results = json.loads((folder / "results.json").read_text())
     by_name = {m["key"]: m["values"] for m in results["methods"]}
