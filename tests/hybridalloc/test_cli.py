@@ -104,5 +104,12 @@ def test_compare_from_tuning_to_mlflow(capsys, tmp_path, monkeypatch):
     by_name = {m["key"]: m["values"] for m in results["methods"]}
     assert np.shape(by_name["hybrid-imappo"]["welfare"]) == (2, 4)
     assert np.shape(by_name["nearest"]["welfare"]) == (1, 4)
+    assert main(["report", str(folder), "--out", "again.html"]) == 0
+    assert "hybrid, IMAPPO" in capsys.readouterr().out
+    assert (tmp_path / "again.html").read_text() == page
+    assert main(["sync", str(folder), "--tracking-uri", uri]) == 0
+    assert len(mlflow.search_runs(experiment_names=["hybridalloc"], output_format="list")) == len(runs)
+    assert main(["report", "runs/none"]) == 2
+    assert f"no results.json in runs/none; there are runs/{folder.name}" in capsys.readouterr().err
     assert main(["evaluate", str(folder / "rl-dqn-seed0" / "allocator.npz"), "--seeds", "2"]) == 0
     assert "violations of capacity or power" in capsys.readouterr().out
