@@ -99,7 +99,7 @@ class Settings:
     quiet: bool = False
 
 
-FULL = {"agent_steps": 4_000_000, "train_seeds": 5, "report_seeds": 100, "tuning": 200}
+FULL = {"agent_steps": 2_000_000, "train_seeds": 5, "report_seeds": 100, "tuning": 100}
 
 
 class Job(NamedTuple):
@@ -404,10 +404,12 @@ def _snapshot(problem: Any, folder: Path, prices: Any, methods: Sequence[str]) -
 
 
 def _publish(comparison: dict[str, Any], settings: Settings, folder: Path, opener: threading.Thread) -> None:
+    from hybridalloc.pictures import write_pictures
     from hybridalloc.report import markdown_table, text_table, write_report
 
     (folder / "results.json").write_text(json.dumps(comparison))
     (folder / "table.md").write_text(markdown_table(comparison) + "\n")
+    write_pictures(folder / "figures", comparison)
     inside = write_report(folder / "report.html", comparison)
     shutil.copyfile(inside, settings.report)
     comparison["tables"] = {"text": text_table(comparison), "markdown": markdown_table(comparison)}
