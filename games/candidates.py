@@ -61,9 +61,7 @@ def candidate_lists(
     return _lists(game, min(count, len(game.options)), at, kept, np.arange(game.agents))
 
 
-def refresh(
-    game: CongestionGame, lists: Candidates, agents: ArrayLike, load: ArrayLike | None = None
-) -> Candidates:
+def refresh(game: CongestionGame, lists: Candidates, agents: ArrayLike, load: ArrayLike | None = None) -> Candidates:
     """New lists for ``agents`` (M,) whose costs or weights changed; the other rows are taken over."""
     who = np.asarray(agents, dtype=np.int64)
     at = np.zeros(len(game.capacity)) if load is None else np.asarray(load, dtype=np.float64)
@@ -125,9 +123,8 @@ def best_response_candidates(
     status = "converged" if inside else f"stopped after {max_sweeps} sweeps"
     if inside and check and len(outside):
         status = f"{len(outside)} agents prefer an option that is not on their list"
-    return Equilibrium(
-        choice, None, regret, game.potential(choice) if check else np.nan, used, 0.0, status == "converged", status
-    )  # fmt: skip
+    potential = game.potential(choice) if check else np.nan
+    return Equilibrium(choice, None, regret, potential, used, 0.0, status == "converged", status)
 
 
 def gibbs_candidates(
@@ -208,8 +205,8 @@ def _lists(game: CongestionGame, count: int, load: Float, keep: Int, agents: Int
     resource = np.empty((rows, count, span), np.uint32)
     weight = np.empty((rows, count, span))
     _select(
-        game.options, game.weight, game.capacity, game.private_cost, game.allowed, game.toll, load, keep, agents,
-        option, private, resource, weight,
+        game.options, game.weight, game.capacity, game.private_cost, game.allowed, game.toll, load, keep,
+        agents, option, private, resource, weight,
     )  # fmt: skip
     return Candidates(option, private, resource, weight)
 
@@ -218,9 +215,7 @@ def _admit(game: CongestionGame, lists: Candidates, agents: Int, better: Int, pl
     """Put option ``better`` on each agent's list, in the last place that is not its present one."""
     last = lists.option.shape[1] - 1
     if last == 0:
-        wide = [
-            np.repeat(part, 2, axis=1) for part in (lists.option, lists.private, lists.resource, lists.weight)
-        ]
+        wide = [np.repeat(part, 2, axis=1) for part in (lists.option, lists.private, lists.resource, lists.weight)]
         lists = Candidates(*wide)
         lists.option[:, 1], lists.private[:, 1] = -1, np.inf
         last = 1
@@ -248,8 +243,8 @@ def _place(option, choice):
 
 @njit(cache=True)
 def _select(
-    options, weight, capacity, private, allowed, toll, load, keep, agents, option_out, private_out, resource_out,
-    weight_out,
+    options, weight, capacity, private, allowed, toll, load, keep, agents, option_out, private_out,
+    resource_out, weight_out,
 ):  # fmt: skip
     count, span = options.shape
     resources = len(capacity)

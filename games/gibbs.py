@@ -79,9 +79,7 @@ def gibbs_equilibrium(
         raise InvalidGameError(f"start has shape {mixed.shape[1:]}; the game needs {shape}")
     _check_start(mixed[0])
     if np.isinf(trust):
-        choice = (
-            np.where(permitted, mixed[0], -1.0).argmax(axis=1)[None] if game.agents else np.zeros((1, 0), int)
-        )
+        choice = np.where(permitted, mixed[0], -1.0).argmax(axis=1)[None] if game.agents else np.zeros((1, 0), int)
         sweeps = int(best_response_batch(batch, choice, 1e-10, max_sweeps)[0])
         mixed = np.zeros((1, *shape))
         mixed[0, np.arange(game.agents), choice[0]] = 1.0

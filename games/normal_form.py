@@ -188,9 +188,7 @@ def _by_vertices(A: Float, B: Float, deadline: float) -> Iterator[tuple[Float, F
         rows, columns = rows + new_rows, columns + new_columns
 
 
-def _join(
-    rows: list[tuple[Float, int, int]], columns: list[tuple[Float, int, int]]
-) -> Iterator[tuple[Float, Float]]:
+def _join(rows: list[tuple[Float, int, int]], columns: list[tuple[Float, int, int]]) -> Iterator[tuple[Float, Float]]:
     if not rows or not columns:
         return
     column_support = np.array([c[1] for c in columns])
@@ -209,9 +207,7 @@ def _checked(A: ArrayLike, B: ArrayLike | None) -> tuple[Float, Float]:
     first = np.asarray(A, dtype=np.float64)
     second = -first if B is None else np.asarray(B, dtype=np.float64)
     if first.ndim != 2 or 0 in first.shape:
-        raise InvalidGameError(
-            f"A has shape {first.shape}; payoffs need two axes of at least one action each"
-        )
+        raise InvalidGameError(f"A has shape {first.shape}; payoffs need two axes of at least one action each")
     if second.shape != first.shape:
         raise InvalidGameError(f"B has shape {second.shape}; A has {first.shape}, and they must agree")
     for name, payoff in (("A", first), ("B", second)):

@@ -12,9 +12,7 @@ from games.congestion import CongestionGame
 from games.errors import InvalidGameError
 
 
-def brute_force(
-    game: CongestionGame, most: int = 2_000_000
-) -> tuple[NDArray[np.int64], float, list[tuple[int, ...]]]:
+def brute_force(game: CongestionGame, most: int = 2_000_000) -> tuple[NDArray[np.int64], float, list[tuple[int, ...]]]:
     """Every joint choice of a small game.
 
     Returns the choice of least social cost (N,), that cost, and all pure Nash equilibria.

@@ -116,6 +116,26 @@ def _checked(weight: ArrayLike, resource: ArrayLike, resources: int) -> tuple[Fl
 
 
 @njit(cache=True)
+def admit(floor, resource, priority, need, served):
+    """Set ``served`` (N,): by priority, highest first, on the resources whose floors ``need`` (R,) exceed 1."""
+    most = 1.0 + 1e-12  # floors that fill a resource exactly may sum to a little more than it
+    short = False
+    for r in range(len(need)):
+        short = short or need[r] > most
+    if not short:
+        return
+    room = np.full(len(need), most)
+    for i in range(len(floor)):
+        if resource[i] >= 0 and need[resource[i]] > most:
+            served[i] = False
+    for i in np.argsort(-priority):
+        r = resource[i]
+        if r >= 0 and not served[i] and floor[i] <= room[r]:
+            served[i] = True
+            room[r] -= floor[i]
+
+
+@njit(cache=True)
 def split_resources(weight, floor, resource, priority, share, served, price):
     """Delay shares of every resource at once, compiled; arrays as in :func:`delay_shares`.
 
@@ -130,23 +150,7 @@ def split_resources(weight, floor, resource, priority, share, served, price):
         served[i] = True
         if resource[i] >= 0:
             need[resource[i]] += floor[i]
-    # admission: by priority, highest first, on the resources whose floors do not fit
-    most = 1.0 + 1e-12  # floors that fill a resource exactly may sum to a little more than it
-    short = False
-    for r in range(resources):
-        short = short or need[r] > most
-    if short:
-        room = np.full(resources, most)
-        for i in range(n):
-            if resource[i] >= 0 and need[resource[i]] > most:
-                served[i] = False
-        order = np.argsort(-priority)
-        for a in range(n):
-            i = order[a]
-            r = resource[i]
-            if r >= 0 and not served[i] and floor[i] <= room[r]:
-                served[i] = True
-                room[r] -= floor[i]
+    admit(floor, resource, priority, need, served)
     # f_i = max(floor_i, nu w_i): fix the floors that bind, share the rest, repeat
     left = np.ones(resources)
     taken = np.zeros(resources)

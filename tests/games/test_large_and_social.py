@@ -37,9 +37,7 @@ def test_deviations_agree_with_the_plain_certificate(rng):
         gain, option = deviations(game, choice)
         assert gain.max() == pytest.approx(measure_regret(game, choice), abs=1e-12)
         for i in range(game.agents):
-            assert game.costs(choice)[i, option[i]] == pytest.approx(
-                game.costs(choice)[i, choice[i]] - gain[i]
-            )
+            assert game.costs(choice)[i, option[i]] == pytest.approx(game.costs(choice)[i, choice[i]] - gain[i])
 
 
 def test_full_lists_are_the_game_itself(rng):
@@ -117,9 +115,7 @@ def test_bad_lists(rng):
     with pytest.raises(InvalidGameError, match=re.escape("load has shape (3,); the game needs (2,)")):
         candidate_lists(game, 2, load=[0, 0, 0])
     lists = candidate_lists(game, 2)
-    with pytest.raises(
-        InvalidGameError, match=re.escape("log_prior has shape (3, 4); the lists need (3, 2)")
-    ):
+    with pytest.raises(InvalidGameError, match=re.escape("log_prior has shape (3, 4); the lists need (3, 2)")):
         gibbs_candidates(game, lists, np.zeros((3, 4)), 1.0)
     with pytest.raises(InvalidGameError, match=re.escape("trust = inf; it must be in [0, inf)")):
         gibbs_candidates(game, lists, np.zeros((3, 2)), np.inf)
@@ -187,7 +183,5 @@ def test_optimum_is_invariant(seed):
     rng = np.random.default_rng(seed)
     game = positive_game(rng, 5, 3)
     who, what = rng.permutation(5), rng.permutation(3)
-    same = CongestionGame(
-        game.options[what], game.weight[who], game.capacity / 4, 4 * game.private_cost[who][:, what]
-    )
+    same = CongestionGame(game.options[what], game.weight[who], game.capacity / 4, 4 * game.private_cost[who][:, what])
     assert social_optimum(same).social_cost == pytest.approx(4 * social_optimum(game).social_cost, rel=1e-6)
