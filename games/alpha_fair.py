@@ -145,7 +145,8 @@ def _gap(
         here = w * utility(g * f, alpha) - dual * f
     used = np.bincount(r, f, len(price))
     busy = np.bincount(r, minlength=len(price)) > 0
-    slack = float((price[busy] * np.maximum(1 - used[busy], 0)).sum())
+    left = np.maximum(1 - used[busy], 0)
+    slack = float((price[busy] * np.where(left > 0, left, 0.0))[left > 0].sum())
     size = max(1e-300, float(np.abs(w * utility(g * f, alpha)).sum()), float((dual * f).sum()))
     return max(0.0, float((ideal - here).sum()) + slack) / size
 

@@ -215,8 +215,12 @@ def _admit(game: CongestionGame, lists: Candidates, agents: Int, better: Int, pl
     """Put option ``better`` on each agent's list, in the last place that is not its present one."""
     last = lists.option.shape[1] - 1
     if last == 0:
-        wide = [np.repeat(part, 2, axis=1) for part in (lists.option, lists.private, lists.resource, lists.weight)]
-        lists = Candidates(*wide)
+        lists = Candidates(
+            np.repeat(lists.option, 2, axis=1),
+            np.repeat(lists.private, 2, axis=1),
+            np.repeat(lists.resource, 2, axis=1),
+            np.repeat(lists.weight, 2, axis=1),
+        )
         lists.option[:, 1], lists.private[:, 1] = -1, np.inf
         last = 1
     where = np.where(place == last, last - 1, last)

@@ -9,6 +9,7 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from games.congestion import CongestionGame
+from games.quadratic import QuadraticGame
 
 
 @dataclass(frozen=True)
@@ -178,3 +179,36 @@ def _deviations(options, weight, capacity, private, allowed, toll, taken, gain, 
         gain[i] = max(present - least, 0.0)
         if gain[i] == 0.0:
             option[i] = taken[i]
+
+
+def measure_kkt(game: QuadraticGame, x: ArrayLike, multiplier: ArrayLike) -> float:
+    """KKT residual of a variational equilibrium, relative to the sizes of what is compared.
+
+    The largest of: coordinates outside their box, coupled limits broken, negative prices, price times slack,
+    and gradient plus prices pointing where the coordinate could still go.
+    """
+    point, price = np.asarray(x, float), np.asarray(multiplier, float)
+    if not (np.isfinite(point).all() and np.isfinite(price).all()):
+        return float("inf")
+    pull = game.linear.copy()
+    for d in range(len(point)):
+        pull += game.jacobian[:, d] * point[d]
+    size = 1.0 + max(np.abs(game.linear).max(initial=0.0), np.abs(pull).max(initial=0.0))
+    span = 1.0 + np.abs(point).max(initial=0.0)
+    worst = 0.0
+    for r in range(len(price)):
+        slack = game.limit[r] - float(game.constraint[r] @ point)
+        scale = 1.0 + (abs(game.limit[r]) if np.isfinite(game.limit[r]) else 0.0)
+        worst = max(worst, -slack / scale, -price[r] / size)
+        if np.isfinite(slack):
+            worst = max(worst, min(abs(price[r]) / size, abs(slack) / scale))
+        pull = pull + price[r] * game.constraint[r]
+    for d in range(len(point)):
+        below, above = point[d] - game.lower[d], game.upper[d] - point[d]
+        worst = max(worst, -below / span, -above / span)
+        # wants to fall but is not at its lower end, or to rise but not at its upper
+        if pull[d] > 0:
+            worst = max(worst, min(pull[d] / size, below / span))
+        else:
+            worst = max(worst, min(-pull[d] / size, above / span))
+    return float(worst)
