@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from games.best_response import best_response_dynamics
+from games.brute_force import brute_force
 from games.congestion import CongestionGame, Float, Int
 from games.optimum import social_optimum
-from games.reference import brute_force
 
 GOLDEN_BOUND = (3 + np.sqrt(5)) / 2
 

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import cvxpy as cp
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -139,6 +138,9 @@ class _Compiled:
     """The three programs for one shape."""
 
     def __init__(self, n: int, m: int, resources: int) -> None:
+        import cvxpy as cp  # here, since it takes most of a second and few users need it
+
+        self.failure: Any = cp.SolverError
         self.weight = cp.Parameter((n, m), nonneg=True)
         self.time = cp.Parameter((n, m), nonneg=True)
         self.low, self.high = cp.Parameter((n, m), nonneg=True), cp.Parameter((n, m), nonneg=True)
@@ -162,8 +164,8 @@ class _Compiled:
 
     def solve(self, problem: Any) -> str:
         try:
-            problem.solve(solver=cp.CLARABEL, ignore_dpp=False)
-        except cp.SolverError as error:
+            problem.solve(solver="CLARABEL", ignore_dpp=False)
+        except self.failure as error:
             return str(error)
         return str(problem.status)
 

@@ -21,7 +21,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import nashpy.algorithms.support_enumeration as nashpy_supports
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import linprog
@@ -149,6 +148,8 @@ def _by_nashpy(A: Float, B: Float, deadline: float) -> Iterator[tuple[Float, Flo
     m, k = A.shape
     if (2**m - 1) * (2**k - 1) > NASHPY_PAIRS:
         return
+    import nashpy.algorithms.support_enumeration as nashpy_supports  # a quarter of a second, so only when needed
+
     for rows, columns in nashpy_supports.potential_support_pairs(A, B):
         if time.perf_counter() > deadline:
             return
