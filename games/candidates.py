@@ -357,35 +357,68 @@ def _mix(private, resource, weight, capacity, toll, prior, trust, mixed, score, 
     slope = np.append((1.0 + toll) / capacity, 0.0)
     load = np.empty(resources + 1)
     reply = np.empty(count)
-    change = 0.0
+    guess = np.zeros(resources + 1)
+    told = np.zeros(resources + 1)
+    curve = np.zeros(resources + 1)
+    # as in games.gibbs: sweeps, with passes at common prices between them while these contract
+    by_price, try_prices = False, True
+    before, change, turns = np.inf, 0.0, 0
     for sweep in range(max_sweeps):
-        if sweep % 16 == 0:
+        if not by_price and (sweep % 16 == 0 or turns < 0):
             load[:] = 0.0
             for i in range(n):
                 for t in range(count):
                     for s in range(span):
                         load[resource[i, t, s]] += weight[i, t, s] * mixed[i, t]
+        if by_price:
+            told[:] = 0.0
+            curve[:] = 0.0
+        seen = guess if by_price else load
         change = 0.0
         for i in range(n):
             # several listed options may share a resource: all of the agent's own load comes off first
             for t in range(count):
                 for s in range(span):
-                    load[resource[i, t, s]] -= weight[i, t, s] * mixed[i, t]
+                    seen[resource[i, t, s]] -= weight[i, t, s] * mixed[i, t]
             top = -np.inf
             for t in range(count):
                 c = private[i, t]
                 for s in range(span):
                     r = resource[i, t, s]
                     w = weight[i, t, s]
-                    c += w * (w * own[r] + slope[r] * load[r])
+                    c += w * (w * own[r] + slope[r] * seen[r])
                 z = prior[i, t] - trust * c
                 score[i, t] = z
                 reply[t] = z
                 top = max(top, z)
+            if by_price:
+                for t in range(count):
+                    for s in range(span):
+                        seen[resource[i, t, s]] += weight[i, t, s] * mixed[i, t]
             change = max(change, soft_choice(reply, top, mixed[i]))
-            for t in range(count):
-                for s in range(span):
-                    load[resource[i, t, s]] += weight[i, t, s] * mixed[i, t]
-        if change <= tolerance:
-            return sweep + 1, change
+            if by_price:
+                for t in range(count):
+                    for s in range(span):
+                        u = weight[i, t, s] * mixed[i, t]
+                        told[resource[i, t, s]] += u
+                        curve[resource[i, t, s]] += u * (weight[i, t, s] - u)
+            else:
+                for t in range(count):
+                    for s in range(span):
+                        seen[resource[i, t, s]] += weight[i, t, s] * mixed[i, t]
+        turns += 1
+        if not by_price:
+            if change <= tolerance:
+                return sweep + 1, change
+            if try_prices and turns >= 3:
+                by_price, before, turns = True, np.inf, 0
+                guess[:] = load
+        else:
+            for r in range(resources):
+                guess[r] += (told[r] - guess[r]) / (1.0 + trust * slope[r] * curve[r])
+            if turns % 2 == 0:
+                try_prices = change <= 0.5 * before
+                before = change
+            if change <= tolerance or not try_prices:
+                by_price, turns = False, -1
     return max_sweeps + 1, change
