@@ -4,6 +4,7 @@ Every row is measured here and now, ours and the peer's on the same instances, o
 agents. Times are medians. ``--only gibbs market`` picks sections; ``--quick`` takes a tenth of the instances.
 """
 
+# ruff: noqa: B023, E402  (closures are called at once; threads are set before numpy loads)
 from __future__ import annotations
 
 import os
@@ -111,7 +112,7 @@ def best_response(rng: np.random.Generator, share: float) -> None:
             f"best response {n} x {k}, warm (2 % of agents changed)", show(float(np.median(warm))),
             f"cold {show(float(np.median(cold)))}", "", f"{target}; with checks {show(float(np.median(whole)))}",
         )  # fmt: skip
-    game, lists, later, renewed, settled, build, update = large(rng)
+    _, _, later, renewed, settled, build, update = large(rng)
     warm = clock(lambda: best_response_candidates(later, renewed, settled, check=False), 9)
     found = best_response_candidates(later, renewed, settled, rounds=0)
     check = clock(lambda: deviations(later, found.choice), 3)
@@ -164,7 +165,7 @@ def gibbs(rng: np.random.Generator, share: float) -> None:
             mixed, costs, batch = flat.copy(), np.zeros((1, n, k)), game.batch()
 
             def solve(to: float = 1e-5) -> object:
-                return gibbs_batch(batch, prior[None], trust, mixed, costs, to, 1000)  # noqa: B023
+                return gibbs_batch(batch, prior[None], trust, mixed, costs, to, 1000)
 
             # the tolerance on the last change at which the measured residual is below 1e-4
             to = calibrate(solve, game, prior, trust, mixed, lambda: np.copyto(mixed, flat))
@@ -237,25 +238,29 @@ def listed_residual(game, lists, prior, trust, mixed) -> float:  # type: ignore[
 
 def market(rng: np.random.Generator, share: float) -> None:
     for n, k, least in ((50, 9, 10), (1000, 100, 50)):
-        x, a = cp.Variable((n, k), nonneg=True), cp.Parameter((n, k), nonneg=True)
-        w, c = rng.uniform(0.5, 2, n), rng.uniform(0.5, 2, k)
-        problem = cp.Problem(cp.Maximize(w @ cp.log(cp.sum(cp.multiply(a, x), axis=1))), [cp.sum(x, axis=0) <= c])
+        # budgets are the parameter: with all N K values as parameters cvxpy's DPP needs 75 GiB at 1000 x 100
+        x, w = cp.Variable((n, k), nonneg=True), cp.Parameter(n, nonneg=True)
+        a, c = rng.uniform(0.1, 1, (n, k)), rng.uniform(0.5, 2, k)
+        problem = cp.Problem(
+            cp.Maximize(w @ cp.log(cp.sum(cp.multiply(a, x), axis=1))), [cp.sum(x, axis=0) <= c]
+        )
         ours, peer, gaps, apart = [], [], [], []
         for trial in range((6 if n < 1000 else 3) + 1):
-            a.value = rng.uniform(0.1, 1, (n, k))
+            w.value = rng.uniform(0.5, 2, n)
             begun = time.perf_counter()
             problem.solve(solver=cp.CLARABEL)
             spent = time.perf_counter() - begun
-            value = np.array(a.value)
-            own = clock(lambda: eisenberg_gale(value, w, c, tolerance=1e-6), 3)  # noqa: B023
+            budget = np.array(w.value)
+            own = clock(lambda: eisenberg_gale(a, budget, c, tolerance=1e-6), 3)
             if trial:  # the first pays for cvxpy's compilation
-                found = eisenberg_gale(value, w, c, tolerance=1e-6)
+                found = eisenberg_gale(a, budget, c, tolerance=1e-6)
                 peer.append(spent)
                 ours.append(own)
                 gaps.append(found.gap)
-                apart.append((problem.value - w @ np.log(found.utility)) / w.sum())
+                apart.append((problem.value - budget @ np.log(found.utility)) / budget.sum())
         row(
-            f"Eisenberg-Gale {n} x {k}, gap {max(gaps):.0e} (to Clarabel {max(apart):.0e})", show(float(np.median(ours))),
+            f"Eisenberg-Gale {n} x {k}, gap {max(gaps):.0e} (to Clarabel {max(apart):.0e})",
+            show(float(np.median(ours))),
             show(float(np.median(peer))), f"{np.median(peer) / np.median(ours):.0f} x", f"{least} x",
         )  # fmt: skip
 
@@ -322,7 +327,8 @@ def stress(rng: np.random.Generator, share: float) -> None:
         iterations.append(found.iterations)
     spent = time.perf_counter() - begun
     row(
-        f"stress, Eisenberg-Gale, {count} markets, fresh seed {fresh}", f"{len(failed)} failures, worst gap {worst:.0e}",
+        f"stress, Eisenberg-Gale, {count} markets, fresh seed {fresh}",
+        f"{len(failed)} failures, worst gap {worst:.0e}",
         f"{show(spent / count)} each", "", "0 failures",
     )  # fmt: skip
 
@@ -361,10 +367,10 @@ def normal_form(rng: np.random.Generator, share: float) -> None:
         ours, peer = [], []
         for _ in range(3):
             A, B = rng.random((2, size, size))
-            ours.append(clock(lambda: list(equilibria(A, B)), 3))  # noqa: B023
+            ours.append(clock(lambda: list(equilibria(A, B)), 3))
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                peer.append(clock(lambda: list(nashpy.Game(A, B).support_enumeration()), 1))  # noqa: B023
+                peer.append(clock(lambda: list(nashpy.Game(A, B).support_enumeration()), 1))
         row(
             f"  all equilibria {size} x {size} against nashpy's support enumeration", show(float(np.median(ours))),
             show(float(np.median(peer))), f"{np.median(peer) / np.median(ours):.1f} x",
@@ -393,7 +399,8 @@ def anarchy(rng: np.random.Generator, share: float) -> None:
         f"stability {np.median(stable):.3f}, {max(stable):.3f}", "", f"MILP {show(float(np.median(spent)))} each",
     )  # fmt: skip
     row(
-        "  toll 1 from the selfish equilibrium, over the optimum", f"median {np.median(tolled):.4f}, worst {max(tolled):.4f}",
+        "  toll 1 from the selfish equilibrium, over the optimum",
+        f"median {np.median(tolled):.4f}, worst {max(tolled):.4f}",
         f"worse than toll 0 in {worse}", "", "never worse",
     )  # fmt: skip
 

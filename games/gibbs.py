@@ -13,9 +13,11 @@ Every sweep lowers F, so the sweeps converge; but slowly where many agents share
 error to the next. There, passes at common prices come in between: all agents reply to one guess of the loads,
 and the guess takes a Newton step with the diagonal of its Jacobian, :math:`1 + trust (1 + toll) / C_r
 \sum_i Var(use_{ir})`. They are given up for good if two of them do not halve the change, and a sweep always has
-the last word. trust 0 returns the prior; a large trust ends in a pure Nash equilibrium. ``choice`` is the mixed answer rounded: best responses on potential - (1/trust) sum log prior,
-which is still an exact potential, from each agent's most likely option. At that point no agent gains more
-than (max log prior - min log prior) / trust in the unmodified game.
+the last word.
+
+trust 0 returns the prior; a large trust ends in a pure Nash equilibrium. ``choice`` is the mixed answer rounded:
+best responses on potential - (1/trust) sum log prior, which is still an exact potential, from each agent's most
+likely option. At that point no agent gains more than (max log prior - min log prior) / trust in the unmodified game.
 
 Sources: McKelvey and Palfrey (1995), "Quantal response equilibria"; Jacob et al. (2022), "Modeling strong
 and human-like gameplay with KL-regularized search" (piKL) for the anchor.
