@@ -145,8 +145,7 @@ def _gap(
         here = w * utility(g * f, alpha) - dual * f
     used = np.bincount(r, f, len(price))
     busy = np.bincount(r, minlength=len(price)) > 0
-    left = np.maximum(1 - used[busy], 0)
-    slack = float((price[busy] * np.where(left > 0, left, 0.0))[left > 0].sum())
+    slack = float(sum(p * (1 - u) for p, u in zip(price[busy], used[busy], strict=True) if u < 1))
     size = max(1e-300, float(np.abs(w * utility(g * f, alpha)).sum()), float((dual * f).sum()))
     return max(0.0, float((ideal - here).sum()) + slack) / size
 

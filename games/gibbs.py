@@ -144,10 +144,13 @@ def gibbs_batch(
     """
     sweeps = np.empty(len(mixed), np.int64)
     run: Any = _sweeps_parallel if parallel else _sweeps
+    work = np.ascontiguousarray(mixed)
     run(
         batch.options, batch.weight, batch.capacity, batch.private_cost, batch.allowed, batch.live,
-        batch.toll, log_prior, trust, mixed, costs, tolerance, max_sweeps, sweeps,
+        batch.toll, log_prior, trust, work, costs, tolerance, max_sweeps, sweeps,
     )  # fmt: skip
+    if work is not mixed:
+        mixed[...] = work
     return sweeps
 
 

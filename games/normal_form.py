@@ -29,7 +29,7 @@ from games.congestion import Float
 from games.errors import InvalidGameError
 from games.polytopes import best_reply_vertices, lemke_howson_path
 
-NASHPY_PAIRS = 300  # support pairs that nashpy checks within some 20 ms
+NASHPY_PAIRS = 50  # support pairs that nashpy checks within some 3 ms: all of a 3 x 3 game
 
 
 @dataclass(frozen=True)

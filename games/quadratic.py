@@ -157,7 +157,7 @@ def variational_equilibrium(
         z_new = np.clip(z_mid + y / rho, low, high)
         y = y + rho * (z_mid - z_new)
         x, z = x_new, z_new
-        if k % 25 == 0 or k == max_iterations:
+        if k % 25 == 0 or k == 10 or k == max_iterations:
             for candidate, price in (_polish(game, x, y), (np.clip(x, game.lower, game.upper), y[:m])):
                 price = np.maximum(price, 0)
                 residual = measure_kkt(game, candidate, price)
@@ -203,7 +203,10 @@ def _polish(game: QuadraticGame, x: Float, y: Float) -> tuple[Float, Float]:
     right = np.concatenate([
         -game.linear[free] - game.jacobian[free] @ fixed, game.limit[tight] - game.constraint[tight] @ fixed
     ])  # fmt: skip
-    solved = np.linalg.lstsq(system, right, rcond=None)[0]
+    try:
+        solved = np.linalg.solve(system, right)
+    except np.linalg.LinAlgError:  # limits that bind twice: any of their multipliers will do
+        solved = np.linalg.lstsq(system, right, rcond=None)[0]
     out, price = fixed.copy(), np.zeros(m)
     out[free] = solved[:f]
     price[tight] = solved[f:]

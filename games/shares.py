@@ -34,6 +34,7 @@ class Shares:
         served: (N,) bool, False where an agent's floor could not be met.
         shortfall: (R,) by how many capacities all floors together exceed the resource (0 if they fit).
         status: "optimal", or "infeasible" when some floors were left out.
+        gap: relative duality gap over the resources whose floors fit, recomputed from ``share`` and ``price``.
     """
 
     share: Float
@@ -41,6 +42,7 @@ class Shares:
     served: Bool
     shortfall: Float
     status: str
+    gap: float = 0.0
 
 
 def square_root_shares(weight: ArrayLike, resource: ArrayLike, resources: int) -> Shares:
@@ -96,7 +98,21 @@ def delay_shares(
     need = np.zeros(resources)
     np.add.at(need, r[r >= 0], low[r >= 0])
     shortfall = np.maximum(need - 1.0, 0.0)
-    return Shares(share, price, served, shortfall, "optimal" if served.all() else "infeasible")
+    status = "optimal" if served.all() else "infeasible"
+    return Shares(share, price, served, shortfall, status, _gap(w, low, r, shortfall, share, price))
+
+
+def _gap(w: Float, low: Float, r: np.ndarray, shortfall: Float, share: Float, price: Float) -> float:
+    """Each agent alone would take max(floor, w / sqrt(price)); what that promises against what is had."""
+    on = (r >= 0) & (w > 0)
+    on[on] = shortfall[r[on]] <= 0
+    w, low, f, charge = w[on], low[on], share[on], price[r[on]]
+    if not (f > 0).all():
+        return np.inf
+    ideal = np.maximum(low, w / np.sqrt(charge))
+    primal = w**2 / f
+    # capacity that is priced is used up, so the prices times capacities cancel against the shares
+    return float(np.abs((primal + charge * f) - (w**2 / ideal + charge * ideal)).sum() / max(primal.sum(), 1e-300))
 
 
 def _checked(weight: ArrayLike, resource: ArrayLike, resources: int) -> tuple[Float, np.ndarray]:

@@ -203,6 +203,16 @@ def test_warm_start_needs_fewer_sweeps(rng):
     assert warm.sweeps <= 2 < cold.sweeps
 
 
+def test_any_memory_layout_of_the_start(rng):
+    game = random_game(rng, agents=6, options=4, resources=3)
+    prior = rng.uniform(-1, 0, (1, 6, 4))
+    plain, costs = np.full((1, 6, 4), 0.25), np.empty((1, 6, 4))
+    turned = np.full((1, 4, 6), 0.25).transpose(0, 2, 1)
+    gibbs_batch(game.batch(), prior, 1.0, plain, costs)
+    gibbs_batch(game.batch(), prior, 1.0, turned, costs)
+    assert np.array_equal(plain, turned)
+
+
 @pytest.mark.parametrize("sweeps", [1, 3, 4, 5, 8, 300])
 def test_costs_are_those_at_the_answer_wherever_it_stops(sweeps, rng):
     # weak own parts: price passes come in after three sweeps

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
 from dataclasses import replace
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from games import CongestionGame, InvalidGameError, best_response_dynamics, gibbs_equilibrium
 from games.anarchy import GOLDEN_BOUND, marginal_toll, price_of_anarchy
 from games.candidates import best_response_candidates, candidate_lists, gibbs_candidates, refresh
-from games.certificate import deviations, measure_regret
+from games.certificate import deviations, measure_potential_gap, measure_regret
 from games.optimum import social_optimum
 from games.reference import brute_force
 
@@ -129,6 +130,18 @@ def test_optimum_equals_brute_force(rng):
         assert found.status == "optimal"
         assert found.social_cost == pytest.approx(least, rel=1e-6, abs=1e-9)
         assert found.bound <= least + 1e-9 + 1e-6 * abs(least)
+
+
+def test_potential_gap_is_a_bound_and_often_tight(rng):
+    tight = 0
+    for _ in range(40):
+        game = random_game(rng, agents=5, options=3, toll=rng.uniform(0, 1))
+        least = min(game.potential(np.array(c)) for c in itertools.product(*[np.flatnonzero(r) for r in game.allowed]))
+        choice = best_response_dynamics(game).choice
+        gap = measure_potential_gap(game, choice)
+        assert gap >= game.potential(choice) - least - 1e-9
+        tight += gap <= 0.3 * abs(least) + 1e-9
+    assert tight > 10
 
 
 def test_optimum_within_a_budget_still_bounds(rng):
