@@ -249,6 +249,7 @@ def _fixed_point(
             price[r] = weight[i, r] * weight[i, r] * inverse[r]
         for o in range(count):
             sigma[i, o] = mixed[i, o]
+        for o in range(count):
             reply[o] = private[i, o] + price[slots[0, o]]
         for s in range(1, slots.shape[0]):
             for o in range(count):
@@ -273,12 +274,7 @@ def _fixed_point(
     for sweep in range(max_sweeps):
         if not by_price and (sweep % 16 == 0 or turns < 0):
             # afresh now and then, so that rounding does not pile up
-            load[:] = 0.0
-            for i in range(n):
-                if live[i]:
-                    row = 0 if direct else i
-                    _expected_use(slots, weight[i], sigma[i], use[row])
-                    load += use[row]
+            _total(slots, weight, sigma, live, direct, use, load)
         if by_price:
             told[:] = 0.0
             curve[:] = 0.0
@@ -353,24 +349,24 @@ def _fixed_point(
             if change <= tolerance or not try_prices:
                 # sweeps have the last word; -1 makes the next one sum the loads afresh
                 by_price, turns = False, -1
-    load[:] = 0.0
-    for i in range(n):
-        if live[i]:
-            row = 0 if direct else i
-            _expected_use(slots, weight[i], sigma[i], use[row])
-            load += use[row]
+    _total(slots, weight, sigma, live, direct, use, load)
     for i in range(n):
         if not live[i]:
             costs[i, :] = 0.0
             continue
-        row = 0 if direct else i
-        _expected_use(slots, weight[i], sigma[i], use[row])
-        for r in range(resources):
-            w = weight[i, r]
-            price[r] = w * (w + (1.0 + toll[r]) * (load[r] - use[row, r])) * inverse[r]
-        price[resources] = 0.0
         for o in range(count):
             mixed[i, o] = sigma[i, o]
+        if direct:
+            for o in range(count):
+                w = weight[i, o]
+                others = load[o] - w * sigma[i, o]
+                costs[i, o] = private[i, o] + w * (w + (1.0 + toll[o]) * others) * inverse[o]
+            continue
+        for r in range(resources):
+            w = weight[i, r]
+            price[r] = w * (w + (1.0 + toll[r]) * (load[r] - use[i, r])) * inverse[r]
+        price[resources] = 0.0
+        for o in range(count):
             costs[i, o] = private[i, o] + price[slots[0, o]]
         for s in range(1, slots.shape[0]):
             for o in range(count):
@@ -407,6 +403,21 @@ def soft_choice(reply, top, sigma):
         change = gap if gap > change else change
         sigma[o] = p
     return change
+
+
+@njit(cache=True, fastmath=FAST)
+def _total(slots, weight, sigma, live, direct, use, load):
+    """Fill ``load`` with the expected loads, and the rows of ``use`` unless ``direct``."""
+    load[:] = 0.0
+    for i in range(len(weight)):
+        if live[i]:
+            if direct:
+                for r in range(weight.shape[1]):
+                    load[r] += weight[i, r] * sigma[i, r]
+            else:
+                _expected_use(slots, weight[i], sigma[i], use[i])
+                for r in range(weight.shape[1]):
+                    load[r] += use[i, r]
 
 
 @njit(cache=True)
