@@ -82,10 +82,13 @@ def show(seconds: float) -> str:
 
 
 def servers(rng: np.random.Generator, agents: int, options: int) -> CongestionGame:
-    """Agents choose one of ``options`` servers; at the even load a unit agent pays 1, private costs 0 to 1."""
+    """Agents choose one of ``options`` servers; congestion and private costs of one size; the mean agent pays 1."""
     weight = np.repeat(rng.uniform(0.5, 1.5, (agents, 1)), options, axis=1)
     capacity = rng.uniform(0.5, 1.5, options) * agents / options
-    return CongestionGame(np.arange(options)[:, None], weight, capacity, rng.uniform(0, 1, (agents, options)))
+    private = rng.uniform(0, 1, (agents, options))
+    game = CongestionGame(np.arange(options)[:, None], weight, capacity, private)
+    paid = game.social_cost(best_response_dynamics(game, tolerance=1e-3).choice) / agents
+    return CongestionGame(game.options, weight, capacity * paid, private / paid)
 
 
 def stirred(rng: np.random.Generator, game: CongestionGame) -> tuple[CongestionGame, np.ndarray]:

@@ -361,7 +361,7 @@ def _mix(private, resource, weight, capacity, toll, prior, trust, mixed, score, 
     told = np.zeros(resources + 1)
     curve = np.zeros(resources + 1)
     # as in games.gibbs: sweeps, with passes at common prices between them while these contract
-    by_price, try_prices = False, True
+    by_price, try_prices = False, max_sweeps >= 20
     before, change, turns = np.inf, 0.0, 0
     for sweep in range(max_sweeps):
         if not by_price and (sweep % 16 == 0 or turns < 0):
@@ -419,6 +419,7 @@ def _mix(private, resource, weight, capacity, toll, prior, trust, mixed, score, 
             if turns % 2 == 0:
                 try_prices = change <= 0.5 * before
                 before = change
-            if change <= tolerance or not try_prices:
+            if change <= tolerance or not try_prices or sweep >= max_sweeps - 3:
+                try_prices = try_prices and sweep < max_sweeps - 3
                 by_price, turns = False, -1
     return max_sweeps + 1, change

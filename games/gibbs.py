@@ -258,12 +258,12 @@ def _fixed_point(
             base[i, o] = log_prior[i, o] - trust * reply[o] if allowed[i, o] else NEVER
         for o in range(count, wide):
             base[i, o] = NEVER
-    # price passes pay where an agent's own part in the price is small
+    # price passes pay where an agent's own part in the price is small, and need a few turns
     own = 0.0
     for i in range(n):
         for r in range(resources):
             own += slope[r] * weight[i, r] * weight[i, r]
-    try_prices = own < PRICE_PASSES * n * resources
+    try_prices = own < PRICE_PASSES * n * resources and max_sweeps >= 20
     guess = np.zeros(span)
     told = np.zeros(span)
     curve = np.zeros(span)
@@ -346,8 +346,9 @@ def _fixed_point(
             if turns % 2 == 0:
                 try_prices = change <= 0.5 * before
                 before = change
-            if change <= tolerance or not try_prices:
+            if change <= tolerance or not try_prices or sweep >= max_sweeps - 3:
                 # sweeps have the last word; -1 makes the next one sum the loads afresh
+                try_prices = try_prices and sweep < max_sweeps - 3
                 by_price, turns = False, -1
     _total(slots, weight, sigma, live, direct, use, load)
     for i in range(n):
