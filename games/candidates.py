@@ -61,9 +61,7 @@ def candidate_lists(
     return _lists(game, min(count, len(game.options)), at, kept, np.arange(game.agents))
 
 
-def refresh(
-    game: CongestionGame, lists: Candidates, agents: ArrayLike, load: ArrayLike | None = None
-) -> Candidates:
+def refresh(game: CongestionGame, lists: Candidates, agents: ArrayLike, load: ArrayLike | None = None) -> Candidates:
     """New lists for ``agents`` (M,) whose costs or weights changed; the other rows are taken over."""
     who = np.asarray(agents, dtype=np.int64)
     at = np.zeros(len(game.capacity)) if load is None else np.asarray(load, dtype=np.float64)
@@ -125,9 +123,8 @@ def best_response_candidates(
     status = "converged" if inside else f"stopped after {max_sweeps} sweeps"
     if inside and check and len(outside):
         status = f"{len(outside)} agents prefer an option that is not on their list"
-    return Equilibrium(
-        choice, None, regret, game.potential(choice) if check else np.nan, used, 0.0, status == "converged", status
-    )  # fmt: skip
+    potential = game.potential(choice) if check else np.nan
+    return Equilibrium(choice, None, regret, potential, used, 0.0, status == "converged", status)
 
 
 def gibbs_candidates(
@@ -208,8 +205,8 @@ def _lists(game: CongestionGame, count: int, load: Float, keep: Int, agents: Int
     resource = np.empty((rows, count, span), np.uint32)
     weight = np.empty((rows, count, span))
     _select(
-        game.options, game.weight, game.capacity, game.private_cost, game.allowed, game.toll, load, keep, agents,
-        option, private, resource, weight,
+        game.options, game.weight, game.capacity, game.private_cost, game.allowed, game.toll, load, keep,
+        agents, option, private, resource, weight,
     )  # fmt: skip
     return Candidates(option, private, resource, weight)
 
@@ -218,10 +215,12 @@ def _admit(game: CongestionGame, lists: Candidates, agents: Int, better: Int, pl
     """Put option ``better`` on each agent's list, in the last place that is not its present one."""
     last = lists.option.shape[1] - 1
     if last == 0:
-        wide = [
-            np.repeat(part, 2, axis=1) for part in (lists.option, lists.private, lists.resource, lists.weight)
-        ]
-        lists = Candidates(*wide)
+        lists = Candidates(
+            np.repeat(lists.option, 2, axis=1),
+            np.repeat(lists.private, 2, axis=1),
+            np.repeat(lists.resource, 2, axis=1),
+            np.repeat(lists.weight, 2, axis=1),
+        )
         lists.option[:, 1], lists.private[:, 1] = -1, np.inf
         last = 1
     where = np.where(place == last, last - 1, last)
@@ -248,8 +247,8 @@ def _place(option, choice):
 
 @njit(cache=True)
 def _select(
-    options, weight, capacity, private, allowed, toll, load, keep, agents, option_out, private_out, resource_out,
-    weight_out,
+    options, weight, capacity, private, allowed, toll, load, keep, agents, option_out, private_out,
+    resource_out, weight_out,
 ):  # fmt: skip
     count, span = options.shape
     resources = len(capacity)
@@ -358,35 +357,69 @@ def _mix(private, resource, weight, capacity, toll, prior, trust, mixed, score, 
     slope = np.append((1.0 + toll) / capacity, 0.0)
     load = np.empty(resources + 1)
     reply = np.empty(count)
-    change = 0.0
+    guess = np.zeros(resources + 1)
+    told = np.zeros(resources + 1)
+    curve = np.zeros(resources + 1)
+    # as in games.gibbs: sweeps, with passes at common prices between them while these contract
+    by_price, try_prices = False, max_sweeps >= 20
+    before, change, turns = np.inf, 0.0, 0
     for sweep in range(max_sweeps):
-        if sweep % 16 == 0:
+        if not by_price and (sweep % 16 == 0 or turns < 0):
             load[:] = 0.0
             for i in range(n):
                 for t in range(count):
                     for s in range(span):
                         load[resource[i, t, s]] += weight[i, t, s] * mixed[i, t]
+        if by_price:
+            told[:] = 0.0
+            curve[:] = 0.0
+        seen = guess if by_price else load
         change = 0.0
         for i in range(n):
             # several listed options may share a resource: all of the agent's own load comes off first
             for t in range(count):
                 for s in range(span):
-                    load[resource[i, t, s]] -= weight[i, t, s] * mixed[i, t]
+                    seen[resource[i, t, s]] -= weight[i, t, s] * mixed[i, t]
             top = -np.inf
             for t in range(count):
                 c = private[i, t]
                 for s in range(span):
                     r = resource[i, t, s]
                     w = weight[i, t, s]
-                    c += w * (w * own[r] + slope[r] * load[r])
+                    c += w * (w * own[r] + slope[r] * seen[r])
                 z = prior[i, t] - trust * c
                 score[i, t] = z
                 reply[t] = z
                 top = max(top, z)
+            if by_price:
+                for t in range(count):
+                    for s in range(span):
+                        seen[resource[i, t, s]] += weight[i, t, s] * mixed[i, t]
             change = max(change, soft_choice(reply, top, mixed[i]))
-            for t in range(count):
-                for s in range(span):
-                    load[resource[i, t, s]] += weight[i, t, s] * mixed[i, t]
-        if change <= tolerance:
-            return sweep + 1, change
+            if by_price:
+                for t in range(count):
+                    for s in range(span):
+                        u = weight[i, t, s] * mixed[i, t]
+                        told[resource[i, t, s]] += u
+                        curve[resource[i, t, s]] += u * (weight[i, t, s] - u)
+            else:
+                for t in range(count):
+                    for s in range(span):
+                        seen[resource[i, t, s]] += weight[i, t, s] * mixed[i, t]
+        turns += 1
+        if not by_price:
+            if change <= tolerance:
+                return sweep + 1, change
+            if try_prices and turns >= 3:
+                by_price, before, turns = True, np.inf, 0
+                guess[:] = load
+        else:
+            for r in range(resources):
+                guess[r] += (told[r] - guess[r]) / (1.0 + trust * slope[r] * curve[r])
+            if turns % 2 == 0:
+                try_prices = change <= 0.5 * before
+                before = change
+            if change <= tolerance or not try_prices or sweep >= max_sweeps - 3:
+                try_prices = try_prices and sweep < max_sweeps - 3
+                by_price, turns = False, -1
     return max_sweeps + 1, change

@@ -9,10 +9,15 @@ by Gauss-Seidel sweeps. Costs are affine in each other agent's strategy, so the 
 
 .. math:: F(\sigma) = E_\sigma[potential] + \frac{1}{trust} \sum_i KL(\sigma_i \| prior_i).
 
-Every sweep lowers F, so the sweeps converge. trust 0 returns the prior; a large trust ends in a pure Nash
-equilibrium. ``choice`` is the mixed answer rounded: best responses on potential - (1/trust) sum log prior,
-which is still an exact potential, from each agent's most likely option. At that point no agent gains more
-than (max log prior - min log prior) / trust in the unmodified game.
+Every sweep lowers F, so the sweeps converge; but slowly where many agents share a resource, each handing its
+error to the next. There, passes at common prices come in between: all agents reply to one guess of the loads,
+and the guess takes a Newton step with the diagonal of its Jacobian, :math:`1 + trust (1 + toll) / C_r
+\sum_i Var(use_{ir})`. They are given up for good if two of them do not halve the change, and a sweep always has
+the last word.
+
+trust 0 returns the prior; a large trust ends in a pure Nash equilibrium. ``choice`` is the mixed answer rounded:
+best responses on potential - (1/trust) sum log prior, which is still an exact potential, from each agent's most
+likely option. At that point no agent gains more than (max log prior - min log prior) / trust in the unmodified game.
 
 Sources: McKelvey and Palfrey (1995), "Quantal response equilibria"; Jacob et al. (2022), "Modeling strong
 and human-like gameplay with KL-regularized search" (piKL) for the anchor.
@@ -32,6 +37,8 @@ from games.errors import InvalidGameError
 
 # A log-probability that is none: finite, so that differences stay numbers.
 NEVER = -1e300
+# Mean of trust (1 + toll) w^2 / C, an agent's own part in its logits, below which price passes are tried.
+PRICE_PASSES = 1.5
 
 
 def gibbs_equilibrium(
@@ -79,9 +86,7 @@ def gibbs_equilibrium(
         raise InvalidGameError(f"start has shape {mixed.shape[1:]}; the game needs {shape}")
     _check_start(mixed[0])
     if np.isinf(trust):
-        choice = (
-            np.where(permitted, mixed[0], -1.0).argmax(axis=1)[None] if game.agents else np.zeros((1, 0), int)
-        )
+        choice = np.where(permitted, mixed[0], -1.0).argmax(axis=1)[None] if game.agents else np.zeros((1, 0), int)
         sweeps = int(best_response_batch(batch, choice, 1e-10, max_sweeps)[0])
         mixed = np.zeros((1, *shape))
         mixed[0, np.arange(game.agents), choice[0]] = 1.0
@@ -139,10 +144,13 @@ def gibbs_batch(
     """
     sweeps = np.empty(len(mixed), np.int64)
     run: Any = _sweeps_parallel if parallel else _sweeps
+    work = np.ascontiguousarray(mixed)
     run(
         batch.options, batch.weight, batch.capacity, batch.private_cost, batch.allowed, batch.live,
-        batch.toll, log_prior, trust, mixed, costs, tolerance, max_sweeps, sweeps,
+        batch.toll, log_prior, trust, work, costs, tolerance, max_sweeps, sweeps,
     )  # fmt: skip
+    if work is not mixed:
+        mixed[...] = work
     return sweeps
 
 
@@ -225,9 +233,10 @@ def _fixed_point(
     direct = slots.shape[0] == 1 and count == resources
     for o in range(count):
         direct = direct and slots[0, o] == o
-    base = np.full((n, wide), NEVER)
-    sigma = np.zeros((n, wide))
-    use = np.zeros((n, span))
+    base = np.empty((n, wide))
+    # no copy where the caller's array has whole registers already
+    sigma = mixed if wide == count else np.zeros((n, wide))
+    use = np.zeros((1 if direct else n, span))
     load = np.zeros(span)
     price = np.zeros(span)
     reply = np.empty(wide)
@@ -240,35 +249,58 @@ def _fixed_point(
             price[r] = weight[i, r] * weight[i, r] * inverse[r]
         for o in range(count):
             sigma[i, o] = mixed[i, o]
-            cost = private[i, o]
-            for s in range(slots.shape[0]):
-                cost += price[slots[s, o]]
-            if allowed[i, o]:
-                base[i, o] = log_prior[i, o] - trust * cost
+        for o in range(count):
+            reply[o] = private[i, o] + price[slots[0, o]]
+        for s in range(1, slots.shape[0]):
+            for o in range(count):
+                reply[o] += price[slots[s, o]]
+        for o in range(count):
+            base[i, o] = log_prior[i, o] - trust * reply[o] if allowed[i, o] else NEVER
+        for o in range(count, wide):
+            base[i, o] = NEVER
+    # price passes pay where an agent's own part in the price is small, and need a few turns
+    own = 0.0
+    for i in range(n):
+        for r in range(resources):
+            own += slope[r] * weight[i, r] * weight[i, r]
+    try_prices = own < PRICE_PASSES * n * resources and max_sweeps >= 20
+    guess = np.zeros(span)
+    told = np.zeros(span)
+    curve = np.zeros(span)
+    by_price = False
+    before = np.inf
+    turns = 0
     used = max_sweeps + 1
     for sweep in range(max_sweeps):
-        if sweep % 16 == 0:
+        if not by_price and (sweep % 16 == 0 or turns < 0):
             # afresh now and then, so that rounding does not pile up
-            load[:] = 0.0
-            for i in range(n):
-                if live[i]:
-                    _expected_use(slots, weight[i], sigma[i], use[i])
-                    load += use[i]
+            _total(slots, weight, sigma, live, direct, use, load)
+        if by_price:
+            told[:] = 0.0
+            curve[:] = 0.0
         change = 0.0
         for i in range(n):
             if not live[i]:
                 continue
             top = -np.inf
             if direct:
-                for o in range(count):
-                    load[o] -= weight[i, o] * sigma[i, o]
-                for o in range(count):
-                    reply[o] = base[i, o] - weight[i, o] * slope[o] * load[o]
+                if by_price:
+                    for o in range(count):
+                        reply[o] = base[i, o] - weight[i, o] * slope[o] * (guess[o] - weight[i, o] * sigma[i, o])
+                else:
+                    for o in range(count):
+                        load[o] -= weight[i, o] * sigma[i, o]
+                    for o in range(count):
+                        reply[o] = base[i, o] - weight[i, o] * slope[o] * load[o]
             else:
-                for r in range(resources):
-                    load[r] -= use[i, r]
-                for r in range(resources):
-                    price[r] = weight[i, r] * slope[r] * load[r]
+                if by_price:
+                    for r in range(resources):
+                        price[r] = weight[i, r] * slope[r] * (guess[r] - use[i, r])
+                else:
+                    for r in range(resources):
+                        load[r] -= use[i, r]
+                    for r in range(resources):
+                        price[r] = weight[i, r] * slope[r] * load[r]
                 for o in range(count):
                     reply[o] = base[i, o] - price[slots[0, o]]
                 for s in range(1, slots.shape[0]):
@@ -282,30 +314,64 @@ def _fixed_point(
             moved = soft_choice(reply, top, sigma[i])
             change = moved if moved > change else change
             if direct:
-                for o in range(count):
-                    load[o] += weight[i, o] * sigma[i, o]
+                if by_price:
+                    for o in range(count):
+                        u = weight[i, o] * sigma[i, o]
+                        told[o] += u
+                        curve[o] += u * (weight[i, o] - u)
+                else:
+                    for o in range(count):
+                        load[o] += weight[i, o] * sigma[i, o]
             else:
                 _expected_use(slots, weight[i], sigma[i], use[i])
-                for r in range(resources):
-                    load[r] += use[i, r]
-        if change <= tolerance:
-            used = sweep + 1
-            break
+                if by_price:
+                    for r in range(resources):
+                        told[r] += use[i, r]
+                        curve[r] += use[i, r] * (weight[i, r] - use[i, r])
+                else:
+                    for r in range(resources):
+                        load[r] += use[i, r]
+        turns += 1
+        if not by_price:
+            if change <= tolerance:
+                used = sweep + 1
+                break
+            if try_prices and turns >= 3:
+                by_price, before, turns = True, np.inf, 0
+                guess[:] = load
+        else:
+            for r in range(resources):
+                guess[r] += (told[r] - guess[r]) / (1.0 + slope[r] * curve[r])
+            # two passes that gain little: prices do not contract here, so sweep from now on
+            if turns % 2 == 0:
+                try_prices = change <= 0.5 * before
+                before = change
+            if change <= tolerance or not try_prices or sweep >= max_sweeps - 3:
+                # sweeps have the last word; -1 makes the next one sum the loads afresh
+                try_prices = try_prices and sweep < max_sweeps - 3
+                by_price, turns = False, -1
+    _total(slots, weight, sigma, live, direct, use, load)
     for i in range(n):
         if not live[i]:
             costs[i, :] = 0.0
             continue
-        _expected_use(slots, weight[i], sigma[i], use[i])
+        for o in range(count):
+            mixed[i, o] = sigma[i, o]
+        if direct:
+            for o in range(count):
+                w = weight[i, o]
+                others = load[o] - w * sigma[i, o]
+                costs[i, o] = private[i, o] + w * (w + (1.0 + toll[o]) * others) * inverse[o]
+            continue
         for r in range(resources):
             w = weight[i, r]
             price[r] = w * (w + (1.0 + toll[r]) * (load[r] - use[i, r])) * inverse[r]
         price[resources] = 0.0
         for o in range(count):
-            mixed[i, o] = sigma[i, o]
-            cost = private[i, o]
-            for s in range(slots.shape[0]):
-                cost += price[slots[s, o]]
-            costs[i, o] = cost
+            costs[i, o] = private[i, o] + price[slots[0, o]]
+        for s in range(1, slots.shape[0]):
+            for o in range(count):
+                costs[i, o] += price[slots[s, o]]
     return used
 
 
@@ -338,6 +404,21 @@ def soft_choice(reply, top, sigma):
         change = gap if gap > change else change
         sigma[o] = p
     return change
+
+
+@njit(cache=True, fastmath=FAST)
+def _total(slots, weight, sigma, live, direct, use, load):
+    """Fill ``load`` with the expected loads, and the rows of ``use`` unless ``direct``."""
+    load[:] = 0.0
+    for i in range(len(weight)):
+        if live[i]:
+            if direct:
+                for r in range(weight.shape[1]):
+                    load[r] += weight[i, r] * sigma[i, r]
+            else:
+                _expected_use(slots, weight[i], sigma[i], use[i])
+                for r in range(weight.shape[1]):
+                    load[r] += use[i, r]
 
 
 @njit(cache=True)
