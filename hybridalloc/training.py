@@ -74,6 +74,11 @@ LEARNERS = {  # name: module, learner and its settings
     "ippo": ("rl.mappo", "Ippo", "IppoConfig"),
     "ppo": ("rl.ppo", "Ppo", "PpoConfig"),
     "a2c": ("rl.a2c", "A2c", "A2cConfig"),
+    "coma": ("rl.coma", "Coma", "ComaConfig"),
+    "counterfactual": ("rl.counterfactual", "Counterfactual", "CounterfactualConfig"),
+    "iql": ("rl.value_decomposition", "Iql", "IqlConfig"),
+    "vdn": ("rl.value_decomposition", "Vdn", "VdnConfig"),
+    "qmix": ("rl.value_decomposition", "Qmix", "QmixConfig"),
 }
 
 

@@ -21,6 +21,8 @@ from torch import Tensor, nn
 
 from rl.networks import Critic, Sizes
 from rl.on_policy import (
+    Batch,
+    Float,
     OnPolicy,
     OnPolicyConfig,
     descend,
@@ -105,8 +107,8 @@ class Mappo(OnPolicy):
         rate = self.set_rate(progress)
         after = self.bootstraps()
         batch = self.batch(last)
-        advantage, returns, value = self.advantages(batch, last, after)
-        a = scaled(advantage, batch.live)
+        _, returns, value = self.advantages(batch, last, after)
+        a = scaled(returns - self.baseline(batch, value), batch.live)
         normal = lambda x: torch.from_numpy(((x - self.norm.centre) / self.norm.spread).reshape(a.shape)).float()
         held = normal(value)  # the critic's own output: in the units it was made in
         self.norm.update(returns)
@@ -134,7 +136,15 @@ class Mappo(OnPolicy):
                 loss = clipped_value_loss(predicted, held[part], target[part], c.value_clip, c.huber)
                 descend(loss, self.critic_optimizer, self.critic, c.gradient_norm)
                 logs["value_loss"].append(float(loss.detach()))
+                self.fit_baseline(batch, part, target[part])
         return self.finish(logs, explained_variance=explained_variance(returns, value), learning_rate=rate)
+
+    def baseline(self, batch: Batch, value: Float) -> Float:
+        """(T, E, N) what is taken from the lambda-return: V, so that the advantage is GAE's."""
+        return value
+
+    def fit_baseline(self, batch: Batch, part: Tensor, target: Tensor) -> None:
+        """Nothing more to learn: the baseline is the critic."""
 
 
 class Ippo(Mappo):
