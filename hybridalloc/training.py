@@ -76,6 +76,7 @@ LEARNERS = {  # name: module, learner and its settings
     "a2c": ("rl.a2c", "A2c", "A2cConfig"),
     "coma": ("rl.coma", "Coma", "ComaConfig"),
     "counterfactual": ("rl.counterfactual", "Counterfactual", "CounterfactualConfig"),
+    "maddpg": ("rl.maddpg", "Maddpg", "MaddpgConfig"),
     "iql": ("rl.value_decomposition", "Iql", "IqlConfig"),
     "vdn": ("rl.value_decomposition", "Vdn", "VdnConfig"),
     "qmix": ("rl.value_decomposition", "Qmix", "QmixConfig"),

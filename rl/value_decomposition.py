@@ -25,58 +25,37 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rl.networks import PairScorer, Sizes, own_features
-from rl.on_policy import CREDITS, descend
+from rl.networks import PairScorer, Sizes
+from rl.off_policy import OffPolicy, OffPolicyConfig, follow_slowly
+from rl.on_policy import descend
 from rl.policy import ArrayPolicy
 from rl.proposal import Observation
-from rl.replay import JointReplay
 
-Float = NDArray[np.float64]
 MIXERS = ("none", "sum", "monotone")
 
 
 @dataclass(frozen=True)
-class IqlConfig:
+class IqlConfig(OffPolicyConfig):
     """Settings of IQL, VDN and QMIX.
 
     Attributes:
         mixer: "none" (IQL), "sum" (VDN) or "monotone" (QMIX).
-        capacity: slots kept, each of all E networks.
-        horizon: slots between two learning phases. updates: gradient steps a slot in each.
-        batch: joint slots a step. warmup: slots before learning starts.
         temperature: of the prior Q / temperature and of the Boltzmann exploration.
-        target_rate: Polyak step of the target networks. double: next choices by the online network.
-        limit: log-priors are clipped to [-limit, 0].
-        credit, carry: see :class:`rl.on_policy.OnPolicyConfig`.
+        double: the next choices are the online network's, valued by the target.
         embed: width of QMIX's mixing layer.
     """
 
     mixer: str = "none"
-    capacity: int = 256
-    horizon: int = 32
-    updates: int = 1
-    batch: int = 64
-    warmup: int = 16
-    gamma: float = 0.9
     temperature: float = 0.1
-    rate: float = 1e-3
-    rate_floor: float = 0.1
-    target_rate: float = 0.01
     double: bool = True
-    gradient_norm: float = 5.0
-    hidden: int = 32
     embed: int = 32
-    limit: float = 10.0
-    credit: str = "own"
-    carry: float = 1.0
 
     def __post_init__(self) -> None:
-        for name, value, known in (("mixer", self.mixer, MIXERS), ("credit", self.credit, CREDITS)):
-            if value not in known:
-                raise ValueError(f"{name} = {value!r}; it must be one of {', '.join(known)}")
+        super().__post_init__()
+        if self.mixer not in MIXERS:
+            raise ValueError(f"mixer = {self.mixer!r}; it must be one of {', '.join(MIXERS)}")
 
 
 @dataclass(frozen=True)
@@ -148,69 +127,31 @@ class Factored(nn.Module):
         return q if self.mixer is None else self.mixer(q, slot["own"], slot["resource"])
 
 
-class Iql:
+class Iql(OffPolicy):
     """The learner; ``policy`` is its utility network as arrays, refreshed at each update."""
 
     name = "iql"
 
     def __init__(self, sizes: Sizes, config: IqlConfig | None = None, seed: int = 0) -> None:
         self.config = config or IqlConfig()
+        super().__init__(self.config, seed)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.online = Factored(sizes, self.config)
             self.target = Factored(sizes, self.config)
         self.target.load_state_dict(self.online.state_dict())
         self.optimizer = torch.optim.Adam(self.online.parameters(), self.config.rate)
-        self.rng = np.random.default_rng(seed)
-        self.replay = JointReplay(self.config.capacity)
-        self.since = 0
-        self.updates = 0
         self.policy = self._export()
-
-    @property
-    def credit(self) -> str:
-        return self.config.credit
 
     def _export(self) -> ArrayPolicy:
         weights = self.online.utility.export()
         weights["scale"] = np.array(1.0 / self.config.temperature, np.float32)
         return ArrayPolicy(weights, self.name)
 
-    def propose(self, observation: Observation) -> Float:
-        return self.policy.propose(observation)
-
-    def record(
-        self,
-        observation: Observation,
-        option: NDArray[np.int64],
-        log_prior: Float,
-        bias: Float,
-        reward: Float,
-        carried: Float,
-        truncated: NDArray[np.bool_],
-        final: Observation | None,
-    ) -> None:
-        """One executed slot of E networks; see :meth:`rl.on_policy.OnPolicy.record`.
-
-        The slot after a cut belongs to another episode: the one before it is left out of the sampling.
-        """
-        c = self.config
-        reward = np.array(reward, np.float64)
-        if c.credit == "team":
-            reward[:] = reward.mean(axis=1, keepdims=True)
-        self.replay.add(observation, own_features(observation), option, bias, reward, truncated)
-        if c.credit == "difference":
-            for h in range(min(carried.shape[-1], len(self.replay) - 1)):
-                self.replay.add_reward(h + 1, c.carry * c.gamma ** (h + 1) * carried[..., h])
-        self.since += 1
-
-    def ready(self) -> bool:
-        return self.since >= self.config.horizon and len(self.replay) > self.config.warmup
-
     def update(self, last: Observation, progress: float) -> dict[str, float]:
         """``updates`` gradient steps for each slot that came in since the last call."""
         c = self.config
-        rate = c.rate * (1 - (1 - c.rate_floor) * progress)
+        rate = self.rate_at(progress)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         of = torch.from_numpy(np.asarray(last.resource_of))
@@ -231,9 +172,7 @@ class Iql:
             value = self.online.mix(q, now)
             loss = (value - target).square().mean()
             logs["norm"].append(descend(loss, self.optimizer, self.online, c.gradient_norm))
-            with torch.no_grad():
-                for a, b in zip(self.target.parameters(), self.online.parameters(), strict=True):
-                    a.lerp_(b, c.target_rate)
+            follow_slowly(self.target, self.online, c.target_rate)
             logs["value_loss"].append(float(loss.detach()))
             logs["q"].append(float(value.detach().mean()))
         self.since = 0
