@@ -25,11 +25,11 @@ class TrainConfig:
     """One training run.
 
     Attributes:
-        learner: "imappo" or "dqn". kind: "hybrid" or "rl" (alone).
+        learner: a name in ``LEARNERS``. kind: "hybrid" or "rl" (alone).
         agent_steps: budget, devices times slots over all networks.
         networks: environments stepped together.
         trust: at which the mixed choice is sampled in training and the pure one taken afterwards.
-        credit: weight of what others lose in the slot because of an agent.
+        credit: weight of what others lose in the slot because of an agent, for a learner paid by its difference.
         checks: evaluations of the executed policy on the first ``check_seeds`` tuning seeds, from step 0 to the end.
     """
 
@@ -67,20 +67,33 @@ class Trained:
     seconds: dict[str, float]
 
 
+LEARNERS = {  # name: module, learner and its settings
+    "imappo": ("rl.imappo", "Imappo", "ImappoConfig"),
+    "dqn": ("rl.dqn", "Dqn", "DqnConfig"),
+    "mappo": ("rl.mappo", "Mappo", "MappoConfig"),
+    "ippo": ("rl.mappo", "Ippo", "IppoConfig"),
+    "ppo": ("rl.ppo", "Ppo", "PpoConfig"),
+    "a2c": ("rl.a2c", "A2c", "A2cConfig"),
+    "coma": ("rl.coma", "Coma", "ComaConfig"),
+    "counterfactual": ("rl.counterfactual", "Counterfactual", "CounterfactualConfig"),
+    "maddpg": ("rl.maddpg", "Maddpg", "MaddpgConfig"),
+    "iql": ("rl.value_decomposition", "Iql", "IqlConfig"),
+    "vdn": ("rl.value_decomposition", "Vdn", "VdnConfig"),
+    "qmix": ("rl.value_decomposition", "Qmix", "QmixConfig"),
+}
+
+
 def make_learner(name: str, sizes: Sizes, seed: int, settings: dict[str, Any] | None = None) -> Any:
     """A fresh learner by name; torch is imported here and not before."""
+    import importlib
+
     from hybridalloc.errors import nearest
 
-    settings = settings or {}
-    if name == "imappo":
-        from rl.imappo import Imappo, ImappoConfig
-
-        return Imappo(sizes, ImappoConfig(**settings), seed)
-    if name == "dqn":
-        from rl.dqn import Dqn, DqnConfig
-
-        return Dqn(sizes, DqnConfig(**settings), seed)
-    raise nearest("recommender", name, ("imappo", "dqn"))
+    if name not in LEARNERS:
+        raise nearest("recommender", name, tuple(LEARNERS))
+    module, learner, config = LEARNERS[name]
+    found = importlib.import_module(module)
+    return getattr(found, learner)(sizes, getattr(found, config)(**(settings or {})), seed)
 
 
 def train(
@@ -108,6 +121,8 @@ def train(
     observation = batch.observe()
     learner = make_learner(config.learner, Sizes.of(observation), config.seed, dict(config.settings))
     coordinator = Coordinator(config.kind, config.trust if config.kind == "hybrid" else 0.0, learner.config.limit)
+    # a learner paid by the team or by its own outcome is not charged for what others lose
+    credit = config.credit if getattr(learner, "credit", "difference") == "difference" else 0.0
     agents = max(problem.agents, 1)
     slots = -(-config.agent_steps // (config.networks * agents))
     horizon = learner.config.horizon
@@ -154,7 +169,7 @@ def train(
         batch.restart(truncated)
         following = batch.observe()
         t3 = time.perf_counter()
-        reward = outcome.reward + config.credit * outcome.lost
+        reward = outcome.reward + credit * outcome.lost
         learner.record(observation, merged.option, log_prior, merged.bias, reward, outcome.carried, truncated, final)
         observation = following
         if learner.ready():

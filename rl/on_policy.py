@@ -1,0 +1,314 @@
+r"""What the on-policy learners share: a rollout of what was executed, generalised advantages, one descent step.
+
+In the hybrid the executed strategy is pi(o | i) proportional to exp(clipped log prior + bias), with the game's
+part bias = -trust cost held constant; densities, ratios and entropies are those of pi. Alone, the bias is zero.
+
+Sources: Schulman et al. (2016), "High-dimensional continuous control using generalized advantage estimation";
+Pardo et al. (2018), "Time limits in reinforcement learning", for the bootstrap at a truncation; van Hasselt et
+al. (2016), "Learning values across many orders of magnitude", and Yu et al. (2022) for value normalisation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from rl.networks import PairScorer, Sizes, own_features
+from rl.policy import ArrayPolicy
+from rl.proposal import Observation
+
+Float = NDArray[np.float64]
+CREDITS = ("team", "own", "difference")
+
+
+@dataclass(frozen=True)
+class OnPolicyConfig:
+    """Settings that every on-policy learner has.
+
+    Attributes:
+        horizon: slots a rollout.
+        gamma, gae: discount and lambda of the advantage.
+        rate: learning rate at the start; it falls linearly to ``rate_floor`` of it.
+        entropy: weight of the executed strategy's entropy.
+        gradient_norm: gradients are scaled down to this norm. hidden: width of the networks.
+        limit: log-priors are clipped to [-limit, 0]: the coordinator's epsilon bound is limit / trust.
+        credit: what an agent is paid: "team" (mean of all agents' outcomes), "own" (its own outcome) or
+            "difference" (its own less what the others lose because of it). The trainer reads it.
+        carry: weight of what others lose in later slots through an agent ("difference" alone).
+    """
+
+    horizon: int = 32
+    gamma: float = 0.9
+    gae: float = 0.9
+    rate: float = 3e-3
+    rate_floor: float = 0.1
+    entropy: float = 2e-3
+    gradient_norm: float = 0.5
+    hidden: int = 32
+    limit: float = 10.0
+    credit: str = "team"
+    carry: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.credit not in CREDITS:
+            raise ValueError(f"credit = {self.credit!r}; it must be one of {', '.join(CREDITS)}")
+
+
+class Batch(NamedTuple):
+    """A rollout of T slots of E networks as tensors of B = T E rows, in order of time.
+
+    agent (B, N, A), pair (B, N, O, P), resource (B, R, S), own (B, N, A + 3 P); option (B, N) executed; bias
+    (B, N, O) the game's part; allowed (B, N, O); live (B, N); old (B, N) log-density at execution; resource_of
+    (O,). reward (T, E, N) and cut (T, E) stay arrays in time.
+    """
+
+    agent: Tensor
+    pair: Tensor
+    resource: Tensor
+    own: Tensor
+    option: Tensor
+    bias: Tensor
+    allowed: Tensor
+    live: Tensor
+    old: Tensor
+    resource_of: Tensor
+    reward: Float
+    cut: NDArray[np.bool_]
+
+
+class ValueNorm:
+    """Running mean and spread of the returns: a debiased exponential average; the critic predicts normalised."""
+
+    def __init__(self, keep: float = 0.99999) -> None:
+        self.keep, self.weight, self.mean, self.square = keep, 0.0, 0.0, 0.0
+
+    def update(self, returns: NDArray[Any]) -> None:
+        for name, value in (("weight", 1.0), ("mean", returns.mean()), ("square", np.square(returns).mean())):
+            setattr(self, name, self.keep * getattr(self, name) + (1 - self.keep) * float(value))
+
+    @property
+    def centre(self) -> float:
+        return self.mean / self.weight if self.weight else 0.0
+
+    @property
+    def spread(self) -> float:
+        return max(self.square / self.weight - self.centre**2, 1e-4) ** 0.5 if self.weight else 1.0
+
+    def state_dict(self) -> dict[str, float]:
+        return {"weight": self.weight, "mean": self.mean, "square": self.square}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        self.weight, self.mean, self.square = state["weight"], state["mean"], state["square"]
+
+
+class OnPolicy:
+    """Records what was executed and keeps actor, critic, optimizers; a learner adds ``update``.
+
+    ``critic(own, resource)`` gives (B, N) values in normalised units.
+    """
+
+    name = "on-policy"
+
+    def __init__(
+        self,
+        sizes: Sizes,
+        config: OnPolicyConfig,
+        seed: int,
+        critic: Callable[[Sizes, int], nn.Module],
+        optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
+    ) -> None:
+        self.settings = config
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.actor = PairScorer(sizes, config.hidden)
+            self.critic = critic(sizes, config.hidden)
+        self.generator = torch.Generator().manual_seed(seed)
+        self.actor_optimizer = optimizer(self.actor.parameters(), config.rate, eps=1e-5)
+        self.critic_optimizer = optimizer(self.critic.parameters(), config.rate, eps=1e-5)
+        self.norm = ValueNorm()
+        self.slots: list[dict[str, Any]] = []
+        self.updates = 0
+        self.policy = ArrayPolicy(self.actor.export(), self.name)
+
+    @property
+    def credit(self) -> str:
+        return self.settings.credit
+
+    def propose(self, observation: Observation) -> Float:
+        return self.policy.propose(observation)
+
+    def record(
+        self,
+        observation: Observation,
+        option: NDArray[np.int64],
+        log_prior: Float,
+        bias: Float,
+        reward: Float,
+        carried: Float,
+        truncated: NDArray[np.bool_],
+        final: Observation | None,
+    ) -> None:
+        """One executed slot of E networks.
+
+        Args:
+            option: (E, N) executed. log_prior: (E, N, O) clipped, as merged. bias: (E, N, O) the game's part.
+            reward: (E, N), by ``credit`` an agent's own outcome, with or without what others lost in the slot.
+            carried: (E, N, H) what others lost in this slot because of the agent's slot h + 1 earlier, <= 0.
+            truncated: (E,) the episode was cut after this slot; ``final`` is then what came next, before resets.
+        """
+        c = self.settings
+        logits = np.where(observation.allowed, log_prior + bias, -np.inf)
+        top = logits.max(axis=-1, keepdims=True)
+        norm = top[..., 0] + np.log(np.exp(logits - top).sum(axis=-1))
+        reward = np.array(reward, np.float64)
+        if c.credit == "team":
+            reward[:] = reward.mean(axis=1, keepdims=True)
+        after = np.zeros(reward.shape)
+        if final is not None and truncated.any():
+            after = self.values(own_features(final), final.resource)
+        self.slots.append({
+            "agent": observation.agent, "pair": observation.pair, "resource": observation.resource,
+            "own": own_features(observation), "option": np.array(option), "allowed": observation.allowed,
+            "bias": np.where(observation.allowed, bias, 0.0).astype(np.float32), "live": observation.live,
+            "old": (np.take_along_axis(logits, option[..., None], -1)[..., 0] - norm).astype(np.float32),
+            "reward": reward, "cut": truncated.copy(), "after": after,
+        })  # fmt: skip
+        if c.credit == "difference":
+            for h in range(min(carried.shape[-1], len(self.slots) - 1)):
+                self.slots[-2 - h]["reward"] += c.carry * c.gamma ** (h + 1) * carried[..., h]
+
+    def ready(self) -> bool:
+        return len(self.slots) >= self.settings.horizon
+
+    def values(self, own: NDArray[Any], resource: NDArray[Any]) -> Float:
+        """(B, N) the critic's values in units of reward."""
+        with torch.no_grad():
+            value = self.critic(torch.from_numpy(own), torch.from_numpy(resource)).numpy()
+        return np.asarray(self.norm.centre + self.norm.spread * value, np.float64)
+
+    def batch(self, last: Observation) -> Batch:
+        """The rollout as tensors; it is emptied."""
+        stack = {k: np.stack([s[k] for s in self.slots]) for k in self.slots[0] if k != "after"}
+        self.slots = []
+        flat = lambda a: torch.from_numpy(np.ascontiguousarray(a.reshape(-1, *a.shape[2:])))
+        tensors = {k: flat(v) for k, v in stack.items() if k not in ("reward", "cut")}
+        resource_of = torch.from_numpy(np.asarray(last.resource_of))
+        return Batch(**tensors, resource_of=resource_of, reward=stack["reward"], cut=stack["cut"])
+
+    def advantages(self, batch: Batch, last: Observation, after: Float) -> tuple[Float, Float, Float]:
+        """(T, E, N) generalised advantages, lambda-returns and values; ``after`` as :meth:`bootstraps` gave it."""
+        t, e, n = batch.reward.shape
+        value = self.values(batch.own.numpy(), batch.resource.numpy()).reshape(t, e, n)
+        following = self.values(own_features(last), last.resource)
+        advantage = generalised_advantage(
+            batch.reward, value, following, batch.cut, after, self.settings.gamma, self.settings.gae
+        )
+        return advantage, advantage + value, value
+
+    def bootstraps(self) -> Float:
+        """(T, E, N) values of what came after each cut; read before :meth:`batch`."""
+        return np.stack([s["after"] for s in self.slots])
+
+    def log_pi(self, batch: Batch, part: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Executed log-densities (M, O) of the M live agents in rows ``part``; also mask, row in part, agent."""
+        row, agent = torch.nonzero(batch.live[part], as_tuple=True)
+        at = part[row]
+        raw = self.actor(batch.agent[at, agent], batch.pair[at, agent], batch.resource[part], row, batch.resource_of)
+        mask = batch.allowed[at, agent]
+        return executed_log_density(raw, batch.bias[at, agent], mask, self.settings.limit), mask, row, agent
+
+    def set_rate(self, progress: float) -> float:
+        c = self.settings
+        rate = c.rate * (1 - (1 - c.rate_floor) * progress)
+        for optimizer in (self.actor_optimizer, self.critic_optimizer):
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+        return rate
+
+    def finish(self, logs: dict[str, list[float]], **figures: float) -> dict[str, float]:
+        """After an update: export the actor, and average the figures of its steps."""
+        self.updates += 1
+        self.policy = ArrayPolicy(self.actor.export(), self.name)
+        return {k: float(np.mean(v)) for k, v in logs.items() if v} | figures
+
+    def state_dict(self) -> dict[str, Any]:
+        """Networks, optimizers and random state; resumed between updates, training goes on as if uninterrupted."""
+        return {
+            "actor": self.actor.state_dict(), "critic": self.critic.state_dict(), "norm": self.norm.state_dict(),
+            "actor_optimizer": self.actor_optimizer.state_dict(),
+            "critic_optimizer": self.critic_optimizer.state_dict(),
+            "generator": self.generator.get_state(), "updates": self.updates,
+        }  # fmt: skip
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name in ("actor", "critic", "norm", "actor_optimizer", "critic_optimizer"):
+            getattr(self, name).load_state_dict(state[name])
+        self.generator.set_state(state["generator"])
+        self.updates = state["updates"]
+        self.policy = ArrayPolicy(self.actor.export(), self.name)
+
+
+def generalised_advantage(
+    reward: Float, value: Float, following: Float, cut: NDArray[np.bool_], after: Float, gamma: float, lam: float
+) -> Float:
+    r"""A_t = sum_k (gamma lam)^k delta_{t+k},  delta_t = r_t + gamma V(s_{t+1}) - V(s_t), within an episode.
+
+    Args:
+        reward, value: (T, E, N). following: (E, N) value of what came after the last slot. cut: (T, E) the
+            episode was truncated after the slot. after: (T, E, N) value of what came next there.
+    """
+    advantage = np.zeros_like(value)
+    running = np.zeros_like(following)
+    for k in range(len(reward) - 1, -1, -1):
+        ended = cut[k][:, None]
+        ahead = np.where(ended, after[k], following if k == len(reward) - 1 else value[k + 1])
+        delta = reward[k] + gamma * ahead - value[k]
+        running = delta + gamma * lam * np.where(ended, 0.0, running)
+        advantage[k] = running
+    return advantage
+
+
+def executed_log_density(raw: Tensor, bias: Tensor, allowed: Tensor, limit: float) -> Tensor:
+    """(..., O) log-density of what is executed: the clipped log prior plus the game's part, normalised."""
+    z = raw.masked_fill(~allowed, -torch.inf)
+    z = (z - z.max(dim=-1, keepdim=True).values.detach()).clamp(min=-limit)
+    return torch.log_softmax((z + bias).masked_fill(~allowed, -torch.inf), dim=-1)
+
+
+def entropy_of(log_pi: Tensor, mask: Tensor) -> Tensor:
+    """Mean entropy of (M, O) log-densities."""
+    return -(log_pi.exp() * log_pi.masked_fill(~mask, 0.0)).sum(-1).mean()
+
+
+def scaled(advantage: Float, live: Tensor) -> Tensor:
+    """(B, N) advantages, centred and scaled over all live agents of the rollout."""
+    flat = torch.from_numpy(advantage.reshape(-1, advantage.shape[-1]))
+    if not live.any():
+        return flat.float()
+    seen = flat[live]
+    return ((flat - seen.mean()) / (seen.std(correction=0) + 1e-6)).float()
+
+
+def descend(loss: Tensor, optimizer: torch.optim.Optimizer, module: nn.Module, limit: float) -> float:
+    """One step down ``loss``, its gradient clipped to norm ``limit``; returns the norm before.
+
+    Raises:
+        FloatingPointError: the gradient is not finite; the weights are left as they were.
+    """
+    optimizer.zero_grad()
+    loss.backward()
+    norm = float(nn.utils.clip_grad_norm_(module.parameters(), limit))
+    if not np.isfinite(norm):
+        raise FloatingPointError("a gradient is not finite; the weights are as they were before this step")
+    optimizer.step()
+    return norm
+
+
+def explained_variance(returns: Float, values: Float) -> float:
+    return float(1 - (returns - values).var() / max(float(returns.var()), 1e-12))
