@@ -432,7 +432,8 @@ class MecBatch:
         """The game of a batch of one, for certificates: agents without a task have only option 0, at no cost."""
         g = self.game(prices)
         return CongestionGame(
-            g.options, g.weight[0], g.capacity[0], g.private_cost[0], g.allowed[0], np.full(g.weight.shape[2], prices.toll)
+            g.options, g.weight[0], g.capacity[0], g.private_cost[0], g.allowed[0],
+            np.full(g.weight.shape[2], prices.toll),
         )
 
     def settle(self, option: Int, prices: Prices) -> Plan:
@@ -515,7 +516,7 @@ class MecBatch:
         """Run one slot; batteries, queues and ages move on, reports and tasks do not (see :meth:`drift`)."""
         w = self.world
         e, n, b = w.rate.shape
-        f = lambda *shape: np.zeros((e, *shape))  # noqa: E731
+        f = lambda *shape: np.zeros((e, *shape))
         out = Outcome(
             f(n), np.zeros((e, n), bool), f(n), f(n), f(), f(n), np.zeros((e, n), bool), f(n), f(n, core.HORIZON), f(b)
         )
@@ -620,7 +621,7 @@ class MecBatch:
 
     def plan_of(self, allocation: Any) -> Plan:
         """An allocation of one network as a plan that :meth:`execute` runs."""
-        one = lambda a, t=np.float64: np.ascontiguousarray(a, dtype=t)[None]  # noqa: E731
+        one = lambda a, t=np.float64: np.ascontiguousarray(a, dtype=t)[None]
         return Plan(
             one(allocation.option, np.int64), one(allocation.shares["air"]), one(allocation.shares["cpu"]),
             one(allocation.power), one(allocation.fraction), one(allocation.served, np.bool_),
@@ -720,9 +721,9 @@ def _true_gain(w: World) -> None:
 
 
 def _empty_world(e: int, n: int, k: int, b: int) -> World:
-    f = lambda *shape: np.zeros((e, *shape))  # noqa: E731
-    i = lambda *shape: np.zeros((e, *shape), np.int64)  # noqa: E731
-    flag = lambda *shape: np.zeros((e, *shape), bool)  # noqa: E731
+    f = lambda *shape: np.zeros((e, *shape))
+    i = lambda *shape: np.zeros((e, *shape), np.int64)
+    flag = lambda *shape: np.zeros((e, *shape), bool)
     h = core.HORIZON
     return World(
         active=flag(n), task_bits=f(n), task_cycles=f(n), deadline_s=f(n), device_hz=f(n), battery_j=f(n),
