@@ -231,12 +231,13 @@ def evaluate(
                 batch.clear_tallies()
             t0 = time.perf_counter()
             if baseline is not None:
-                option = raw = batch.baseline(baseline, rng)
+                raw = batch.baseline(baseline, rng)
+                plan = batch.settle(raw, prices)
             else:
                 assert coordinator is not None
                 decision = coordinator.decide(batch, recommender, prices)
-                option, raw = decision.option, decision.raw
-            plan = batch.settle(option, prices)
+                raw = decision.raw
+                plan = batch.settle(decision.option, prices, decision.wish, coordinator.trust)
             spent += time.perf_counter() - t0
             violations += int((batch.excess(plan) > TOLERANCE).sum())
             allocations += len(some)

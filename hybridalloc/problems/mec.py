@@ -16,7 +16,7 @@ A :class:`MecState` is what the operator is told, plus ``truth``, which only the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, NamedTuple
 
@@ -28,7 +28,7 @@ from games.congestion import CongestionBatch, CongestionGame, Float, Int
 from games.errors import InvalidStateError
 from hybridalloc.problems import mec_core as core
 from hybridalloc.problems.base import Metric, State, array
-from hybridalloc.problems.mec_core import Outcome, Physics, Plan, Prices, World
+from hybridalloc.problems.mec_core import Outcome, Physics, Plan, Prices, Wish, World
 from rl.proposal import Observation
 
 SITE_SIDE_M = 1000.0  # synthetic: 9 servers a square kilometre
@@ -436,10 +436,14 @@ class MecBatch:
             np.full(g.weight.shape[2], prices.toll),
         )
 
-    def settle(self, option: Int, prices: Prices) -> Plan:
+    def settle(
+        self, option: Int, prices: Prices, wish: Mapping[str, Float] | None = None, trust: float = np.inf
+    ) -> Plan:
         """Shares, power and fractions for a joint choice (E, N), after the safety filter: what is executed.
 
-        A choice of a server out of reach, or of a device without a task, becomes option 0.
+        A choice of a server out of reach, or of a device without a task, becomes option 0. ``wish`` is a proposal
+        of the continuous parts: (E, N) "power" in W and "fraction", each with its "..._spread"; every device's best
+        response is pulled towards it by that spread, the less the larger ``trust`` is.
         """
         w = self.world
         e, n, b = w.rate.shape
@@ -451,7 +455,10 @@ class MecBatch:
             np.where(w.active & reached, option, 0), np.zeros((e, n)), np.zeros((e, n)), np.zeros((e, n)),
             np.zeros((e, n)), np.ones((e, n), bool), np.zeros((e, b)), np.zeros((e, k)),
         )  # fmt: skip
-        core.settle(self.physics, w, prices, self.priority(), plan)
+        asked = Wish(*(np.full((e, n), fill) for fill in (0.0, np.inf, 0.0, np.inf)))
+        if wish is not None and np.isfinite(trust):
+            asked = asked._replace(**{name: np.broadcast_to(value, (e, n)).astype(float) for name, value in wish.items()})
+        core.settle(self.physics, w, prices, self.priority(), asked, trust, plan)
         return plan
 
     def priority(self, alpha: float = 0.4, beta: float = 0.3, gamma: float = 0.3) -> Float:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from coordinator.continuous import best_fraction, best_power
+from coordinator.continuous import best_fraction, best_power, blend
 from games.congestion import Bool, Float, Int
 from games.shares import split_resources
 
@@ -123,6 +123,15 @@ class Plan(NamedTuple):
     cpu_price: Float  # (E, K)
 
 
+class Wish(NamedTuple):
+    """A proposal's power (W) and offloaded fraction with its spreads, (E, N); an infinite spread asks for nothing."""
+
+    power: Float
+    power_spread: Float
+    fraction: Float
+    fraction_spread: Float
+
+
 class Outcome(NamedTuple):
     """What happened. Per device (E, N); ``lost`` and ``carried`` are negative: what others lose because of i."""
 
@@ -205,7 +214,7 @@ def _late(time, tau):
 
 
 @njit(cache=True, error_model="numpy")
-def settle(p, w, prices, priority, plan):
+def settle(p, w, prices, priority, wish, trust, plan):
     """Shares, power and fraction for ``plan.option`` on believed rates; then the safety filter.
 
     Fits by construction: shares of a band or server sum to at most one, power is within its limit and within
@@ -261,6 +270,10 @@ def settle(p, w, prices, priority, plan):
                 share = air_weight[i] / air_total[b]
                 watt_price = prices.energy / (p.efficiency * ENERGY_UNIT) + prices.interference * harm / tau
                 power = best_power(prices.delay / (tau * share), watt_price, gain, p.least_w, p.power_w)
+                if np.isfinite(wish.power_spread[e, i]):  # in units of the range, where the cost's curvature is about 1
+                    scale = p.power_w
+                    pulled = blend(power / scale, 1.0, trust, wish.power[e, i] / scale, wish.power_spread[e, i] / scale)
+                    power = min(max(pulled * scale, p.least_w), p.power_w)
                 rate = p.band_hz * np.log2(1.0 + power * gain) + LEAST_RATE
                 air_s[i] = w.task_bits[e, i] / rate
             plan.power_w[e, i] = power
@@ -288,6 +301,9 @@ def settle(p, w, prices, priority, plan):
                     prices.delay / w.deadline_s[e, i], prices.energy / ENERGY_UNIT, cycles / w.device_hz[e, i],
                     local_j, wait, remote, plan.power_w[e, i] * air_s[i] / p.efficiency, tau, prices.miss,
                 )  # fmt: skip
+                if np.isfinite(wish.fraction_spread[e, i]):
+                    pulled = blend(rho, 1.0, trust, wish.fraction[e, i], wish.fraction_spread[e, i])
+                    rho = min(max(pulled, 0.0), 1.0)
                 if rho > 0.0 and (1.0 - rho) * cycles / w.device_hz[e, i] > w.deadline_s[e, i]:
                     rho = 1.0  # nothing is in time as believed; a local side that is late for certain spoils the rest
             plan.fraction[e, i] = rho
