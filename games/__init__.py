@@ -1,16 +1,17 @@
 """Equilibria and convex shares: arrays in, arrays out. Knows no domain and no learner.
 
 The names below are what most users need; each module holds one algorithm or one game, with its source:
-congestion games (congestion, best_response, gibbs, candidates, optimum, anarchy, slices, topology), shares
-(shares, alpha_fair, market, routing, water_filling, joint_shares), interference and power_control, quadratic,
-stackelberg, normal_form (fictitious_play, replicator), stochastic games (stochastic_game, q_learning), the
-oracles (reference) and the checks of all answers (certificate).
+congestion games (congestion, best_response, gibbs, candidates, candidate_games, optimum, anarchy, slices,
+topology), shares (shares, alpha_fair, market, routing, water_filling, joint_shares), interference and
+power_control, quadratic, stackelberg, normal_form (fictitious_play, replicator), stochastic games
+(stochastic_game, q_learning), the oracles (reference, brute_force) and the checks of all answers (certificate).
 """
 
 from games.alpha_fair import FairShares, alpha_fair_shares
 from games.anarchy import Anarchy, TollDesign, marginal_toll, price_of_anarchy
 from games.best_response import best_response_dynamics
-from games.candidates import Candidates, best_response_candidates, candidate_lists, gibbs_candidates
+from games.candidate_games import best_response_candidates, gibbs_candidates
+from games.candidates import Candidates, candidate_lists
 from games.congestion import CongestionGame, Equilibrium
 from games.errors import InvalidGameError, InvalidStateError
 from games.gibbs import gibbs_equilibrium

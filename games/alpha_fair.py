@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 
 from games.congestion import Bool, Float
 from games.errors import InvalidStateError
-from games.shares import _checked, admit
+from games.shares import admit, check_weights
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def alpha_fair_shares(
     Raises:
         InvalidStateError: names field, agent, value and what is permitted.
     """
-    w, where = _checked(weight, resource, resources)
+    w, where = check_weights(weight, resource, resources)
     n = len(w)
     g = np.ones(n) if gain is None else np.asarray(gain, dtype=np.float64)
     low = np.zeros(n) if floor is None else np.asarray(floor, dtype=np.float64)

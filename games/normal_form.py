@@ -76,7 +76,7 @@ def equilibria(
     Raises:
         InvalidGameError: shapes differ, an axis is empty, or a payoff is not finite.
     """
-    first, second = _checked(A, B)
+    first, second = check_payoffs(A, B)
     return _search(first, second, budget_s, tolerance)
 
 
@@ -117,7 +117,7 @@ def zero_sum(A: ArrayLike) -> ZeroSum:
     Raises:
         InvalidGameError: an axis is empty, or a payoff is not finite.
     """
-    payoff, _ = _checked(A, None)
+    payoff, _ = check_payoffs(A, None)
     unit, low = _unit(payoff), float(payoff.min())
     m, k = payoff.shape
     # maximise v subject to v <= (x' U)_j for every column j, x in the simplex
@@ -204,7 +204,8 @@ def _unit(payoff: Float) -> Float:
     return np.ascontiguousarray((payoff - payoff.min()) / (span if span > 0 else 1.0))
 
 
-def _checked(A: ArrayLike, B: ArrayLike | None) -> tuple[Float, Float]:
+def check_payoffs(A: ArrayLike, B: ArrayLike | None) -> tuple[Float, Float]:
+    """Both payoffs as (M, K) arrays, B = -A where it is None, or an InvalidGameError that names the entry."""
     first = np.asarray(A, dtype=np.float64)
     second = -first if B is None else np.asarray(B, dtype=np.float64)
     if first.ndim != 2 or 0 in first.shape:

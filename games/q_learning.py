@@ -91,7 +91,6 @@ def _learn(game: StochasticGame, stage: Stage, steps: int, seed: int, decay: flo
     plays = np.stack([rng.integers(actions, size=steps), rng.integers(others, size=steps)], axis=1)
     for t in range(steps):
         a, b = plays[t]
-        # now and then anywhere, so that no state is left unvisited
         after = next_state(cumulative, s, a, b, draws[t, 0])
         if stale[after]:
             value[:, after] = _stage_value(q[:, after], stage, separate)
@@ -103,6 +102,7 @@ def _learn(game: StochasticGame, stage: Stage, steps: int, seed: int, decay: flo
         stale[s] = True
         if t >= 0.9 * steps:
             change = max(change, float(np.abs(step).max()))
+        # now and then anywhere, so that no state is left unvisited
         s = after if draws[t, 1] > 0.1 else int(draws[t, 1] * 10 * states) % states
     row, column = np.empty((states, actions)), np.empty((states, others))
     for state in range(states):

@@ -56,7 +56,7 @@ def square_root_shares(weight: ArrayLike, resource: ArrayLike, resources: int) -
     Raises:
         InvalidStateError: a negative or non-finite weight, or a resource out of range.
     """
-    w, r = _checked(weight, resource, resources)
+    w, r = check_weights(weight, resource, resources)
     return delay_shares(w, np.zeros_like(w), r, resources)
 
 
@@ -82,7 +82,7 @@ def delay_shares(
     Raises:
         InvalidStateError: a negative or non-finite weight or floor, or a resource out of range.
     """
-    w, r = _checked(weight, resource, resources)
+    w, r = check_weights(weight, resource, resources)
     low = np.asarray(floor, dtype=np.float64)
     bad = ~(np.isfinite(low) & (low >= 0)) if low.shape == w.shape else np.ones(1, bool)
     if low.shape != w.shape:
@@ -115,7 +115,8 @@ def _gap(w: Float, low: Float, r: np.ndarray, shortfall: Float, share: Float, pr
     return float(np.abs((primal + charge * f) - (w**2 / ideal + charge * ideal)).sum() / max(primal.sum(), 1e-300))
 
 
-def _checked(weight: ArrayLike, resource: ArrayLike, resources: int) -> tuple[Float, np.ndarray]:
+def check_weights(weight: ArrayLike, resource: ArrayLike, resources: int) -> tuple[Float, np.ndarray]:
+    """Weights (N,) and resources (N,) as arrays, or an InvalidStateError that names the agent."""
     w = np.asarray(weight, dtype=np.float64)
     r = np.asarray(resource, dtype=np.int64)
     if w.ndim != 1 or r.shape != w.shape:

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from games import CongestionGame, InvalidGameError, best_response_dynamics, gibbs_equilibrium
 from games.anarchy import GOLDEN_BOUND, marginal_toll, price_of_anarchy
-from games.candidates import best_response_candidates, candidate_lists, gibbs_candidates, refresh
+from games.candidate_games import best_response_candidates, gibbs_candidates
+from games.candidates import candidate_lists, refresh
 from games.certificate import deviations, measure_potential_gap, measure_regret
 from games.optimum import social_optimum
 from games.reference import brute_force
