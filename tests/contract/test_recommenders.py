@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from coordinator import Coordinator
+from coordinator import Coordinator, clip_prior
 from hybridalloc.problems import make_problem
 from hybridalloc.training import make_learner
 from rl.networks import Sizes
@@ -24,7 +24,7 @@ def learner_of(name, updates):
     seen = batch.observe()
     while learner.updates < updates:
         game = batch.game(prices)
-        log_prior = coordinator.prior(batch, learner, game)
+        log_prior = clip_prior(learner.propose(seen), game.allowed, learner.config.limit)
         merged = coordinator.explore(game, log_prior, rng.random(seen.live.shape))
         out = batch.execute(batch.settle(merged.option, prices))
         batch.drift()
