@@ -83,9 +83,7 @@ def best_fraction(
     """
     equal = (local_time - remote_wait) / (local_time + remote_time)
     kept = 1.0 - deadline / local_time if local_time > 0.0 else 0.0  # smallest fraction: local side in time
-    sent = (
-        (deadline - remote_wait) / remote_time if remote_time > 0.0 else 1.0
-    )  # largest: remote side in time
+    sent = (deadline - remote_wait) / remote_time if remote_time > 0.0 else 1.0  # largest: remote side in time
     best = 1.0
     least = np.inf
     for k in range(4):

@@ -74,9 +74,7 @@ def equilibrate(batch: CongestionBatch, log_prior: Float, trust: float, max_swee
     return Merged(option, -trust * costs, sweeps, sweeps <= max_sweeps)
 
 
-def explore(
-    batch: CongestionBatch, log_prior: Float, trust: float, uniform: Float, max_sweeps: int = 12
-) -> Merged:
+def explore(batch: CongestionBatch, log_prior: Float, trust: float, uniform: Float, max_sweeps: int = 12) -> Merged:
     """The mixed choice to train on: each agent draws from its Gibbs-prior strategy.
 
     ``uniform`` (E, N) in [0, 1) are the draws. trust 0 samples the prior. What is drawn from is softmax(log prior +

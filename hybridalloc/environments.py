@@ -58,7 +58,7 @@ def make_env(
     if view == "pettingzoo":
         return AgentsEnv(problem, "difference" if credit is None else credit, prices)
     if credit is not None:
-        raise ValueError('credit is of the pettingzoo view; the gymnasium view pays the welfare of all')
+        raise ValueError("credit is of the pettingzoo view; the gymnasium view pays the welfare of all")
     return JointEnv(problem, prices)
 
 
@@ -212,9 +212,7 @@ class AgentsEnv(ParallelEnv[str, Float32, int]):
 
     def step(
         self, actions: Mapping[str, int]
-    ) -> tuple[
-        dict[str, Float32], dict[str, float], dict[str, bool], dict[str, bool], dict[str, dict[str, Any]]
-    ]:
+    ) -> tuple[dict[str, Float32], dict[str, float], dict[str, bool], dict[str, bool], dict[str, dict[str, Any]]]:
         """Execute one slot; every agent acts.
 
         Raises:

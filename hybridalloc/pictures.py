@@ -59,12 +59,12 @@ def _welfare(axes: Any, comparison: Mapping[str, Any]) -> bool:
     """Mean welfare on the reporting seeds with the interval of the mean."""
     from hybridalloc.statistics import mean_interval
 
-    rows = comparison["methods"]
+    rows, offset = comparison["methods"], {"textcoords": "offset points"}
     for k, method in enumerate(rows):
         interval = mean_interval(method["values"]["welfare"])
         axes.barh(k, interval.mean, color=COLOURS[method["kind"]], alpha=0.85)
         axes.plot([interval.low, interval.high], [k, k], color="#111827", lw=1.5)
-        axes.annotate(f"{interval.mean:.4f}", (interval.high, k), fontsize=8, va="center", xytext=(4, 0), textcoords="offset points")
+        axes.annotate(f"{interval.mean:.4f}", (interval.high, k), fontsize=8, va="center", xytext=(4, 0), **offset)
     axes.set_yticks(range(len(rows)), [m["label"] for m in rows])
     axes.invert_yaxis()
     axes.set_xlabel("welfare, a device and slot (reporting seeds, 95 % interval)")

@@ -154,9 +154,7 @@ class Dqn:
         })  # fmt: skip
         since_reset = carried.shape[-1]
         for h in range(min(since_reset, len(self.replay) - 1)):
-            self.replay.back(h + 1)["reward"] += (self.config.carry * self.config.gamma ** (h + 1)) * carried[
-                ..., h
-            ]
+            self.replay.back(h + 1)["reward"] += (self.config.carry * self.config.gamma ** (h + 1)) * carried[..., h]
         self.since += 1
 
     def ready(self) -> bool:
@@ -176,12 +174,10 @@ class Dqn:
             with torch.no_grad():
                 inputs = (then["agent"], then["pair"], then["resource"], then["own"], then["allowed"], of)
                 ahead = self.online(*inputs) / c.temperature
-                ahead = (
-                    ahead - ahead.masked_fill(~then["allowed"], -torch.inf).max(1, keepdim=True).values
-                ).clamp(min=-c.limit)
-                follow = (
-                    (ahead + then["bias"]).masked_fill(~then["allowed"], -torch.inf).argmax(1, keepdim=True)
+                ahead = (ahead - ahead.masked_fill(~then["allowed"], -torch.inf).max(1, keepdim=True).values).clamp(
+                    min=-c.limit
                 )
+                follow = (ahead + then["bias"]).masked_fill(~then["allowed"], -torch.inf).argmax(1, keepdim=True)
                 target = now["reward"] + c.gamma * self.target(*inputs).gather(1, follow)[:, 0]
             taken = q.gather(1, now["option"][:, None])[:, 0]
             loss = nn.functional.smooth_l1_loss(taken, target)
@@ -213,20 +209,14 @@ class Dqn:
         parts: list[tuple[dict[str, Any], dict[str, Any]]] = []
         for lag in self.rng.integers(1, size, steps):
             now, then = self.replay.back(int(lag)), self.replay.back(int(lag) - 1)
-            e = (
-                self.rng.choice(np.flatnonzero(~now["cut"]), each)
-                if not now["cut"].all()
-                else np.zeros(0, int)
-            )
+            e = self.rng.choice(np.flatnonzero(~now["cut"]), each) if not now["cut"].all() else np.zeros(0, int)
             i = self.rng.integers(0, n, len(e))
             pick = lambda s, e=e, i=i: {
                 k: s[k][e] if k == "resource" else s[k][e, i]
                 for k in ("agent", "resource", "pair", "own", "allowed", "option", "bias", "reward")
             }
             parts.append((pick(now), pick(then)))
-        join = lambda side: {
-            k: torch.from_numpy(np.concatenate([p[side][k] for p in parts])) for k in parts[0][side]
-        }
+        join = lambda side: {k: torch.from_numpy(np.concatenate([p[side][k] for p in parts])) for k in parts[0][side]}
         return join(0), join(1)
 
     def state_dict(self) -> dict[str, Any]:

@@ -146,9 +146,7 @@ class Imappo:
         resource = np.stack([o.resource for o in r.observations])
         own = np.stack(r.own)
         t, e, n = own.shape[:3]
-        values = self._values(
-            own.reshape(t * e, n, -1), resource.reshape(t * e, *resource.shape[2:])
-        ).reshape(t, e, n)
+        values = self._values(own.reshape(t * e, n, -1), resource.reshape(t * e, *resource.shape[2:])).reshape(t, e, n)
         following = self._values(own_features(last), last.resource)
         reward = np.stack(r.reward)
         advantage = generalised_advantage(
@@ -270,9 +268,7 @@ def generalised_advantage(
     return advantage
 
 
-def executed_log_density(
-    raw: torch.Tensor, bias: torch.Tensor, allowed: torch.Tensor, limit: float
-) -> torch.Tensor:
+def executed_log_density(raw: torch.Tensor, bias: torch.Tensor, allowed: torch.Tensor, limit: float) -> torch.Tensor:
     """(M, O) log-density of what is executed: the clipped log prior plus the game's part, normalised."""
     z = raw.masked_fill(~allowed, -torch.inf)
     z = (z - z.max(dim=-1, keepdim=True).values.detach()).clamp(min=-limit)

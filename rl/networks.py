@@ -50,17 +50,13 @@ class PairScorer(nn.Module):
             nn.init.zeros_(layer.bias)
         nn.init.zeros_(self.out.weight)
 
-    def embed(
-        self, agent: Tensor, pair: Tensor, resource: Tensor, row: Tensor, resource_of: Tensor
-    ) -> Tensor:
+    def embed(self, agent: Tensor, pair: Tensor, resource: Tensor, row: Tensor, resource_of: Tensor) -> Tensor:
         """(M, O, H) from agent (M, A), pair (M, O, P), resource (B, R, S), row (M,) into B."""
         shared = nn.functional.pad(self.resource(resource), (0, 0, 1, 0))[:, resource_of + 1]
         z = torch.relu(self.agent(agent)[:, None] + self.pair(pair) + shared[row])
         return torch.relu(self.mix(z))
 
-    def forward(
-        self, agent: Tensor, pair: Tensor, resource: Tensor, row: Tensor, resource_of: Tensor
-    ) -> Tensor:
+    def forward(self, agent: Tensor, pair: Tensor, resource: Tensor, row: Tensor, resource_of: Tensor) -> Tensor:
         return self.scale * self.out(self.embed(agent, pair, resource, row, resource_of))[..., 0]
 
     def export(self) -> dict[str, Float32]:

@@ -73,9 +73,7 @@ class State:
                 known = sizes[axis]
                 if known != size:
                     where = f" in {owner[axis]}" if axis in owner else ""
-                    raise InvalidStateError(
-                        f"{name} has shape {value.shape}; axis {axis} has {known} entries{where}"
-                    )
+                    raise InvalidStateError(f"{name} has shape {value.shape}; axis {axis} has {known} entries{where}")
         for axis, like in self.same_size.items():
             if like in sizes:
                 sizes.setdefault(axis, sizes[like])

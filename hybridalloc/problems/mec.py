@@ -432,7 +432,11 @@ class MecBatch:
         """The game of a batch of one, for certificates: agents without a task have only option 0, at no cost."""
         g = self.game(prices)
         return CongestionGame(
-            g.options, g.weight[0], g.capacity[0], g.private_cost[0], g.allowed[0],
+            g.options,
+            g.weight[0],
+            g.capacity[0],
+            g.private_cost[0],
+            g.allowed[0],
             np.full(g.weight.shape[2], prices.toll),
         )
 
@@ -457,7 +461,8 @@ class MecBatch:
         )  # fmt: skip
         asked = Wish(*(np.full((e, n), fill) for fill in (0.0, np.inf, 0.0, np.inf)))
         if wish is not None and np.isfinite(trust):
-            asked = asked._replace(**{name: np.broadcast_to(value, (e, n)).astype(float) for name, value in wish.items()})
+            given = {name: np.broadcast_to(value, (e, n)).astype(float) for name, value in wish.items()}
+            asked = asked._replace(**given)
         core.settle(self.physics, w, prices, self.priority(), asked, trust, plan)
         return plan
 
@@ -470,9 +475,7 @@ class MecBatch:
         s = self.problem.scenario
         most = s.bits[1] * s.cycles_per_bit[1]
         waited = w.queue_s.min(axis=1, initial=np.inf)[:, None] / w.deadline_s
-        return np.asarray(
-            alpha * np.clip(waited, 0, 1) + beta * np.clip(w.task_cycles / most, 0, 1) + gamma * w.sla
-        )
+        return np.asarray(alpha * np.clip(waited, 0, 1) + beta * np.clip(w.task_cycles / most, 0, 1) + gamma * w.sla)
 
     def baseline(self, name: str, rng: np.random.Generator) -> Int:
         """(E, N) joint choice of a heuristic: local, nearest, random or greedy."""
@@ -705,9 +708,7 @@ def make(agents: int = 50, servers: int = 9, sites: str = "synthetic", scenario:
     for name in changes:
         if name not in known:
             raise nearest("setting of mec", name, known | {"agents", "servers", "sites", "scenario"})
-    dynamics = replace(
-        changes.get("dynamics", base.dynamics), **{k: v for k, v in changes.items() if k in switches}
-    )
+    dynamics = replace(changes.get("dynamics", base.dynamics), **{k: v for k, v in changes.items() if k in switches})
     rest = {k: v for k, v in changes.items() if k not in switches and k != "dynamics"}
     return Mec(agents, servers, sites, replace(base, dynamics=dynamics, **rest))
 

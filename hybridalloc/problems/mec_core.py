@@ -689,5 +689,3 @@ def observe(p, w, agent, server, pair):
                 x[8] = 1.0 if w.reachable[e, i, k] else 0.0
         for b in range(bands):
             server[e, b, 7] = server[e, b, 4] - server[e, b, 0]
-
-

@@ -48,9 +48,7 @@ def slot(problem, w, plan):
     rounds = 3 if d.interference else 1
     for turn in range(rounds):
         sinr = {i: plan.power_w[i] * w.true_gain[i, band[i]] / (p.noise_w * (1 + rise[band[i]])) for i in senders}
-        air_s = {
-            i: plan.fraction[i] * w.task_bits[i] / (p.width * np.log2(1 + sinr[i]) + rate_floor) for i in senders
-        }
+        air_s = {i: plan.fraction[i] * w.task_bits[i] / (p.width * np.log2(1 + sinr[i]) + rate_floor) for i in senders}
         if turn == rounds - 1:
             break
         rise = np.zeros(bands)

@@ -72,9 +72,7 @@ def test_registry_is_complete_and_pinned() -> None:
                 assert url.startswith("https://") and len(commit) >= 7 and int(commit, 16)
 
 
-def test_folder_is_taken_first_and_gzip_counts_as_its_content(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_folder_is_taken_first_and_gzip_counts_as_its_content(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     register(monkeypatch, name="points.csv.gz")
     (tmp_path / "made-up").mkdir()
     path = tmp_path / "made-up" / "points.csv.gz"
@@ -92,9 +90,7 @@ def test_altered_file_in_the_folder_is_refused(monkeypatch: pytest.MonkeyPatch, 
     path = tmp_path / "made-up" / "points.csv"
     path.write_bytes(TEXT + b" ")
     monkeypatch.setenv("HYBRIDALLOC_DATA", str(tmp_path))
-    with pytest.raises(
-        DataError, match=r"points\.csv: SHA-256 of its content is \w{64}, required is"
-    ) as raised:
+    with pytest.raises(DataError, match=r"points\.csv: SHA-256 of its content is \w{64}, required is") as raised:
         data.fetch("made-up", "points.csv")
     assert hashlib.sha256(TEXT + b" ").hexdigest() in str(raised.value)
     report, right = data.verify_all(["made-up"])
@@ -123,9 +119,7 @@ def test_next_address_is_tried_after_a_wrong_answer(
     assert asked == ["/none", "/wrong", "/right"]
 
 
-def test_wrong_answers_alone_are_refused(
-    monkeypatch: pytest.MonkeyPatch, server: tuple[str, list[str]]
-) -> None:
+def test_wrong_answers_alone_are_refused(monkeypatch: pytest.MonkeyPatch, server: tuple[str, list[str]]) -> None:
     register(monkeypatch, f"{server[0]}/none", f"{server[0]}/wrong")
     with pytest.raises(DataError, match=r"/none: 404 Client Error.*/wrong: SHA256 hash of downloaded file"):
         data.fetch("made-up", "points.csv")

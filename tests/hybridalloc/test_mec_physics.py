@@ -138,8 +138,11 @@ def credit_case(changes, slots=6, networks=3, agents=24, servers=3, pull=0.3):
         worlds = [snapshot(batch, e) for e in range(networks)]
         outcome = batch.execute(plan)
         for e in range(networks):
-            yield problem, worlds[e], plan_of(plan, e), SimpleNamespace(
-                lost=outcome.lost[e], carried=outcome.carried[e]
+            yield (
+                problem,
+                worlds[e],
+                plan_of(plan, e),
+                SimpleNamespace(lost=outcome.lost[e], carried=outcome.carried[e]),
             )
         batch.drift()
 

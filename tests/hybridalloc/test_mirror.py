@@ -32,9 +32,7 @@ def make_comparison(folder: Path) -> Path:
     for method in ("hybrid", "dqn"):
         with RunLog(folder, method, 0, {"net": {"width": 64}, "lr": 0.001}, {"family": method}) as log:
             for step in range(STEPS):
-                log.metrics(
-                    step * 10, {"welfare": float(step), "loss": float("nan") if step == 0 else 1 / step}
-                )
+                log.metrics(step * 10, {"welfare": float(step), "loss": float("nan") if step == 0 else 1 / step})
             (folder / "checkpoints").mkdir(exist_ok=True)
             (folder / "checkpoints" / f"{method}.pt").write_text(method)
             log.artifact(f"checkpoints/{method}.pt")
@@ -72,10 +70,7 @@ def check_whole(uri: str, folder: Path, parent: str | None) -> None:
         run = runs[f"{method}-seed0"]
         assert run.info.status == "FINISHED"
         tags = run.data.tags
-        assert (
-            tags["mlflow.parentRunId"] == parent
-            and tags["hybridalloc.run_key"] == f"{folder.name}/{method}-seed0"
-        )
+        assert tags["mlflow.parentRunId"] == parent and tags["hybridalloc.run_key"] == f"{folder.name}/{method}-seed0"
         wanted = {"method": method, "seed": "0", "scenario": "H", "git_commit": "c0ffee", "family": method}
         assert wanted.items() <= tags.items() and tags["data_digest"] == "ab" * 32
         assert run.data.params["net.width"] == "64" and run.data.params["scenario.agents"] == "50"

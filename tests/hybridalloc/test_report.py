@@ -52,12 +52,7 @@ def made_up() -> dict[str, Any]:
     methods = []
     for key, label, kind, level in names:
         count = seeds if key in ("hybrid-imappo", "hybrid-dqn", "imappo", "dqn") else 1
-        base = (
-            level
-            + common
-            + rng.normal(size=(count, 1)) * 0.004
-            + rng.normal(size=(count, evaluations)) * 0.006
-        )
+        base = level + common + rng.normal(size=(count, 1)) * 0.004 + rng.normal(size=(count, evaluations)) * 0.006
         values = {m: slope * base + start for m, _, _, _, slope, start in metrics if m != "raw_violations"}
         if kind in ("hybrid", "rl"):
             values["raw_violations"] = np.clip(0.5 - 0.5 * base, 0, 1)
@@ -120,8 +115,7 @@ def made_up() -> dict[str, Any]:
         "data_digest": "ab" * 32,
         "seeds": {"train": [0, 1, 2], "tune": [5000, 5001], "report": list(range(10000, 10020))},
         "metrics": [
-            {"key": k, "label": label, "unit": unit, "better": better}
-            for k, label, unit, better, _, _ in metrics
+            {"key": k, "label": label, "unit": unit, "better": better} for k, label, unit, better, _, _ in metrics
         ],
         "methods": methods,
         "curves": curves,
@@ -198,11 +192,7 @@ def test_page_stands_alone_and_has_every_part(tmp_path: Path) -> None:
         "How the numbers were made",
     ]
     assert "prefers-color-scheme: dark" in text and 'name="viewport"' in text
-    assert (
-        "6c64b04b2847645c" in text
-        and "10000 to 10019 (20)" in text
-        and "Every number on this page is" in text
-    )
+    assert "6c64b04b2847645c" in text and "10000 to 10019 (20)" in text and "Every number on this page is" in text
     assert len(text) < 400_000
 
 
@@ -279,9 +269,7 @@ def test_required_parts_alone_make_a_page(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_malformed_comparison_is_named(
-    path: tuple[Any, ...], value: Any, message: str, tmp_path: Path
-) -> None:
+def test_malformed_comparison_is_named(path: tuple[Any, ...], value: Any, message: str, tmp_path: Path) -> None:
     comparison = copy.deepcopy(made_up())
     part: Any = comparison
     for key in path[:-1]:
@@ -334,9 +322,7 @@ def test_verdict_goes_by_the_t_interval_and_by_what_is_better(tmp_path: Path) ->
 
 def test_numbers_are_written_for_readers() -> None:
     assert number(-0.00001, 4) == "0.0000" and number(-1234.5, 1) == "−1,234.5"
-    assert (
-        number(0.5, 2, sign=True) == "+0.50" and number(math.nan, 1) == "–" and number(-math.inf, 1) == "−∞"
-    )
+    assert number(0.5, 2, sign=True) == "+0.50" and number(math.nan, 1) == "–" and number(-math.inf, 1) == "−∞"
     assert [places([v]) for v in (0.5, 5.5, 55.5, 555.5, 5555.5, 7.0)] == [4, 3, 2, 1, 0, 0]
     assert places([]) == 0
 

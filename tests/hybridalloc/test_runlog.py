@@ -17,9 +17,7 @@ from hybridalloc.tracking import RunLog, TrackingError
 
 
 def test_lines_are_as_documented_and_read_back(tmp_path: Path) -> None:
-    with RunLog(
-        tmp_path / "c", "hybrid-imappo", 3, {"trust": np.float32(10), "hidden": (64, 64)}, {"a": "b"}
-    ) as log:
+    with RunLog(tmp_path / "c", "hybrid-imappo", 3, {"trust": np.float32(10), "hidden": (64, 64)}, {"a": "b"}) as log:
         log.metrics(0, {"welfare": np.float64(0.5), "loss": math.inf})
         log.metrics(np.int64(50), {"welfare": 0.75, "loss": math.nan})
         (tmp_path / "c" / "checkpoints").mkdir()
@@ -156,9 +154,7 @@ def test_git_commit_is_that_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("1")
     subprocess.run([*git, "add", "a"], check=True)
     subprocess.run([*git, "commit", "-qm", "one"], check=True)
-    head = subprocess.run(
-        [*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True
-    ).stdout.strip()
+    head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
     assert tracking.git_commit(tmp_path) == head
     (tmp_path / "a").write_text("2")
     assert tracking.git_commit(tmp_path) == head + "-dirty"

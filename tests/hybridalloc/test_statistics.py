@@ -37,9 +37,7 @@ def test_interquartile_mean_by_hand_and_by_axis() -> None:
 @settings(max_examples=60)
 @given(st.floats(0.001, 0.999), st.integers(1, 120))
 def test_t_quantile_is_scipys(probability: float, degrees: int) -> None:
-    assert t_quantile(probability, degrees) == pytest.approx(
-        stats.t.ppf(probability, degrees), rel=1e-7, abs=1e-9
-    )
+    assert t_quantile(probability, degrees) == pytest.approx(stats.t.ppf(probability, degrees), rel=1e-7, abs=1e-9)
 
 
 def test_difference_of_known_numbers() -> None:
@@ -86,10 +84,7 @@ def test_crossed_bootstrap_has_the_variance_of_the_pigeonhole_bootstrap() -> Non
 def simulate(rng: np.random.Generator, seeds: int, evaluations: int, effect: float) -> np.ndarray:
     """Differences with a random part of the training seed, of the evaluation seed, and of their pair."""
     return (
-        effect
-        + rng.normal(size=(seeds, 1))
-        + rng.normal(size=(1, evaluations))
-        + rng.normal(size=(seeds, evaluations))
+        effect + rng.normal(size=(seeds, 1)) + rng.normal(size=(1, evaluations)) + rng.normal(size=(seeds, evaluations))
     )
 
 

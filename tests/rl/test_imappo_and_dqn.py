@@ -106,6 +106,7 @@ def test_foresight_needs_the_carried_credit(name):
 def test_idle_agents_teach_nothing_to_the_actor():
     """An agent that is never live keeps a flat score where the others learn, and never meets a nan."""
     toy = Crowd(32, 0)
+
     def draw():
         toy.context = toy.rng.integers(0, 3, 32)
         toy.live[:, 1] = False

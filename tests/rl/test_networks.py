@@ -65,9 +65,7 @@ def test_no_live_agents_and_no_agents_are_fine():
     o = random_observation(np.random.default_rng(0))
     policy = ArrayPolicy(trained().export())
     assert not policy.propose(o._replace(live=np.zeros_like(o.live))).any()
-    empty = Observation(
-        o.agent[:, :0], o.resource, o.pair[:, :0], o.live[:, :0], o.allowed[:, :0], o.resource_of
-    )
+    empty = Observation(o.agent[:, :0], o.resource, o.pair[:, :0], o.live[:, :0], o.allowed[:, :0], o.resource_of)
     assert policy.propose(empty).shape == (3, 0, 5)
 
 

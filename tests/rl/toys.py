@@ -175,9 +175,7 @@ def game_of(cost, allowed, live):
     e, n, o = allowed.shape
     options = np.array([[-1], [0], [1]])
     private = np.broadcast_to(cost, (e, n, o)).copy()
-    return CongestionBatch(
-        options, np.zeros((e, n, 2)), np.ones((e, 2)), private, allowed, live, np.zeros((e, 2))
-    )
+    return CongestionBatch(options, np.zeros((e, n, 2)), np.ones((e, 2)), private, allowed, live, np.zeros((e, 2)))
 
 
 def executes(learner, cost=None):
