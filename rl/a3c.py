@@ -116,9 +116,10 @@ class A3c(A2c):
     ) -> None:
         """One executed slot of E networks; see :meth:`rl.on_policy.OnPolicy.record`."""
         for worker, part in self.shares(len(option)):
-            after = None if final is None else portion(final, part)
-            arrays = (a[part] for a in (option, log_prior, bias, reward, carried, truncated))
-            worker.record(portion(observation, part), *arrays, after)
+            worker.record(
+                portion(observation, part), option[part], log_prior[part], bias[part], reward[part], carried[part],
+                truncated[part], None if final is None else portion(final, part),
+            )  # fmt: skip
 
     def ready(self) -> bool:
         return any(worker.ready() for worker in self.workers)
@@ -153,5 +154,5 @@ class A3c(A2c):
 
 def portion(observation: Observation, part: slice) -> Observation:
     """The networks in ``part``."""
-    arrays = (observation.agent, observation.resource, observation.pair, observation.live, observation.allowed)
-    return Observation(*(a[part] for a in arrays), observation.resource_of)
+    o = observation
+    return Observation(o.agent[part], o.resource[part], o.pair[part], o.live[part], o.allowed[part], o.resource_of)
