@@ -77,7 +77,9 @@ def best_fraction(
     """Offloaded fraction in [0, 1] that minimises delay_price T + energy_price E + miss_price [T > deadline].
 
     Times in s and energies in J are for the whole task on one side; ``remote_wait`` is paid before any remote
-    work. T is the larger of (1 - rho) local_time and remote_wait + rho remote_time; E is linear in rho.
+    work. T is the larger of (1 - rho) local_time and remote_wait + rho remote_time; E is linear in rho, and delay
+    beyond the deadline costs no more. Where no fraction is in time, the cheapest of the four candidates is taken,
+    which is never worse than sending all.
     """
     equal = (local_time - remote_wait) / (local_time + remote_time)
     kept = 1.0 - deadline / local_time if local_time > 0.0 else 0.0  # smallest fraction: local side in time

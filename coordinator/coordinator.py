@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -34,6 +35,7 @@ class Decision:
         log_prior: (E, N, O) as merged, clipped to [-limit, 0].
         origin: (E,) index into ``ORIGINS`` of the candidate that won.
         converged: (E,) whether the mean-field sweeps met their tolerance.
+        wish: the recommender's continuous parts with their spreads, None where it has none.
     """
 
     option: Int
@@ -41,6 +43,7 @@ class Decision:
     log_prior: Float
     origin: Int
     converged: NDArray[np.bool_]
+    wish: Mapping[str, Float] | None = None
 
 
 ORIGINS = ("merge", "proposal", "game")
@@ -58,7 +61,7 @@ class Coordinator:
     """
 
     kind: str = "hybrid"
-    trust: float = 10.0
+    trust: float = 5.0
     limit: float = 10.0
     choose: bool = True
 
@@ -77,18 +80,14 @@ class Coordinator:
             return 0.0
         return self.limit / self.trust if self.kind == "hybrid" and self.trust > 0 else float("inf")
 
-    def prior(self, situation: Situation, recommender: Recommender | None, game: CongestionBatch) -> Float:
-        """(E, N, O) clipped log prior: the recommender's, or flat."""
-        if recommender is None or self.kind == "game":
-            return flat_prior(game)
-        observation = situation.observe()
-        return clip_prior(recommender.propose(observation), game.allowed, self.limit)
-
     def decide(self, situation: Situation, recommender: Recommender | None, prices: Any) -> Decision:
         """The joint choice to execute."""
         game = situation.game(prices)
-        log_prior = self.prior(situation, recommender, game)
-        return self.decide_on(game, log_prior, recommender is not None)
+        if recommender is None or self.kind == "game":
+            return self.decide_on(game, flat_prior(game), False)
+        observation = situation.observe()
+        log_prior = clip_prior(recommender.propose(observation), game.allowed, self.limit)
+        return replace(self.decide_on(game, log_prior, True), wish=continuous_wish(recommender, observation))
 
     def decide_on(self, game: CongestionBatch, log_prior: Float, proposes: bool) -> Decision:
         """As :meth:`decide`, on a game and a clipped log prior that are there already."""
@@ -114,3 +113,9 @@ class Coordinator:
     def explore(self, game: CongestionBatch, log_prior: Float, uniform: Float) -> Merged:
         """The mixed choice to train on; ``uniform`` (E, N) are the draws."""
         return explore(game, log_prior, self.trust if self.kind == "hybrid" else 0.0, uniform)
+
+
+def continuous_wish(recommender: Recommender, observation: Observation) -> Mapping[str, Float] | None:
+    """What a recommender proposes for power and fraction, or None if it proposes options only."""
+    propose = getattr(recommender, "propose_continuous", None)
+    return None if propose is None else propose(observation)

@@ -79,17 +79,30 @@ def explore(
 ) -> Merged:
     """The mixed choice to train on: each agent draws from its Gibbs-prior strategy.
 
-    ``uniform`` (E, N) in [0, 1) are the draws. trust 0 samples the prior.
+    ``uniform`` (E, N) in [0, 1) are the draws. trust 0 samples the prior. What is drawn from is softmax(log prior +
+    bias) itself, not the solver's last replies, which are a tolerance away from it: so the density that the policy
+    gradient sees is that of what was executed.
     """
-    mixed = prior_strategy(log_prior, batch.allowed)
     costs = np.zeros_like(log_prior)
-    sweeps = np.ones(len(mixed), np.int64)
+    sweeps = np.ones(len(log_prior), np.int64)
     if trust > 0:
+        mixed = prior_strategy(log_prior, batch.allowed)
         sweeps = gibbs_batch(batch, log_prior, trust, mixed, costs, 1e-3, max_sweeps)
-    cumulative = np.cumsum(mixed, axis=-1)
-    option = (cumulative < uniform[..., None] * cumulative[..., -1:]).sum(axis=-1)
+    bias = -trust * costs
+    cumulative = np.cumsum(mixed_strategy(log_prior + bias, batch.allowed), axis=-1)
+    draw = np.maximum(uniform, np.finfo(float).tiny)[..., None]  # 0 would fall on a first option that is forbidden
+    option = (cumulative < draw * cumulative[..., -1:]).sum(axis=-1)
     option[~batch.live] = 0
-    return Merged(option, -trust * costs, sweeps, sweeps <= max_sweeps)
+    return Merged(option, bias, sweeps, sweeps <= max_sweeps)
+
+
+def mixed_strategy(logits: Float, allowed: Bool) -> Float:
+    """(E, N, O) softmax over the allowed options."""
+    if not logits.size:
+        return np.zeros_like(logits)
+    z = np.where(allowed, logits, -np.inf)
+    z = np.exp(z - z.max(axis=-1, keepdims=True))
+    return np.asarray(z / z.sum(axis=-1, keepdims=True))
 
 
 def prior_strategy(log_prior: Float, allowed: Bool) -> Float:

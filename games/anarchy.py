@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from games.best_response import best_response_dynamics
+from games.brute_force import brute_force
 from games.congestion import CongestionGame, Float, Int
 from games.optimum import social_optimum
-from games.reference import brute_force
 
 GOLDEN_BOUND = (3 + np.sqrt(5)) / 2
 
@@ -118,8 +118,8 @@ def marginal_toll(game: CongestionGame, *, optimum: bool = False) -> TollDesign:
     Returns:
         TollDesign with ``social_cost`` <= ``selfish_cost``.
     """
-    free = replace(game, toll=0.0)
-    tolled = replace(game, toll=1.0)
+    none = np.zeros(len(game.capacity))
+    free, tolled = replace(game, toll=none), replace(game, toll=none + 1)
     selfish = best_response_dynamics(free)
     start, bound = selfish.choice, np.nan
     if optimum:
@@ -131,6 +131,6 @@ def marginal_toll(game: CongestionGame, *, optimum: bool = False) -> TollDesign:
     pick = np.arange(game.agents), settled.choice
     charge = tolled.costs(settled.choice)[pick] - free.costs(settled.choice)[pick]
     return TollDesign(
-        tolled, settled.choice, selfish.choice, free.social_cost(settled.choice), free.social_cost(selfish.choice),
-        float(bound), charge, settled.regret,
+        tolled, settled.choice, selfish.choice, free.social_cost(settled.choice),
+        free.social_cost(selfish.choice), float(bound), charge, settled.regret,
     )  # fmt: skip

@@ -114,9 +114,7 @@ def _dynamics(options, weight, capacity, private, allowed, live, toll, choice, t
 
 
 @njit(cache=True, parallel=True)
-def _dynamics_parallel(
-    options, weight, capacity, private, allowed, live, toll, choice, tolerance, max_sweeps, sweeps
-):
+def _dynamics_parallel(options, weight, capacity, private, allowed, live, toll, choice, tolerance, max_sweeps, sweeps):
     slots = slots_of(options, weight.shape[2])
     for e in prange(len(weight)):
         sweeps[e] = _settle(

@@ -1,24 +1,19 @@
-r"""Candidate lists: at large N x O each agent considers its T best options, and all O are checked after.
+r"""Candidate lists: at large N x O each agent considers its T best options only.
 
-The lists hold the game once more in compact form (N, T), so a sweep touches N T cells rather than N O. The
-certificate of the answer still measures regret over every allowed option
-(:func:`games.certificate.deviations`); agents that would rather be elsewhere get that option into their list,
-in the place of their worst, and the search goes on, up to ``rounds`` times (column generation).
+The lists hold the game once more in compact form (N, T), so a sweep touches N T cells rather than N O.
+:mod:`games.candidate_games` solves on them; the certificate of its answers still checks all O options.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
-from games.best_response import ROUNDING
-from games.certificate import deviations
-from games.congestion import CongestionGame, Equilibrium, Float, Int
+from games.congestion import CongestionGame, Float, Int
 from games.errors import InvalidGameError
-from games.gibbs import NEVER, soft_choice
 
 
 @dataclass(frozen=True)
@@ -61,9 +56,7 @@ def candidate_lists(
     return _lists(game, min(count, len(game.options)), at, kept, np.arange(game.agents))
 
 
-def refresh(
-    game: CongestionGame, lists: Candidates, agents: ArrayLike, load: ArrayLike | None = None
-) -> Candidates:
+def refresh(game: CongestionGame, lists: Candidates, agents: ArrayLike, load: ArrayLike | None = None) -> Candidates:
     """New lists for ``agents`` (M,) whose costs or weights changed; the other rows are taken over."""
     who = np.asarray(agents, dtype=np.int64)
     at = np.zeros(len(game.capacity)) if load is None else np.asarray(load, dtype=np.float64)
@@ -75,131 +68,6 @@ def refresh(
     return Candidates(**merged)
 
 
-def best_response_candidates(
-    game: CongestionGame,
-    lists: Candidates,
-    start: ArrayLike | None = None,
-    *,
-    tolerance: float = 1e-10,
-    max_sweeps: int = 1000,
-    rounds: int = 20,
-    check: bool = True,
-) -> Equilibrium:
-    """Best-response dynamics over the lists, then over what the certificate finds outside them.
-
-    Args:
-        game: the game that ``lists`` were taken from.
-        lists: short lists.
-        start: (N,) options; one that is not on its agent's list gives way to the best that is.
-        tolerance: smallest gain that moves an agent, beyond rounding.
-        max_sweeps: passes over all agents, in all rounds together.
-        rounds: how often options from outside may join the lists; 0 keeps to the lists.
-        check: measure regret over all options (N x O work); False reports regret within the lists only.
-
-    Returns:
-        Equilibrium. ``regret`` is over all options when ``check``; ``status`` says if options off the lists
-        would still be better.
-    """
-    table = lists
-    choice = np.full(game.agents, -1, np.int64) if start is None else game.check_choice(start)
-    used = 0
-    regret = 0.0
-    for turn in range(rounds + 1):
-        place = _place(table.option, choice)
-        sweeps, regret = _settle(
-            table.private, table.resource, table.weight, game.capacity, game.toll, place, tolerance,
-            max_sweeps - used,
-        )  # fmt: skip
-        used += min(int(sweeps), max_sweeps - used)
-        choice = table.option[np.arange(game.agents), place]
-        if not check:
-            break
-        gain, better = deviations(game, choice)
-        regret = float(gain.max(initial=0.0))
-        outside = np.flatnonzero(gain > tolerance + ROUNDING * np.abs(gain).max(initial=0.0))
-        outside = outside[~(table.option[outside] == better[outside, None]).any(axis=1)]
-        if not len(outside) or turn == rounds or used >= max_sweeps:
-            break
-        table = _admit(game, table, outside, better[outside], place[outside])
-    inside = used < max_sweeps
-    status = "converged" if inside else f"stopped after {max_sweeps} sweeps"
-    if inside and check and len(outside):
-        status = f"{len(outside)} agents prefer an option that is not on their list"
-    return Equilibrium(
-        choice, None, regret, game.potential(choice) if check else np.nan, used, 0.0, status == "converged", status
-    )  # fmt: skip
-
-
-def gibbs_candidates(
-    game: CongestionGame,
-    lists: Candidates,
-    log_prior: ArrayLike,
-    trust: float,
-    start: ArrayLike | None = None,
-    *,
-    tolerance: float = 1e-4,
-    max_sweeps: int = 200,
-    check: bool = True,
-) -> Equilibrium:
-    """Gibbs-prior equilibrium over the lists: options off a list have prior 0.
-
-    Args:
-        game: the game that ``lists`` were taken from.
-        lists: short lists.
-        log_prior: (N, T) log-prior of the listed options, up to a constant an agent.
-        trust: >= 0 and finite, in 1 / cost.
-        start: (N, T) mixed strategies to warm-start from.
-        tolerance: largest change of a probability in the last sweep.
-        max_sweeps: passes over all agents.
-        check: round to a pure choice and measure its regret over all options.
-
-    Returns:
-        Equilibrium with ``mixed`` (N, T) in the order of the lists; ``choice`` rounded as in
-        :func:`games.gibbs.gibbs_equilibrium`.
-
-    Raises:
-        InvalidGameError: a wrong shape, NaN, or trust outside [0, inf).
-    """
-    prior = np.asarray(log_prior, dtype=np.float64)
-    if prior.shape != lists.option.shape:
-        raise InvalidGameError(f"log_prior has shape {prior.shape}; the lists need {lists.option.shape}")
-    if not 0 <= trust < np.inf:
-        raise InvalidGameError(f"trust = {trust}; it must be in [0, inf)")
-    listed = lists.option >= 0
-    prior = np.where(listed, prior, NEVER)
-    if not np.isfinite(prior).all():
-        raise InvalidGameError("log_prior has an entry that is not finite; take the option off the list")
-    if start is None:
-        mixed = np.exp(prior - prior.max(axis=1, keepdims=True, initial=-np.inf))
-        mixed /= mixed.sum(axis=1, keepdims=True)
-    else:
-        mixed = np.where(listed, np.array(start, dtype=np.float64), 0.0)
-        mixed /= mixed.sum(axis=1, keepdims=True)
-    score = np.empty_like(mixed)
-    sweeps, residual = _mix(
-        np.where(listed, lists.private, 0.0), lists.resource, lists.weight, game.capacity, game.toll, prior,
-        trust, mixed, score, tolerance, max_sweeps,
-    )  # fmt: skip
-    choice, regret, potential = np.zeros(0, np.int64), 0.0, 0.0
-    place = score.argmax(axis=1) if game.agents else choice
-    if check and game.agents:
-        if trust > 0:
-            tilted = replace(lists, private=lists.private - prior / trust)
-            _settle(
-                tilted.private, lists.resource, lists.weight, game.capacity, game.toll, place, 1e-10, 200
-            )  # fmt: skip
-        choice = lists.option[np.arange(game.agents), place]
-        regret, potential = float(deviations(game, choice)[0].max()), game.potential(choice)
-    elif game.agents:
-        choice = lists.option[np.arange(game.agents), place]
-        regret = potential = np.nan
-    done = sweeps <= max_sweeps
-    return Equilibrium(
-        choice, mixed, regret, potential, int(min(sweeps, max_sweeps)), float(residual), bool(done),
-        "converged" if done else f"stopped after {max_sweeps} sweeps",
-    )  # fmt: skip
-
-
 def _lists(game: CongestionGame, count: int, load: Float, keep: Int, agents: Int) -> Candidates:
     rows = len(agents)
     span = game.options.shape[1]
@@ -208,20 +76,22 @@ def _lists(game: CongestionGame, count: int, load: Float, keep: Int, agents: Int
     resource = np.empty((rows, count, span), np.uint32)
     weight = np.empty((rows, count, span))
     _select(
-        game.options, game.weight, game.capacity, game.private_cost, game.allowed, game.toll, load, keep, agents,
-        option, private, resource, weight,
+        game.options, game.weight, game.capacity, game.private_cost, game.allowed, game.toll, load, keep,
+        agents, option, private, resource, weight,
     )  # fmt: skip
     return Candidates(option, private, resource, weight)
 
 
-def _admit(game: CongestionGame, lists: Candidates, agents: Int, better: Int, place: Int) -> Candidates:
+def admit_option(game: CongestionGame, lists: Candidates, agents: Int, better: Int, place: Int) -> Candidates:
     """Put option ``better`` on each agent's list, in the last place that is not its present one."""
     last = lists.option.shape[1] - 1
     if last == 0:
-        wide = [
-            np.repeat(part, 2, axis=1) for part in (lists.option, lists.private, lists.resource, lists.weight)
-        ]
-        lists = Candidates(*wide)
+        lists = Candidates(
+            np.repeat(lists.option, 2, axis=1),
+            np.repeat(lists.private, 2, axis=1),
+            np.repeat(lists.resource, 2, axis=1),
+            np.repeat(lists.weight, 2, axis=1),
+        )
         lists.option[:, 1], lists.private[:, 1] = -1, np.inf
         last = 1
     where = np.where(place == last, last - 1, last)
@@ -236,20 +106,9 @@ def _admit(game: CongestionGame, lists: Candidates, agents: Int, better: Int, pl
 
 
 @njit(cache=True)
-def _place(option, choice):
-    out = np.full(len(choice), -1, np.int64)
-    for i in range(len(choice)):
-        for t in range(option.shape[1]):
-            if choice[i] >= 0 and option[i, t] == choice[i]:
-                out[i] = t
-                break
-    return out
-
-
-@njit(cache=True)
 def _select(
-    options, weight, capacity, private, allowed, toll, load, keep, agents, option_out, private_out, resource_out,
-    weight_out,
+    options, weight, capacity, private, allowed, toll, load, keep, agents, option_out, private_out,
+    resource_out, weight_out,
 ):  # fmt: skip
     count, span = options.shape
     resources = len(capacity)
@@ -292,101 +151,3 @@ def _select(
                 r = options[o, s] if o >= 0 else -1
                 resource_out[row, t, s] = r if r >= 0 else resources
                 weight_out[row, t, s] = weight[i, r] if r >= 0 else 0.0
-
-
-@njit(cache=True, error_model="numpy")
-def _settle(private, resource, weight, capacity, toll, place, tolerance, max_sweeps):
-    """Best responses over the lists; ``place`` (N,) is start (-1: none) and answer. Sweeps and regret."""
-    n, count, span = weight.shape
-    resources = len(capacity)
-    own = np.append(1.0 / capacity, 0.0)
-    slope = np.append((1.0 + toll) / capacity, 0.0)
-    load = np.empty(resources + 1)
-    regret = 0.0
-    for sweep in range(max_sweeps):
-        load[:] = 0.0
-        for i in range(n):
-            if place[i] >= 0:
-                for s in range(span):
-                    load[resource[i, place[i], s]] += weight[i, place[i], s]
-        moved = False
-        regret = 0.0
-        for i in range(n):
-            now = place[i]
-            if now >= 0:
-                for s in range(span):
-                    load[resource[i, now, s]] -= weight[i, now, s]
-            present = np.inf
-            lowest = np.inf
-            best = now
-            for t in range(count):
-                c = private[i, t]
-                for s in range(span):
-                    r = resource[i, t, s]
-                    w = weight[i, t, s]
-                    c += w * (w * own[r] + slope[r] * load[r])
-                if t == now:
-                    present = c
-                if c < lowest:
-                    lowest = c
-                    best = t
-            if now < 0:
-                place[i] = best
-                moved = True
-            elif lowest < present - tolerance:
-                size = abs(private[i, now]) + abs(present) + abs(private[i, best]) + abs(lowest)
-                if lowest < present - tolerance - ROUNDING * size:
-                    place[i] = best
-                    moved = True
-                else:
-                    regret = max(regret, present - lowest)
-            else:
-                regret = max(regret, present - lowest)
-            for s in range(span):
-                load[resource[i, place[i], s]] += weight[i, place[i], s]
-        if not moved:
-            return sweep + 1, regret
-    return max_sweeps + 1, regret
-
-
-@njit(cache=True, error_model="numpy")
-def _mix(private, resource, weight, capacity, toll, prior, trust, mixed, score, tolerance, max_sweeps):
-    """Gibbs sweeps over the lists; ``score`` receives the last logits. Sweeps and the last sweep's change."""
-    n, count, span = weight.shape
-    resources = len(capacity)
-    own = np.append(1.0 / capacity, 0.0)
-    slope = np.append((1.0 + toll) / capacity, 0.0)
-    load = np.empty(resources + 1)
-    reply = np.empty(count)
-    change = 0.0
-    for sweep in range(max_sweeps):
-        if sweep % 16 == 0:
-            load[:] = 0.0
-            for i in range(n):
-                for t in range(count):
-                    for s in range(span):
-                        load[resource[i, t, s]] += weight[i, t, s] * mixed[i, t]
-        change = 0.0
-        for i in range(n):
-            # several listed options may share a resource: all of the agent's own load comes off first
-            for t in range(count):
-                for s in range(span):
-                    load[resource[i, t, s]] -= weight[i, t, s] * mixed[i, t]
-            top = -np.inf
-            for t in range(count):
-                c = private[i, t]
-                for s in range(span):
-                    r = resource[i, t, s]
-                    w = weight[i, t, s]
-                    c += w * (w * own[r] + slope[r] * load[r])
-                z = prior[i, t] - trust * c
-                score[i, t] = z
-                reply[t] = z
-                top = max(top, z)
-            change = max(change, soft_choice(reply, top, mixed[i]))
-            for t in range(count):
-                for s in range(span):
-                    load[resource[i, t, s]] += weight[i, t, s] * mixed[i, t]
-        if change <= tolerance:
-            return sweep + 1, change
-    return max_sweeps + 1, change

@@ -9,6 +9,7 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from games.congestion import CongestionGame
+from games.quadratic import QuadraticGame
 
 
 @dataclass(frozen=True)
@@ -178,3 +179,113 @@ def _deviations(options, weight, capacity, private, allowed, toll, taken, gain, 
         gain[i] = max(present - least, 0.0)
         if gain[i] == 0.0:
             option[i] = taken[i]
+
+
+def measure_kkt(game: QuadraticGame, x: ArrayLike, multiplier: ArrayLike) -> float:
+    """KKT residual of a variational equilibrium, relative to the sizes of what is compared.
+
+    The largest of: coordinates outside their box, coupled limits broken, negative prices, price times slack,
+    and gradient plus prices pointing where the coordinate could still go.
+    """
+    point, price = np.asarray(x, float), np.asarray(multiplier, float)
+    if not (np.isfinite(point).all() and np.isfinite(price).all()):
+        return float("inf")
+    pull = game.linear.copy()
+    for d in range(len(point)):
+        pull += game.jacobian[:, d] * point[d]
+    size = 1.0 + max(np.abs(game.linear).max(initial=0.0), np.abs(pull).max(initial=0.0))
+    span = 1.0 + np.abs(point).max(initial=0.0)
+    worst = 0.0
+    for r in range(len(price)):
+        slack = game.limit[r] - float(game.constraint[r] @ point)
+        scale = 1.0 + (abs(game.limit[r]) if np.isfinite(game.limit[r]) else 0.0)
+        worst = max(worst, -slack / scale, -price[r] / size)
+        if np.isfinite(slack):
+            worst = max(worst, min(abs(price[r]) / size, abs(slack) / scale))
+        pull = pull + price[r] * game.constraint[r]
+    for d in range(len(point)):
+        below, above = point[d] - game.lower[d], game.upper[d] - point[d]
+        worst = max(worst, -below / span, -above / span)
+        # wants to fall but is not at its lower end, or to rise but not at its upper
+        if pull[d] > 0:
+            worst = max(worst, min(pull[d] / size, below / span))
+        else:
+            worst = max(worst, min(-pull[d] / size, above / span))
+    return float(worst)
+
+
+def measure_potential_gap(game: CongestionGame, choice: ArrayLike) -> float:
+    """Proven bound on how far the potential at ``choice`` is above its least value over all choices.
+
+    With mixtures allowed, sum_r [(1 + toll) L^2 + (1 - toll) sum w^2 p] / (2 C) + private costs is convex, agrees
+    with the potential on pure choices, and lies above its tangent at ``choice``; the tangent's least value is a
+    sum of minima, one an agent. (Frank and Wolfe 1956.)
+    """
+    taken = np.asarray(choice)
+    n = len(taken)
+    load = np.zeros(game.weight.shape[1])
+    for i in range(n):
+        for r in game.options[taken[i]]:
+            if r >= 0:
+                load[r] += game.weight[i, r]
+    total = 0.0
+    for i in range(n):
+        slopes = []
+        for o in range(len(game.options)):
+            slope = np.inf
+            if game.allowed[i, o]:
+                slope = game.private_cost[i, o]
+                for r in game.options[o]:
+                    if r >= 0:
+                        w = game.weight[i, r]
+                        slope += (w * (1 + game.toll[r]) * load[r] + (1 - game.toll[r]) * w * w / 2) / game.capacity[r]
+            slopes.append(slope)
+        total += slopes[taken[i]] - min(slopes)
+    return float(total)
+
+
+def measure_market(
+    value: ArrayLike, budget: ArrayLike, capacity: ArrayLike, share: ArrayLike, price: ArrayLike
+) -> tuple[float, float]:
+    """Largest relative excess over a capacity, and the duality gap of an Eisenberg-Gale answer.
+
+    The gap is in the budget-weighted mean of log utility, over the agents that value something; arrays as in
+    :func:`games.market.eisenberg_gale`. inf where a price of a valued resource is 0, or someone gets nothing.
+    """
+    a, w, c = np.asarray(value, float), np.asarray(budget, float), np.asarray(capacity, float)
+    x, p = np.asarray(share, float), np.asarray(price, float)
+    excess = 0.0
+    for k in range(len(c)):
+        excess = max(excess, float(sum(x[:, k])) / c[k] - 1, -float(x[:, k].min(initial=0.0)) / c[k])
+    served = [i for i in range(len(w)) if (a[i] > 0).any()]
+    money = sum(w[i] for i in served)
+    worth = float(p @ c)
+    gap = 0.0
+    for i in served:
+        utility = float(a[i] @ x[i])
+        best = max((a[i, k] / p[k] if p[k] > 0 else np.inf) for k in range(len(c)) if a[i, k] > 0)
+        gap += w[i] / money * (np.log(w[i] / money * worth * best / utility) if utility > 0 else np.inf)
+    return excess, float(gap)
+
+
+def measure_wardrop(
+    rate: ArrayLike, service: ArrayLike, travel: ArrayLike, flow: ArrayLike, social: bool = False
+) -> tuple[float, float]:
+    """Largest relative error of a class's carried rate, and the relative excess paid over cheapest routes.
+
+    Arrays as in :func:`games.routing.route`; inf where a server is loaded to its rate or beyond.
+    """
+    r, mu, d, x = (np.asarray(v, float) for v in (rate, service, travel, flow))
+    y = x.sum(axis=0)
+    if (y >= mu).any() or (x < 0).any():
+        return np.inf, np.inf
+    missed, paid, least = 0.0, 0.0, 0.0
+    for i in range(len(r)):
+        missed = max(missed, abs(float(x[i].sum()) - r[i]) / max(r[i], 1e-300) if r[i] > 0 else float(x[i].sum()))
+        costs = []
+        for k in range(len(mu)):
+            cost = d[i, k] + (mu[k] / (mu[k] - y[k]) ** 2 if social else 1 / (mu[k] - y[k]))
+            costs.append(cost)
+            paid += x[i, k] * cost if x[i, k] > 0 else 0.0
+        least += r[i] * min(costs) if r[i] > 0 else 0.0
+    return missed, (paid - least) / paid if paid > 0 else 0.0

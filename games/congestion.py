@@ -109,9 +109,7 @@ class CongestionGame:
         n, r = weight.shape
         o = len(options)
         if capacity.shape != (r,):
-            raise InvalidGameError(
-                f"capacity has shape {capacity.shape}; weight has {r} resources, so ({r},)"
-            )
+            raise InvalidGameError(f"capacity has shape {capacity.shape}; weight has {r} resources, so ({r},)")
         if private.shape != (n, o):
             raise InvalidGameError(
                 f"private_cost has shape {private.shape}; {n} agents and {o} options need ({n}, {o})"
@@ -121,18 +119,14 @@ class CongestionGame:
         twice = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)
         _reject("options", ordered[:, 1:], twice, "an option uses a resource at most once")
         _reject("weight", weight, ~(np.isfinite(weight) & (weight >= 0)), "a weight is finite and >= 0")
-        _reject(
-            "capacity", capacity, ~(np.isfinite(capacity) & (capacity > 0)), "a capacity is finite and > 0"
-        )
+        _reject("capacity", capacity, ~(np.isfinite(capacity) & (capacity > 0)), "a capacity is finite and > 0")
         allowed = np.ones((n, o), bool) if self.allowed is None else np.asarray(self.allowed, dtype=bool)
         if allowed.shape != (n, o):
             raise InvalidGameError(f"allowed has shape {allowed.shape}; it must be ({n}, {o})")
         if n and not allowed.any(axis=1).all():
             agent = int(np.argmin(allowed.any(axis=1)))
             raise InvalidGameError(f"allowed[{agent}] has no option; allow at least one, such as opting out")
-        _reject(
-            "private_cost", private, ~np.isfinite(private) & allowed, "a permitted option's cost is finite"
-        )
+        _reject("private_cost", private, ~np.isfinite(private) & allowed, "a permitted option's cost is finite")
         toll = np.asarray(self.toll, dtype=np.float64)
         if toll.ndim > 1 or (toll.ndim == 1 and toll.shape != (r,)):
             raise InvalidGameError(f"toll has shape {toll.shape}; give one number or ({r},)")
@@ -195,17 +189,13 @@ class CongestionGame:
         load = _loads(self.options, self.weight, chosen)
         square = _loads(self.options, self.weight**2, chosen)
         own = self.private_cost[np.arange(self.agents), chosen].sum()
-        return float(
-            (((1 + self.toll) * load**2 + (1 - self.toll) * square) / (2 * self.capacity)).sum() + own
-        )
+        return float((((1 + self.toll) * load**2 + (1 - self.toll) * square) / (2 * self.capacity)).sum() + own)
 
     def social_cost(self, choice: ArrayLike) -> float:
         """Sum of the agents' costs without toll (tolls are transfers): sum_r L_r^2 / C_r + private costs."""
         chosen = self.check_choice(choice)
         load = _loads(self.options, self.weight, chosen)
-        return float(
-            (load**2 / self.capacity).sum() + self.private_cost[np.arange(self.agents), chosen].sum()
-        )
+        return float((load**2 / self.capacity).sum() + self.private_cost[np.arange(self.agents), chosen].sum())
 
     def regret(self, choice: ArrayLike) -> float:
         """Largest gain that one agent has by deviating alone, in cost; 0 at a pure Nash equilibrium."""

@@ -16,7 +16,7 @@ from numba import njit
 from numpy.typing import ArrayLike
 
 from games.congestion import Float
-from games.normal_form import _checked, regret
+from games.normal_form import check_payoffs, regret
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def fictitious_play(
     Raises:
         InvalidGameError: as for :func:`games.normal_form.equilibria`.
     """
-    first, second = _checked(A, B)
+    first, second = check_payoffs(A, B)
     samples = min(rounds, 100)
     path = np.empty((samples, sum(first.shape)))
     counts = _play(first, np.ascontiguousarray(second.T), rounds, start[0], start[1], path)

@@ -9,10 +9,11 @@ by Gauss-Seidel sweeps. Costs are affine in each other agent's strategy, so the 
 
 .. math:: F(\sigma) = E_\sigma[potential] + \frac{1}{trust} \sum_i KL(\sigma_i \| prior_i).
 
-Every sweep lowers F, so the sweeps converge. trust 0 returns the prior; a large trust ends in a pure Nash
-equilibrium. ``choice`` is the mixed answer rounded: best responses on potential - (1/trust) sum log prior,
-which is still an exact potential, from each agent's most likely option. At that point no agent gains more
-than (max log prior - min log prior) / trust in the unmodified game.
+Every sweep lowers F, so the sweeps converge (:mod:`games.gibbs_sweeps` has them, compiled, and what speeds
+them up). trust 0 returns the prior; a large trust ends in a pure Nash equilibrium. ``choice`` is the mixed
+answer rounded: best responses on potential - (1/trust) sum log prior, which is still an exact potential, from
+each agent's most likely option. At that point no agent gains more than (max log prior - min log prior) / trust
+in the unmodified game.
 
 Sources: McKelvey and Palfrey (1995), "Quantal response equilibria"; Jacob et al. (2022), "Modeling strong
 and human-like gameplay with KL-regularized search" (piKL) for the anchor.
@@ -23,15 +24,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
 from numpy.typing import ArrayLike
 
-from games.best_response import best_response_batch, slots_of
+from games.best_response import best_response_batch
 from games.congestion import CongestionBatch, CongestionGame, Equilibrium, Float, Int
 from games.errors import InvalidGameError
-
-# A log-probability that is none: finite, so that differences stay numbers.
-NEVER = -1e300
+from games.gibbs_sweeps import largest_change, sweep_games, sweep_games_parallel
 
 
 def gibbs_equilibrium(
@@ -79,9 +77,7 @@ def gibbs_equilibrium(
         raise InvalidGameError(f"start has shape {mixed.shape[1:]}; the game needs {shape}")
     _check_start(mixed[0])
     if np.isinf(trust):
-        choice = (
-            np.where(permitted, mixed[0], -1.0).argmax(axis=1)[None] if game.agents else np.zeros((1, 0), int)
-        )
+        choice = np.where(permitted, mixed[0], -1.0).argmax(axis=1)[None] if game.agents else np.zeros((1, 0), int)
         sweeps = int(best_response_batch(batch, choice, 1e-10, max_sweeps)[0])
         mixed = np.zeros((1, *shape))
         mixed[0, np.arange(game.agents), choice[0]] = 1.0
@@ -91,7 +87,7 @@ def gibbs_equilibrium(
         sweeps = int(gibbs_batch(batch, prior, trust, mixed, costs, tolerance, max_sweeps)[0])
         limit = max_sweeps
         residual = float(
-            _residual(
+            largest_change(
                 game.options, game.weight, game.capacity, game.private_cost, permitted, game.toll, prior[0],
                 trust, mixed[0],
             )
@@ -138,11 +134,14 @@ def gibbs_batch(
     the limit stopped the search.
     """
     sweeps = np.empty(len(mixed), np.int64)
-    run: Any = _sweeps_parallel if parallel else _sweeps
+    run: Any = sweep_games_parallel if parallel else sweep_games
+    work = np.ascontiguousarray(mixed)
     run(
         batch.options, batch.weight, batch.capacity, batch.private_cost, batch.allowed, batch.live,
-        batch.toll, log_prior, trust, mixed, costs, tolerance, max_sweeps, sweeps,
+        batch.toll, log_prior, trust, work, costs, tolerance, max_sweeps, sweeps,
     )  # fmt: skip
+    if work is not mixed:
+        mixed[...] = work
     return sweeps
 
 
@@ -168,213 +167,3 @@ def _softmax(logits: Float, allowed: Any) -> Float:
     z = np.where(allowed, logits, -np.inf)
     z = np.exp(z - z.max(axis=-1, keepdims=True))
     return np.asarray(z / z.sum(axis=-1, keepdims=True))
-
-
-@njit(cache=True)
-def _sweeps(
-    options, weight, capacity, private, allowed, live, toll, log_prior, trust, mixed, costs, tolerance,
-    max_sweeps, sweeps,
-):  # fmt: skip
-    slots = slots_of(options, weight.shape[2])
-    for e in range(len(weight)):
-        sweeps[e] = _fixed_point(
-            slots, weight[e], capacity[e], private[e], allowed[e], live[e], toll[e], log_prior[e], trust,
-            mixed[e], costs[e], tolerance, max_sweeps,
-        )  # fmt: skip
-
-
-@njit(cache=True, parallel=True)
-def _sweeps_parallel(
-    options, weight, capacity, private, allowed, live, toll, log_prior, trust, mixed, costs, tolerance,
-    max_sweeps, sweeps,
-):  # fmt: skip
-    slots = slots_of(options, weight.shape[2])
-    for e in prange(len(weight)):
-        sweeps[e] = _fixed_point(
-            slots, weight[e], capacity[e], private[e], allowed[e], live[e], toll[e], log_prior[e], trust,
-            mixed[e], costs[e], tolerance, max_sweeps,
-        )  # fmt: skip
-
-
-FAST = {"nnan", "nsz", "contract", "reassoc", "arcp"}
-
-
-@njit(cache=True, fastmath=FAST, error_model="numpy")
-def _fixed_point(
-    slots,
-    weight,
-    capacity,
-    private,
-    allowed,
-    live,
-    toll,
-    log_prior,
-    trust,
-    mixed,
-    costs,
-    tolerance,
-    max_sweeps,
-):
-    n, resources = weight.shape
-    count = slots.shape[1]
-    # rows of whole vector registers; the columns beyond O are never chosen
-    wide = (count + 3) // 4 * 4
-    span = (resources + 4) // 4 * 4
-    inverse = 1.0 / capacity
-    slope = trust * (1.0 + toll) * inverse
-    direct = slots.shape[0] == 1 and count == resources
-    for o in range(count):
-        direct = direct and slots[0, o] == o
-    base = np.full((n, wide), NEVER)
-    sigma = np.zeros((n, wide))
-    use = np.zeros((n, span))
-    load = np.zeros(span)
-    price = np.zeros(span)
-    reply = np.empty(wide)
-    for i in range(n):
-        if not live[i]:
-            mixed[i, :] = 0.0
-            mixed[i, 0] = 1.0
-            continue
-        for r in range(resources):
-            price[r] = weight[i, r] * weight[i, r] * inverse[r]
-        for o in range(count):
-            sigma[i, o] = mixed[i, o]
-            cost = private[i, o]
-            for s in range(slots.shape[0]):
-                cost += price[slots[s, o]]
-            if allowed[i, o]:
-                base[i, o] = log_prior[i, o] - trust * cost
-    used = max_sweeps + 1
-    for sweep in range(max_sweeps):
-        if sweep % 16 == 0:
-            # afresh now and then, so that rounding does not pile up
-            load[:] = 0.0
-            for i in range(n):
-                if live[i]:
-                    _expected_use(slots, weight[i], sigma[i], use[i])
-                    load += use[i]
-        change = 0.0
-        for i in range(n):
-            if not live[i]:
-                continue
-            top = -np.inf
-            if direct:
-                for o in range(count):
-                    load[o] -= weight[i, o] * sigma[i, o]
-                for o in range(count):
-                    reply[o] = base[i, o] - weight[i, o] * slope[o] * load[o]
-            else:
-                for r in range(resources):
-                    load[r] -= use[i, r]
-                for r in range(resources):
-                    price[r] = weight[i, r] * slope[r] * load[r]
-                for o in range(count):
-                    reply[o] = base[i, o] - price[slots[0, o]]
-                for s in range(1, slots.shape[0]):
-                    for o in range(count):
-                        reply[o] -= price[slots[s, o]]
-            for o in range(count, wide):
-                reply[o] = NEVER
-            for o in range(wide):
-                z = reply[o]
-                top = z if z > top else top
-            moved = soft_choice(reply, top, sigma[i])
-            change = moved if moved > change else change
-            if direct:
-                for o in range(count):
-                    load[o] += weight[i, o] * sigma[i, o]
-            else:
-                _expected_use(slots, weight[i], sigma[i], use[i])
-                for r in range(resources):
-                    load[r] += use[i, r]
-        if change <= tolerance:
-            used = sweep + 1
-            break
-    for i in range(n):
-        if not live[i]:
-            costs[i, :] = 0.0
-            continue
-        _expected_use(slots, weight[i], sigma[i], use[i])
-        for r in range(resources):
-            w = weight[i, r]
-            price[r] = w * (w + (1.0 + toll[r]) * (load[r] - use[i, r])) * inverse[r]
-        price[resources] = 0.0
-        for o in range(count):
-            mixed[i, o] = sigma[i, o]
-            cost = private[i, o]
-            for s in range(slots.shape[0]):
-                cost += price[slots[s, o]]
-            costs[i, o] = cost
-    return used
-
-
-@njit(cache=True, fastmath=FAST, error_model="numpy")
-def soft_choice(reply, top, sigma):
-    """Replace ``sigma`` by exp(reply - top), normalised; returns the largest change. ``reply`` is scratch."""
-    total = 0.0
-    for o in range(len(reply)):
-        z = reply[o] - top
-        # exp(-40) is 4e-18: below the rounding of the sum
-        y = (z if z > -40.0 else -40.0) * (1.0 / 128.0)
-        # exp(z) = exp(z / 128)^128, Taylor to degree 6: 3e-14 of the total, and no call stops the vector loop
-        square = y * y
-        e = (1.0 + y) + square * ((1 / 2 + 1 / 6 * y) + square * ((1 / 24 + 1 / 120 * y) + 1 / 720 * square))
-        e *= e
-        e *= e
-        e *= e
-        e *= e
-        e *= e
-        e *= e
-        e *= e
-        e = e if z > -40.0 else 0.0
-        reply[o] = e
-        total += e
-    scale = 1.0 / total
-    change = 0.0
-    for o in range(len(reply)):
-        p = reply[o] * scale
-        gap = abs(p - sigma[o])
-        change = gap if gap > change else change
-        sigma[o] = p
-    return change
-
-
-@njit(cache=True)
-def _expected_use(slots, weight, sigma, use):
-    """Fill ``use`` with an agent's expected load of each resource; the slot after the last is scratch."""
-    use[:] = 0.0
-    for s in range(slots.shape[0]):
-        for o in range(slots.shape[1]):
-            use[slots[s, o]] += sigma[o]
-    for r in range(len(weight)):
-        use[r] *= weight[r]
-    use[len(weight)] = 0.0
-
-
-@njit(cache=True)
-def _residual(options, weight, capacity, private, allowed, toll, log_prior, trust, mixed):
-    """Largest change that one more reply of any agent, alone, would make."""
-    n, resources = weight.shape
-    slots = slots_of(options, resources)
-    count = slots.shape[1]
-    use = np.zeros((n, resources + 1))
-    load = np.zeros(resources + 1)
-    reply = np.empty(count)
-    for i in range(n):
-        _expected_use(slots, weight[i], mixed[i], use[i])
-        load += use[i]
-    largest = 0.0
-    for i in range(n):
-        top = -np.inf
-        for o in range(count):
-            cost = private[i, o]
-            for s in range(slots.shape[0]):
-                r = slots[s, o]
-                if r < resources:
-                    w = weight[i, r]
-                    cost += w * (w + (1 + toll[r]) * (load[r] - use[i, r])) / capacity[r]
-            reply[o] = log_prior[i, o] - trust * cost if allowed[i, o] else NEVER
-            top = max(top, reply[o])
-        largest = max(largest, soft_choice(reply, top, mixed[i].copy()))
-    return largest

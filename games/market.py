@@ -11,8 +11,8 @@ For any prices p > 0 with :math:`\sum_k C_k p_k = \sum_i w_i`, and any feasible 
 and x is within ``gap`` of the optimum (weighted mean of log utility). Every method here ends on that measured
 gap, so an answer is certified whatever route led to it:
 
-- ``response``: proportional response, each agent splits its budget as its utility came in. Robust, linear work
-  a sweep, gap about 1 / sweeps at first.
+- ``response``: proportional response, each agent splits its budget as its utility came in. Robust, linear
+  work a sweep, gap about 1 / sweeps at first.
 - ``interior``: the structured interior point of :mod:`games.market_interior`, with proportional response to
   start from and to fall back on.
 - ``smooth``: Newton on softened prices, :mod:`games.market_smooth`: few resources, up to millions of agents.
@@ -93,13 +93,11 @@ def eisenberg_gale(
     a, w, c = _checked(value, budget, capacity)
     if method not in ("auto", "response", "interior", "smooth"):
         raise InvalidStateError(f"method = {method!r}; choose auto, response, interior or smooth")
-    unserved = ~(a > 0).any(axis=1)
+    unserved = np.asarray(~(a > 0).any(axis=1))
     wanted = (a > 0).any(axis=0)
     n, k = a.shape
     if unserved.all() or n == 0:
-        return Market(
-            np.zeros((n, k)), np.zeros(k), np.zeros(n), 0.0, 0, True, _status(True, unserved, ""), unserved
-        )
+        return Market(np.zeros((n, k)), np.zeros(k), np.zeros(n), 0.0, 0, True, _status(True, unserved, ""), unserved)
     # capacities 1, budgets that sum to 1, each agent's best resource worth 1: none of it moves the answer
     whole = not unserved.any() and bool(wanted.all())
     unit = a * c if whole else (a * c)[np.ix_(~unserved, wanted)]
@@ -132,9 +130,7 @@ def eisenberg_gale(
     utility = (a * share).sum(axis=1)
     done = bool(gap <= tolerance)
     stopped = f"{method} stopped after {steps} iterations with gap {gap:.1e}"
-    return Market(
-        share, price, utility, float(gap), int(steps), done, _status(done, unserved, stopped), unserved
-    )
+    return Market(share, price, utility, float(gap), int(steps), done, _status(done, unserved, stopped), unserved)
 
 
 def proportional_response(
@@ -190,7 +186,7 @@ def _respond(unit, money, spend, before, price, tolerance, most):
 
 
 def certify(unit: Float, money: Float, x: Float, p: Float) -> float:
-    """Gap of shares x (N, K) and prices p (K,) at capacities 1 and budgets that sum to 1; inf if infeasible."""
+    """Gap of shares x (N, K) and prices p (K,) at capacities and total budget 1; inf if infeasible."""
     if not (np.isfinite(x).all() and np.isfinite(p).all() and (x >= 0).all() and (p >= 0).all()):
         return np.inf
     if (x.sum(axis=0) > 1 + 1e-9).any() or abs(p.sum() - 1) > 1e-9:
@@ -208,8 +204,7 @@ def _checked(value: ArrayLike, budget: ArrayLike, capacity: ArrayLike) -> tuple[
         raise InvalidStateError(f"value has shape {a.shape}; it is (N, K), agents first")
     if w.shape != a.shape[:1] or c.shape != a.shape[1:]:
         raise InvalidStateError(
-            f"budget has shape {w.shape} and capacity {c.shape}; value {a.shape} needs {a.shape[:1]} and "
-            f"{a.shape[1:]}"
+            f"budget has shape {w.shape} and capacity {c.shape}; value {a.shape} needs {a.shape[:1]} and {a.shape[1:]}"
         )
     for name, array, low, rule in (
         ("value", a, 0.0, "a value is finite and >= 0"),

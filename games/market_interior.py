@@ -158,9 +158,7 @@ def _path(a, w, start, prices, goal, most):
             du[:] = 0.0
             dy[:] = 0.0
             t[0, :] = 0.0
-            dp, ds, size = _direction(
-                a, w, x, z, s, p, y, u, D, V, t, dx, dz, du, dy, sold, S, 0.5 * mu, True
-            )
+            dp, ds, size = _direction(a, w, x, z, s, p, y, u, D, V, t, dx, dz, du, dy, sold, S, 0.5 * mu, True)
             size *= 0.99
         size = min(size, 1.0)
         if size < 1e-9:

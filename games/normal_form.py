@@ -21,7 +21,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import nashpy.algorithms.support_enumeration as nashpy_supports
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import linprog
@@ -30,7 +29,7 @@ from games.congestion import Float
 from games.errors import InvalidGameError
 from games.polytopes import best_reply_vertices, lemke_howson_path
 
-NASHPY_PAIRS = 300  # support pairs that nashpy checks within some 20 ms
+NASHPY_PAIRS = 50  # support pairs that nashpy checks within some 3 ms: all of a 3 x 3 game
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ def equilibria(
     Raises:
         InvalidGameError: shapes differ, an axis is empty, or a payoff is not finite.
     """
-    first, second = _checked(A, B)
+    first, second = check_payoffs(A, B)
     return _search(first, second, budget_s, tolerance)
 
 
@@ -118,7 +117,7 @@ def zero_sum(A: ArrayLike) -> ZeroSum:
     Raises:
         InvalidGameError: an axis is empty, or a payoff is not finite.
     """
-    payoff, _ = _checked(A, None)
+    payoff, _ = check_payoffs(A, None)
     unit, low = _unit(payoff), float(payoff.min())
     m, k = payoff.shape
     # maximise v subject to v <= (x' U)_j for every column j, x in the simplex
@@ -149,6 +148,8 @@ def _by_nashpy(A: Float, B: Float, deadline: float) -> Iterator[tuple[Float, Flo
     m, k = A.shape
     if (2**m - 1) * (2**k - 1) > NASHPY_PAIRS:
         return
+    import nashpy.algorithms.support_enumeration as nashpy_supports  # a quarter of a second, so only when needed
+
     for rows, columns in nashpy_supports.potential_support_pairs(A, B):
         if time.perf_counter() > deadline:
             return
@@ -188,9 +189,7 @@ def _by_vertices(A: Float, B: Float, deadline: float) -> Iterator[tuple[Float, F
         rows, columns = rows + new_rows, columns + new_columns
 
 
-def _join(
-    rows: list[tuple[Float, int, int]], columns: list[tuple[Float, int, int]]
-) -> Iterator[tuple[Float, Float]]:
+def _join(rows: list[tuple[Float, int, int]], columns: list[tuple[Float, int, int]]) -> Iterator[tuple[Float, Float]]:
     if not rows or not columns:
         return
     column_support = np.array([c[1] for c in columns])
@@ -205,13 +204,12 @@ def _unit(payoff: Float) -> Float:
     return np.ascontiguousarray((payoff - payoff.min()) / (span if span > 0 else 1.0))
 
 
-def _checked(A: ArrayLike, B: ArrayLike | None) -> tuple[Float, Float]:
+def check_payoffs(A: ArrayLike, B: ArrayLike | None) -> tuple[Float, Float]:
+    """Both payoffs as (M, K) arrays, B = -A where it is None, or an InvalidGameError that names the entry."""
     first = np.asarray(A, dtype=np.float64)
     second = -first if B is None else np.asarray(B, dtype=np.float64)
     if first.ndim != 2 or 0 in first.shape:
-        raise InvalidGameError(
-            f"A has shape {first.shape}; payoffs need two axes of at least one action each"
-        )
+        raise InvalidGameError(f"A has shape {first.shape}; payoffs need two axes of at least one action each")
     if second.shape != first.shape:
         raise InvalidGameError(f"B has shape {second.shape}; A has {first.shape}, and they must agree")
     for name, payoff in (("A", first), ("B", second)):

@@ -1,8 +1,8 @@
 r"""The choice of least social cost, proven: a mixed-integer program by HiGHS, cut by cut.
 
 Social cost is :math:`\sum_r L_r^2 / C_r` plus private costs. Each :math:`L_r^2` is replaced by a variable
-:math:`t_r` with tangent cuts :math:`t_r \ge 2 \hat L L_r - \hat L^2`; the program is solved, cuts are added at the
-loads it found, and it is solved again until what it promises is what its choice costs (Kelley's cutting
+:math:`t_r` with tangent cuts :math:`t_r \ge 2 \hat L L_r - \hat L^2`; the program is solved, cuts are added at
+the loads it found, and it is solved again until what it promises is what its choice costs (Kelley's cutting
 planes; finite, since there are finitely many choices). The last program's bound is a proof.
 
 Sources: Kelley (1960), "The cutting-plane method for solving convex programs"; Huangfu and Hall (2018),
@@ -12,7 +12,7 @@ Sources: Kelley (1960), "The cutting-plane method for solving convex programs"; 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
@@ -63,9 +63,7 @@ def social_optimum(
     begun = time.perf_counter()
     resources = len(game.capacity)
     # marginal-price best responses start the search and the cuts near the answer
-    tolled = CongestionGame(
-        game.options, game.weight, game.capacity, game.private_cost, game.allowed, toll=1.0
-    )
+    tolled = replace(game, toll=np.ones(resources))
     best = best_response_dynamics(tolled).choice
     cost = game.social_cost(best)
     uses = np.zeros((options, resources))

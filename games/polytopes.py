@@ -43,7 +43,7 @@ def best_reply_vertices(payoff: Float, size: int, deadline: float) -> list[tuple
     return list(out.values())
 
 
-def _blocks(items, size):  # type: ignore[no-untyped-def]
+def _blocks(items, size):
     while chunk := list(itertools.islice(items, size)):
         yield np.array(chunk, np.int64)
 
@@ -128,7 +128,7 @@ def lemke_howson_path(A, B, dropped, most):
     """
     m, k = A.shape
     total = m + k
-    # columns: variables 0..total-1 by label (a slack in one tableau, an action in the other), then the constants
+    # columns: variables by label (a slack in one tableau, an action in the other), then the constants
     first = np.zeros((m, total + 1))
     second = np.zeros((k, total + 1))
     basis_first = np.arange(m)
@@ -174,7 +174,7 @@ def lemke_howson_path(A, B, dropped, most):
 
 @njit(cache=True)
 def _pivot(tableau, basis, entering, slack, slacks):
-    """One pivot; returns the label that leaves, -1 if none can. Lexicographic on (constant, slack columns)."""
+    """One pivot; the label that leaves, -1 if none can. Lexicographic on (constant, slack columns)."""
     rows, width = tableau.shape
     best = -1
     for i in range(rows):
@@ -186,9 +186,7 @@ def _pivot(tableau, basis, entering, slack, slacks):
         order = 0.0
         for c in range(slacks + 1):
             column = width - 1 if c == 0 else slack + c - 1
-            order = (
-                tableau[i, column] / tableau[i, entering] - tableau[best, column] / tableau[best, entering]
-            )
+            order = tableau[i, column] / tableau[i, entering] - tableau[best, column] / tableau[best, entering]
             if abs(order) > 1e-12:
                 break
         if order < -1e-12:

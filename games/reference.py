@@ -2,54 +2,45 @@
 
 from __future__ import annotations
 
-import itertools
+import warnings
+from functools import lru_cache
 
 import cvxpy as cp
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from games.brute_force import brute_force
 from games.congestion import CongestionGame
-from games.errors import InvalidGameError
 
-
-def brute_force(
-    game: CongestionGame, most: int = 2_000_000
-) -> tuple[NDArray[np.int64], float, list[tuple[int, ...]]]:
-    """Every joint choice of a small game.
-
-    Returns the choice of least social cost (N,), that cost, and all pure Nash equilibria.
-
-    Raises:
-        InvalidGameError: more than ``most`` joint choices.
-    """
-    per_agent = [np.flatnonzero(row) for row in game.allowed]
-    joint = int(np.prod([len(o) for o in per_agent], dtype=float))
-    if joint > most:
-        raise InvalidGameError(f"{joint} joint choices; brute force takes at most {most}")
-    best: tuple[int, ...] = ()
-    least = np.inf
-    equilibria = []
-    for choice in itertools.product(*per_agent):
-        social = game.social_cost(np.array(choice))
-        if social < least:
-            best, least = tuple(int(o) for o in choice), social
-        if game.regret(np.array(choice)) <= 1e-12:
-            equilibria.append(tuple(int(o) for o in choice))
-    return np.array(best, dtype=np.int64), float(least), equilibria
+__all__ = ["brute_force", "delay_shares", "gibbs"]
 
 
 def delay_shares(weight: ArrayLike, floor: ArrayLike) -> tuple[NDArray[np.float64], float]:
     """One resource: minimise sum w_i^2 / f_i with f_i >= floor_i and sum f_i <= 1, by Clarabel.
 
-    Returns shares (N,) and the objective; raises cvxpy's SolverError on failure.
+    Returns shares (N,) and the objective, nan and inf where the floors do not fit. Shares are in units of the
+    square-root rule, which conditions the program; what the solver leaves of a violation (1e-10, but dear where
+    floors nearly fill the resource) is taken out, so that the objective is that of a feasible point.
     """
     w, low = np.asarray(weight, float), np.asarray(floor, float)
-    f = cp.Variable(len(w))
-    problem = cp.Problem(cp.Minimize(cp.sum(cp.multiply(w**2, cp.inv_pos(f)))), [f >= low, cp.sum(f) <= 1])
-    problem.solve(solver=cp.CLARABEL, tol_gap_abs=1e-10, tol_gap_rel=1e-10, tol_feas=1e-10)
-    if f.value is None:
+    unit = w / w.sum()
+    problem, part = _delay_program(len(w))
+    problem.param_dict["unit"].value, problem.param_dict["low"].value = unit, low / unit
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # "may be inaccurate": 1e-12 is asked, and not always had
+        problem.solve(solver=cp.CLARABEL, tol_gap_abs=1e-12, tol_gap_rel=1e-12, tol_feas=1e-12)
+    if part.value is None:
         return np.full(len(w), np.nan), np.inf
-    return np.asarray(f.value), float(problem.value)
+    over = np.maximum(unit * part.value - low, 0.0)
+    share = low + over * (1.0 - low.sum()) / over.sum()
+    return share, float((w**2 / share).sum())
+
+
+@lru_cache(maxsize=32)
+def _delay_program(n: int) -> tuple[cp.Problem, cp.Variable]:
+    part = cp.Variable(n)
+    unit, low = cp.Parameter(n, nonneg=True, name="unit"), cp.Parameter(n, nonneg=True, name="low")
+    return cp.Problem(cp.Minimize(unit @ cp.inv_pos(part)), [part >= low, unit @ part <= 1]), part
 
 
 def gibbs(game: CongestionGame, log_prior: ArrayLike, trust: float) -> NDArray[np.float64]:

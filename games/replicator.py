@@ -17,7 +17,7 @@ from scipy.integrate import solve_ivp
 from games.congestion import Float
 from games.errors import InvalidGameError
 from games.fictitious_play import Play
-from games.normal_form import _checked, regret
+from games.normal_form import check_payoffs, regret
 
 
 def replicator(
@@ -39,7 +39,7 @@ def replicator(
     Raises:
         InvalidGameError: as for :func:`games.normal_form.equilibria`, or a start that is no strategy.
     """
-    first, second = _checked(A, B)
+    first, second = check_payoffs(A, B)
     m, k = first.shape
     if start is None:
         x, y = 1 + 0.01 * np.arange(m), 1 + 0.01 * np.arange(k)

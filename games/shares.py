@@ -34,6 +34,7 @@ class Shares:
         served: (N,) bool, False where an agent's floor could not be met.
         shortfall: (R,) by how many capacities all floors together exceed the resource (0 if they fit).
         status: "optimal", or "infeasible" when some floors were left out.
+        gap: relative duality gap over the resources whose floors fit, recomputed from ``share`` and ``price``.
     """
 
     share: Float
@@ -41,6 +42,7 @@ class Shares:
     served: Bool
     shortfall: Float
     status: str
+    gap: float = 0.0
 
 
 def square_root_shares(weight: ArrayLike, resource: ArrayLike, resources: int) -> Shares:
@@ -54,7 +56,7 @@ def square_root_shares(weight: ArrayLike, resource: ArrayLike, resources: int) -
     Raises:
         InvalidStateError: a negative or non-finite weight, or a resource out of range.
     """
-    w, r = _checked(weight, resource, resources)
+    w, r = check_weights(weight, resource, resources)
     return delay_shares(w, np.zeros_like(w), r, resources)
 
 
@@ -80,7 +82,7 @@ def delay_shares(
     Raises:
         InvalidStateError: a negative or non-finite weight or floor, or a resource out of range.
     """
-    w, r = _checked(weight, resource, resources)
+    w, r = check_weights(weight, resource, resources)
     low = np.asarray(floor, dtype=np.float64)
     bad = ~(np.isfinite(low) & (low >= 0)) if low.shape == w.shape else np.ones(1, bool)
     if low.shape != w.shape:
@@ -96,10 +98,25 @@ def delay_shares(
     need = np.zeros(resources)
     np.add.at(need, r[r >= 0], low[r >= 0])
     shortfall = np.maximum(need - 1.0, 0.0)
-    return Shares(share, price, served, shortfall, "optimal" if served.all() else "infeasible")
+    status = "optimal" if served.all() else "infeasible"
+    return Shares(share, price, served, shortfall, status, _gap(w, low, r, shortfall, share, price))
 
 
-def _checked(weight: ArrayLike, resource: ArrayLike, resources: int) -> tuple[Float, np.ndarray]:
+def _gap(w: Float, low: Float, r: np.ndarray, shortfall: Float, share: Float, price: Float) -> float:
+    """Each agent alone would take max(floor, w / sqrt(price)); what that promises against what is had."""
+    on = (r >= 0) & (w > 0)
+    on[on] = shortfall[r[on]] <= 0
+    w, low, f, charge = w[on], low[on], share[on], price[r[on]]
+    if not (f > 0).all():
+        return np.inf
+    ideal = np.maximum(low, w / np.sqrt(charge))
+    primal = w**2 / f
+    # capacity that is priced is used up, so the prices times capacities cancel against the shares
+    return float(np.abs((primal + charge * f) - (w**2 / ideal + charge * ideal)).sum() / max(primal.sum(), 1e-300))
+
+
+def check_weights(weight: ArrayLike, resource: ArrayLike, resources: int) -> tuple[Float, np.ndarray]:
+    """Weights (N,) and resources (N,) as arrays, or an InvalidStateError that names the agent."""
     w = np.asarray(weight, dtype=np.float64)
     r = np.asarray(resource, dtype=np.int64)
     if w.ndim != 1 or r.shape != w.shape:
@@ -113,6 +130,26 @@ def _checked(weight: ArrayLike, resource: ArrayLike, resources: int) -> tuple[Fl
         i = int(np.argmax(bad))
         raise InvalidStateError(f"resource[{i}] = {r[i]}; a resource is -1 or 0 to {resources - 1}")
     return w, r
+
+
+@njit(cache=True)
+def admit(floor, resource, priority, need, served):
+    """Set ``served`` (N,): by priority, highest first, on the resources whose floors ``need`` (R,) exceed 1."""
+    most = 1.0 + 1e-12  # floors that fill a resource exactly may sum to a little more than it
+    short = False
+    for r in range(len(need)):
+        short = short or need[r] > most
+    if not short:
+        return
+    room = np.full(len(need), most)
+    for i in range(len(floor)):
+        if resource[i] >= 0 and need[resource[i]] > most:
+            served[i] = False
+    for i in np.argsort(-priority):
+        r = resource[i]
+        if r >= 0 and not served[i] and floor[i] <= room[r]:
+            served[i] = True
+            room[r] -= floor[i]
 
 
 @njit(cache=True)
@@ -130,23 +167,7 @@ def split_resources(weight, floor, resource, priority, share, served, price):
         served[i] = True
         if resource[i] >= 0:
             need[resource[i]] += floor[i]
-    # admission: by priority, highest first, on the resources whose floors do not fit
-    most = 1.0 + 1e-12  # floors that fill a resource exactly may sum to a little more than it
-    short = False
-    for r in range(resources):
-        short = short or need[r] > most
-    if short:
-        room = np.full(resources, most)
-        for i in range(n):
-            if resource[i] >= 0 and need[resource[i]] > most:
-                served[i] = False
-        order = np.argsort(-priority)
-        for a in range(n):
-            i = order[a]
-            r = resource[i]
-            if r >= 0 and not served[i] and floor[i] <= room[r]:
-                served[i] = True
-                room[r] -= floor[i]
+    admit(floor, resource, priority, need, served)
     # f_i = max(floor_i, nu w_i): fix the floors that bind, share the rest, repeat
     left = np.ones(resources)
     taken = np.zeros(resources)

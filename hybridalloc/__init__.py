@@ -64,6 +64,10 @@ _check_neighbours()
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'hybridalloc' has no attribute {name!r}")
+    if name == "make_env":
+        for library in ("gymnasium", "pettingzoo"):
+            if importlib.util.find_spec(library) is None:
+                raise ImportError(f"make_env needs {library}: pip install 'hybridalloc[envs]'")
     return getattr(importlib.import_module(_HOMES[name]), name)
 
 

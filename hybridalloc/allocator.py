@@ -7,12 +7,14 @@ import time
 import warnings
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from coordinator import Coordinator
+from coordinator.coordinator import continuous_wish
 from coordinator.merge import clip_prior, flat_prior
 from games.certificate import measure_regret
 from games.congestion import CongestionBatch, Float
@@ -22,11 +24,23 @@ from hybridalloc.problems import restore_problem
 from rl.policy import ArrayPolicy
 
 FORMAT = 1
-DEFAULT_TRUST = 10.0
+DEFAULT_TRUST = 5.0
 
 
 class CheckpointError(ValueError):
     """A checkpoint cannot be used; the message says why and the file is left as it was."""
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A joint choice (1, N) on its way to an allocation, and how it came about."""
+
+    option: Any
+    log_prior: Float | None = None
+    wish: Mapping[str, Float] | None = None
+    source: str = "fallback"
+    status: str = "ok"
+    bound: float = float("inf")
 
 
 class Allocator:
@@ -37,7 +51,7 @@ class Allocator:
         method: "hybrid", "rl", "game" or the name of one of the problem's baselines.
         recommender: None (flat prior), "imappo" or "dqn" (fresh, untrained), a path or MLflow URI of a saved
             allocator (its recommender is taken), or an object with ``propose(observation)``. "rl" needs one.
-        trust: weight of the game against the recommender, >= 0; 0 is pure RL, inf the pure game. Default 10.
+        trust: weight of the game against the recommender, >= 0; 0 is pure RL, inf the pure game. Default 5.
         budget_ms: stop in time: a stage that would not fit is left out, and the status says so.
         prices: the game's tolls and weights; default the problem's.
         seed: of the heuristics' draws.
@@ -94,42 +108,34 @@ class Allocator:
                 f"a state of {self.problem.name} is a {wanted} or a dict; got {type(state).__name__}"
             )
         situation = self.problem.batch_of(state)
-        option = np.zeros((1, state.agents), np.int64)
-        log_prior: Float | None = None
-        source, status, bound = "fallback", "ok", float("inf")
-        game: CongestionBatch | None = None
+        draft = _Draft(np.zeros((1, state.agents), np.int64))
         try:
             if not self._fits(began, "game"):
-                status = f"budget of {self.budget_ms:g} ms: nothing but opting out was in time"
+                draft = replace(draft, status=f"budget of {self.budget_ms:g} ms: nothing but opting out was in time")
             elif self.method in self.problem.baselines:
-                option = situation.baseline(self.method, self._rng)
-                source = self.method
+                draft = replace(draft, option=situation.baseline(self.method, self._rng), source=self.method)
             else:
-                game = situation.game(self.prices)
-                option, log_prior, source, status, bound = self._decide(situation, game, began)
+                draft = self._decide(situation, began)
         except Exception as error:
-            source, status, bound = (
-                "fallback",
-                f"all agents opt out: {type(error).__name__}: {error}",
-                float("inf"),
-            )
-            option = np.zeros((1, state.agents), np.int64)
-            self._warn(status)
-        return self._finish(state, situation, option, log_prior, source, status, bound, began)
+            draft = replace(draft, status=f"all agents opt out: {type(error).__name__}: {error}")
+            self._warn(draft.status)
+        return self._finish(state, situation, draft, began)
 
-    def _decide(self, situation: Any, game: CongestionBatch, began: float) -> tuple[Any, Float | None, str, str, float]:
-        """Joint choice (1, N), log prior, source, status, epsilon bound."""
+    def _decide(self, situation: Any, began: float) -> _Draft:
+        """The coordinator's choice; a recommender that fails, or a budget that is spent, leaves the game alone."""
         t0 = time.perf_counter()
-        status, log_prior = "ok", flat_prior(game)
+        game = situation.game(self.prices)
+        status, log_prior, wish = "ok", flat_prior(game), None
         coordinator, proposes = self.coordinator, False
         if coordinator.kind != "game" and not self._fits(began, "merge"):
             status = f"budget of {self.budget_ms:g} ms: the game alone"
             coordinator = Coordinator("game")
         elif coordinator.kind != "game" and self.recommender is not None:
             try:
-                raw = np.asarray(self.recommender.propose(situation.observe()), dtype=np.float64)
-                log_prior, proposes = _usable(raw, game), True
-                log_prior = clip_prior(log_prior, game.allowed, coordinator.limit)
+                observation = situation.observe()
+                raw = np.asarray(self.recommender.propose(observation), dtype=np.float64)
+                log_prior, proposes = clip_prior(_usable(raw, game), game.allowed, coordinator.limit), True
+                wish = continuous_wish(self.recommender, observation)
             except Exception as error:
                 status = f"recommender failed ({type(error).__name__}: {error}); the game alone"
                 self._warn(status)
@@ -138,46 +144,33 @@ class Allocator:
         self._cost_ms["game" if coordinator.kind == "game" else "merge"] = 1e3 * (time.perf_counter() - t0)
         if not decision.converged[0] and status == "ok":
             status = "ok: the mean-field sweeps stopped at their limit, the rounding converged"
-        return decision.option, log_prior, coordinator.kind, status, coordinator.epsilon_bound
+        return _Draft(decision.option, log_prior, wish, coordinator.kind, status, coordinator.epsilon_bound)
 
-    def _finish(
-        self,
-        state: Any,
-        situation: Any,
-        option: Any,
-        log_prior: Float | None,
-        source: str,
-        status: str,
-        bound: float,
-        began: float,
-    ) -> Allocation:
-        plan = situation.settle(option, self.prices)
-        single = situation.single_game(self.prices)
-        parts = situation.parts(plan)
+    def _finish(self, state: Any, situation: Any, draft: _Draft, began: float) -> Allocation:
+        """Shares, power, fractions; then the certificate."""
+        trust = self.coordinator.trust if draft.source != "game" else float("inf")
+        plan = situation.settle(draft.option, self.prices, draft.wish, trust)
+        game = situation.single_game(self.prices)
         priority = situation.priority()[0]
         unserved = [int(i) for i in np.flatnonzero(~plan.served[0] & state.active)]
         unserved.sort(key=lambda i: -priority[i])
+        prior = np.zeros(game.private_cost.shape) if draft.log_prior is None else draft.log_prior[0]
         allocation = Allocation(
-            **parts,
-            certificate=_PENDING,
-            game=single,
-            log_prior=np.zeros(single.private_cost.shape) if log_prior is None else log_prior[0],
-            trust=self.trust,
+            **situation.parts(plan), certificate=_PENDING, game=game, log_prior=prior, trust=self.coordinator.trust
         )
         check = self.problem.check(state, allocation)
         certificate = Certificate(
             feasible=check.feasible,
             max_violation=check.max_violation,
             violations=check.violations,
-            regret=measure_regret(single, option[0]),
-            epsilon_bound=bound,
-            source=source,
-            status=status,
+            regret=measure_regret(game, allocation.option),
+            epsilon_bound=draft.bound,
+            source=draft.source,
+            status=draft.status,
             elapsed_ms=1e3 * (time.perf_counter() - began),
             unserved=tuple(unserved),
         )
-        object.__setattr__(allocation, "certificate", certificate)
-        return allocation
+        return replace(allocation, certificate=certificate)
 
     def _fits(self, began: float, stage: str) -> bool:
         if self.budget_ms is None:

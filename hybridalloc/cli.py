@@ -1,4 +1,4 @@
-"""The command line: ``hybridalloc compare | train | evaluate | step | data``."""
+"""The command line: ``hybridalloc compare | train | evaluate | step | report | sync | data``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Compare:
     sites: Literal["eua", "synthetic"] = "eua"
     """eua: real base stations and users (needs the data). synthetic: a hexagonal grid (needs nothing)."""
     full: bool = False
-    """The table of the README: 5 training seeds, 100 reporting seeds, 4 million agent-steps, 200 tuning trials."""
+    """The table of the README: 5 training seeds, 100 reporting seeds, 2 million agent-steps, 100 tuning trials."""
     agent_steps: int | None = None
     """Training budget of each learner, alone and in the hybrid alike."""
     train_seeds: int | None = None
@@ -174,6 +174,51 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Report:
+    """Write the report of a stored comparison again, and print its table."""
+
+    folder: tyro.conf.Positional[Path]
+    """Such as runs/mec-20260101-120000-ab12."""
+    out: Path = Path("report.html")
+
+    def run(self) -> int:
+        from hybridalloc.report import text_table, write_report
+
+        stored = _stored(self.folder, "results.json")
+        comparison = json.loads(stored.read_text(encoding="utf-8"))
+        print(text_table(comparison))
+        print(f"\nreport     {write_report(self.out, comparison).resolve()}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Sync:
+    """Bring MLflow up to date with a stored comparison: what it has is found again and not doubled."""
+
+    folder: tyro.conf.Positional[Path]
+    tracking_uri: str = "sqlite:///mlflow.db"
+
+    def run(self) -> int:
+        from hybridalloc.tracking import how_to_open, mirror
+
+        _stored(self.folder, "comparison.json")
+        result = mirror(self.folder, self.tracking_uri)
+        print(result)
+        print(how_to_open(self.tracking_uri, result.experiment_id))
+        return 0 if result.complete else 1
+
+
+def _stored(folder: Path, name: str) -> Path:
+    """A file of a comparison's folder, or an error that lists the folders there are."""
+    path = folder / name
+    if path.is_file():
+        return path
+    runs = sorted(str(p.parent) for p in Path("runs").glob(f"*/{name}"))
+    there = f"; there are {', '.join(runs[-3:])}" if runs else "; `hybridalloc compare` makes one under runs/"
+    raise ValueError(f"no {name} in {folder}{there}")
+
+
+@dataclass(frozen=True)
 class Data:
     """List, fetch or verify the public data sets."""
 
@@ -200,6 +245,8 @@ Command = (
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Step, tyro.conf.subcommand("step")]
+    | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[Sync, tyro.conf.subcommand("sync")]
     | Annotated[Data, tyro.conf.subcommand("data")]
 )
 

@@ -99,7 +99,7 @@ class Settings:
     quiet: bool = False
 
 
-FULL = {"agent_steps": 4_000_000, "train_seeds": 5, "report_seeds": 100, "tuning": 200}
+FULL = {"agent_steps": 2_000_000, "train_seeds": 5, "report_seeds": 100, "tuning": 100}
 
 
 class Job(NamedTuple):
@@ -137,7 +137,7 @@ def compare(settings: Settings) -> dict[str, Any]:
     problem.reset(0)  # data that is missing is missed here
     digest = data.digest("eua") if settings.sites == "eua" else "synthetic"
     began = time.time()
-    folder = Path(settings.runs) / tracking.new_comparison_id(problem.name)
+    folder = Path(settings.runs).resolve() / tracking.new_comparison_id(problem.name)
     seeds = {
         "train": list(TRAIN_SEEDS[: settings.train_seeds]),
         "report": list(REPORT_SEEDS[: settings.report_seeds]),
@@ -252,7 +252,11 @@ def _run(jobs: Sequence[Job], settings: Settings) -> tuple[dict[str, Any], dict[
             waiting = {pool.submit(run_job, job): job for job in jobs}
             for future in as_completed(waiting):
                 job = waiting[future]
-                result = future.result()
+                try:
+                    result = future.result()
+                except Exception as error:
+                    pool.shutdown(wait=False, cancel_futures=True)  # no sense in minutes more for a table with a hole
+                    raise RuntimeError(f"{job.method}, seed {job.seed}: {error}; record in {job.directory}") from error
                 for metric, row in result["metrics"].items():
                     values.setdefault(job.method, {}).setdefault(metric, {})[job.seed] = row
                 curves.setdefault(job.method, {})[job.seed] = result["curve"]
@@ -400,10 +404,12 @@ def _snapshot(problem: Any, folder: Path, prices: Any, methods: Sequence[str]) -
 
 
 def _publish(comparison: dict[str, Any], settings: Settings, folder: Path, opener: threading.Thread) -> None:
+    from hybridalloc.pictures import write_pictures
     from hybridalloc.report import markdown_table, text_table, write_report
 
     (folder / "results.json").write_text(json.dumps(comparison))
     (folder / "table.md").write_text(markdown_table(comparison) + "\n")
+    write_pictures(folder / "figures", comparison)
     inside = write_report(folder / "report.html", comparison)
     shutil.copyfile(inside, settings.report)
     comparison["tables"] = {"text": text_table(comparison), "markdown": markdown_table(comparison)}

@@ -128,8 +128,9 @@ class JointEnv(gymnasium.Env[Float32, NDArray[np.int64]]):
     def __init__(self, problem: Any, prices: Any = None) -> None:
         self.network = _Network(problem, prices)
         options = self.network.seen.allowed.shape[2]
-        self.action_space = spaces.MultiDiscrete([options] * problem.agents)
-        self.observation_space = _box(self.network.joint().size)
+        self.options = options
+        self.action_space: Any = spaces.MultiDiscrete([options] * problem.agents)
+        self.observation_space: Any = _box(self.network.joint().size)
         self.spec = EnvSpec(
             f"hybridalloc/{problem.name}-v0", "hybridalloc.environments:JointEnv",
             kwargs={"problem": problem, "prices": prices},
@@ -155,8 +156,8 @@ class JointEnv(gymnasium.Env[Float32, NDArray[np.int64]]):
             raise ValueError("the episode has ended or not begun: call reset first")
         chosen = np.asarray(action)
         if not self.action_space.contains(chosen):
-            n, o = len(self.action_space.nvec), int(self.action_space.nvec[0])
-            raise ValueError(f"action {chosen.tolist()}: it must be {n} whole numbers, each 0 to {o - 1}")
+            n = self.network.problem.agents
+            raise ValueError(f"action {chosen.tolist()}: it must be {n} whole numbers, each 0 to {self.options - 1}")
         outcome, executed, truncated = self.network.step(chosen.astype(np.int64))
         self._running = not truncated
         info = {

@@ -37,7 +37,7 @@ class TrainConfig:
     kind: str = "hybrid"
     agent_steps: int = 4_000_000
     networks: int = 32
-    trust: float = 10.0
+    trust: float = 5.0
     credit: float = 1.0
     seed: int = 0
     checks: int = 10
@@ -232,12 +232,13 @@ def evaluate(
                 batch.clear_tallies()
             t0 = time.perf_counter()
             if baseline is not None:
-                option = raw = batch.baseline(baseline, rng)
+                raw = batch.baseline(baseline, rng)
+                plan = batch.settle(raw, prices)
             else:
                 assert coordinator is not None
                 decision = coordinator.decide(batch, recommender, prices)
-                option, raw = decision.option, decision.raw
-            plan = batch.settle(option, prices)
+                raw = decision.raw
+                plan = batch.settle(decision.option, prices, decision.wish, coordinator.trust)
             spent += time.perf_counter() - t0
             violations += int((batch.excess(plan) > TOLERANCE).sum())
             allocations += len(some)

@@ -208,7 +208,7 @@ class Dqn:
         """Agents' transitions, uniformly over slots whose successor is kept and of the same episode."""
         c = self.config
         size = len(self.replay)
-        networks, n = self.replay.slots[0]["option"].shape
+        n = self.replay.slots[0]["option"].shape[1]
         steps, each = 8, c.batch // 8  # a few slots a batch: gathers stay contiguous
         parts: list[tuple[dict[str, Any], dict[str, Any]]] = []
         for lag in self.rng.integers(1, size, steps):
@@ -233,7 +233,8 @@ class Dqn:
         """Networks, optimizer and random state (not the replay: it refills within ``capacity`` slots)."""
         return {
             "online": self.online.state_dict(), "target": self.target.state_dict(),
-            "optimizer": self.optimizer.state_dict(), "rng": repr(self.rng.bit_generator.state), "updates": self.updates,
+            "optimizer": self.optimizer.state_dict(), "rng": repr(self.rng.bit_generator.state),
+            "updates": self.updates,
         }  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

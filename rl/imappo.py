@@ -151,14 +151,9 @@ class Imappo:
         ).reshape(t, e, n)
         following = self._values(own_features(last), last.resource)
         reward = np.stack(r.reward)
-        advantage = np.zeros((t, e, n))
-        running = np.zeros((e, n))
-        for k in range(t - 1, -1, -1):
-            ended = r.ended[k][:, None]
-            after = np.where(ended, r.bootstrap[k], following if k == t - 1 else values[k + 1])
-            delta = reward[k] + c.gamma * after - values[k]
-            running = delta + c.gamma * c.gae * np.where(ended, 0.0, running)
-            advantage[k] = running
+        advantage = generalised_advantage(
+            reward, values, following, np.stack(r.bootstrap), np.stack(r.ended), c.gamma, c.gae
+        )
         returns = advantage + values
         live = np.stack([o.live for o in r.observations])
         spread = advantage[live].std() + 1e-6
@@ -254,6 +249,25 @@ class Imappo:
         self.generator.set_state(state["generator"])
         self.updates = state["updates"]
         self.policy = ArrayPolicy(self.actor.export(), self.name)
+
+
+def generalised_advantage(
+    reward: Float, values: Any, following: Any, bootstrap: Any, ended: NDArray[np.bool_], gamma: float, gae: float
+) -> Float:
+    """(T, E, N) sum over l of (gamma gae)^l delta_{t + l}, delta = reward + gamma V(next) - V, up to an end.
+
+    Args:
+        reward, values: (T, E, N). following: (E, N) values after the last slot. ended: (T, E) cut after the slot;
+            the value of what came next is then ``bootstrap`` (T, E, N), and nothing is summed across the cut.
+    """
+    advantage = np.zeros(reward.shape)
+    running = np.zeros(reward.shape[1:])
+    for k in range(len(reward) - 1, -1, -1):
+        cut = ended[k][:, None]
+        after = np.where(cut, bootstrap[k], following if k == len(reward) - 1 else values[k + 1])
+        running = reward[k] + gamma * after - values[k] + gamma * gae * np.where(cut, 0.0, running)
+        advantage[k] = running
+    return advantage
 
 
 def executed_log_density(

@@ -25,7 +25,11 @@ class Observation(NamedTuple):
 
 
 class Recommender(Protocol):
-    """Anything that proposes: observations in, unnormalised log-priors (E, N, O) out."""
+    """Anything that proposes: observations in, unnormalised log-priors (E, N, O) out.
+
+    One that also has ``propose_continuous(observation)`` may answer with (E, N) arrays by name, such as "power" and
+    "power_spread" (W), "fraction" and "fraction_spread": the coordinator pulls the best responses towards them.
+    """
 
     name: str
 

@@ -42,7 +42,7 @@ def array(
     """
     spec = Spec(tuple(axes.split()), unit, dtype, low, above, high, fill)
     default = MISSING if fill is None else None
-    return field(default=default, metadata={"spec": spec})  # type: ignore[call-overload]
+    return field(default=default, metadata={"spec": spec})
 
 
 @dataclass(frozen=True)

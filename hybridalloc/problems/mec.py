@@ -16,7 +16,7 @@ A :class:`MecState` is what the operator is told, plus ``truth``, which only the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, NamedTuple
 
@@ -28,7 +28,7 @@ from games.congestion import CongestionBatch, CongestionGame, Float, Int
 from games.errors import InvalidStateError
 from hybridalloc.problems import mec_core as core
 from hybridalloc.problems.base import Metric, State, array
-from hybridalloc.problems.mec_core import Outcome, Physics, Plan, Prices, World
+from hybridalloc.problems.mec_core import Outcome, Physics, Plan, Prices, Wish, World
 from rl.proposal import Observation
 
 SITE_SIDE_M = 1000.0  # synthetic: 9 servers a square kilometre
@@ -148,9 +148,7 @@ class MecState(State):
         bad = self.last_server >= max(k, 1)
         if bad.any():
             i = int(np.argmax(bad))
-            raise InvalidStateError(
-                f"last_server[{i}] = {self.last_server[i]}; servers are 0 to {k - 1}, -1 is none"
-            )
+            raise InvalidStateError(f"last_server[{i}] = {self.last_server[i]}; servers are 0 to {k - 1}, -1 is none")
         if isinstance(self.slot, bool) or not isinstance(self.slot, int | np.integer):
             raise InvalidStateError(f"slot = {self.slot!r}; it must be a whole number")
         if self.truth is not None:
@@ -233,9 +231,7 @@ class Mec:
 
     def __post_init__(self) -> None:
         if self.agents < 0 or self.servers < 1:
-            raise ValueError(
-                f"agents = {self.agents}, servers = {self.servers}; need agents >= 0 and servers >= 1"
-            )
+            raise ValueError(f"agents = {self.agents}, servers = {self.servers}; need agents >= 0 and servers >= 1")
         if self.sites not in ("synthetic", "eua"):
             raise ValueError(f"sites = {self.sites!r}; choose 'synthetic' or 'eua'")
         if self.scenario.channels < 1 or self.scenario.reuse < 1:
@@ -302,17 +298,12 @@ class Mec:
         band = np.where(option > 0, option - 1, -1)
         per = max(state.reported_gain_db.shape[1] // max(len(state.server_hz), 1), 1)
         server = np.where(option > 0, (option - 1) // per, -1)
-        local_j = np.zeros(n)
-        local = (option == 0) | (allocation.fraction < 1)
-        local_j[local] = (
-            (1 - allocation.fraction[local])
-            * p.kappa
-            * state.device_hz[local] ** 2
-            * state.task_cycles[local]
-        )
-        executed = state.active & np.asarray(allocation.served)
+        left = np.where(option > 0, 1 - np.asarray(allocation.fraction), 1.0)  # done on the device
+        local_s = left * state.task_cycles / state.device_hz
+        local_j = left * p.kappa * state.device_hz**2 * state.task_cycles
+        started = state.active & (local_s <= state.deadline_s) & (local_j <= state.battery_j if p.batteries else True)
         sent_j = allocation.power * allocation.shares["air"] * state.deadline_s / p.efficiency
-        energy = np.where(executed, local_j, 0.0) + sent_j
+        energy = np.where(started, local_j, 0.0) + sent_j
         checks = [
             check_capacity("air", band, allocation.shares["air"], np.ones(state.reported_gain_db.shape[1])),
             check_capacity("cpu", server, allocation.shares["cpu"], np.ones(len(state.server_hz))),
@@ -321,6 +312,13 @@ class Mec:
         ]
         if p.batteries:
             checks.append(check_limit("energy by the deadline (J)", energy, state.battery_j))
+        reached = np.zeros(n, bool)
+        known = (server >= 0) & (server < len(state.server_hz))
+        reached[known] = state.reachable[known, server[known]]
+        lost = np.flatnonzero((option != 0) & ~((option > 0) & reached))
+        if len(lost):
+            lines = tuple(f"reach: agent {i} takes option {option[i]}, which it cannot reach" for i in lost)
+            checks.append(CapacityCheck(float("inf"), lines))
         worst = max(c.max_violation for c in checks)
         return CapacityCheck(worst, tuple(v for c in checks for v in c.violations))
 
@@ -336,7 +334,7 @@ class Mec:
 
     @classmethod
     def restore(cls, data: dict[str, Any]) -> Mec:
-        scenario = {k: tuple(v) if isinstance(v, list) else v for k, v in data["scenario"].items()}
+        scenario: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data["scenario"].items()}
         made = Scenario(**scenario, dynamics=Dynamics(**data["dynamics"]))
         return cls(data["agents"], data["servers"], data["sites"], made)
 
@@ -428,26 +426,24 @@ class MecBatch:
         allowed = np.zeros((e, n, 1 + b), bool)
         allowed[..., 0] = True
         core.fill_game(self.physics, w, prices, weight, capacity, private, allowed)
-        return CongestionBatch(
-            self.options, weight, capacity, private, allowed, w.active, np.full((e, r), prices.toll)
-        )
+        return CongestionBatch(self.options, weight, capacity, private, allowed, w.active, np.full((e, r), prices.toll))
 
     def single_game(self, prices: Prices) -> CongestionGame:
         """The game of a batch of one, for certificates: agents without a task have only option 0, at no cost."""
         g = self.game(prices)
         return CongestionGame(
-            g.options,
-            g.weight[0],
-            g.capacity[0],
-            g.private_cost[0],
-            g.allowed[0],
+            g.options, g.weight[0], g.capacity[0], g.private_cost[0], g.allowed[0],
             np.full(g.weight.shape[2], prices.toll),
         )
 
-    def settle(self, option: Int, prices: Prices) -> Plan:
+    def settle(
+        self, option: Int, prices: Prices, wish: Mapping[str, Float] | None = None, trust: float = np.inf
+    ) -> Plan:
         """Shares, power and fractions for a joint choice (E, N), after the safety filter: what is executed.
 
-        A choice of a server out of reach, or of a device without a task, becomes option 0.
+        A choice of a server out of reach, or of a device without a task, becomes option 0. ``wish`` is a proposal
+        of the continuous parts: (E, N) "power" in W and "fraction", each with its "..._spread"; every device's best
+        response is pulled towards it by that spread, the less the larger ``trust`` is.
         """
         w = self.world
         e, n, b = w.rate.shape
@@ -456,10 +452,13 @@ class MecBatch:
         server = np.maximum(option - 1, 0) // max(b // max(k, 1), 1)
         reached = np.take_along_axis(w.reachable, server[..., None], 2)[..., 0] if k else np.zeros((e, n), bool)
         plan = Plan(
-            np.where(w.active & reached, option, 0), *(np.zeros((e, n)) for _ in range(4)), np.ones((e, n), bool),
-            np.zeros((e, b)), np.zeros((e, k)),
+            np.where(w.active & reached, option, 0), np.zeros((e, n)), np.zeros((e, n)), np.zeros((e, n)),
+            np.zeros((e, n)), np.ones((e, n), bool), np.zeros((e, b)), np.zeros((e, k)),
         )  # fmt: skip
-        core.settle(self.physics, w, prices, self.priority(), plan)
+        asked = Wish(*(np.full((e, n), fill) for fill in (0.0, np.inf, 0.0, np.inf)))
+        if wish is not None and np.isfinite(trust):
+            asked = asked._replace(**{name: np.broadcast_to(value, (e, n)).astype(float) for name, value in wish.items()})
+        core.settle(self.physics, w, prices, self.priority(), asked, trust, plan)
         return plan
 
     def priority(self, alpha: float = 0.4, beta: float = 0.3, gamma: float = 0.3) -> Float:
@@ -526,16 +525,7 @@ class MecBatch:
         e, n, b = w.rate.shape
         f = lambda *shape: np.zeros((e, *shape))
         out = Outcome(
-            f(n),
-            np.zeros((e, n), bool),
-            f(n),
-            f(n),
-            f(),
-            f(n),
-            np.zeros((e, n), bool),
-            f(n),
-            f(n, core.HORIZON),
-            f(b),
+            f(n), np.zeros((e, n), bool), f(n), f(n), f(), f(n), np.zeros((e, n), bool), f(n), f(n, core.HORIZON), f(b)
         )
         queue, air_queue = w.backlog_s.copy(), w.air_backlog_s.copy()
         core.execute(self.physics, w, plan, out)
@@ -596,9 +586,7 @@ class MecBatch:
         w.server_hz[e] = rng.uniform(*s.server_hz, k)
         w.device_hz[e] = rng.uniform(*s.device_hz, n)
         w.sla[e] = rng.integers(0, 3, n) / 2
-        w.battery_j[e] = (
-            rng.uniform(0.3, 1.0, n) * self.physics.battery_j if d.batteries else self.physics.battery_j
-        )
+        w.battery_j[e] = rng.uniform(0.3, 1.0, n) * self.physics.battery_j if d.batteries else self.physics.battery_j
         w.correlation[e] = rng.uniform(0.4, 0.95, n) if d.varied_fading else 0.7
         w.attenuation[e] = np.where(rng.random((n, k)) < 0.25, 10**-1.5, 1.0) if d.blockage else 1.0
         w.bursting[e] = rng.random(n) < 0.5
@@ -608,9 +596,7 @@ class MecBatch:
         for name in ("queue_s", "air_queue_s", "backlog_s", "air_backlog_s", "noise_rise"):
             getattr(w, name)[e] = 0.0
         w.trail_band[e] = -1
-        gain = np.repeat(w.mean_gain[e] * w.attenuation[e], b // max(k, 1), axis=1) * (w.fading[e] ** 2).sum(
-            -1
-        )
+        gain = np.repeat(w.mean_gain[e] * w.attenuation[e], b // max(k, 1), axis=1) * (w.fading[e] ** 2).sum(-1)
         w.reported_gain[e] = gain
         one = slice(e, e + 1)
         u = rng.random((n, 6 + k))[None]
@@ -631,9 +617,7 @@ class MecBatch:
             low, high = w.site[which].min(axis=1), w.site[which].max(axis=1)
             centre, reach = (low + high) / 2, (high - low)
             spot = centre + 0.35 * reach * np.stack([np.cos(turn), np.sin(turn)], axis=-1)
-            near = (((w.position[which] - spot[:, None]) / np.maximum(reach[:, None], 1.0)) ** 2).sum(
-                -1
-            ) < 0.3**2
+            near = (((w.position[which] - spot[:, None]) / np.maximum(reach[:, None], 1.0)) ** 2).sum(-1) < 0.3**2
             calm = np.where(w.bursting[which], np.minimum(1.5 * load[:, None], 1.0), 0.2 * load[:, None])
             chance = np.where(near, 0.95, calm)
         w.active[which] = u[..., 1] < chance
@@ -709,9 +693,7 @@ OBSERVED = (
 HIDDEN = tuple(f.name for f in fields(MecTruth))
 
 
-def make(
-    agents: int = 50, servers: int = 9, sites: str = "synthetic", scenario: str = "H", **changes: Any
-) -> Mec:
+def make(agents: int = 50, servers: int = 9, sites: str = "synthetic", scenario: str = "H", **changes: Any) -> Mec:
     """``make_problem("mec", ...)``: a named scenario with fields of :class:`Scenario` or :class:`Dynamics` changed."""
     from hybridalloc.errors import nearest
 
@@ -736,9 +718,7 @@ def _between(u: Float, span: tuple[float, float]) -> Float:
 
 def _options(servers: int, bands: int) -> Int:
     b = np.arange(bands)
-    return np.concatenate([[[-1, -1]], np.stack([b, bands + b // (bands // servers)], axis=1)]).astype(
-        np.int64
-    )
+    return np.concatenate([[[-1, -1]], np.stack([b, bands + b // (bands // servers)], axis=1)]).astype(np.int64)
 
 
 def _true_gain(w: World) -> None:
@@ -763,7 +743,8 @@ def _empty_world(e: int, n: int, k: int, b: int) -> World:
 
 
 def _tallies(e: int, n: int) -> Tallies:
-    return Tallies(*(np.zeros(e) for _ in range(12)), np.zeros((e, n)), np.zeros((e, n)))
+    by_device = ("generated_by", "done_by")
+    return Tallies(**{name: np.zeros((e, n) if name in by_device else e) for name in Tallies._fields})
 
 
 def _places(problem: Mec, rng: np.random.Generator) -> tuple[Float, Float]:
@@ -815,9 +796,7 @@ def _eua(k: int) -> tuple[Float, Float]:
 def _lloyd(points: Float, centres: Float) -> Float:
     for _ in range(25):
         owner = ((points[:, None] - centres[None]) ** 2).sum(-1).argmin(1)
-        centres = np.array(
-            [points[owner == j].mean(0) if (owner == j).any() else c for j, c in enumerate(centres)]
-        )
+        centres = np.array([points[owner == j].mean(0) if (owner == j).any() else c for j, c in enumerate(centres)])
     return centres
 
 

@@ -16,15 +16,13 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from coordinator.continuous import best_fraction, best_power
+from coordinator.continuous import best_fraction, best_power, blend
 from games.congestion import Bool, Float, Int
 from games.shares import split_resources
 
 AGENT_FEATURES, SERVER_FEATURES, PAIR_FEATURES = 12, 8, 9
 HORIZON = 5  # slots over which a leftover backlog is charged to the agent that left it
-STEEPNESS = (
-    12.0  # of the smooth deadline: sigmoid(12 (T / tau - 1)) is .5 at the deadline, .95 a quarter late
-)
+STEEPNESS = 12.0  # of the smooth deadline: sigmoid(12 (T / tau - 1)) is .5 at the deadline, .95 a quarter late
 ENERGY_UNIT = 0.1  # J: energies are priced and rewarded by the tenth of a joule
 LEAST_RATE = 1e4  # bit/s: keeps a hopeless link's air time finite
 
@@ -125,6 +123,15 @@ class Plan(NamedTuple):
     cpu_price: Float  # (E, K)
 
 
+class Wish(NamedTuple):
+    """A proposal's power (W) and offloaded fraction with its spreads, (E, N); an infinite spread asks for nothing."""
+
+    power: Float
+    power_spread: Float
+    fraction: Float
+    fraction_spread: Float
+
+
 class Outcome(NamedTuple):
     """What happened. Per device (E, N); ``lost`` and ``carried`` are negative: what others lose because of i."""
 
@@ -141,7 +148,7 @@ class Outcome(NamedTuple):
 
 
 @njit(cache=True, error_model="numpy")
-def believe(p, w):  # type: ignore[no-untyped-def]
+def believe(p, w):
     """Fill ``w.rate`` with the rates the reports promise at nominal power."""
     networks, n, bands = w.reported_gain.shape
     for e in range(networks):
@@ -152,7 +159,7 @@ def believe(p, w):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
-def fill_game(p, w, prices, weight, capacity, private, allowed):  # type: ignore[no-untyped-def]
+def fill_game(p, w, prices, weight, capacity, private, allowed):
     """The congestion game of each network: resources are B bands (capacity 1), then K CPUs (Hz)."""
     networks, n, bands = w.rate.shape
     servers = w.server_hz.shape[1]
@@ -197,7 +204,7 @@ def fill_game(p, w, prices, weight, capacity, private, allowed):  # type: ignore
 
 
 @njit(cache=True, error_model="numpy")
-def _late(time, tau):  # type: ignore[no-untyped-def]
+def _late(time, tau):
     z = STEEPNESS * (time / tau - 1.0)
     if z > 30.0:
         return 1.0
@@ -207,7 +214,7 @@ def _late(time, tau):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
-def settle(p, w, prices, priority, plan):  # type: ignore[no-untyped-def]
+def settle(p, w, prices, priority, wish, trust, plan):
     """Shares, power and fraction for ``plan.option`` on believed rates; then the safety filter.
 
     Fits by construction: shares of a band or server sum to at most one, power is within its limit and within
@@ -263,6 +270,10 @@ def settle(p, w, prices, priority, plan):  # type: ignore[no-untyped-def]
                 share = air_weight[i] / air_total[b]
                 watt_price = prices.energy / (p.efficiency * ENERGY_UNIT) + prices.interference * harm / tau
                 power = best_power(prices.delay / (tau * share), watt_price, gain, p.least_w, p.power_w)
+                if np.isfinite(wish.power_spread[e, i]):  # in units of the range, where the cost's curvature is about 1
+                    scale = p.power_w
+                    pulled = blend(power / scale, 1.0, trust, wish.power[e, i] / scale, wish.power_spread[e, i] / scale)
+                    power = min(max(pulled * scale, p.least_w), p.power_w)
                 rate = p.band_hz * np.log2(1.0 + power * gain) + LEAST_RATE
                 air_s[i] = w.task_bits[e, i] / rate
             plan.power_w[e, i] = power
@@ -290,10 +301,16 @@ def settle(p, w, prices, priority, plan):  # type: ignore[no-untyped-def]
                     prices.delay / w.deadline_s[e, i], prices.energy / ENERGY_UNIT, cycles / w.device_hz[e, i],
                     local_j, wait, remote, plan.power_w[e, i] * air_s[i] / p.efficiency, tau, prices.miss,
                 )  # fmt: skip
+                if np.isfinite(wish.fraction_spread[e, i]):
+                    pulled = blend(rho, 1.0, trust, wish.fraction[e, i], wish.fraction_spread[e, i])
+                    rho = min(max(pulled, 0.0), 1.0)
+                if rho > 0.0 and (1.0 - rho) * cycles / w.device_hz[e, i] > w.deadline_s[e, i]:
+                    rho = 1.0  # nothing is in time as believed; a local side that is late for certain spoils the rest
             plan.fraction[e, i] = rho
             if rho <= 0.0:
                 band[i] = -1
                 server[i] = -1
+                plan.power_w[e, i] = 0.0
                 continue
             slack = tau - wait
             stretch[i] = rho * remote / slack if slack > 0.0 else np.inf
@@ -334,14 +351,15 @@ def settle(p, w, prices, priority, plan):  # type: ignore[no-untyped-def]
             local_s = (1.0 - rho) * w.task_cycles[e, i] / w.device_hz[e, i]
             if local_s > w.deadline_s[e, i] or (p.batteries and local_j > w.battery_j[e, i]):
                 plan.served[e, i] = False
-            elif p.batteries and rho > 0.0:
+                local_j = 0.0  # it is not started
+            if p.batteries and rho > 0.0:
                 window = plan.air[e, i] * w.deadline_s[e, i] / p.efficiency
                 if plan.power_w[e, i] * window > w.battery_j[e, i] - local_j:
                     plan.power_w[e, i] = (w.battery_j[e, i] - local_j) / window
 
 
 @njit(cache=True, error_model="numpy")
-def overload(p, w, prices, option, out):  # type: ignore[no-untyped-def]
+def overload(p, w, prices, option, out):
     """(E,) share of used bands and servers on which a raw choice asks for more than there is.
 
     Every offloading device asks, at nominal power, for the shares with which it would make its deadline if
@@ -394,7 +412,7 @@ def overload(p, w, prices, option, out):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
-def execute(p, w, plan, out):  # type: ignore[no-untyped-def]
+def execute(p, w, plan, out):
     """Run one slot of true physics and update batteries, ages, queues and servers in ``w``."""
     networks, n, bands = w.rate.shape
     servers = w.server_hz.shape[1]
@@ -402,19 +420,17 @@ def execute(p, w, plan, out):  # type: ignore[no-untyped-def]
     band = np.empty(n, np.int64)
     air_s = np.empty(n)
     time = np.empty(n)
+    local_part = np.empty(n)
+    remote = np.empty(n)
     air_part = np.empty(n)
     cpu_part = np.empty(n)
     air_used = np.empty(n)
     cpu_used = np.empty(n)
     rise = np.empty(bands)
+    duty = np.empty(n)  # mean received power over noise per unit of gain, as the interference was summed
     for e in range(networks):
         for i in range(n):
-            sends = (
-                w.active[e, i]
-                and plan.option[e, i] > 0
-                and plan.fraction[e, i] > 0.0
-                and plan.air[e, i] > 0.0
-            )
+            sends = w.active[e, i] and plan.option[e, i] > 0 and plan.fraction[e, i] > 0.0 and plan.air[e, i] > 0.0
             band[i] = plan.option[e, i] - 1 if sends else -1
         # mean interference: two rounds of rate -> time on air -> interference
         rise[:] = 0.0
@@ -435,18 +451,19 @@ def execute(p, w, plan, out):  # type: ignore[no-untyped-def]
                 b = band[i]
                 if b < 0:
                     continue
-                duty = min(plan.air[e, i], air_s[i] / p.slot_s) * plan.power_w[e, i] / p.noise_w
+                duty[i] = min(plan.air[e, i], air_s[i] / p.slot_s) * plan.power_w[e, i] / p.noise_w
                 k = b // per
                 for q in range(servers):
                     if q != k and w.reuse_group[e, q] == w.reuse_group[e, k]:
                         c = q * per + b % per
-                        rise[c] += duty * w.true_gain[e, i, c]
+                        rise[c] += duty[i] * w.true_gain[e, i, c]
         for b in range(bands):
             out.rise[e, b] = rise[b]
         # times, energies, what each task did
         out.server_j[e] = p.static_w * servers * p.slot_s
         for i in range(n):
             time[i] = 0.0
+            local_part[i] = 0.0
             air_part[i] = 0.0
             cpu_part[i] = 0.0
             air_used[i] = 0.0
@@ -463,6 +480,7 @@ def execute(p, w, plan, out):  # type: ignore[no-untyped-def]
                 local_j = (1.0 - rho) * p.kappa * w.device_hz[e, i] ** 2 * cycles
                 able = local_s <= tau and not (p.batteries and local_j > w.battery_j[e, i])
                 time[i] = local_s
+                local_part[i] = local_s if able else np.inf
                 if band[i] >= 0:
                     b = band[i]
                     k = b // per
@@ -470,7 +488,8 @@ def execute(p, w, plan, out):  # type: ignore[no-untyped-def]
                     wait = p.backhaul_s + w.air_backlog_s[e, b] + (p.switch_s if moved else 0.0)
                     air_part[i] = air_s[i] / plan.air[e, i]
                     cpu_part[i] = rho * cycles / (w.server_hz[e, k] * max(plan.cpu[e, i], 1e-12))
-                    time[i] = max(time[i], wait + air_part[i] + w.backlog_s[e, k] + cpu_part[i])
+                    remote[i] = wait + air_part[i] + w.backlog_s[e, k] + cpu_part[i]
+                    time[i] = max(time[i], remote[i])
                     air_used[i] = min(air_s[i], plan.air[e, i] * max(tau - wait, 0.0))
                     if wait + air_part[i] <= tau:
                         cpu_used[i] = rho * cycles / w.server_hz[e, k]
@@ -492,12 +511,18 @@ def execute(p, w, plan, out):  # type: ignore[no-untyped-def]
             if out.switched[e, i]:
                 reward -= p.reward_switch
             out.reward[e, i] = reward
-        _charge(p, w, plan, out, e, band, air_s, time, air_part, cpu_part, air_used, cpu_used)
+        _charge(p, w, plan, out, e, band, duty, local_part, remote, air_part, cpu_part, air_used, cpu_used)
 
 
 @njit(cache=True, error_model="numpy")
-def _charge(p, w, plan, out, e, band, air_s, time, air_part, cpu_part, air_used, cpu_used):  # type: ignore[no-untyped-def]
-    """What each device costs the others, now and through the backlog it leaves; then move the queues on."""
+def _charge(p, w, plan, out, e, band, duty, local_part, remote, air_part, cpu_part, air_used, cpu_used):
+    """What each device costs the others, now and through the backlog it leaves; then move the queues on.
+
+    A loss is the fall of the other's smooth completion, 1 - sigmoid(12 (T / tau - 1)) with T the later of its two
+    sides, against the slot replayed without the device: those of its band and server divide its shares in
+    proportion, those that hear it are rid of its signal, and its leftover is not in the queue. What the replay
+    holds fixed: everyone's choice, fraction, power and time on air, and what each queue takes in.
+    """
     n = band.shape[0]
     bands = w.air_backlog_s.shape[1]
     servers = w.server_hz.shape[1]
@@ -518,11 +543,8 @@ def _charge(p, w, plan, out, e, band, air_s, time, air_part, cpu_part, air_used,
                 saved = cpu_part[j] * plan.cpu[e, i]
                 if band[j] == b:
                     saved += air_part[j] * plan.air[e, i]
-                tau = w.deadline_s[e, j]
-                if time[j] > 0.5 * tau and time[j] - saved < 1.5 * tau:
-                    out.lost[e, i] -= _late(time[j], tau) - _late(time[j] - saved, tau)
+                out.lost[e, i] -= _loss(local_part[j], remote[j], saved, w.deadline_s[e, j])
             if p.interference:  # what those served by other servers of the group lose to i's signal
-                duty = min(plan.air[e, i], air_s[i] / p.slot_s) * plan.power_w[e, i] / p.noise_w
                 for j in range(n):
                     c = band[j]
                     if c < 0 or c // per == b // per or c % per != b % per:
@@ -530,17 +552,14 @@ def _charge(p, w, plan, out, e, band, air_s, time, air_part, cpu_part, air_used,
                     if w.reuse_group[e, c // per] != w.reuse_group[e, b // per]:
                         continue
                     tau = w.deadline_s[e, j]
-                    if time[j] < 0.5 * tau or time[j] - air_part[j] > 1.5 * tau:
+                    if max(local_part[j], remote[j]) < 0.5 * tau or remote[j] - air_part[j] > 1.5 * tau:
                         continue
-                    part = duty * w.true_gain[e, i, c]
-                    quieter = (
-                        out.sinr[e, j] * (1.0 + out.rise[e, c]) / (1.0 + max(out.rise[e, c] - part, 0.0))
-                    )
+                    part = duty[i] * w.true_gain[e, i, c]
+                    quieter = out.sinr[e, j] * (1.0 + out.rise[e, c]) / (1.0 + max(out.rise[e, c] - part, 0.0))
                     ratio = (np.log2(1.0 + out.sinr[e, j]) * p.band_hz + LEAST_RATE) / (
                         np.log2(1.0 + quieter) * p.band_hz + LEAST_RATE
                     )
-                    saved = air_part[j] * (1.0 - ratio)
-                    out.lost[e, i] -= _late(time[j], tau) - _late(time[j] - saved, tau)
+                    out.lost[e, i] -= _loss(local_part[j], remote[j], air_part[j] * (1.0 - ratio), tau)
         for h in range(HORIZON - 1, -1, -1):
             out.carried[e, i, h] = 0.0
             b = w.trail_band[e, i, h]
@@ -553,16 +572,10 @@ def _charge(p, w, plan, out, e, band, air_s, time, air_part, cpu_part, air_used,
                 if j == i or band[j] < 0 or band[j] // per != k:
                     continue
                 saved = w.trail_cpu_s[e, i, h] + (w.trail_air_s[e, i, h] if band[j] == b else 0.0)
-                tau = w.deadline_s[e, j]
-                if time[j] > 0.5 * tau and time[j] - saved < 1.5 * tau:
-                    out.carried[e, i, h] -= _late(time[j], tau) - _late(time[j] - saved, tau)
+                out.carried[e, i, h] -= _loss(local_part[j], remote[j], saved, w.deadline_s[e, j])
             if h < HORIZON - 1:
-                left_cpu = _left(
-                    w.backlog_s[e, k] + cpu_in[k] - p.slot_s, w.trail_cpu_s[e, i, h], p.queue_cap_s
-                )
-                left_air = _left(
-                    w.air_backlog_s[e, b] + air_in[b] - p.slot_s, w.trail_air_s[e, i, h], p.queue_cap_s
-                )
+                left_cpu = _left(w.backlog_s[e, k] + cpu_in[k] - p.slot_s, w.trail_cpu_s[e, i, h], p.queue_cap_s)
+                left_air = _left(w.air_backlog_s[e, b] + air_in[b] - p.slot_s, w.trail_air_s[e, i, h], p.queue_cap_s)
                 if left_cpu + left_air > 1e-7:
                     w.trail_band[e, i, h + 1] = b
                     w.trail_cpu_s[e, i, h + 1] = left_cpu
@@ -585,13 +598,24 @@ def _charge(p, w, plan, out, e, band, air_s, time, air_part, cpu_part, air_used,
 
 
 @njit(cache=True, error_model="numpy")
-def _left(queue, work, cap):  # type: ignore[no-untyped-def]
+def _loss(local_s, remote_s, saved_s, tau):
+    """Smooth completion a device loses where its remote side takes ``saved_s`` longer than it would have.
+
+    ``local_s`` is inf for a device that cannot complete whatever others do. Losses below .0025 are left out.
+    """
+    if max(local_s, remote_s) <= 0.5 * tau or local_s >= 1.5 * tau or remote_s - saved_s >= 1.5 * tau:
+        return 0.0
+    return _late(max(local_s, remote_s), tau) - _late(max(local_s, remote_s - saved_s), tau)
+
+
+@njit(cache=True, error_model="numpy")
+def _left(queue, work, cap):
     """How much longer a queue is for one piece of ``work`` in it."""
     return min(max(queue, 0.0), cap) - min(max(queue - work, 0.0), cap)
 
 
 @njit(cache=True, error_model="numpy")
-def observe(p, w, agent, server, pair):  # type: ignore[no-untyped-def]
+def observe(p, w, agent, server, pair):
     """Features for the recommenders, each of order one: agent (E, N, .), server (E, B, .), pair (E, N, 1 + B, .)."""
     networks, n, bands = w.rate.shape
     servers = w.server_hz.shape[1]
@@ -645,9 +669,7 @@ def observe(p, w, agent, server, pair):  # type: ignore[no-untyped-def]
                 k = b // per
                 x = pair[e, i, 1 + b]
                 rate = w.rate[e, i, b]
-                mean_rate = (
-                    p.band_hz * np.log2(1.0 + p.nominal_w * w.mean_gain[e, i, k] / p.noise_w) + LEAST_RATE
-                )
+                mean_rate = p.band_hz * np.log2(1.0 + p.nominal_w * w.mean_gain[e, i, k] / p.noise_w) + LEAST_RATE
                 x[0] = 0.0
                 x[1] = np.log(rate / 2e7)
                 x[2] = np.log(mean_rate / 2e7)
@@ -667,3 +689,5 @@ def observe(p, w, agent, server, pair):  # type: ignore[no-untyped-def]
                 x[8] = 1.0 if w.reachable[e, i, k] else 0.0
         for b in range(bands):
             server[e, b, 7] = server[e, b, 4] - server[e, b, 0]
+
+

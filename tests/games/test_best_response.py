@@ -106,9 +106,7 @@ def test_renaming_options_renames_the_equilibrium(seed):
 def test_scaling_all_costs_changes_nothing(seed, factor):
     rng = np.random.default_rng(seed)
     game = random_game(rng)
-    scaled = CongestionGame(
-        game.options, game.weight, game.capacity / factor, game.private_cost * factor, game.allowed
-    )
+    scaled = CongestionGame(game.options, game.weight, game.capacity / factor, game.private_cost * factor, game.allowed)
     start = random_choice(rng, game)
     found = best_response_dynamics(game, start, tolerance=0.0)
     again = best_response_dynamics(scaled, start, tolerance=0.0)
@@ -153,9 +151,7 @@ def test_batch_equals_one_by_one(parallel, rng):
     games = []
     for _ in range(8):
         g = random_game(rng, agents=7, options=6, resources=4)
-        games.append(
-            CongestionGame(table, g.weight, g.capacity, g.private_cost, g.allowed, rng.uniform(0, 1))
-        )
+        games.append(CongestionGame(table, g.weight, g.capacity, g.private_cost, g.allowed, rng.uniform(0, 1)))
     live = np.ones((8, 7), bool)
     start = np.stack([random_choice(rng, g) for g in games])
     choice = start.copy()

@@ -30,11 +30,7 @@ def test_potential_identity(toll, rng):
             costs = game.costs(choice)[agent]
             gain = costs[after[agent]] - costs[choice[agent]]
             drop = game.potential(after) - game.potential(choice)
-            size = (
-                abs(game.potential(after))
-                + abs(game.potential(choice))
-                + np.abs(costs[game.allowed[agent]]).max()
-            )
+            size = abs(game.potential(after)) + abs(game.potential(choice)) + np.abs(costs[game.allowed[agent]]).max()
             assert abs(gain - drop) <= 1e-9 * max(size, 1e-300)
             done += 1
 
@@ -56,9 +52,7 @@ def test_potential_identity_with_a_toll_for_each_resource(rng):
 
 def test_cost_is_the_definition_by_hand():
     # two agents, two servers, an opt-out: weights 1 and 2, both on server 0 of capacity 4
-    game = CongestionGame(
-        [[-1], [0], [1]], [[1.0, 1.0], [2.0, 2.0]], [4.0, 1.0], [[5.0, 0.5, 0.0], [9.0, 0.0, 0.0]]
-    )
+    game = CongestionGame([[-1], [0], [1]], [[1.0, 1.0], [2.0, 2.0]], [4.0, 1.0], [[5.0, 0.5, 0.0], [9.0, 0.0, 0.0]])
     assert np.allclose(game.costs([1, 1]), [[5.0, 0.5 + 1 * 3 / 4, 1.0], [9.0, 2 * 3 / 4, 4.0]])
     assert game.social_cost([1, 1]) == pytest.approx(9 / 4 + 0.5)
     assert game.loads([1, 1]).tolist() == [3.0, 0.0]
@@ -81,9 +75,7 @@ def test_pure_equilibria_are_the_local_minima_of_the_potential(rng):
         assert all(measure_regret(game, e) <= 1e-12 for e in equilibria)
 
 
-GOOD = dict(
-    options=[[-1], [0], [1]], weight=np.ones((2, 2)), capacity=[1.0, 2.0], private_cost=np.zeros((2, 3))
-)
+GOOD = dict(options=[[-1], [0], [1]], weight=np.ones((2, 2)), capacity=[1.0, 2.0], private_cost=np.zeros((2, 3)))
 
 
 @pytest.mark.parametrize(

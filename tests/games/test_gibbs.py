@@ -6,6 +6,7 @@ import re
 import sys
 from pathlib import Path
 
+import cvxpy as cp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -200,6 +201,60 @@ def test_warm_start_needs_fewer_sweeps(rng):
     cold = gibbs_equilibrium(game, prior, 1.0)
     warm = gibbs_equilibrium(game, prior, 1.0, start=cold.mixed)
     assert warm.sweeps <= 2 < cold.sweeps
+
+
+def test_any_memory_layout_of_the_start(rng):
+    game = random_game(rng, agents=6, options=4, resources=3)
+    prior = rng.uniform(-1, 0, (1, 6, 4))
+    plain, costs = np.full((1, 6, 4), 0.25), np.empty((1, 6, 4))
+    turned = np.full((1, 4, 6), 0.25).transpose(0, 2, 1)
+    gibbs_batch(game.batch(), prior, 1.0, plain, costs)
+    gibbs_batch(game.batch(), prior, 1.0, turned, costs)
+    assert np.array_equal(plain, turned)
+
+
+@pytest.mark.parametrize("sweeps", [1, 3, 4, 5, 8, 300])
+def test_costs_are_those_at_the_answer_wherever_it_stops(sweeps, rng):
+    # weak own parts: price passes come in after three sweeps
+    n, k = 60, 6
+    game = CongestionGame(
+        np.arange(k)[:, None], rng.uniform(0.5, 1.5, (n, k)), np.full(k, n / k), rng.uniform(0, 1, (n, k))
+    )
+    prior = rng.uniform(-2, 0, (1, n, k))
+    mixed, costs = np.full((1, n, k), 1 / k), np.empty((1, n, k))
+    gibbs_batch(game.batch(), prior, 5.0, mixed, costs, 1e-9, sweeps)
+    used = mixed[0] * game.weight
+    expected = game.private_cost + game.weight * (game.weight + used.sum(axis=0) - used) / game.capacity
+    assert np.allclose(costs[0], expected, rtol=1e-12)
+
+
+def test_price_passes_save_sweeps_and_end_at_the_same_answer(rng):
+    n, k = 300, 18
+    game = CongestionGame(
+        np.arange(k)[:, None], rng.uniform(0.5, 1.5, (n, k)), np.full(k, n / k), rng.uniform(0, 1, (n, k))
+    )
+    prior = rng.uniform(-2, 0, (n, k))
+    found = gibbs_equilibrium(game, prior, 10.0)
+    assert found.converged
+    assert found.sweeps < 60  # sweeps alone take over 100
+    assert measure_residual(game, prior, 10.0, found.mixed) <= 1e-6
+
+
+def test_against_the_convex_programme(rng):
+    # with the slope of its concave part given, the equilibrium is the unique optimum of a convex programme
+    n, k, trust = 12, 4, 6.0
+    game = CongestionGame(
+        np.arange(k)[:, None], rng.uniform(0.5, 1.5, (n, k)), np.full(k, n / k), rng.uniform(0, 1, (n, k)), toll=0.5
+    )
+    prior = rng.uniform(-2, 0, (n, k))
+    mixed = gibbs_equilibrium(game, prior, trust, tolerance=1e-11).mixed
+    s = cp.Variable((n, k), nonneg=True)
+    own = game.weight**2 / game.capacity
+    linear = game.private_cost + own - own * 1.5 * mixed - prior / trust
+    load = cp.sum(cp.multiply(game.weight, s), axis=0)
+    energy = cp.sum(cp.multiply(1.5 / (2 * game.capacity), cp.square(load))) + cp.sum(cp.multiply(linear, s))
+    cp.Problem(cp.Minimize(energy - cp.sum(cp.entr(s)) / trust), [cp.sum(s, axis=1) == 1]).solve(solver="CLARABEL")
+    assert np.allclose(s.value, mixed, atol=1e-4)
 
 
 def test_limit_is_reported(rng):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
 from dataclasses import replace
@@ -14,8 +15,9 @@ from hypothesis import strategies as st
 
 from games import CongestionGame, InvalidGameError, best_response_dynamics, gibbs_equilibrium
 from games.anarchy import GOLDEN_BOUND, marginal_toll, price_of_anarchy
-from games.candidates import best_response_candidates, candidate_lists, gibbs_candidates, refresh
-from games.certificate import deviations, measure_regret
+from games.candidate_games import best_response_candidates, gibbs_candidates
+from games.candidates import candidate_lists, refresh
+from games.certificate import deviations, measure_potential_gap, measure_regret
 from games.optimum import social_optimum
 from games.reference import brute_force
 
@@ -37,9 +39,7 @@ def test_deviations_agree_with_the_plain_certificate(rng):
         gain, option = deviations(game, choice)
         assert gain.max() == pytest.approx(measure_regret(game, choice), abs=1e-12)
         for i in range(game.agents):
-            assert game.costs(choice)[i, option[i]] == pytest.approx(
-                game.costs(choice)[i, choice[i]] - gain[i]
-            )
+            assert game.costs(choice)[i, option[i]] == pytest.approx(game.costs(choice)[i, choice[i]] - gain[i])
 
 
 def test_full_lists_are_the_game_itself(rng):
@@ -117,9 +117,7 @@ def test_bad_lists(rng):
     with pytest.raises(InvalidGameError, match=re.escape("load has shape (3,); the game needs (2,)")):
         candidate_lists(game, 2, load=[0, 0, 0])
     lists = candidate_lists(game, 2)
-    with pytest.raises(
-        InvalidGameError, match=re.escape("log_prior has shape (3, 4); the lists need (3, 2)")
-    ):
+    with pytest.raises(InvalidGameError, match=re.escape("log_prior has shape (3, 4); the lists need (3, 2)")):
         gibbs_candidates(game, lists, np.zeros((3, 4)), 1.0)
     with pytest.raises(InvalidGameError, match=re.escape("trust = inf; it must be in [0, inf)")):
         gibbs_candidates(game, lists, np.zeros((3, 2)), np.inf)
@@ -133,6 +131,18 @@ def test_optimum_equals_brute_force(rng):
         assert found.status == "optimal"
         assert found.social_cost == pytest.approx(least, rel=1e-6, abs=1e-9)
         assert found.bound <= least + 1e-9 + 1e-6 * abs(least)
+
+
+def test_potential_gap_is_a_bound_and_often_tight(rng):
+    tight = 0
+    for _ in range(40):
+        game = random_game(rng, agents=5, options=3, toll=rng.uniform(0, 1))
+        least = min(game.potential(np.array(c)) for c in itertools.product(*[np.flatnonzero(r) for r in game.allowed]))
+        choice = best_response_dynamics(game).choice
+        gap = measure_potential_gap(game, choice)
+        assert gap >= game.potential(choice) - least - 1e-9
+        tight += gap <= 0.3 * abs(least) + 1e-9
+    assert tight > 10
 
 
 def test_optimum_within_a_budget_still_bounds(rng):
@@ -187,7 +197,5 @@ def test_optimum_is_invariant(seed):
     rng = np.random.default_rng(seed)
     game = positive_game(rng, 5, 3)
     who, what = rng.permutation(5), rng.permutation(3)
-    same = CongestionGame(
-        game.options[what], game.weight[who], game.capacity / 4, 4 * game.private_cost[who][:, what]
-    )
+    same = CongestionGame(game.options[what], game.weight[who], game.capacity / 4, 4 * game.private_cost[who][:, what])
     assert social_optimum(same).social_cost == pytest.approx(4 * social_optimum(game).social_cost, rel=1e-6)

@@ -33,6 +33,7 @@ def test_against_cvxpy(rng):
         assert found.served.all()
         assert (found.share >= floor - 1e-12).all()
         assert found.share.sum() <= 1 + 1e-12
+        assert found.gap <= 1e-12
         assert (w**2 / found.share).sum() == pytest.approx(objective, rel=1e-8)
 
 

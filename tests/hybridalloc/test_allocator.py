@@ -210,3 +210,38 @@ def test_checkpoints_that_cannot_be_used_say_why(problem, tmp_path):
         Allocator(problem, "hybrid", str(Allocator(problem, "game").save(tmp_path / "g.npz")))
     with pytest.raises(CheckpointError, match="cannot be saved"):
         Allocator(problem, "hybrid", Random(0)).save(tmp_path / "d.npz")
+
+
+class Wishful(Random):
+    """Proposes options at random, and a power and a fraction with a given spread."""
+
+    def __init__(self, spread: float) -> None:
+        super().__init__(2)
+        self.spread = spread
+
+    def propose_continuous(self, observation):
+        shape = observation.live.shape
+        ask = {"power": 0.05, "power_spread": self.spread, "fraction": 0.7, "fraction_spread": self.spread}
+        return {name: np.full(shape, value) for name, value in ask.items()}
+
+
+def test_continuous_parts_are_pulled_by_the_proposals_spread(problem):
+    """A sure proposal is followed, a vague one ignored, and between them the pull is monotone; always feasible."""
+    state = problem.reset(7)
+    free = Allocator(problem, "hybrid", Random(2)).step(state)
+    sent = np.flatnonzero((free.option > 0) & (free.fraction > 0))
+    powers = []
+    for spread in (np.inf, 10.0, 0.3, 1e-6):
+        allocation = Allocator(problem, "hybrid", Wishful(spread)).step(state)
+        np.testing.assert_array_equal(allocation.option, free.option)
+        assert allocation.certificate.feasible
+        powers.append(allocation.power[sent])
+    np.testing.assert_array_equal(powers[0], free.power[sent])
+    gaps = [np.abs(p - 0.05).mean() for p in powers]
+    assert gaps[0] >= gaps[1] > gaps[2] > gaps[3]
+    np.testing.assert_allclose(powers[3], 0.05, atol=1e-6)
+    np.testing.assert_allclose(
+        Allocator(problem, "hybrid", Wishful(1e-6)).step(state).fraction[sent][:3], 0.7, atol=1e-6
+    )
+    game = Allocator(problem, "hybrid", Wishful(0.1), trust=np.inf).step(state)
+    np.testing.assert_array_equal(game.power, Allocator(problem, "hybrid", Random(2), trust=np.inf).step(state).power)

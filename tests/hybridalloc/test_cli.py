@@ -65,16 +65,16 @@ def test_an_unknown_method_lists_the_nearest(capsys):
     assert "unknown method 'hybrid-imapo'; did you mean 'hybrid-imappo'" in capsys.readouterr().err
 
 
-def test_compare_from_tuning_to_mlflow(capsys, tmp_path):
+def test_compare_from_tuning_to_mlflow(capsys, tmp_path, monkeypatch):
     """The whole main job on a small network: record, table, report, MLflow, checkpoints."""
     import mlflow
 
+    monkeypatch.chdir(tmp_path)
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     methods = ["hybrid-imappo", "hybrid-dqn", "hybrid-untrained", "rl-imappo", "rl-dqn", "game-tuned", "nearest"]
     code = main([
         "compare", "--sites", "synthetic", "--agents", "6", "--servers", "2", "--agent-steps", "20000", "--train-seeds",
-        "2", "--report-seeds", "4", "--tuning", "3", "--runs", str(tmp_path / "runs"), "--report",
-        str(tmp_path / "report.html"), "--tracking-uri", uri, "--quiet", "--methods", *methods,
+        "2", "--report-seeds", "4", "--tuning", "3", "--runs", "runs", "--report", "report.html", "--tracking-uri", uri, "--quiet", "--methods", *methods,
     ])  # fmt: skip
     out = capsys.readouterr().out
     assert code == 0
@@ -96,10 +96,20 @@ def test_compare_from_tuning_to_mlflow(capsys, tmp_path):
     loaded = Allocator.load(f"runs:/{run.info.run_id}/hybrid-imappo-seed1/allocator.npz")
     certificate = loaded.step(loaded.problem.reset(0)).certificate
     assert certificate.feasible and certificate.source == "hybrid"
+    parent = next(r for r in runs if "mlflow.parentRunId" not in r.data.tags)
+    figures = {f.path for f in mlflow.MlflowClient().list_artifacts(parent.info.run_id, "figures")}
+    assert figures == {"figures/learning_curves.png", "figures/map.png", "figures/welfare.png"}
     folder = next((tmp_path / "runs").iterdir())
     results = json.loads((folder / "results.json").read_text())
     by_name = {m["key"]: m["values"] for m in results["methods"]}
     assert np.shape(by_name["hybrid-imappo"]["welfare"]) == (2, 4)
     assert np.shape(by_name["nearest"]["welfare"]) == (1, 4)
+    assert main(["report", str(folder), "--out", "again.html"]) == 0
+    assert "hybrid, IMAPPO" in capsys.readouterr().out
+    assert (tmp_path / "again.html").read_text() == page
+    assert main(["sync", str(folder), "--tracking-uri", uri]) == 0
+    assert len(mlflow.search_runs(experiment_names=["hybridalloc"], output_format="list")) == len(runs)
+    assert main(["report", "runs/none"]) == 2
+    assert f"no results.json in runs/none; there are runs/{folder.name}" in capsys.readouterr().err
     assert main(["evaluate", str(folder / "rl-dqn-seed0" / "allocator.npz"), "--seeds", "2"]) == 0
     assert "violations of capacity or power" in capsys.readouterr().out

@@ -50,6 +50,13 @@ def test_importing_hybridalloc_loads_neither_view_nor_torch():
     assert found.stdout.strip() == "[]"
 
 
+def test_without_the_extra_the_error_says_what_to_install():
+    code = "import sys; sys.modules['pettingzoo'] = None; import hybridalloc; hybridalloc.make_env"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert found.returncode == 1
+    assert "make_env needs pettingzoo: pip install 'hybridalloc[envs]'" in found.stderr
+
+
 def test_spaces_and_their_sizes():
     env = make_env("mec", agents=5, servers=3, choose_channel=True)
     assert isinstance(env, JointEnv)

@@ -106,7 +106,8 @@ def test_a_field_like_no_other_gets_the_list_of_known_ones():
 
 @pytest.mark.parametrize("data", [[1, 2], "state", None, 3])
 def test_a_state_is_an_object(data):
-    with pytest.raises(InvalidStateError, match=f"a state is a JSON object with named fields; got {type(data).__name__}"):
+    message = f"a state is a JSON object with named fields; got {type(data).__name__}"
+    with pytest.raises(InvalidStateError, match=message):
         MecState.from_dict(data)
 
 

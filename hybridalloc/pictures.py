@@ -1,0 +1,90 @@
+"""The comparison's main figures as PNG, for MLflow's artifact view and the README."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+COLOURS = {"hybrid": "#1d4ed8", "rl": "#ea580c", "game": "#15803d", "heuristic": "#6b7280"}
+
+
+def write_pictures(folder: str | Path, comparison: Mapping[str, Any]) -> list[Path]:
+    """Write ``learning_curves.png``, ``welfare.png`` and ``map.png`` into ``folder``; the paths written.
+
+    Args:
+        comparison: as :func:`hybridalloc.report.write_report` takes it.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    drawings = {"learning_curves": _curves, "welfare": _welfare, "map": _map}
+    paths = []
+    for name, draw in drawings.items():
+        figure, axes = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
+        if draw(axes, comparison):
+            for side in ("top", "right"):
+                axes.spines[side].set_visible(False)
+            figure.savefig(target / f"{name}.png", dpi=130)
+            paths.append(target / f"{name}.png")
+        plt.close(figure)
+    return paths
+
+
+def _curves(axes: Any, comparison: Mapping[str, Any]) -> bool:
+    """Welfare against agent-steps: mean over training seeds, band from the lowest to the highest."""
+    methods = {m["key"]: m for m in comparison["methods"]}
+    for curve in comparison.get("curves", ()):
+        method, values = methods[curve["method"]], np.asarray(curve["values"])
+        style = "--" if "DQN" in method["label"] else "-"
+        steps = np.asarray(curve["steps"]) / 1e6
+        axes.plot(steps, values.mean(0), style, color=COLOURS[method["kind"]], label=method["label"])
+        axes.fill_between(steps, values.min(0), values.max(0), color=COLOURS[method["kind"]], alpha=0.15, lw=0)
+    for level in comparison.get("levels", ()):
+        axes.axhline(level["value"], color="#9ca3af", lw=0.8, ls=":")
+        axes.annotate(level["label"], (0, level["value"]), fontsize=7, color="#6b7280", va="bottom")
+    axes.set(xlabel="million agent-steps of training", ylabel="welfare, a device and slot (tuning seeds)")
+    if comparison.get("curves"):
+        axes.legend(frameon=False, loc="lower right")
+    return bool(comparison.get("curves"))
+
+
+def _welfare(axes: Any, comparison: Mapping[str, Any]) -> bool:
+    """Mean welfare on the reporting seeds with the interval of the mean."""
+    from hybridalloc.statistics import mean_interval
+
+    rows = comparison["methods"]
+    for k, method in enumerate(rows):
+        interval = mean_interval(method["values"]["welfare"])
+        axes.barh(k, interval.mean, color=COLOURS[method["kind"]], alpha=0.85)
+        axes.plot([interval.low, interval.high], [k, k], color="#111827", lw=1.5)
+        axes.annotate(f"{interval.mean:.4f}", (interval.high, k), fontsize=8, va="center", xytext=(4, 0), textcoords="offset points")
+    axes.set_yticks(range(len(rows)), [m["label"] for m in rows])
+    axes.invert_yaxis()
+    axes.set_xlabel("welfare, a device and slot (reporting seeds, 95 % interval)")
+    return True
+
+
+def _map(axes: Any, comparison: Mapping[str, Any]) -> bool:
+    """Stations, devices and who is served where, in one slot."""
+    snapshot = comparison.get("map")
+    if not snapshot:
+        return False
+    stations, devices = np.asarray(snapshot["stations"]), np.asarray(snapshot["devices"])
+    option, active = np.asarray(snapshot["option"]), np.asarray(snapshot["active"])
+    for i in np.flatnonzero(active & (option > 0)):
+        ends = np.stack([devices[i], stations[option[i] - 1]])
+        axes.plot(*ends.T, color=f"C{(option[i] - 1) % 10}", lw=0.8, alpha=0.7)
+    axes.scatter(*devices[~active].T, s=8, color="#d1d5db", label="idle")
+    axes.scatter(*devices[active & (option == 0)].T, s=22, facecolors="none", edgecolors="#374151", label="opted out")
+    axes.scatter(*devices[active & (option > 0)].T, s=16, color="#1d4ed8", label="served")
+    axes.scatter(*stations.T, s=90, marker="s", c=[f"C{k % 10}" for k in range(len(stations))], edgecolors="black")
+    axes.set(aspect="equal", xlabel="east, m", ylabel="north, m", title=snapshot["label"])
+    axes.legend(frameon=False, fontsize=8)
+    return True
