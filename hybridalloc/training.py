@@ -74,6 +74,7 @@ LEARNERS = {  # name: module, learner and its settings
     "ippo": ("rl.mappo", "Ippo", "IppoConfig"),
     "ppo": ("rl.ppo", "Ppo", "PpoConfig"),
     "a2c": ("rl.a2c", "A2c", "A2cConfig"),
+    "a3c": ("rl.a3c", "A3c", "A3cConfig"),
     "coma": ("rl.coma", "Coma", "ComaConfig"),
     "counterfactual": ("rl.counterfactual", "Counterfactual", "CounterfactualConfig"),
     "maddpg": ("rl.maddpg", "Maddpg", "MaddpgConfig"),

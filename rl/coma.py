@@ -59,7 +59,9 @@ class OptionCritic(nn.Module):
         self.body = nn.Sequential(nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1))
 
     def forward(self, batch: Batch, part: Tensor) -> Tensor:
-        phi, context = self.others(batch, part)
+        phi = self.others.options(batch, part)
+        index = batch.option[part][..., None, None].expand(-1, -1, 1, phi.shape[-1])
+        context = self.others(batch, part, phi.gather(2, index)[:, :, 0])
         rest = self.rest(torch.cat([batch.own[part], context], -1))
         return self.body(self.pair(phi) + rest[:, :, None])[..., 0]
 

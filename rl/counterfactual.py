@@ -39,17 +39,34 @@ class Others(nn.Module):
         for p in self.pairs.out.parameters():
             p.requires_grad_(False)
 
-    def forward(self, batch: Batch, part: Tensor) -> tuple[Tensor, Tensor]:
-        """phi (B, N, O, H), and context (B, N, 2 H): z_-i beside the pooled state, which no choice enters."""
+    def options(self, batch: Batch, part: Tensor) -> Tensor:
+        """phi (B, N, O, H) of every option: what an enumeration needs."""
         b, n = batch.option[part].shape
         row = torch.arange(b).repeat_interleave(n)
         agent, pair = batch.agent[part].flatten(0, 1), batch.pair[part].flatten(0, 1)
-        phi = self.pairs.embed(agent, pair, batch.resource[part], row, batch.resource_of).unflatten(0, (b, n))
-        index = batch.option[part][..., None, None].expand(-1, -1, 1, phi.shape[-1])
-        chosen = phi.gather(2, index)[:, :, 0] * batch.live[part][..., None]
-        others = (chosen.sum(1, keepdim=True) - chosen) / n
-        pooled = torch.tanh(self.state(batch.own[part])).mean(1, keepdim=True).expand(-1, n, -1)
-        return phi, torch.cat([others, pooled], -1)
+        phi = self.pairs.embed(agent, pair, batch.resource[part], row, batch.resource_of)
+        return phi.unflatten(0, (b, n))
+
+    def chosen(self, batch: Batch, part: Tensor) -> Tensor:
+        """phi (B, N, H) of the executed options alone, O(N)."""
+        option = batch.option[part]
+        b, n = option.shape
+        pair, resource = batch.pair[part], batch.resource[part]
+        own = pair.gather(2, option[..., None, None].expand(-1, -1, 1, pair.shape[-1]))
+        rows = nn.functional.pad(resource, (0, 0, 1, 0))  # the row of zeros stands for no resource
+        used = rows.gather(1, (batch.resource_of[option] + 1)[..., None].expand(-1, -1, resource.shape[-1]))
+        phi = self.pairs.embed(
+            batch.agent[part].flatten(0, 1), own.flatten(0, 1), used.flatten(0, 1)[:, None],
+            torch.arange(b * n), torch.zeros(1, dtype=torch.int64),
+        )  # fmt: skip
+        return phi[:, 0].unflatten(0, (b, n))
+
+    def forward(self, batch: Batch, part: Tensor, chosen: Tensor) -> Tensor:
+        """(B, N, 2 H): z_-i from ``chosen`` (B, N, H), beside the pooled state, which no choice enters."""
+        chosen = chosen * batch.live[part][..., None]
+        others = (chosen.sum(1, keepdim=True) - chosen) / chosen.shape[1]
+        pooled = torch.tanh(self.state(batch.own[part])).mean(1, keepdim=True).expand(-1, chosen.shape[1], -1)
+        return torch.cat([others, pooled], -1)
 
 
 class LeaveOneOut(nn.Module):
@@ -65,7 +82,7 @@ class LeaveOneOut(nn.Module):
         orthogonal(self.body)
 
     def forward(self, batch: Batch, part: Tensor) -> Tensor:
-        _, context = self.others(batch, part)
+        context = self.others(batch, part, self.others.chosen(batch, part))
         resource = batch.resource[part].mean(1, keepdim=True).expand(-1, context.shape[1], -1)
         return self.body(torch.cat([batch.own[part], context, resource], -1))[..., 0]
 

@@ -154,10 +154,10 @@ class Maddpg(OffPolicy):
         return hard + soft - soft.detach()
 
     def state_dict(self) -> dict[str, Any]:
-        """Networks, optimizers and random states (not the replay: it refills within ``capacity`` slots)."""
+        """Networks, optimizers, random states and replay; "replay" may be left out of a file, it refills."""
         out: dict[str, Any] = {name: getattr(self, name).state_dict() for name in PARTS}
         numbers = {"generator": self.generator.get_state(), "rng": repr(self.rng.bit_generator.state)}
-        return out | numbers | {"updates": self.updates}
+        return out | numbers | {"updates": self.updates, "replay": self.replay.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for name in PARTS:
@@ -165,6 +165,7 @@ class Maddpg(OffPolicy):
         self.generator.set_state(state["generator"])
         self.rng.bit_generator.state = ast.literal_eval(state["rng"])
         self.updates = state["updates"]
+        self.replay.load_state_dict(state.get("replay", {}))
         self.policy = ArrayPolicy(self.actor.export(), self.name)
 
 

@@ -94,6 +94,18 @@ class JointReplay:
         """Credit that came late: to the slot ``lag`` before the newest."""
         self.arrays["reward"][(self.newest - lag) % self.capacity] += amount.astype(np.float32)
 
+    def state_dict(self) -> dict[str, Any]:
+        """The slots that are kept, oldest first."""
+        order = (self.newest + 1 - self.size + np.arange(self.size)) % self.capacity
+        return {k: v[order] for k, v in self.arrays.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.size = len(state["cut"]) if state else 0
+        self.newest = self.size - 1
+        self.arrays = {k: np.zeros((self.capacity, *v.shape[1:]), v.dtype) for k, v in state.items()}
+        for k, v in state.items():
+            self.arrays[k][: self.size] = v
+
     def sample(self, rng: np.random.Generator, count: int) -> tuple[Slot, Slot] | None:
         """``count`` joint slots (B, N, ...) and their successors, uniformly over those of the same episode.
 

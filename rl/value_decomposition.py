@@ -181,11 +181,11 @@ class Iql(OffPolicy):
         return {k: float(np.mean(v)) for k, v in logs.items() if v} | {"learning_rate": rate}
 
     def state_dict(self) -> dict[str, Any]:
-        """Networks, optimizer and random state (not the replay: it refills within ``capacity`` slots)."""
+        """Networks, optimizer, random state and replay; "replay" may be left out of a file, it refills."""
         return {
             "online": self.online.state_dict(), "target": self.target.state_dict(),
             "optimizer": self.optimizer.state_dict(), "rng": repr(self.rng.bit_generator.state),
-            "updates": self.updates,
+            "updates": self.updates, "replay": self.replay.state_dict(),
         }  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -193,6 +193,7 @@ class Iql(OffPolicy):
             getattr(self, name).load_state_dict(state[name])
         self.rng.bit_generator.state = ast.literal_eval(state["rng"])
         self.updates = state["updates"]
+        self.replay.load_state_dict(state.get("replay", {}))
         self.policy = self._export()
 
 

@@ -117,6 +117,21 @@ def test_the_leave_one_out_critic_does_not_read_its_agents_choice(lab):
     assert b[0, :, 0].std() > 1e-3  # and does read the other's
 
 
+def test_what_was_chosen_is_embedded_as_among_all_options(lab):
+    torch.manual_seed(0)
+    b, n, o = 4, 3, 5
+    batch = joint_batch(lab)._replace(
+        agent=torch.randn(b, n, 2), pair=torch.randn(b, n, o, 3), resource=torch.randn(b, 2, 1),
+        option=torch.randint(0, o, (b, n)), resource_of=torch.tensor([-1, 0, 1, 0, 1]),
+    )  # fmt: skip
+    others = LeaveOneOut(lab.Sizes(2, 1, 3), 16).others
+    part = torch.tensor([2, 0, 3])
+    every = others.options(batch, part)
+    for k, e in enumerate(part):
+        for i in range(n):
+            torch.testing.assert_close(others.chosen(batch, part)[k, i], every[k, i, batch.option[e, i]])
+
+
 def test_coma_advantage_against_its_sum():
     rng = np.random.default_rng(0)
     q, pi = rng.normal(size=(6, 4)), rng.dirichlet(np.ones(4), 6)

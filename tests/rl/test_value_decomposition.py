@@ -129,9 +129,10 @@ def test_independent_learners_end_in_the_selfish_equilibrium(lab):
     np.testing.assert_array_equal(game.table(learner), game.equilibria()[0])
 
 
-def test_qmix_finds_the_team_optimum_of_the_server_game(lab):
+@pytest.mark.parametrize(("make", "config"), [(Vdn, VdnConfig), (Qmix, QmixConfig)])
+def test_the_team_optimum_of_the_server_game_is_found(lab, make, config):
     game = lab.ServerContexts()
-    learner = Qmix(lab.Sizes.of(game.observe()), QmixConfig(**FAST, gamma=0.0), seed=0)
+    learner = make(lab.Sizes.of(game.observe()), config(**FAST, gamma=0.0), seed=0)
     lab.play(learner, game, 40)
     np.testing.assert_array_equal(game.table(learner), game.team_optima()[0])
 
