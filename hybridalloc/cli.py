@@ -77,7 +77,8 @@ class Train:
     """Train one recommender and save the allocator."""
 
     out: Path = Path("allocator.npz")
-    learner: Literal["imappo", "dqn"] = "imappo"
+    learner: str = "imappo"
+    """imappo, dqn, mappo, ippo, ppo, a2c, a3c, coma, counterfactual, iql, vdn, qmix or maddpg."""
     kind: Literal["hybrid", "rl"] = "hybrid"
     problem: str = "mec"
     agents: int = 50

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rl.networks import PairScorer, Sizes, own_features
+from rl.on_policy import descend
 from rl.policy import ArrayPolicy
 from rl.proposal import Observation
 
@@ -161,7 +162,11 @@ class Dqn:
         return self.since >= self.config.horizon and len(self.replay) > self.config.warmup
 
     def update(self, last: Observation, progress: float) -> dict[str, float]:
-        """As many gradient steps as slots came in since the last call."""
+        """As many gradient steps as slots came in since the last call.
+
+        Raises:
+            FloatingPointError: a gradient is not finite; the weights are left as they were.
+        """
         c = self.config
         rate = c.rate * (1 - (1 - c.rate_floor) * progress)
         for group in self.optimizer.param_groups:
@@ -181,20 +186,13 @@ class Dqn:
                 target = now["reward"] + c.gamma * self.target(*inputs).gather(1, follow)[:, 0]
             taken = q.gather(1, now["option"][:, None])[:, 0]
             loss = nn.functional.smooth_l1_loss(taken, target)
-            self.optimizer.zero_grad()
-            loss.backward()
-            norm = nn.utils.clip_grad_norm_(self.online.parameters(), c.gradient_norm)
-            self.optimizer.step()
+            norm = descend(loss, self.optimizer, self.online, c.gradient_norm)
             with torch.no_grad():
                 for slow, fast in zip(self.target.parameters(), self.online.parameters(), strict=True):
                     slow.lerp_(fast, c.target_rate)
-                logs["value_loss"].append(float(loss))
+                logs["value_loss"].append(float(loss.detach()))
                 logs["q"].append(float(taken.mean()))
-                logs["norm"].append(float(norm))
-        if not np.isfinite(logs["norm"]).all():
-            raise FloatingPointError(
-                "a gradient is not finite; the last good weights are in the checkpoint before this"
-            )
+                logs["norm"].append(norm)
         self.since = 0
         self.updates += 1
         self.policy = self._export()
@@ -207,9 +205,10 @@ class Dqn:
         n = self.replay.slots[0]["option"].shape[1]
         steps, each = 8, c.batch // 8  # a few slots a batch: gathers stay contiguous
         parts: list[tuple[dict[str, Any], dict[str, Any]]] = []
-        for lag in self.rng.integers(1, size, steps):
+        usable = [lag for lag in range(1, size) if not self.replay.back(lag)["cut"].all()]
+        for lag in self.rng.choice(usable, steps):
             now, then = self.replay.back(int(lag)), self.replay.back(int(lag) - 1)
-            e = self.rng.choice(np.flatnonzero(~now["cut"]), each) if not now["cut"].all() else np.zeros(0, int)
+            e = self.rng.choice(np.flatnonzero(~now["cut"]), each)
             i = self.rng.integers(0, n, len(e))
             pick = lambda s, e=e, i=i: {
                 k: s[k][e] if k == "resource" else s[k][e, i]

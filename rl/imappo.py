@@ -21,6 +21,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from rl.networks import Critic, PairScorer, Sizes, own_features
+from rl.on_policy import (
+    descend,
+    entropy_of,
+    executed_log_density,
+    explained_variance,
+    generalised_advantage,
+    scaled,
+)
 from rl.policy import ArrayPolicy
 from rl.proposal import Observation
 
@@ -137,7 +145,11 @@ class Imappo:
         return len(self.rollout) >= self.config.horizon
 
     def update(self, last: Observation, progress: float) -> dict[str, float]:
-        """Learn from the rollout; ``last`` is what came after it, ``progress`` in [0, 1] sets the rate."""
+        """Learn from the rollout; ``last`` is what came after it, ``progress`` in [0, 1] sets the rate.
+
+        Raises:
+            FloatingPointError: a gradient is not finite; the weights are left as they were.
+        """
         c, r = self.config, self.rollout
         rate = c.rate * (1 - (1 - c.rate_floor) * progress)
         for optimizer in (self.actor_optimizer, self.critic_optimizer):
@@ -146,25 +158,25 @@ class Imappo:
         resource = np.stack([o.resource for o in r.observations])
         own = np.stack(r.own)
         t, e, n = own.shape[:3]
-        values = self._values(own.reshape(t * e, n, -1), resource.reshape(t * e, *resource.shape[2:])).reshape(t, e, n)
-        following = self._values(own_features(last), last.resource)
+        flat_values = self._values(own.reshape(t * e, n, -1), resource.reshape(t * e, *resource.shape[2:]))
+        values = flat_values.reshape(t, e, n).astype(np.float64)
+        following = self._values(own_features(last), last.resource).astype(np.float64)
         reward = np.stack(r.reward)
         advantage = generalised_advantage(
-            reward, values, following, np.stack(r.bootstrap), np.stack(r.ended), c.gamma, c.gae
+            reward, values, following, np.stack(r.ended), np.stack(r.bootstrap), c.gamma, c.gae
         )
         returns = advantage + values
         live = np.stack([o.live for o in r.observations])
-        spread = advantage[live].std() + 1e-6
-        scaled = (advantage - advantage[live].mean()) / spread
         flat = lambda a: torch.from_numpy(np.ascontiguousarray(a.reshape(t * e, *a.shape[2:]), np.float32))
         data = {
             "agent": flat(np.stack([o.agent for o in r.observations])), "resource": flat(resource), "own": flat(own),
             "pair": flat(np.stack([o.pair for o in r.observations])), "bias": flat(np.stack(r.bias)),
-            "old": flat(np.stack(r.log_density)), "advantage": flat(scaled), "returns": flat(returns),
+            "old": flat(np.stack(r.log_density)), "returns": flat(returns),
             "values": flat(values),
         }  # fmt: skip
         option = torch.from_numpy(np.stack(r.option).reshape(t * e, n))
         alive = torch.from_numpy(live.reshape(t * e, n))
+        data["advantage"] = scaled(advantage, alive)
         allowed = torch.from_numpy(np.stack([o.allowed for o in r.observations]).reshape(t * e, n, -1))
         resource_of = torch.from_numpy(np.asarray(last.resource_of))
         logs: dict[str, list[float]] = {
@@ -189,11 +201,10 @@ class Imappo:
                 ratio = log_ratio.exp()
                 a = data["advantage"][at, agent]
                 policy_loss = -torch.min(ratio * a, ratio.clamp(1 - c.clip, 1 + c.clip) * a).mean()
-                entropy = -(log_pi.exp() * log_pi.masked_fill(~mask, 0.0)).sum(1).mean()
-                self.actor_optimizer.zero_grad()
-                (policy_loss - c.entropy * entropy).backward()
-                norm = nn.utils.clip_grad_norm_(self.actor.parameters(), c.gradient_norm)
-                self.actor_optimizer.step()
+                entropy = entropy_of(log_pi, mask)
+                if len(row):  # nobody to decide in these slots: only the critic learns
+                    loss = policy_loss - c.entropy * entropy
+                    norm = descend(loss, self.actor_optimizer, self.actor, c.gradient_norm)
                 value = self.critic(data["own"][part], data["resource"][part])
                 held = data["values"][part]
                 near = held + (value - held).clamp(-c.value_clip * value_spread, c.value_clip * value_spread)
@@ -203,26 +214,21 @@ class Imappo:
                     nn.functional.huber_loss(near, target, reduction="none", delta=5.0),
                 )
                 value_loss = error.mean()
-                self.critic_optimizer.zero_grad()
-                value_loss.backward()
-                nn.utils.clip_grad_norm_(self.critic.parameters(), c.gradient_norm)
-                self.critic_optimizer.step()
+                descend(value_loss, self.critic_optimizer, self.critic, c.gradient_norm)
+                logs["value_loss"].append(float(value_loss.detach()))
+                if not len(row):
+                    continue
                 with torch.no_grad():
                     logs["policy_loss"].append(float(policy_loss))
-                    logs["value_loss"].append(float(value_loss))
                     logs["entropy"].append(float(entropy))
                     logs["kl"].append(float((ratio - 1 - log_ratio).mean()))
                     logs["clipped"].append(float(((ratio - 1).abs() > c.clip).float().mean()))
-                    logs["norm"].append(float(norm))
-        if not np.isfinite(logs["norm"]).all():
-            raise FloatingPointError(
-                "a gradient is not finite; the last good weights are in the checkpoint before this"
-            )
+                    logs["norm"].append(norm)
         self.rollout = Rollout()
         self.updates += 1
         self.policy = ArrayPolicy(self.actor.export(), self.name)
-        out = {k: float(np.mean(v)) for k, v in logs.items()}
-        out["explained_variance"] = float(1 - (returns - values).var() / max(returns.var(), 1e-12))
+        out = {k: float(np.mean(v)) if v else 0.0 for k, v in logs.items()}
+        out["explained_variance"] = explained_variance(returns, values)
         out["learning_rate"] = rate
         return out
 
@@ -247,29 +253,3 @@ class Imappo:
         self.generator.set_state(state["generator"])
         self.updates = state["updates"]
         self.policy = ArrayPolicy(self.actor.export(), self.name)
-
-
-def generalised_advantage(
-    reward: Float, values: Any, following: Any, bootstrap: Any, ended: NDArray[np.bool_], gamma: float, gae: float
-) -> Float:
-    """(T, E, N) sum over l of (gamma gae)^l delta_{t + l}, delta = reward + gamma V(next) - V, up to an end.
-
-    Args:
-        reward, values: (T, E, N). following: (E, N) values after the last slot. ended: (T, E) cut after the slot;
-            the value of what came next is then ``bootstrap`` (T, E, N), and nothing is summed across the cut.
-    """
-    advantage = np.zeros(reward.shape)
-    running = np.zeros(reward.shape[1:])
-    for k in range(len(reward) - 1, -1, -1):
-        cut = ended[k][:, None]
-        after = np.where(cut, bootstrap[k], following if k == len(reward) - 1 else values[k + 1])
-        running = reward[k] + gamma * after - values[k] + gamma * gae * np.where(cut, 0.0, running)
-        advantage[k] = running
-    return advantage
-
-
-def executed_log_density(raw: torch.Tensor, bias: torch.Tensor, allowed: torch.Tensor, limit: float) -> torch.Tensor:
-    """(M, O) log-density of what is executed: the clipped log prior plus the game's part, normalised."""
-    z = raw.masked_fill(~allowed, -torch.inf)
-    z = (z - z.max(dim=-1, keepdim=True).values.detach()).clamp(min=-limit)
-    return torch.log_softmax((z + bias).masked_fill(~allowed, -torch.inf), dim=-1)

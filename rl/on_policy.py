@@ -263,8 +263,8 @@ def generalised_advantage(
         reward, value: (T, E, N). following: (E, N) value of what came after the last slot. cut: (T, E) the
             episode was truncated after the slot. after: (T, E, N) value of what came next there.
     """
-    advantage = np.zeros_like(value)
-    running = np.zeros_like(following)
+    advantage = np.zeros(reward.shape)
+    running = np.zeros(reward.shape[1:])
     for k in range(len(reward) - 1, -1, -1):
         ended = cut[k][:, None]
         ahead = np.where(ended, after[k], following if k == len(reward) - 1 else value[k + 1])

@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from rl.dqn import Dqn, DqnConfig
-from rl.imappo import Imappo, ImappoConfig, generalised_advantage
+from rl.imappo import Imappo, ImappoConfig
 from rl.networks import Sizes, own_features
+from rl.on_policy import generalised_advantage
 
 sys.path.insert(0, str(Path(__file__).parent))
 from toys import OPTIONS, Crowd, TwoSlots, drive, executes, observation_of
@@ -130,7 +131,7 @@ def test_generalised_advantage_equals_the_direct_sum():
     following = rng.normal(size=(networks, agents))
     ended = rng.random((slots, networks)) < 0.2
     ended[-1, 0] = True  # a cut in the last slot too
-    got = generalised_advantage(reward, values, following, bootstrap, ended, gamma, gae)
+    got = generalised_advantage(reward, values, following, ended, bootstrap, gamma, gae)
     assert ended.any(axis=0).sum() >= 2
     for e, i in product(range(networks), range(agents)):
         for t in range(slots):
@@ -148,7 +149,7 @@ def test_generalised_advantage_at_lambda_1_is_the_discounted_return():
     rng = np.random.default_rng(1)
     reward, values = rng.normal(size=(2, 7, 1, 2))[0], rng.normal(size=(7, 1, 2))
     following = rng.normal(size=(1, 2))
-    got = generalised_advantage(reward, values, following, np.zeros((7, 1, 2)), np.zeros((7, 1), bool), 0.9, 1.0)
+    got = generalised_advantage(reward, values, following, np.zeros((7, 1), bool), np.zeros((7, 1, 2)), 0.9, 1.0)
     wanted = sum(0.9**k * reward[k] for k in range(7)) + 0.9**7 * following - values[0]
     assert np.allclose(got[0], wanted)
 

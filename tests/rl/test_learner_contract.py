@@ -87,8 +87,6 @@ def test_updates_are_finite_and_move_the_policy(name):
 
 def test_nobody_to_decide_for(name):
     """Slots in which no agent is live are recorded and learned from without a fault."""
-    if name == "imappo":
-        pytest.xfail("the figures of an update without a live agent are means of nothing")
     learner = make_learner(name, SIZES, 0, SMALL)
     rng = np.random.default_rng(0)
     for _ in range(40):

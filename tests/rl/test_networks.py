@@ -8,8 +8,8 @@ import torch
 
 from coordinator.merge import clip_prior
 from rl.dqn import DuelingScorer
-from rl.imappo import executed_log_density
 from rl.networks import Critic, PairScorer, Sizes, own_features
+from rl.on_policy import executed_log_density
 from rl.policy import ArrayPolicy
 from rl.proposal import Observation
 
