@@ -26,7 +26,7 @@ class Compare:
     sites: Literal["eua", "synthetic"] = "eua"
     """eua: real base stations and users (needs the data). synthetic: a hexagonal grid (needs nothing)."""
     full: bool = False
-    """The table of the README: 5 training seeds, 100 reporting seeds, 2 million agent-steps, 100 tuning trials."""
+    """The table of the README: 5 training seeds, 100 reporting seeds, 2 million agent-steps, 150 tuning trials."""
     agent_steps: int | None = None
     """Training budget of each learner, alone and in the hybrid alike."""
     train_seeds: int | None = None

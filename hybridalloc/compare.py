@@ -99,7 +99,7 @@ class Settings:
     quiet: bool = False
 
 
-FULL = {"agent_steps": 2_000_000, "train_seeds": 5, "report_seeds": 100, "tuning": 100}
+FULL = {"agent_steps": 2_000_000, "train_seeds": 5, "report_seeds": 100, "tuning": 150}
 
 
 class Job(NamedTuple):

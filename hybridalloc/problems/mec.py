@@ -217,14 +217,14 @@ class Mec:
     baselines: ClassVar[tuple[str, ...]] = ("local", "nearest", "random", "greedy")
     families: ClassVar[tuple[str, ...]] = ("air", "cpu")
     prices_type: ClassVar[type[Prices]] = Prices
-    # knobs of the random search: (lowest, highest, logarithmic)
+    # knobs of the random search: (lowest, highest, logarithmic); a miss is the unit, as in the reward
     price_space: ClassVar[dict[str, tuple[float, float, bool]]] = {
-        "toll": (0.0, 3.0, False),
-        "energy": (0.05, 1.0, True),
-        "miss": (0.05, 1.5, True),
-        "risk": (0.6, 2.5, False),
-        "backlog": (0.0, 0.3, False),
-        "migration": (0.02, 0.4, True),
+        "toll": (0.0, 4.0, False),
+        "delay": (0.02, 1.0, True),
+        "energy": (0.02, 1.0, True),
+        "risk": (0.5, 3.0, False),
+        "backlog": (0.0, 0.5, False),
+        "migration": (0.01, 0.5, True),
         "interference": (1e-4, 1e-1, True),
         "margin": (0.6, 1.0, False),
     }

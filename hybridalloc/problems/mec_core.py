@@ -62,7 +62,7 @@ class Prices(NamedTuple):
     toll: float = 1.0
     delay: float = 0.5  # a full deadline of delay
     energy: float = 0.2  # a tenth of a joule
-    miss: float = 0.2  # a certain miss, before any load
+    miss: float = 1.0  # a certain miss, before any load: the unit, as in the reward
     risk: float = 1.0  # how much longer than believed the work is taken to be when misses are judged
     backlog: float = 0.0
     migration: float = 0.1
