@@ -119,8 +119,8 @@ class Plan(NamedTuple):
     power_w: Float
     fraction: Float
     served: Bool  # False: an active device whose task is not expected to make its deadline
-    air_price: Float  # (E, B)
-    cpu_price: Float  # (E, K)
+    air_price: Float  # (E, B) cost that one more band like it would save its devices, at the margin
+    cpu_price: Float  # (E, K) the same for one more server like it
 
 
 class Wish(NamedTuple):
@@ -339,6 +339,8 @@ def settle(p, w, prices, priority, wish, trust, plan):
             elif p.floors:
                 floor[i] = stretch[i] * cpu_weight[i] / cpu_total[server[i]]
         split_resources(cpu_weight, floor, server, priority[e], plan.cpu[e], met, plan.cpu_price[e])
+        for k in range(servers):
+            plan.cpu_price[e, k] /= w.server_hz[e, k]  # weights are per cycle: now in cost, like the air's
         for i in range(n):
             if band[i] >= 0 and not met[i]:
                 plan.served[e, i] = False

@@ -245,3 +245,19 @@ def test_continuous_parts_are_pulled_by_the_proposals_spread(problem):
     )
     game = Allocator(problem, "hybrid", Wishful(0.1), trust=np.inf).step(state)
     np.testing.assert_array_equal(game.power, Allocator(problem, "hybrid", Random(2), trust=np.inf).step(state).power)
+
+
+def test_prices_are_the_marginal_worth_of_capacity():
+    """Square-root shares cost (sum of w)^2 / C in all; what C (1 + h) saves is h times the price."""
+    problem = make_problem("mec", agents=12, servers=3, floors=False, partial=False, power_control=False)
+    state = problem.reset(1)
+    allocation = Allocator(problem, "game").step(state)
+    for k in range(3):
+        here = allocation.option == k + 1
+        weight = np.sqrt(0.5 / state.deadline_s[here] * state.task_cycles[here])
+
+        def cost(capacity, weight=weight):
+            return weight.sum() ** 2 / capacity
+
+        slope = (cost(state.server_hz[k] * (1 - 1e-6)) - cost(state.server_hz[k] * (1 + 1e-6))) / 2e-6
+        assert allocation.prices["cpu"][k] == pytest.approx(slope, rel=1e-5)
