@@ -8,12 +8,16 @@ the figures to another machine.
 
 from __future__ import annotations
 
+import sys
 import time
+from pathlib import Path
 
 import nashpy
 import numpy as np
 
-from hybridalloc import Allocator, make_problem
+sys.path[0] = str(Path(__file__).resolve().parents[1])  # benchmarks/games.py would hide the package games
+
+from hybridalloc import Allocator, make_problem  # noqa: E402
 
 STATES = 1000
 
