@@ -139,7 +139,7 @@ class Allocator:
             except Exception as error:
                 status = f"recommender failed ({type(error).__name__}: {error}); the game alone"
                 self._warn(status)
-                coordinator = Coordinator("game")
+                coordinator, log_prior, proposes = Coordinator("game"), flat_prior(game), False  # nothing half-taken
         decision = coordinator.decide_on(game, log_prior, proposes)
         self._cost_ms["game" if coordinator.kind == "game" else "merge"] = 1e3 * (time.perf_counter() - t0)
         if not decision.converged[0] and status == "ok":

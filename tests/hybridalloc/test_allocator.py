@@ -261,3 +261,14 @@ def test_prices_are_the_marginal_worth_of_capacity():
 
         slope = (cost(state.server_hz[k] * (1 - 1e-6)) - cost(state.server_hz[k] * (1 + 1e-6))) / 2e-6
         assert allocation.prices["cpu"][k] == pytest.approx(slope, rel=1e-5)
+
+
+def test_a_recommender_that_fails_half_way_leaves_nothing_behind(problem):
+    """Options proposed, then an error in the continuous parts: the game alone, and `why` speaks of it alone."""
+    recommender = Wishful(0.1)
+    recommender.propose_continuous = lambda observation: 1 / 0
+    with pytest.warns(RuntimeWarning, match="recommender failed"):
+        allocation = Allocator(problem, "hybrid", recommender).step(problem.reset(7))
+    assert allocation.certificate.source == "game"
+    assert not allocation.log_prior.any()
+    np.testing.assert_array_equal(allocation.option, Allocator(problem, "game").step(problem.reset(7)).option)
