@@ -29,6 +29,7 @@ from games.errors import InvalidStateError
 from hybridalloc.problems import mec_core as core
 from hybridalloc.problems.base import Metric, State, array
 from hybridalloc.problems.mec_core import Outcome, Physics, Plan, Prices, Wish, World
+from hybridalloc.problems.mec_whatif import WhatIf
 from rl.proposal import Observation
 
 SITE_SIDE_M = 1000.0  # synthetic: 9 servers a square kilometre
@@ -77,6 +78,7 @@ class Scenario:
     power_control: bool = True
     partial: bool = True
     floors: bool = True
+    priority: tuple[float, float, float] = (0.4, 0.3, 0.3)  # the seed's alpha, beta, gamma: time, work, service class
     dynamics: Dynamics = field(default_factory=Dynamics)
 
 
@@ -198,7 +200,7 @@ METRICS = (
 
 
 @dataclass(frozen=True)
-class Mec:
+class Mec(WhatIf):
     """The problem with its settings; make it with ``make_problem("mec", ...)``.
 
     Args:
@@ -236,6 +238,8 @@ class Mec:
             raise ValueError(f"sites = {self.sites!r}; choose 'synthetic' or 'eua'")
         if self.scenario.channels < 1 or self.scenario.reuse < 1:
             raise ValueError("a scenario has at least 1 channel and reuse 1")
+        if len(self.scenario.priority) != 3 or not all(w >= 0 for w in self.scenario.priority):
+            raise ValueError(f"priority = {self.scenario.priority}; three weights >= 0: alpha, beta, gamma")
 
     @property
     def bands(self) -> int:
@@ -466,13 +470,15 @@ class MecBatch:
         core.settle(self.physics, w, prices, self.priority(), asked, trust, plan)
         return plan
 
-    def priority(self, alpha: float = 0.4, beta: float = 0.3, gamma: float = 0.3) -> Float:
+    def priority(self) -> Float:
         """(E, N) the seed's P = alpha (1 - t_remaining / tau) + beta c / c_max + gamma SLA, terms in [0, 1].
 
-        A task is decided in the slot it comes in, so what is gone of its time is what its queues will take.
+        The weights are the scenario's. A task is decided in the slot it comes in, so what is gone of its time is
+        what its queues will take.
         """
         w = self.world
         s = self.problem.scenario
+        alpha, beta, gamma = s.priority
         most = s.bits[1] * s.cycles_per_bit[1]
         waited = w.queue_s.min(axis=1, initial=np.inf)[:, None] / w.deadline_s
         return np.asarray(alpha * np.clip(waited, 0, 1) + beta * np.clip(w.task_cycles / most, 0, 1) + gamma * w.sla)
