@@ -7,9 +7,9 @@ trained on.
 
 The rule. Trust multiplies the game's cost, so to distrust the recommender is to *raise* trust:
 
-.. math:: trust' = trust / (1 - d), \quad d = clip((score - .01) / (.10 - .01), 0, 1)
+.. math:: trust' = trust / (1 - d), \quad d = clip((score - .01) / (.05 - .01), 0, 1)
 
-so up to a score of 1 % nothing changes, and from 10 % on the game decides alone (trust' = inf). The bound limit / trust'
+so up to a score of 1 % nothing changes, and from 5 % on the game decides alone (trust' = inf). The bound limit / trust'
 only gets tighter.
 
 Source: Vitter (1985), "Random sampling with a reservoir", algorithm R.
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from rl.proposal import Observation
 
 KINDS = ("agent", "resource", "pair")
-LOW, HIGH = 0.01, 0.10  # scores at which trust starts to rise, and at which the recommender is left out
+LOW, HIGH = 0.01, 0.05  # scores at which trust starts to rise, and at which the recommender is left out
 WIDEN = 0.1
 
 
@@ -96,13 +96,13 @@ class DriftWatch:
         return bool(self.low)
 
     def score(self, observation: Observation) -> float:
-        """Share of live agents' (and their resources') feature values out of range, in [0, 1]."""
-        outside = total = 0
+        """Share of values out of range, the mean over features of live agents, resources and pairs; in [0, 1]."""
+        shares = []
         for kind, rows in _rows(observation).items():
-            if kind in self.low and rows.shape[1] == len(self.low[kind]):
-                outside += int(((rows < self.low[kind]) | (rows > self.high[kind]) | np.isnan(rows)).sum())
-                total += rows.size
-        return outside / total if total else 0.0
+            if kind in self.low and rows.shape[1] == len(self.low[kind]) and len(rows):
+                out = (rows < self.low[kind]) | (rows > self.high[kind]) | np.isnan(rows)
+                shares.extend(out.mean(axis=0).tolist())
+        return float(np.mean(shares)) if shares else 0.0
 
     def update(self, observation: Observation) -> float:
         """Take in one step; returns the running score."""

@@ -138,7 +138,7 @@ def test_trust_rises_by_the_rule_and_comes_back():
     for _ in range(60):
         watch.update(look(rng, shift=10.0))
     assert watch.trust(5.0) == np.inf and watch.trust(0.0) == 0.0
-    watch.level = 0.055  # half way between 1 % and 10 %
+    watch.level = 0.03  # half way between 1 % and 5 %
     assert watch.distrust() == pytest.approx(0.5) and watch.trust(5.0) == pytest.approx(10.0)
     for _ in range(90):
         watch.update(look(rng))
