@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numba import njit
+from scipy.special import ndtri
 
 from games.congestion import Bool, Float, Int
 from hybridalloc.problems.mec_core import LEAST_RATE, Physics, World
@@ -199,16 +200,14 @@ class LearnedBelief:
 
 
 class BayesianBelief:
-    """The posterior under the base law, by quadrature: 7 x 5 nodes of the fading, both states of the blockage."""
+    """The posterior under the base law, by 64 equally likely nodes of the fading, in both states of the blockage."""
 
     learns = learning = False
 
     def __init__(self, quantiles: int = 15, seed: int = 0) -> None:
         self.quantiles = quantiles
-        in_phase, weight_in = np.polynomial.hermite_e.hermegauss(7)
-        across, weight_across = np.polynomial.hermite_e.hermegauss(5)
-        self.nodes = np.stack([np.repeat(in_phase, 5), np.tile(across, 7)])
-        self.weights = np.repeat(weight_in, 5) * np.tile(weight_across, 7) / (2 * np.pi)
+        steps = np.outer(np.arange(1, 65), [0.7548776662466927, 0.5698402909980532])  # the R2 sequence (Roberts 2018)
+        self.nodes = ndtri((steps + 0.5) % 1)
 
     def look(self, batch: Any, which: Bool) -> None:
         p, w, d = batch.physics, batch.world, batch.problem.scenario.dynamics
@@ -217,7 +216,7 @@ class BayesianBelief:
             guess = np.empty((len(e), w.rate.shape[2], self.quantiles), np.float32)
             fresh = batch.history.seen <= 1
             then = w.attenuation if fresh.all() else np.where(fresh[:, None, None], w.attenuation, batch.blocked_then)
-            posterior(w, then, e, i, d.blockage, self.nodes, self.weights, guess)
+            posterior(w, then, e, i, d.blockage, self.nodes, guess)
             guess -= np.log1p(w.noise_rise[e])[:, :, None].astype(np.float32)
             fill_rates(p, w, e, i, guess)
         w.cpu_wait_s[which] = w.backlog_s[which]
@@ -382,47 +381,39 @@ def fill_rates(p, w, e_of, i_of, guess):
 
 
 @njit(cache=True, error_model="numpy")
-def posterior(w, then, e_of, i_of, blockage, nodes, weights, guess):
+def posterior(w, then, e_of, i_of, blockage, nodes, guess):
     """Quantiles (M, B, Q) of log gain over mean gain, given the last slot's gain, its attenuation and the law."""
     bands, values = guess.shape[1], guess.shape[2]
     per = bands // w.server_hz.shape[1]
-    count = len(weights)
-    value = np.empty(2 * count)
-    chance = np.empty(2 * count)
+    count = len(nodes)
+    power = np.empty(count)
     for m in range(len(e_of)):
         e, i = e_of[m], i_of[m]
         rho = w.correlation[e, i]
         spread = np.sqrt((1.0 - rho * rho) / 2.0)
         for b in range(bands):
             k = b // per
-            blocked = then[e, i, k] < 1.0
-            before = w.reported_gain[e, i, b] / (w.mean_gain[e, i, k] * then[e, i, k])
-            centre = rho * np.sqrt(before)
+            attenuation = then[e, i, k]
+            blocked = attenuation < 1.0
+            centre = rho * np.sqrt(w.reported_gain[e, i, b] / (w.mean_gain[e, i, k] * attenuation))
             turn = (UNBLOCK if blocked else BLOCK) if blockage else 0.0
-            stay = then[e, i, k]
             other = 1.0 if blocked else BLOCKED
             for a in range(count):
-                power = (centre + spread * nodes[0, a]) ** 2 + (spread * nodes[1, a]) ** 2
-                power = max(power, 1e-9)
-                value[a] = np.log(power * stay)
-                chance[a] = weights[a] * (1.0 - turn)
-                value[count + a] = np.log(power * other)
-                chance[count + a] = weights[a] * turn
-            order = np.argsort(value)
-            done = 0.0
+                power[a] = (centre + spread * nodes[a, 0]) ** 2 + (spread * nodes[a, 1]) ** 2
+            power.sort()
+            stayed, turned = 0, 0  # how many nodes of either state lie below
+            below = 0.0
             q = 0
-            last = value[order[0]]
-            middle = 0.0
-            for a in order:  # a node stands for the chances around its middle; between middles, a line
-                at = done + 0.5 * chance[a]
-                while q < values and (q + 0.5) / values <= at:
-                    part = ((q + 0.5) / values - middle) / (at - middle) if at > middle else 1.0
-                    guess[m, b, q] = last + part * (value[a] - last)
-                    q += 1
-                done += chance[a]
-                if chance[a] > 0.0:
-                    last = value[a]
-                    middle = at
             while q < values:
-                guess[m, b, q] = last
-                q += 1
+                left = power[stayed] * attenuation if stayed < count else np.inf
+                right = power[turned] * other if turned < count else np.inf
+                value = min(left, right)
+                if left <= right:
+                    stayed += 1
+                    below += (1.0 - turn) / count
+                else:
+                    turned += 1
+                    below += turn / count
+                while q < values and ((q + 0.5) / values <= below or stayed + turned == 2 * count):
+                    guess[m, b, q] = np.log(max(value, 1e-9))
+                    q += 1

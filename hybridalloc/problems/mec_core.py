@@ -154,7 +154,7 @@ class Outcome(NamedTuple):
 
 @njit(cache=True, error_model="numpy")
 def believe(p, w, which):
-    """Take the reports of the networks ``which`` (E,) at their word: ``w.rates`` (all alike), ``w.rate``, the queues."""
+    """Take the reports of networks ``which`` (E,) at their word: ``w.rates`` (all alike), ``w.rate``, the queues."""
     networks, n, bands = w.reported_gain.shape
     for e in range(networks):
         if not which[e]:
