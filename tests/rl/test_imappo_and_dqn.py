@@ -175,7 +175,7 @@ def test_what_is_carried_is_charged_to_the_slot_that_left_it(name):
     for t, h in product(range(9), range(5)):
         if t + h + 1 < 9:
             wanted[t] += 2.0 * 0.5 ** (h + 1) * carried[t + h + 1, :, :, h]
-    kept = learner.rollout.reward if name == "imappo" else learner.replay.arrays["reward"][:9]
+    kept = [s["reward"] for s in learner.slots] if name == "imappo" else learner.replay.arrays["reward"][:9]
     assert np.allclose(np.array(kept), wanted, rtol=1e-5)
 
 
@@ -189,9 +189,9 @@ def test_bootstrap_is_the_critics_value_of_what_came_before_the_reset():
     record_blank(learner, toy, np.zeros((4, 3)), np.zeros((4, 3, 5)))
     with torch.no_grad():
         value = learner.critic(torch.from_numpy(own_features(final)), torch.from_numpy(final.resource)).numpy()
-    assert np.allclose(learner.rollout.bootstrap[0][cut], value[cut], atol=1e-6)
-    assert np.array_equal(learner.rollout.ended[0], cut)
-    assert not learner.rollout.bootstrap[1].any()
+    assert np.allclose(learner.slots[0]["after"][cut], value[cut], atol=1e-6)
+    assert np.array_equal(learner.slots[0]["cut"], cut)
+    assert not learner.slots[1]["after"].any()
 
 
 class Chain:
