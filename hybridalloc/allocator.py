@@ -19,16 +19,12 @@ from coordinator.merge import clip_prior, flat_prior
 from games.certificate import measure_regret
 from games.congestion import CongestionBatch, Float
 from hybridalloc.allocation import Allocation, Certificate
-from hybridalloc.errors import InvalidStateError, nearest
+from hybridalloc.errors import CheckpointError, InvalidStateError, nearest
 from hybridalloc.problems import restore_problem
 from rl.policy import ArrayPolicy
 
 FORMAT = 1
 DEFAULT_TRUST = 5.0
-
-
-class CheckpointError(ValueError):
-    """A checkpoint cannot be used; the message says why and the file is left as it was."""
 
 
 @dataclass(frozen=True)

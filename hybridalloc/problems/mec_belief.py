@@ -61,6 +61,7 @@ def new_history(e: int, n: int, b: int, k: int) -> History:
 class Belief(Protocol):
     """Fills a batch's believed rates and queues, and learns from what a slot reveals."""
 
+    name: str
     quantiles: int
     learns: bool  # whether there is anything to learn
     learning: bool
@@ -81,7 +82,7 @@ class LearnedBelief:
         learning: False freezes it; for measurements only.
     """
 
-    learns = True
+    name, learns = "learned", True
 
     def __init__(
         self,
@@ -202,10 +203,11 @@ class LearnedBelief:
 class BayesianBelief:
     """The posterior under the base law, by 64 equally likely nodes of the fading, in both states of the blockage."""
 
+    name = "bayesian"
     learns = learning = False
 
     def __init__(self, quantiles: int = 15, seed: int = 0) -> None:
-        self.quantiles = quantiles
+        self.quantiles, self.seed = quantiles, seed
         steps = np.outer(np.arange(1, 65), [0.7548776662466927, 0.5698402909980532])  # the R2 sequence (Roberts 2018)
         self.nodes = ndtri((steps + 0.5) % 1)
 
@@ -231,6 +233,15 @@ class BayesianBelief:
 
     def figures(self) -> dict[str, float]:
         return {}
+
+    def settings(self) -> dict[str, Any]:
+        return {"quantiles": self.quantiles, "seed": self.seed}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """It knows what it knows."""
 
 
 BELIEFS = {"learned": LearnedBelief, "bayesian": BayesianBelief}
