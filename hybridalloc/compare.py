@@ -491,7 +491,8 @@ def _readable(scenario: dict[str, Any]) -> dict[str, Any]:
     """The problem's description in one flat line a setting, for the report's head."""
     flat: dict[str, Any] = {}
     for key, value in scenario["scenario"].items():
-        flat[key] = f"{value[0]:g} to {value[1]:g}" if isinstance(value, list) else value
+        pair = isinstance(value, list)
+        flat[key] = (" to " if len(value) == 2 else ", ").join(f"{v:g}" for v in value) if pair else value
     switches = scenario["dynamics"]
     on = [name.replace("_", " ") for name, value in switches.items() if value]
     return flat | {"dynamics on": ", ".join(on) or "none"}

@@ -29,8 +29,9 @@ from games.errors import InvalidStateError
 from hybridalloc.problems import mec_core as core
 from hybridalloc.problems import mec_world as world_law
 from hybridalloc.problems.base import Metric, State, array
-from hybridalloc.problems.mec_belief import BELIEFS, Belief, new_history, notice, remember_plan
+from hybridalloc.problems.mec_belief import BELIEFS, Belief, History, Memory, new_history, notice, remember_plan
 from hybridalloc.problems.mec_core import Outcome, Physics, Plan, Prices, Wish, World
+from hybridalloc.problems.mec_whatif import WhatIf
 from hybridalloc.problems.mec_world import Law, Stream, streams
 from rl.proposal import Observation
 
@@ -79,6 +80,7 @@ class Scenario:
     power_control: bool = True
     partial: bool = True
     floors: bool = True
+    priority: tuple[float, float, float] = (0.4, 0.3, 0.3)  # the seed's alpha, beta, gamma: time, work, service class
     dynamics: Dynamics = field(default_factory=Dynamics)
 
 
@@ -200,7 +202,7 @@ METRICS = (
 
 
 @dataclass(frozen=True)
-class Mec:
+class Mec(WhatIf):
     """The problem with its settings; make it with ``make_problem("mec", ...)``.
 
     Args:
@@ -240,6 +242,8 @@ class Mec:
             raise ValueError(f"sites = {self.sites!r}; choose 'synthetic' or 'eua'")
         if self.scenario.channels < 1 or self.scenario.reuse < 1:
             raise ValueError("a scenario has at least 1 channel and reuse 1")
+        if len(self.scenario.priority) != 3 or not all(w >= 0 for w in self.scenario.priority):
+            raise ValueError(f"priority = {self.scenario.priority}; three weights >= 0: alpha, beta, gamma")
 
     @property
     def bands(self) -> int:
@@ -283,9 +287,29 @@ class Mec:
         batch = MecBatch.fresh(self, seeds)
         return batch if belief is None else batch.attach(belief)
 
-    def batch_of(self, state: MecState) -> MecBatch:
-        """A batch of one that stands at ``state``; where ``truth`` is absent the reports are taken as true."""
-        return MecBatch.of_state(self, state)
+    def batch_of(self, state: MecState, memory: Memory | None = None) -> MecBatch:
+        """A batch of one that stands at ``state``; where ``truth`` is absent the reports are taken as true.
+
+        ``memory`` (see :meth:`recall`) holds a belief and what it remembers; without, reports are believed.
+        """
+        batch = MecBatch.of_state(self, state)
+        return batch if memory is None else batch.resume(memory)
+
+    def recall(self, belief: Belief, state: MecState, past: tuple[MecBatch, Plan] | None) -> Memory:
+        """What ``belief`` remembers of the slots before ``state``; it learns from what the new reports reveal.
+
+        ``past`` is the last slot's batch and the plan executed there; where it is not of the slot before, of the same
+        devices and servers, the memory begins here.
+        """
+        new = MecBatch.of_state(self, state)
+        if past is None or past[0].world.rate.shape != new.world.rate.shape or past[0].world.slot[0] + 1 != state.slot:
+            return Memory(belief, new.history)
+        last, plan = past
+        new.history = last.history
+        belief.reveal(new)
+        history = History(*(h.copy() for h in last.history))
+        remember_plan(self.physics, last.world, history, plan)
+        return Memory(belief, history, last.world.attenuation)
 
     def reset(self, seed: int = 0) -> MecState:
         """The first slot of a new network."""
@@ -369,6 +393,7 @@ class MecBatch:
         self.age = np.zeros(e, np.int64)  # slots since reset
         self.tallies = _tallies(e, n)
         self.belief: Belief | None = None
+        self.memory: Memory | None = None  # as it was before this slot's reports
         self.history = new_history(e, n, world.rate.shape[2], world.server_hz.shape[1])
         self.blocked_then: Float = world.attenuation  # the Bayesian oracle's note
         core.believe(self.physics, world, np.ones(e, bool))
@@ -384,6 +409,13 @@ class MecBatch:
         self.world = self.world._replace(rates=np.zeros((*self.world.rate.shape, values)))
         self._believe(np.ones(self.size, bool))
         return self
+
+    def resume(self, memory: Memory) -> MecBatch:
+        """Go on with a belief and what it remembers; the memory is left as it was."""
+        self.memory, self.history = memory, History(*(h.copy() for h in memory.history))
+        if memory.blocked_then is not None:
+            self.blocked_then = memory.blocked_then
+        return self.attach(memory.belief)
 
     def _believe(self, which: NDArray[np.bool_]) -> None:
         """New reports of the networks ``which`` are in."""
@@ -503,13 +535,15 @@ class MecBatch:
         core.settle(self.physics, w, prices, self.priority(), asked, trust, plan)
         return plan
 
-    def priority(self, alpha: float = 0.4, beta: float = 0.3, gamma: float = 0.3) -> Float:
+    def priority(self) -> Float:
         """(E, N) the seed's P = alpha (1 - t_remaining / tau) + beta c / c_max + gamma SLA, terms in [0, 1].
 
-        A task is decided in the slot it comes in, so what is gone of its time is what its queues will take.
+        The weights are the scenario's. A task is decided in the slot it comes in, so what is gone of its time is
+        what its queues will take.
         """
         w = self.world
         s = self.problem.scenario
+        alpha, beta, gamma = s.priority
         most = s.bits[1] * s.cycles_per_bit[1]
         waited = w.queue_s.min(axis=1, initial=np.inf)[:, None] / w.deadline_s
         return np.asarray(alpha * np.clip(waited, 0, 1) + beta * np.clip(w.task_cycles / most, 0, 1) + gamma * w.sla)

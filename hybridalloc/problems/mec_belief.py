@@ -58,6 +58,14 @@ def new_history(e: int, n: int, b: int, k: int) -> History:
     return History(**arrays | {"seen": np.zeros(e, np.int64)})
 
 
+class Memory(NamedTuple):
+    """A belief and what it remembers of one network before a slot's reports come in."""
+
+    belief: Any
+    history: History
+    blocked_then: Float | None = None  # for the oracle
+
+
 class Belief(Protocol):
     """Fills a batch's believed rates and queues, and learns from what a slot reveals."""
 
