@@ -108,7 +108,8 @@ class Settings:
         problem: "mec". agents, servers, scenario: its size and set. sites: "eua" needs the EUA data, "synthetic"
             none. agent_steps: training budget of each learner, alone and in the hybrid alike. train_seeds: how
             many, from 0. report_seeds: how many held-out networks, from 10000. tuning: trials of the price search.
-        learners: compared alone and in the hybrid. methods: rows of the table; default those of the learners. workers: processes; default the number of cores.
+        learners: compared alone and in the hybrid. methods: rows of the table; default those of the learners.
+            workers: processes; default the number of cores.
     """
 
     problem: str = "mec"
@@ -259,9 +260,9 @@ def _learn_beliefs(problem: Any, settings: Settings, folder: Path, prices: dict[
     todo = [(kind, seed) for kind in sorted(kinds) for seed in range(settings.train_seeds)]
     with _pool(min(settings.workers or os.cpu_count() or 1, len(todo))) as (pool, _):
         waiting = [
-            pool.submit(belief_job, problem.describe(), prices[kind]._asdict(), kind, seed, _belief_file(folder, kind, seed))
-            for kind, seed in todo
-        ]  # fmt: skip
+            pool.submit(belief_job, problem.describe(), prices[k]._asdict(), k, seed, _belief_file(folder, k, seed))
+            for k, seed in todo
+        ]
         bar = tqdm(as_completed(waiting), total=len(todo), desc="learning beliefs", disable=settings.quiet)
         for future in bar:
             allocations, violations = future.result()

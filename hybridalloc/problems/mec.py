@@ -29,7 +29,7 @@ from games.errors import InvalidStateError
 from hybridalloc.problems import mec_core as core
 from hybridalloc.problems import mec_world as world_law
 from hybridalloc.problems.base import Metric, State, array
-from hybridalloc.problems.mec_belief import BELIEFS, Belief, History, Memory, new_history, notice, remember_plan
+from hybridalloc.problems.mec_belief import BELIEFS, Belief, Memory, copy_history, new_history, notice, remember_plan
 from hybridalloc.problems.mec_core import Outcome, Physics, Plan, Prices, Wish, World
 from hybridalloc.problems.mec_whatif import WhatIf
 from hybridalloc.problems.mec_world import Law, Stream, streams
@@ -307,7 +307,7 @@ class Mec(WhatIf):
         last, plan = past
         new.history = last.history
         belief.reveal(new)
-        history = History(*(h.copy() for h in last.history))
+        history = copy_history(last.history)
         remember_plan(self.physics, last.world, history, plan)
         return Memory(belief, history, last.world.attenuation)
 
@@ -412,7 +412,7 @@ class MecBatch:
 
     def resume(self, memory: Memory) -> MecBatch:
         """Go on with a belief and what it remembers; the memory is left as it was."""
-        self.memory, self.history = memory, History(*(h.copy() for h in memory.history))
+        self.memory, self.history = memory, copy_history(memory.history)
         if memory.blocked_then is not None:
             self.blocked_then = memory.blocked_then
         return self.attach(memory.belief)

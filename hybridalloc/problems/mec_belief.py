@@ -58,6 +58,11 @@ def new_history(e: int, n: int, b: int, k: int) -> History:
     return History(**arrays | {"seen": np.zeros(e, np.int64)})
 
 
+def copy_history(history: History) -> History:
+    arrays: dict[str, Any] = {name: value.copy() for name, value in history._asdict().items()}
+    return History(**arrays)
+
+
 class Memory(NamedTuple):
     """A belief and what it remembers of one network before a slot's reports come in."""
 
