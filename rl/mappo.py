@@ -152,8 +152,8 @@ class Mappo(OnPolicy):
         c = self.config
         rate = self.set_rate(progress)
         batch, returns, value, weight = self.lesson(self.batch(last))
-        normal = lambda x: torch.from_numpy(((x - self.norm.centre) / self.norm.spread).reshape(shape)).float()
         shape = batch.live.shape
+        normal = lambda x: torch.from_numpy(((x - self.norm.centre) / self.norm.spread).reshape(shape)).float()
         a = scaled(returns - self.baseline(batch, value), batch.live)
         if weight is not None:  # what another policy did counts by how likely it is now
             a = a * torch.from_numpy(weight.reshape(shape)).float()

@@ -237,8 +237,8 @@ class OnPolicy:
         ends = len(self.slots) - self.late
         slots, self.slots = self.slots[:ends], self.slots[ends:]
         self.held = len(self.slots)
-        timed = {k: np.stack([s[k] for s in slots]) for k in ("reward", "cut", "after")}
-        flat = {
+        timed: dict[str, Any] = {k: np.stack([s[k] for s in slots]) for k in ("reward", "cut", "after")}
+        flat: dict[str, Any] = {
             k: torch.from_numpy(np.concatenate([s[k] for s in slots])) for k in slots[0] if k not in timed
         }  # rows in order of time
         view = self.slots[0] if self.slots else {"own": own_features(self.seen(last)), "resource": last.resource}

@@ -558,37 +558,52 @@ def _charge(p, w, plan, out, e, band, duty, local_part, remote, air_part, cpu_pa
     per = bands // servers
     air_in = np.zeros(bands)
     cpu_in = np.zeros(servers)
+    server = np.full(n, -1)
+    count = np.zeros(servers, np.int64)
+    member = np.empty((servers, n), np.int64)  # of each server, those that others can cost anything
+    now = np.empty(n)
+    rate = np.empty(n)
+    for j in range(n):
+        b = band[j]
+        if b < 0:
+            continue
+        k = b // per
+        server[j] = k
+        air_in[b] += air_used[j]
+        cpu_in[k] += cpu_used[j]
+        tau = w.deadline_s[e, j]
+        if _can_lose(local_part[j], remote[j], tau):
+            member[k, count[k]] = j
+            count[k] += 1
+            now[j] = _late(max(local_part[j], remote[j]), tau)
+            rate[j] = np.log2(1.0 + out.sinr[e, j]) * p.band_hz + LEAST_RATE
     for i in range(n):
-        if band[i] >= 0:
-            air_in[band[i]] += air_used[i]
-            cpu_in[band[i] // per] += cpu_used[i]
-    for i in range(n):
-        out.lost[e, i] = 0.0
+        lost = 0.0
         b = band[i]
+        k = server[i]
         if b >= 0:
-            for j in range(n):
-                if j == i or band[j] < 0 or band[j] // per != b // per:
+            for m in range(count[k]):
+                j = member[k, m]
+                if j == i:
                     continue
                 saved = cpu_part[j] * plan.cpu[e, i]
                 if band[j] == b:
                     saved += air_part[j] * plan.air[e, i]
-                out.lost[e, i] -= _loss(local_part[j], remote[j], saved, w.deadline_s[e, j])
+                lost += _loss(now[j], local_part[j], remote[j] - saved, w.deadline_s[e, j])
             if p.interference:  # what those served by other servers of the group lose to i's signal
-                for j in range(n):
-                    c = band[j]
-                    if c < 0 or c // per == b // per or c % per != b % per:
+                for q in range(servers):
+                    if q == k or w.reuse_group[e, q] != w.reuse_group[e, k]:
                         continue
-                    if w.reuse_group[e, c // per] != w.reuse_group[e, b // per]:
-                        continue
-                    tau = w.deadline_s[e, j]
-                    if max(local_part[j], remote[j]) < 0.5 * tau or remote[j] - air_part[j] > 1.5 * tau:
-                        continue
+                    c = q * per + b % per
                     part = duty[i] * w.true_gain[e, i, c]
-                    quieter = out.sinr[e, j] * (1.0 + out.rise[e, c]) / (1.0 + max(out.rise[e, c] - part, 0.0))
-                    ratio = (np.log2(1.0 + out.sinr[e, j]) * p.band_hz + LEAST_RATE) / (
-                        np.log2(1.0 + quieter) * p.band_hz + LEAST_RATE
-                    )
-                    out.lost[e, i] -= _loss(local_part[j], remote[j], air_part[j] * (1.0 - ratio), tau)
+                    quiet = (1.0 + out.rise[e, c]) / (1.0 + max(out.rise[e, c] - part, 0.0))
+                    for m in range(count[q]):
+                        j = member[q, m]
+                        if band[j] == c and remote[j] - air_part[j] <= 1.5 * w.deadline_s[e, j]:
+                            alone = np.log2(1.0 + out.sinr[e, j] * quiet) * p.band_hz + LEAST_RATE
+                            saved = air_part[j] * (1.0 - rate[j] / alone)
+                            lost += _loss(now[j], local_part[j], remote[j] - saved, w.deadline_s[e, j])
+        out.lost[e, i] = -lost
         for h in range(HORIZON - 1, -1, -1):
             out.carried[e, i, h] = 0.0
             b = w.trail_band[e, i, h]
@@ -597,11 +612,13 @@ def _charge(p, w, plan, out, e, band, duty, local_part, remote, air_part, cpu_pa
             if b < 0:
                 continue
             k = b // per
-            for j in range(n):
-                if j == i or band[j] < 0 or band[j] // per != k:
-                    continue
-                saved = w.trail_cpu_s[e, i, h] + (w.trail_air_s[e, i, h] if band[j] == b else 0.0)
-                out.carried[e, i, h] -= _loss(local_part[j], remote[j], saved, w.deadline_s[e, j])
+            late = 0.0
+            for m in range(count[k]):
+                j = member[k, m]
+                if j != i:
+                    saved = w.trail_cpu_s[e, i, h] + (w.trail_air_s[e, i, h] if band[j] == b else 0.0)
+                    late += _loss(now[j], local_part[j], remote[j] - saved, w.deadline_s[e, j])
+            out.carried[e, i, h] = -late
             if h < HORIZON - 1:
                 left_cpu = _left(w.backlog_s[e, k] + cpu_in[k] - p.slot_s, w.trail_cpu_s[e, i, h], p.queue_cap_s)
                 left_air = _left(w.air_backlog_s[e, b] + air_in[b] - p.slot_s, w.trail_air_s[e, i, h], p.queue_cap_s)
@@ -612,7 +629,7 @@ def _charge(p, w, plan, out, e, band, duty, local_part, remote, air_part, cpu_pa
         w.trail_band[e, i, 0] = -1
         b = band[i]
         if b >= 0 and p.queues:
-            k = b // per
+            k = server[i]
             left_cpu = _left(w.backlog_s[e, k] + cpu_in[k] - p.slot_s, cpu_used[i], p.queue_cap_s)
             left_air = _left(w.air_backlog_s[e, b] + air_in[b] - p.slot_s, air_used[i], p.queue_cap_s)
             if left_cpu + left_air > 1e-7:
@@ -627,14 +644,20 @@ def _charge(p, w, plan, out, e, band, duty, local_part, remote, air_part, cpu_pa
 
 
 @njit(cache=True, error_model="numpy")
-def _loss(local_s, remote_s, saved_s, tau):
-    """Smooth completion a device loses where its remote side takes ``saved_s`` longer than it would have.
+def _can_lose(local_s, remote_s, tau):
+    """Whether a device's completion can fall by .0025 or more: smaller losses are left out.
 
-    ``local_s`` is inf for a device that cannot complete whatever others do. Losses below .0025 are left out.
+    ``local_s`` is inf for a device that cannot complete whatever others do.
     """
-    if max(local_s, remote_s) <= 0.5 * tau or local_s >= 1.5 * tau or remote_s - saved_s >= 1.5 * tau:
+    return max(local_s, remote_s) > 0.5 * tau and local_s < 1.5 * tau
+
+
+@njit(cache=True, error_model="numpy")
+def _loss(now, local_s, without_s, tau):
+    """Rise of the smooth miss to ``now`` from what it is with the remote side done after ``without_s``."""
+    if without_s >= 1.5 * tau:
         return 0.0
-    return _late(max(local_s, remote_s), tau) - _late(max(local_s, remote_s - saved_s), tau)
+    return now - _late(max(local_s, without_s), tau)
 
 
 @njit(cache=True, error_model="numpy")
