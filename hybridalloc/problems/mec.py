@@ -572,7 +572,7 @@ class MecBatch:
             return
         for e in np.flatnonzero(which):
             self._restart_one(int(e))
-            core.believe(self.physics, World(*(field[e : e + 1] for field in self.world)))
+            core.believe(self.physics, World._make(field[e : e + 1] for field in self.world))
         self.age[which] = 0
 
     def _restart_one(self, e: int) -> None:
