@@ -52,7 +52,7 @@ def measure(agents: int, servers: int, networks: int, slots: int) -> dict[str, f
         timed("execute", batch.execute, plan)
         timed("drift", batch.drift)
         timed("restart", batch.restart, batch.age >= problem.scenario.episode)
-        timed("believe", mec_core.believe, batch.physics, batch.world)
+        timed("believe", mec_core.believe, batch.physics, batch.world, np.ones(networks, bool))
     spent["drift"] -= spent["believe"]  # drift ends by believing the new reports
     return {stage: seconds / slots for stage, seconds in spent.items()}
 

@@ -29,6 +29,7 @@ from games.errors import InvalidStateError
 from hybridalloc.problems import mec_core as core
 from hybridalloc.problems import mec_world as world_law
 from hybridalloc.problems.base import Metric, State, array
+from hybridalloc.problems.mec_belief import BELIEFS, Belief, new_history, notice, remember_plan
 from hybridalloc.problems.mec_core import Outcome, Physics, Plan, Prices, Wish, World
 from hybridalloc.problems.mec_world import Law, Stream, streams
 from rl.proposal import Observation
@@ -218,6 +219,7 @@ class Mec:
     baselines: ClassVar[tuple[str, ...]] = ("local", "nearest", "random", "greedy")
     families: ClassVar[tuple[str, ...]] = ("air", "cpu")
     prices_type: ClassVar[type[Prices]] = Prices
+    beliefs: ClassVar[dict[str, Any]] = BELIEFS
     # knobs of the random search: (lowest, highest, logarithmic); a miss is the unit, as in the reward
     price_space: ClassVar[dict[str, tuple[float, float, bool]]] = {
         "toll": (0.0, 4.0, False),
@@ -228,6 +230,7 @@ class Mec:
         "migration": (0.01, 0.5, True),
         "interference": (1e-4, 1e-1, True),
         "margin": (0.6, 1.0, False),
+        "caution": (0.2, 0.9, False),
     }
 
     def __post_init__(self) -> None:
@@ -276,9 +279,10 @@ class Mec:
         rows = np.stack([b, k * self.bands + b // self.bands], axis=1)
         return np.concatenate([[[-1, -1]], rows]).astype(np.int64)
 
-    def batch(self, seeds: Sequence[int]) -> MecBatch:
+    def batch(self, seeds: Sequence[int], belief: Belief | None = None) -> MecBatch:
         """E = len(seeds) networks, each with its own stream of randomness."""
-        return MecBatch.fresh(self, seeds)
+        batch = MecBatch.fresh(self, seeds)
+        return batch if belief is None else batch.attach(belief)
 
     def batch_of(self, state: MecState) -> MecBatch:
         """A batch of one that stands at ``state``; where ``truth`` is absent the reports are taken as true."""
@@ -365,11 +369,29 @@ class MecBatch:
         e, n = world.active.shape
         self.age = np.zeros(e, np.int64)  # slots since reset
         self.tallies = _tallies(e, n)
-        core.believe(self.physics, world)
+        self.belief: Belief | None = None
+        self.history = new_history(e, n, world.rate.shape[2], world.server_hz.shape[1])
+        self.blocked_then: Float = world.attenuation  # the Bayesian oracle's note
+        core.believe(self.physics, world, np.ones(e, bool))
 
     @property
     def size(self) -> int:
         return len(self.world.active)
+
+    def attach(self, belief: Belief | None) -> MecBatch:
+        """Believe ``belief`` from now on, instead of the reports at their face value; returns this batch."""
+        self.belief = belief
+        values = 1 if belief is None else belief.quantiles
+        self.world = self.world._replace(rates=np.zeros((*self.world.rate.shape, values)))
+        self._believe(np.ones(self.size, bool))
+        return self
+
+    def _believe(self, which: NDArray[np.bool_]) -> None:
+        """New reports of the networks ``which`` are in."""
+        core.believe(self.physics, self.world, which)
+        if self.belief is not None:
+            notice(self.physics, self.world, self.history, which)
+            self.belief.look(self, which)
 
     @classmethod
     def fresh(cls, problem: Mec, seeds: Sequence[int]) -> MecBatch:
@@ -554,6 +576,9 @@ class MecBatch:
         w.noise_rise[:] = out.rise
         if stale:
             w.reported_gain[:] = w.true_gain
+        if self.belief is not None:
+            self.belief.reveal(self)
+            remember_plan(self.physics, w, self.history, plan)
         self._tally(out, raw)
         return out
 
@@ -564,7 +589,7 @@ class MecBatch:
         self.age += 1
         if not self.problem.scenario.dynamics.staleness:
             w.reported_gain[:] = w.true_gain
-        core.believe(self.physics, w)
+        self._believe(np.ones(self.size, bool))
 
     def restart(self, which: NDArray[np.bool_]) -> None:
         """New networks where ``which`` (E,) is set, from each one's own stream."""
@@ -572,8 +597,9 @@ class MecBatch:
             return
         for e in np.flatnonzero(which):
             self._restart_one(int(e))
-            core.believe(self.physics, World._make(field[e : e + 1] for field in self.world))
         self.age[which] = 0
+        self.history.seen[which] = 0
+        self._believe(which)
 
     def _restart_one(self, e: int) -> None:
         w = self.world
@@ -669,7 +695,8 @@ def _empty_world(e: int, n: int, k: int, b: int) -> World:
         age_slots=f(n), last_server=i(n), activity=f(n), sla=f(n), mean_gain=f(n, k), reported_gain=f(n, b),
         reachable=flag(n, k), server_hz=f(k), reuse_group=i(k), queue_s=f(k), air_queue_s=f(b), noise_rise=f(b),
         slot=i(), fading=f(n, b, 2), attenuation=f(n, k), true_gain=f(n, b), backlog_s=f(k), air_backlog_s=f(b),
-        correlation=f(n), bursting=flag(n), position=f(n, 2), site=f(k, 2), rate=f(n, b),
+        correlation=f(n), bursting=flag(n), position=f(n, 2), site=f(k, 2), rates=f(n, b, 1), rate=f(n, b),
+        cpu_wait_s=f(k), air_wait_s=f(b),
         trail_band=i(n, h) - 1, trail_cpu_s=f(n, h), trail_air_s=f(n, h),
     )  # fmt: skip
 

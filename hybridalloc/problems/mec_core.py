@@ -1,8 +1,9 @@
 r"""The compiled core of ``mec``: E networks a call, plain arrays, no objects.
 
-One slot: ``believe`` turns reports into rates, ``fill_game`` into the congestion game's weights and private
-costs, ``settle`` turns a choice into shares, power and fractions that fit, ``execute`` runs the true physics.
-Beliefs read only what an operator is told (see :class:`World`); ``execute`` alone reads the truth.
+One slot: ``believe`` takes the reports at their word (a belief, see ``mec_belief``, may know better), ``fill_game``
+turns what is believed into the congestion game's weights and private costs, ``settle`` turns a choice into shares,
+power and fractions that fit, ``execute`` runs the true physics. Beliefs read only what an operator is told (see
+:class:`World`); ``execute`` alone reads the truth.
 
 Sources: path loss and noise as in 3GPP TR 36.814 (urban macro); square-root shares and the game they induce:
 Josilo and Dan (2019), "Selfish decentralized computation offloading for mobile cloud computing in dense
@@ -20,7 +21,7 @@ from coordinator.continuous import best_fraction, best_power, blend
 from games.congestion import Bool, Float, Int
 from games.shares import split_resources
 
-AGENT_FEATURES, SERVER_FEATURES, PAIR_FEATURES = 12, 8, 9
+AGENT_FEATURES, SERVER_FEATURES, PAIR_FEATURES = 12, 8, 11
 HORIZON = 5  # slots over which a leftover backlog is charged to the agent that left it
 STEEPNESS = 12.0  # of the smooth deadline: sigmoid(12 (T / tau - 1)) is .5 at the deadline, .95 a quarter late
 ENERGY_UNIT = 0.1  # J: energies are priced and rewarded by the tenth of a joule
@@ -68,6 +69,7 @@ class Prices(NamedTuple):
     migration: float = 0.1
     interference: float = 0.0  # a noise rise of one, for a deadline
     margin: float = 0.9  # of the deadline that floors and fractions aim at
+    caution: float = 0.5  # shares, power and fractions count on the rate that is exceeded with this chance
 
 
 class World(NamedTuple):
@@ -103,8 +105,11 @@ class World(NamedTuple):
     bursting: Bool  # (E, N)
     position: Float  # (E, N, 2) m
     site: Float  # (E, K, 2) m
-    # scratch and memory of the trainer
-    rate: Float  # (E, N, B) believed bit/s at nominal power
+    # what is believed of it; memory of the trainer
+    rates: Float  # (E, N, B, Q) believed bit/s at nominal power: Q equally likely values, ascending
+    rate: Float  # (E, N, B) their median
+    cpu_wait_s: Float  # (E, K) believed backlog
+    air_wait_s: Float  # (E, B)
     trail_band: Int  # (E, N, HORIZON)
     trail_cpu_s: Float
     trail_air_s: Float
@@ -148,20 +153,26 @@ class Outcome(NamedTuple):
 
 
 @njit(cache=True, error_model="numpy")
-def believe(p, w):
-    """Fill ``w.rate`` with the rates the reports promise at nominal power."""
+def believe(p, w, which):
+    """Take the reports of networks ``which`` (E,) at their word: ``w.rates`` (all alike), ``w.rate``, the queues."""
     networks, n, bands = w.reported_gain.shape
     for e in range(networks):
+        if not which[e]:
+            continue
+        w.cpu_wait_s[e] = w.queue_s[e]
+        w.air_wait_s[e] = w.air_queue_s[e]
         for b in range(bands):
             scale = p.nominal_w / (p.noise_w * (1.0 + w.noise_rise[e, b]))
             for i in range(n):
-                w.rate[e, i, b] = p.band_hz * np.log2(1.0 + scale * w.reported_gain[e, i, b]) + LEAST_RATE
+                rate = p.band_hz * np.log2(1.0 + scale * w.reported_gain[e, i, b]) + LEAST_RATE
+                w.rate[e, i, b] = rate
+                w.rates[e, i, b] = rate
 
 
 @njit(cache=True, error_model="numpy")
 def fill_game(p, w, prices, weight, capacity, private, allowed):
     """The congestion game of each network: resources are B bands (capacity 1), then K CPUs (Hz)."""
-    networks, n, bands = w.rate.shape
+    networks, n, bands, values = w.rates.shape
     servers = w.server_hz.shape[1]
     per = bands // servers
     for e in range(networks):
@@ -186,20 +197,24 @@ def fill_game(p, w, prices, weight, capacity, private, allowed):
                 weight[e, i, bands + k] = cpu_weight
             for b in range(bands):
                 k = b // per
-                air_s = w.task_bits[e, i] / w.rate[e, i, b]
                 cpu_s = cycles / w.server_hz[e, k]
                 moved = p.migration and w.last_server[e, i] >= 0 and w.last_server[e, i] != k
-                wait = p.backhaul_s + w.queue_s[e, k] + w.air_queue_s[e, b] + (p.switch_s if moved else 0.0)
-                miss = _late(wait + prices.risk * (air_s + cpu_s), tau)
-                sent_j = p.nominal_w * min(air_s, tau) / p.efficiency
+                wait = p.backhaul_s + w.cpu_wait_s[e, k] + w.air_wait_s[e, b] + (p.switch_s if moved else 0.0)
+                air_s = 0.0  # the mean, of no more than a deadline
+                miss = 0.0
+                for q in range(values):
+                    time = w.task_bits[e, i] / w.rates[e, i, b, q]
+                    air_s += min(time, tau) / values
+                    miss += _late(wait + prices.risk * (time + cpu_s), tau) / values
+                sent_j = p.nominal_w * air_s / p.efficiency
                 cost = omega * min(wait, tau) + prices.energy * sent_j / ENERGY_UNIT + prices.miss * miss
-                cost += prices.backlog * (w.queue_s[e, k] * cpu_s + w.air_queue_s[e, b] * air_s) / p.slot_s**2
+                cost += prices.backlog * (w.cpu_wait_s[e, k] * cpu_s + w.air_wait_s[e, b] * air_s) / p.slot_s**2
                 if moved:
                     cost += prices.migration
                 if p.batteries and sent_j > w.battery_j[e, i]:
                     cost += prices.miss
                 private[e, i, 1 + b] = cost
-                weight[e, i, b] = np.sqrt(omega * min(air_s, tau))
+                weight[e, i, b] = np.sqrt(omega * air_s)
                 allowed[e, i, 1 + b] = w.reachable[e, i, k]
 
 
@@ -225,6 +240,7 @@ def settle(p, w, prices, priority, wish, trust, plan):
     per = bands // servers
     band = np.empty(n, np.int64)
     server = np.empty(n, np.int64)
+    rate = np.empty(n)
     air_s = np.empty(n)
     air_weight = np.empty(n)
     cpu_weight = np.empty(n)
@@ -248,7 +264,8 @@ def settle(p, w, prices, priority, wish, trust, plan):
             air_s[i] = 0.0
             if here:
                 omega = prices.delay / w.deadline_s[e, i]
-                air_s[i] = w.task_bits[e, i] / w.rate[e, i, band[i]]
+                rate[i] = _exceeded(w.rates[e, i, band[i]], prices.caution)
+                air_s[i] = w.task_bits[e, i] / rate[i]
                 air_weight[i] = np.sqrt(omega * air_s[i])
                 cpu_weight[i] = np.sqrt(omega * w.task_cycles[e, i])
                 air_total[band[i]] += air_weight[i]
@@ -259,7 +276,7 @@ def settle(p, w, prices, priority, wish, trust, plan):
                 continue
             b, k = band[i], server[i]
             tau = w.deadline_s[e, i]
-            gain = w.reported_gain[e, i, b] / (p.noise_w * (1.0 + w.noise_rise[e, b]))
+            gain = (2.0 ** ((rate[i] - LEAST_RATE) / p.band_hz) - 1.0) / p.nominal_w
             power = p.nominal_w
             if p.power_control:
                 harm = 0.0
@@ -274,8 +291,7 @@ def settle(p, w, prices, priority, wish, trust, plan):
                     scale = p.power_w
                     pulled = blend(power / scale, 1.0, trust, wish.power[e, i] / scale, wish.power_spread[e, i] / scale)
                     power = min(max(pulled * scale, p.least_w), p.power_w)
-                rate = p.band_hz * np.log2(1.0 + power * gain) + LEAST_RATE
-                air_s[i] = w.task_bits[e, i] / rate
+                air_s[i] = w.task_bits[e, i] / (p.band_hz * np.log2(1.0 + power * gain) + LEAST_RATE)
             plan.power_w[e, i] = power
         air_total[:] = 0.0
         for i in range(n):
@@ -291,7 +307,7 @@ def settle(p, w, prices, priority, wish, trust, plan):
             tau = prices.margin * w.deadline_s[e, i]
             cycles = w.task_cycles[e, i]
             moved = p.migration and w.last_server[e, i] >= 0 and w.last_server[e, i] != k
-            wait = p.backhaul_s + w.queue_s[e, k] + w.air_queue_s[e, b] + (p.switch_s if moved else 0.0)
+            wait = p.backhaul_s + w.cpu_wait_s[e, k] + w.air_wait_s[e, b] + (p.switch_s if moved else 0.0)
             remote = air_s[i] * air_total[b] / air_weight[i]
             remote += cycles / w.server_hz[e, k] * cpu_total[k] / cpu_weight[i]
             rho = 1.0
@@ -361,6 +377,17 @@ def settle(p, w, prices, priority, wish, trust, plan):
 
 
 @njit(cache=True, error_model="numpy")
+def _exceeded(rates, chance):
+    """The rate that is exceeded with ``chance``: the quantile 1 - chance of Q equally likely values, ascending."""
+    values = rates.shape[0]
+    if values == 1:
+        return rates[0]
+    at = min(max((1.0 - chance) * values - 0.5, 0.0), values - 1.0)
+    k = min(int(at), values - 2)
+    return rates[k] + (at - k) * (rates[k + 1] - rates[k])
+
+
+@njit(cache=True, error_model="numpy")
 def overload(p, w, prices, option, out):
     """(E,) share of used bands and servers on which a raw choice asks for more than there is.
 
@@ -394,7 +421,7 @@ def overload(p, w, prices, option, out):
                 cpu_share = np.sqrt(omega * w.task_cycles[e, i]) / cpu_total[k]
                 time = w.task_bits[e, i] / w.rate[e, i, b] / air_share
                 time += w.task_cycles[e, i] / w.server_hz[e, k] / cpu_share
-                slack = w.deadline_s[e, i] - p.backhaul_s - w.queue_s[e, k] - w.air_queue_s[e, b]
+                slack = w.deadline_s[e, i] - p.backhaul_s - w.cpu_wait_s[e, k] - w.air_wait_s[e, b]
                 need = min(time / slack, 1e3) if slack > 0.0 else 1e3
                 air_need[b] += need * air_share
                 cpu_need[k] += need * cpu_share
@@ -642,15 +669,15 @@ def _left(queue, work, cap):
 @njit(cache=True, error_model="numpy")
 def observe(p, w, agent, server, pair):
     """Features for the recommenders, each of order one: agent (E, N, .), server (E, B, .), pair (E, N, 1 + B, .)."""
-    networks, n, bands = w.rate.shape
+    networks, n, bands, values = w.rates.shape
     servers = w.server_hz.shape[1]
     per = bands // servers
     for e in range(networks):
         for b in range(bands):
             k = b // per
             x = server[e, b]
-            x[0] = w.queue_s[e, k] / p.slot_s
-            x[1] = w.air_queue_s[e, b] / p.slot_s
+            x[0] = w.cpu_wait_s[e, k] / p.slot_s
+            x[1] = w.air_wait_s[e, b] / p.slot_s
             x[2] = w.server_hz[e, k] / 1e10 - 1.0
             x[3] = np.log1p(w.noise_rise[e, b])
             x[4] = 0.0  # demand near it: devices whose best report is this band
@@ -701,16 +728,22 @@ def observe(p, w, agent, server, pair):
                 if active:
                     air = w.task_bits[e, i] / rate / tau
                     cpu = w.task_cycles[e, i] / w.server_hz[e, k] / tau
-                    wait = (w.queue_s[e, k] + w.air_queue_s[e, b] + p.backhaul_s) / tau
+                    wait = (w.cpu_wait_s[e, k] + w.air_wait_s[e, b] + p.backhaul_s) / tau
                     x[3] = min(air, 3.0)
                     x[4] = min(cpu, 3.0)
                     x[5] = min(air + cpu + wait, 3.0)
+                    x[9] = 0.0  # chance of missing the deadline, as if alone
+                    for q in range(values):
+                        time = w.task_bits[e, i] / w.rates[e, i, b, q] / tau
+                        x[9] += _late(time + cpu + wait, 1.0) / values
                 else:
+                    x[9] = 0.0
                     x[3] = 0.0
                     x[4] = 0.0
                     x[5] = 0.0
                 x[6] = 1.0 if w.last_server[e, i] == k else 0.0
                 x[7] = 1.0 if b == best else 0.0
                 x[8] = 1.0 if w.reachable[e, i, k] else 0.0
+                x[10] = np.log(w.rates[e, i, b, values - 1] / w.rates[e, i, b, 0])  # how unsure of the rate
         for b in range(bands):
             server[e, b, 7] = server[e, b, 4] - server[e, b, 0]

@@ -274,7 +274,7 @@ def harsh(batch, rng):
     w.deadline_s[:] *= rng.choice([1.0, 0.01, 10.0], (e, n))
     from hybridalloc.problems import mec_core
 
-    mec_core.believe(batch.physics, w)
+    mec_core.believe(batch.physics, w, np.ones(e, bool))
 
 
 @pytest.mark.parametrize("hard", [False, True], ids=["as drawn", "harsh"])
