@@ -33,8 +33,10 @@ class Compare:
     report_seeds: int | None = None
     tuning: int | None = None
     """Trials of the random search over toll and prices."""
+    learners: tuple[str, ...] = ("imappo", "dqn")
+    """Recommenders to compare, alone and in the hybrid; "all" for every one."""
     methods: tuple[str, ...] = ()
-    """Rows of the table; default all."""
+    """Rows of the table; default those of the learners, the games and the heuristics."""
     workers: int | None = None
     """Processes; default the number of cores."""
     runs: str = "runs"
@@ -43,7 +45,8 @@ class Compare:
     quiet: bool = False
 
     def run(self) -> int:
-        from hybridalloc.compare import FULL, METHODS, Settings, compare, summary_lines
+        from hybridalloc.compare import FULL, Settings, compare, summary_lines
+        from hybridalloc.training import LEARNERS
 
         changes: dict[str, Any] = dict(FULL) if self.full else {}
         for name in ("agent_steps", "train_seeds", "report_seeds", "tuning", "workers"):
@@ -52,7 +55,7 @@ class Compare:
         settings = replace(
             Settings(
                 self.problem, self.agents, self.servers, self.scenario, self.sites,
-                methods=self.methods or tuple(METHODS), runs=self.runs, report=self.report,
+                learners=tuple(LEARNERS) if self.learners == ("all",) else self.learners, methods=self.methods, runs=self.runs, report=self.report,
                 tracking_uri=self.tracking_uri, quiet=self.quiet,
             ),
             **changes,
