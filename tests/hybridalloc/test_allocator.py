@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -340,7 +341,7 @@ def follow(allocator, seed, slots):
 
 
 def test_hedge_leaves_a_recommender_that_misleads(problem):
-    """Noise as a prior: the weight goes to the trusts that ignore it, and the certificate's bound is the drawn one's."""
+    """Noise as a prior: the weight goes to trusts that ignore it, and the certificate's bound is the drawn one's."""
     allocator = Allocator(problem, "hybrid", Random(0, 20.0), trust="hedge")
     drawn = set()
     for state, allocation, _ in follow(allocator, 0, 80):
@@ -465,7 +466,7 @@ def test_hysteresis_calms_agents_that_go_back_and_forth(problem):
             c = allocation.certificate
             assert c.regret <= c.epsilon_bound + 1e-9 and c.feasible
             held.append(allocation.option)
-        moves.append(sum((a != b).sum() for a, b in zip(held[8:], held[9:], strict=False)))
+        moves.append(sum((a != b).sum() for a, b in pairwise(held[8:])))
         wasted.append(allocator.health())
     assert wasted[0].oscillating and moves[1] < 0.3 * moves[0]
     with pytest.raises(ValueError, match=r"hysteresis = -1"):
