@@ -288,8 +288,8 @@ Command = (
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; errors that a user can mend go to standard error in one line, with exit code 2."""
-    from hybridalloc.allocator import CheckpointError
     from hybridalloc.data import DataError
+    from hybridalloc.errors import CheckpointError
 
     command: Any = tyro.cli(
         Command,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from coordinator import Coordinator, clip_prior
 from coordinator.merge import flat_prior
+from hybridalloc.beliefs import make_belief
 from rl.networks import Sizes
 from rl.proposal import Recommender
 from rl.schedules import scheduled
@@ -137,12 +138,8 @@ def learn_belief(problem: Any, prices: Any, config: TrainConfig, prior: Any = No
     """
     if not config.belief:
         return None, 0, 0
-    from hybridalloc.errors import nearest
-
-    if config.belief not in problem.beliefs:
-        raise nearest(f"belief of {problem.name}", config.belief, tuple(problem.beliefs))
-    belief = prior.copy() if prior is not None else problem.beliefs[config.belief](seed=config.seed)
-    if not belief.learns:
+    belief = prior.copy() if prior is not None else make_belief(problem, config.belief, config.seed)
+    if not belief.learns or not config.belief_steps:
         return belief, 0, 0
     rng = np.random.default_rng([config.seed, 78])
     batch = problem.batch(rng.integers(0, 2**31, config.networks), belief)

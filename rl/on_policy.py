@@ -153,7 +153,7 @@ class OnPolicy:
         self.settings = config
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            self.actor = PairScorer(sizes, config.hidden, gain=config.gain)
+            self.actor = self.make_actor(sizes)
             self.critic = critic(sizes, config.hidden)
         self.generator = torch.Generator().manual_seed(seed)
         self.actor_optimizer = optimizer(self.actor.parameters(), config.rate, eps=1e-5)
@@ -162,7 +162,10 @@ class OnPolicy:
         self.slots: list[dict[str, Any]] = []
         self.held = self.late = 0  # slots kept from the last rollout; slots until all charges are in
         self.updates = 0
-        self.policy = ArrayPolicy(self.actor.export(), self.name)
+        self.policy = self.export()
+
+    def make_actor(self, sizes: Sizes) -> PairScorer:
+        return PairScorer(sizes, self.settings.hidden, gain=self.settings.gain)
 
     @property
     def credit(self) -> str:
