@@ -73,6 +73,7 @@ class Origin(NamedTuple):
     prices: Any
     wish: Any
     limit: float
+    memory: Any = None  # of a belief, as it was
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,8 @@ class Allocation:
         if self.served[agent] or self.origin is None:
             return why
         o = self.origin
-        ways = o.problem.admits(o.state, self, agent, o.prices, o.wish, self.trust) if _can(o.problem) else ()
+        asked = (o.state, self, agent, o.prices, o.wish, self.trust, *([o.memory] if o.memory else []))
+        ways = o.problem.admits(*asked) if _can(o.problem) else ()
         return Why(**{**why.__dict__, "served": False, "admission": ways})
 
     def what_if(self, **changes: Any) -> WhatIf:

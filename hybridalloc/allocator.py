@@ -24,16 +24,13 @@ from coordinator.trust import Trust
 from games.certificate import CapacityCheck, measure_regret
 from games.congestion import CongestionBatch, Float
 from hybridalloc.allocation import Allocation, Certificate, Origin
-from hybridalloc.errors import InvalidStateError, nearest
+from hybridalloc.beliefs import belief_arrays, make_belief, restore_belief
+from hybridalloc.errors import CheckpointError, InvalidStateError, nearest
 from hybridalloc.problems import restore_problem
 from hybridalloc.rehearsal import Remembered, hindsight_losses, scenario_payoffs
 from rl.policy import ArrayPolicy
 
 FORMAT = 1
-
-
-class CheckpointError(ValueError):
-    """A checkpoint cannot be used; the message says why and the file is left as it was."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +62,9 @@ class Allocator:
             status says so. Twenty steps are run at once to learn what the stages take.
         prices: the game's tolls and weights; default the problem's.
         seed: of the heuristics' draws and of trust's.
+        belief: None (reports at their face value), a name of the problem's ``beliefs`` (fresh: it learns from step to
+            step), or one that has learned. It needs the states of a network in turn; after a gap it starts afresh on
+            what it remembers, not on what it knows.
         limit: log-priors are clipped to [-limit, 0].
         choose: also try both parents as starts, and keep the best on the model.
         hysteresis: cost of a change charged to agents that go back and forth for less than it; 0 leaves them.
@@ -87,6 +87,7 @@ class Allocator:
         choose: bool = True,
         hysteresis: float = 0.0,
         period: int = 50,
+        belief: Any = None,
     ) -> None:
         known = ("hybrid", "rl", "game", *problem.baselines)
         if method not in known:
@@ -100,6 +101,7 @@ class Allocator:
         self.problem, self.method = problem, method
         self.prices = problem.prices_type() if prices is None else prices
         self.budget_ms, self.seed, self.hysteresis = budget_ms, seed, float(hysteresis)
+        self.belief = make_belief(problem, belief, seed)
         self.recommender = _find_recommender(problem, recommender, seed)
         weights = getattr(self.recommender, "weights", {})
         self.trust_rule = Trust(trust, _learned_trust(weights), seed=seed, period=period)
@@ -113,6 +115,7 @@ class Allocator:
         self._warned: set[str] = set()
         self._usual = Usual()
         self._last: Remembered | None = None
+        self._past: tuple[Any, Any] | None = None  # the last situation and what was executed, for the belief
         if budget_ms is not None:
             self._warm_up()
 
@@ -143,7 +146,8 @@ class Allocator:
         draft = _Draft(np.zeros((1, state.agents), np.int64))
         try:
             with clock.stage("build"):
-                situation = self.problem.batch_of(state)
+                memory = None if self.belief is None else self.problem.recall(self.belief, state, self._past)
+                situation = self.problem.batch_of(state, memory) if memory else self.problem.batch_of(state)
             if self.method in self.problem.baselines:
                 draft = replace(draft, option=situation.baseline(self.method, self._rng), source=self.method)
             elif not clock.fits("game"):
@@ -258,12 +262,13 @@ class Allocator:
 
     def _finish(self, state: Any, situation: Any, draft: _Draft, clock: Clock) -> Allocation:
         """Shares, power, fractions; then the certificate. A problem that fails here leaves everyone opted out."""
-        game, unserved = None, np.flatnonzero(state.active)
+        game, unserved, self._past = None, np.flatnonzero(state.active), None
         if situation is not None:
             try:
                 with clock.stage("settle"):
                     plan = situation.settle(draft.option, self.prices, draft.wish, draft.trust)
                     parts = situation.parts(plan)
+                    self._past = (situation, plan)
                 with clock.stage("certify"):
                     game = situation.single_game(self.prices)
                     waiting = np.flatnonzero(~plan.served[0] & state.active)
@@ -279,7 +284,8 @@ class Allocator:
             prior = draft.log_prior[0] if draft.log_prior is not None else np.zeros((state.agents, 1))
             if game is not None and draft.log_prior is None:
                 prior = np.zeros(game.private_cost.shape)
-            origin = Origin(self.problem, state, self.prices, draft.wish, self.coordinator.limit)
+            memory = getattr(situation, "memory", None)
+            origin = Origin(self.problem, state, self.prices, draft.wish, self.coordinator.limit, memory)
             allocation = Allocation(
                 **parts, certificate=_PENDING, game=game, log_prior=prior, trust=draft.trust, anchor=draft.anchor,
                 origin=origin,
@@ -322,7 +328,7 @@ class Allocator:
             warnings.warn(message, RuntimeWarning, stacklevel=4)
 
     def save(self, path: str | Path) -> Path:
-        """Write problem, method, prices, trust and recommender to one ``.npz`` file; :meth:`load` reads it."""
+        """Write problem, method, prices, trust, recommender and belief to one ``.npz`` file; :meth:`load` reads it."""
         arrays: dict[str, Any] = {}
         name = None
         if self.recommender is not None:
@@ -336,6 +342,8 @@ class Allocator:
             "prices": self.prices._asdict(), "recommender": name, "trust_state": self.trust_rule.state(),
             "hysteresis": self.hysteresis,
         }  # fmt: skip
+        if self.belief is not None:
+            arrays |= belief_arrays(self.belief)
         target = Path(path)
         if target.suffix != ".npz":
             target = target.with_name(target.name + ".npz")
@@ -355,13 +363,15 @@ class Allocator:
         Raises:
             CheckpointError: no such file, a truncated one, another version, or not an allocator.
         """
-        meta, policy = read_checkpoint(source)
-        prices = restore_problem(meta["problem"]).prices_type(**meta["prices"])
+        meta, policy, arrays = read_checkpoint(source)
+        problem = changes.pop("problem", None) or restore_problem(meta["problem"])
+        prices = problem.prices_type(**meta["prices"])
         settings = {
             "method": meta["method"], "trust": meta["trust"], "limit": meta["limit"], "choose": meta["choose"],
             "seed": meta["seed"], "prices": prices, "recommender": policy, "hysteresis": meta.get("hysteresis", 0.0),
+            "belief": restore_belief(problem, arrays),
         }  # fmt: skip
-        made = cls(changes.pop("problem", None) or restore_problem(meta["problem"]), **settings | changes)
+        made = cls(problem, **settings | changes)
         if "trust" not in changes:
             made.trust_rule.restore(meta.get("trust_state"))
         return made
@@ -370,15 +380,15 @@ class Allocator:
 _PENDING = Certificate(False, float("inf"), (), float("inf"), float("inf"), "fallback", "pending", 0.0, ())
 
 
-def read_checkpoint(source: str | Path) -> tuple[dict[str, Any], ArrayPolicy | None]:
-    """Settings and policy of a saved allocator; see :meth:`Allocator.load`."""
+def read_checkpoint(source: str | Path) -> tuple[dict[str, Any], ArrayPolicy | None, dict[str, Any]]:
+    """Settings and policy of a saved allocator, and its arrays by name; see :meth:`Allocator.load`."""
     path = _local(source)
     try:
         with np.load(path, allow_pickle=False) as data:
             if "meta" not in data.files:
                 raise CheckpointError(f"{path} holds no allocator (no 'meta' entry); Allocator.save writes one")
             meta = json.loads(str(data["meta"]))
-            weights = {k.removeprefix("policy/"): data[k] for k in data.files if k.startswith("policy/")}
+            arrays = {k: data[k] for k in data.files}
     except FileNotFoundError:
         raise CheckpointError(f"no checkpoint at {path}") from None
     except (zipfile.BadZipFile, OSError, ValueError, KeyError, EOFError) as error:
@@ -387,7 +397,8 @@ def read_checkpoint(source: str | Path) -> tuple[dict[str, Any], ArrayPolicy | N
         raise CheckpointError(f"{path} is truncated or not a checkpoint ({error}); it was left as it is") from None
     if meta.get("format") != FORMAT:
         raise CheckpointError(f"{path} has format {meta.get('format')}; this version reads format {FORMAT}")
-    return meta, ArrayPolicy(weights, meta["recommender"]) if weights else None
+    weights = {k.removeprefix("policy/"): v for k, v in arrays.items() if k.startswith("policy/")}
+    return meta, ArrayPolicy(weights, meta["recommender"]) if weights else None, arrays
 
 
 def _local(source: str | Path) -> Path:
@@ -408,7 +419,7 @@ def _find_recommender(problem: Any, given: Any, seed: int) -> Any:
         from rl.networks import Sizes
 
         return make_learner(text, Sizes.of(problem.batch([0]).observe()), seed).policy
-    meta, policy = read_checkpoint(given)
+    meta, policy, _ = read_checkpoint(given)
     if meta["problem"]["name"] != problem.name:
         raise CheckpointError(f"{given} was trained on {meta['problem']['name']}; this problem is {problem.name}")
     if policy is None:

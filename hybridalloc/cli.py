@@ -1,4 +1,4 @@
-"""The command line: ``hybridalloc compare | train | evaluate | step | report | sync | data``."""
+"""The command line: ``hybridalloc compare | train | evaluate | export | step | report | sync | data``."""
 
 from __future__ import annotations
 
@@ -33,8 +33,10 @@ class Compare:
     report_seeds: int | None = None
     tuning: int | None = None
     """Trials of the random search over toll and prices."""
+    learners: tuple[str, ...] = ("imappo", "dqn")
+    """Recommenders to compare, alone and in the hybrid; "all" for every one."""
     methods: tuple[str, ...] = ()
-    """Rows of the table; default all."""
+    """Rows of the table; default those of the learners, the games and the heuristics."""
     workers: int | None = None
     """Processes; default the number of cores."""
     runs: str = "runs"
@@ -43,7 +45,8 @@ class Compare:
     quiet: bool = False
 
     def run(self) -> int:
-        from hybridalloc.compare import FULL, METHODS, Settings, compare, summary_lines
+        from hybridalloc.compare import FULL, Settings, compare, summary_lines
+        from hybridalloc.training import LEARNERS
 
         changes: dict[str, Any] = dict(FULL) if self.full else {}
         for name in ("agent_steps", "train_seeds", "report_seeds", "tuning", "workers"):
@@ -52,7 +55,7 @@ class Compare:
         settings = replace(
             Settings(
                 self.problem, self.agents, self.servers, self.scenario, self.sites,
-                methods=self.methods or tuple(METHODS), runs=self.runs, report=self.report,
+                learners=tuple(LEARNERS) if self.learners == ("all",) else self.learners, methods=self.methods, runs=self.runs, report=self.report,
                 tracking_uri=self.tracking_uri, quiet=self.quiet,
             ),
             **changes,
@@ -89,31 +92,45 @@ class Train:
     tuning: int = 40
     """Trials of the price search before training."""
     seed: int = 0
+    checkpoint_every: int = 250_000
+    """Agent-steps between two checkpoints; the last and the best are kept in a folder beside --out. 0: none."""
+    resume: Path | None = None
+    """Go on from a checkpoint: problem, prices, learner and budget are those of its run."""
 
     def run(self) -> int:
         from tqdm import tqdm
 
         from coordinator import Coordinator
         from hybridalloc.allocator import Allocator
+        from hybridalloc.checkpoints import Checkpoints, run_of
         from hybridalloc.problems import make_problem
         from hybridalloc.training import TrainConfig, train
         from hybridalloc.tuning import tune_prices
 
-        problem = make_problem(
-            self.problem, agents=self.agents, servers=self.servers, scenario=self.scenario, sites=self.sites
-        )
-        prices = tune_prices(problem, Coordinator("game"), self.tuning).prices
-        config = TrainConfig(self.learner, self.kind, self.agent_steps, seed=self.seed)
-        with tqdm(total=self.agent_steps, desc="training", unit="step", unit_scale=True) as bar:
+        if self.resume is not None:
+            problem, prices, config = run_of(self.resume, self)
+        else:
+            problem = make_problem(
+                self.problem, agents=self.agents, servers=self.servers, scenario=self.scenario, sites=self.sites
+            )
+            prices = tune_prices(problem, Coordinator("game"), self.tuning).prices
+            config = TrainConfig(self.learner, self.kind, self.agent_steps, seed=self.seed)
+        checkpoints = None
+        if self.checkpoint_every or self.resume is not None:
+            folder = self.out.with_name(self.out.name.removesuffix(".npz") + ".checkpoints")
+            checkpoints = Checkpoints(folder, self.checkpoint_every or config.agent_steps, self.resume)
+        with tqdm(total=config.agent_steps, desc="training", unit="step", unit_scale=True) as bar:
 
             def report(steps: int, figures: dict[str, float]) -> None:
                 bar.update(steps - bar.n)
                 if "check_welfare" in figures:
                     bar.set_postfix(welfare=f"{figures['check_welfare']:.4f}")
 
-            trained = train(problem, prices, config, report)
-        allocator = Allocator(problem, self.kind, trained.learner.policy, config.trust, prices=prices)
+            trained = train(problem, prices, config, report, checkpoints=checkpoints)
+        allocator = Allocator(problem, config.kind, trained.learner.policy, config.final_trust, prices=prices)
         print(f"saved {allocator.save(self.out)}; violations in training: {trained.violations}")
+        if checkpoints is not None:
+            print(f"checkpoints {checkpoints.folder.resolve()}: last.pt, best.pt")
         return 0
 
 
@@ -134,6 +151,25 @@ class Evaluate:
         for metric in a.problem.metrics:
             print(f"{metric.label:40s} {seen.metrics[metric.key].mean():10.4f} {metric.unit}")
         print(f"{'violations of capacity or power':40s} {seen.violations:10d} of {seen.allocations} allocations")
+        return 0
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a saved allocator's recommender as ONNX, for serving without Python."""
+
+    path: tyro.conf.Positional[str]
+    onnx: Path = Path("recommender.onnx")
+
+    def run(self) -> int:
+        from hybridalloc.allocator import CheckpointError, read_checkpoint
+        from rl.export import OPSET, write_onnx
+
+        meta, policy = read_checkpoint(self.path)
+        if policy is None:
+            raise CheckpointError(f"{self.path} holds no recommender: it was saved from method {meta['method']!r}")
+        written = write_onnx(policy, self.onnx, {k: json.dumps(meta[k]) for k in ("problem", "prices", "trust")})
+        print(f"saved {written} (ONNX opset {OPSET}): scores of every agent and option, for any numbers of them")
         return 0
 
 
@@ -245,6 +281,7 @@ Command = (
     Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Step, tyro.conf.subcommand("step")]
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Sync, tyro.conf.subcommand("sync")]
@@ -254,8 +291,8 @@ Command = (
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; errors that a user can mend go to standard error in one line, with exit code 2."""
-    from hybridalloc.allocator import CheckpointError
     from hybridalloc.data import DataError
+    from hybridalloc.errors import CheckpointError
 
     command: Any = tyro.cli(
         Command,
@@ -265,7 +302,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     try:
         return int(command.run())
-    except (InvalidStateError, UnknownNameError, CheckpointError, DataError, ValueError) as error:
+    except (InvalidStateError, UnknownNameError, CheckpointError, DataError, FloatingPointError, ValueError) as error:
         print(f"hybridalloc: {error}", file=sys.stderr)
         return 2
 

@@ -98,7 +98,8 @@ class WhatIf:
         }  # fmt: skip
 
     def admits(
-        self, state: Any, allocation: Any, agent: int, prices: Any, wish: Any = None, trust: float = np.inf
+        self, state: Any, allocation: Any, agent: int, prices: Any, wish: Any = None, trust: float = np.inf,
+        memory: Any = None,
     ) -> tuple[dict[str, Any], ...]:
         """What would admit a device whose deadline is not expected to hold, everything else as it is.
 
@@ -109,7 +110,7 @@ class WhatIf:
         option = np.array(allocation.option)[None]
 
         def served(changed: Any, choice: Any = option) -> bool:
-            batch = self.batch_of(replace(changed, truth=None))  # type: ignore[attr-defined]
+            batch = self.batch_of(replace(changed, truth=None), memory)  # type: ignore[attr-defined]
             return bool(batch.settle(choice, prices, wish, trust).served[0, agent])
 
         def knob(name: str, factor: float) -> Any:
