@@ -79,7 +79,7 @@ def _maker(name: str) -> Callable[..., Any]:
         raise ValueError(
             f"problem {name!r}: {point.value} is a {type(made).__name__}; it must be a class or a function"
         )
-    return made  # type: ignore[no-any-return]
+    return made
 
 
 def _unknown(name: str, known: Iterable[str]) -> UnknownNameError:

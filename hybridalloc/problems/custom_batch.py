@@ -79,8 +79,8 @@ class CustomBatch:
         for e, state in enumerate(self.states):
             if state.work.shape != first:
                 raise InvalidStateError(
-                    f"world {e} has work of shape {state.work.shape}, world 0 {first}; a transition keeps the number of "
-                    "agents: set active = False for those who are not there"
+                    f"world {e} has work of shape {state.work.shape}, world 0 {first}; a transition keeps the number "
+                    "of agents: set active = False for those who are not there"
                 )
         self.at = {name: np.stack([getattr(s, name) for s in self.states]) for name in ARRAYS}
         e, n, o = *self.at["active"].shape, len(self.rows)
@@ -146,18 +146,20 @@ class CustomBatch:
         few = np.maximum(able.sum(-1), 1)
         own = ratio[..., 1:]
         agent = np.stack([
-            at["deadline_s"] < NO_DEADLINE, np.where(able, own, 3).min(-1, initial=3), np.where(able, own, 0).sum(-1) / few,
-            few / max(len(self.rows) - 1, 1), _squash(at["private_cost"][..., 0]), _squash(at["priority"]),
+            at["deadline_s"] < NO_DEADLINE, np.where(able, own, 3).min(-1, initial=3),
+            np.where(able, own, 0).sum(-1) / few, few / max(len(self.rows) - 1, 1),
+            _squash(at["private_cost"][..., 0]), _squash(at["priority"]),
         ], axis=-1)  # fmt: skip
         agent = np.concatenate([agent, np.clip(at["features"], -20, 20)], axis=-1)
         need = np.where(able, work[..., 1:] / tau[..., None], 0) / few[..., None]
         pressure = need.sum(axis=1)  # deadlines' floors, were all to spread evenly
-        speed = np.where(able, work[..., 1:], np.nan)
-        mean = np.array([[np.nanmean(c) if np.isfinite(c).any() else 1.0 for c in w.T] for w in speed.reshape(len(speed), -1, able.shape[2])]) if able.shape[2] else np.zeros((len(speed), 0))  # fmt: skip
-        typical = np.maximum(mean.mean(axis=1, keepdims=True), 1e-12) if mean.size else 1.0
+        known = able & (work[..., 1:] > 0)
+        mean = np.where(known, work[..., 1:], 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)  # (E, O - 1)
+        typical = np.maximum(mean.mean(axis=1, keepdims=True), 1e-12)
+        slower = np.log(np.maximum(mean, 1e-12) / typical)
         resource = np.stack([
-            np.clip(pressure, 0, 10), _squash(np.log(np.maximum(mean, 1e-12) / typical)),
-            _squash((wait[..., 1:] / tau[..., None]).mean(axis=1)) if wait.shape[1] else np.zeros(mean.shape),
+            np.clip(pressure, 0, 10), _squash(slower),
+            _squash((wait[..., 1:] / tau[..., None]).sum(axis=1) / max(wait.shape[1], 1)),
         ], axis=-1)  # fmt: skip
         late = _late(wait + work, at["deadline_s"][..., None])
         pair = np.stack([
@@ -293,7 +295,7 @@ class CustomBatch:
         t = self.tallies
         active = self.at["active"]
         for name, value in (
-            ("slots", 1.0), ("reward", reward.mean(axis=1) if reward.shape[1] else 0.0), ("active", active.sum(1)),
+            ("slots", 1.0), ("reward", reward.sum(axis=1) / max(reward.shape[-1], 1)), ("active", active.sum(1)),
             ("served", plan.served.sum(1)), ("out", (active & (plan.option == 0)).sum(1)),
             ("time", np.where(plan.served, plan.time_s, 0.0).sum(1)), ("overload", 0.0 if raw is None else raw),
         ):  # fmt: skip
@@ -306,12 +308,13 @@ class CustomBatch:
         world = self.problem.simulator()
         if world is None:
             return self._model_reward(plan)
-        out = np.empty(plan.option.shape)
+        agents = self.at["active"].shape[1]
+        out = np.empty((len(states), agents))
         for k, (state, allocation) in enumerate(zip(states, allocations, strict=True)):
             given = np.asarray(world.reward(state, allocation), dtype=np.float64)
-            if given.shape != out.shape[1:] or not np.isfinite(given).all():
+            if given.shape != (agents,) or not np.isfinite(given).all():
                 raise ValueError(
-                    f"{type(world).__name__}.reward gave {_what(given)}; it must give ({out.shape[1]},) finite numbers"
+                    f"{type(world).__name__}.reward gave {_what(given)}; it must give ({agents},) finite numbers"
                 )
             out[k] = given
         return out
@@ -348,7 +351,8 @@ class CustomBatch:
         if world is None:
             raise ValueError(
                 "this custom problem has no transition, so it does not move on: give make_problem('custom', ..., "
-                "transition=...) an object with reset(seed), advance(state, allocation, rng) and reward(state, allocation)"
+                "transition=...) an object with reset(seed), advance(state, allocation, rng) and "
+                "reward(state, allocation)"
             )
         if self.allocations is None:
             raise ValueError("nothing was executed in this step: call execute(plan) before drift()")
@@ -410,8 +414,10 @@ class CustomBatch:
         rate = np.where(self.active_by > 0, self.served_by / np.maximum(self.active_by, 1), np.nan)
         spread = np.isfinite(rate).sum(1) * np.nansum(rate**2, axis=1)
         values = (
-            t["reward"] / slots, 100 * t["served"] / some, t["time"] / np.maximum(t["served"], 1), 100 * t["out"] / some,
-            np.where(spread > 0, np.nansum(rate, axis=1) ** 2 / np.maximum(spread, 1e-12), 1.0), 100 * t["overload"] / slots,
+            t["reward"] / slots, 100 * t["served"] / some, t["time"] / np.maximum(t["served"], 1),
+            100 * t["out"] / some,
+            np.where(spread > 0, np.nansum(rate, axis=1) ** 2 / np.maximum(spread, 1e-12), 1.0),
+            100 * t["overload"] / slots,
         )  # fmt: skip
         return {metric.key: value for metric, value in zip(METRICS, values, strict=True)}
 
@@ -432,7 +438,7 @@ def _fits(problem: Custom, state: CustomState) -> CustomState:
 
 
 def _row(plan: CustomPlan, e: int) -> CustomPlan:
-    return CustomPlan(*(part[e : e + 1] for part in plan))
+    return CustomPlan(**{name: part[e : e + 1] for name, part in plan._asdict().items()})
 
 
 def _what(given: NDArray[Any]) -> str:

@@ -36,12 +36,13 @@ class Column:
 
 
 JOBS = {
-    "name": Column(True, text=True), "work": Column(True, above=0, unit="units"), "deadline_s": Column(above=0, unit="s"),
-    "delay_cost": Column(above=0, unit="1/s"), "priority": Column(), "opt_out_cost": Column(),
-    "power_limit_w": Column(above=0, unit="W"),
+    "name": Column(True, text=True), "work": Column(True, above=0, unit="units"),
+    "deadline_s": Column(above=0, unit="s"), "delay_cost": Column(above=0, unit="1/s"), "priority": Column(),
+    "opt_out_cost": Column(), "power_limit_w": Column(above=0, unit="W"),
 }  # fmt: skip
 SERVERS = {
-    "name": Column(True, text=True), "capacity": Column(True, above=0, unit="units/s"), "wait_s": Column(low=0, unit="s"),
+    "name": Column(True, text=True), "capacity": Column(True, above=0, unit="units/s"),
+    "wait_s": Column(low=0, unit="s"),
     "full_power_w": Column(low=0, unit="W"),
 }  # fmt: skip
 LINKS = {
@@ -150,8 +151,8 @@ def _from_csv(label: str, path: Path) -> tuple[str, list[str], list[dict[str, An
                     continue
                 if len(row) != len(header):
                     raise InvalidStateError(
-                        f"{path}, line {reader.line_num}: {len(row)} cells under {len(header)} columns; quote a cell that "
-                        "holds a comma"
+                        f"{path}, line {reader.line_num}: {len(row)} cells under {len(header)} columns; quote a cell "
+                        "that holds a comma"
                     )
                 cells.append(dict(zip(header, row, strict=True)))
                 places.append(f"line {reader.line_num}")
@@ -219,8 +220,8 @@ def _index(table: Table) -> dict[str, int]:
     for k, row in enumerate(table.rows):
         if row["name"] in found:
             raise InvalidStateError(
-                f"{table.where(k, 'name')}: {row['name']!r} is used already in {table.places[found[row['name']]]}; names "
-                "are unique: rename one"
+                f"{table.where(k, 'name')}: {row['name']!r} is used already in {table.places[found[row['name']]]}; "
+                "names are unique: rename one"
             )
         found[row["name"]] = k
     return found
