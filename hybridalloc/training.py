@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coordinator import Coordinator, clip_prior
+from coordinator.merge import flat_prior
 from rl.networks import Sizes
 from rl.proposal import Recommender
 
@@ -29,6 +30,9 @@ class TrainConfig:
         agent_steps: budget, devices times slots over all networks.
         networks: environments stepped together.
         trust: at which the mixed choice is sampled in training and the pure one taken afterwards.
+        belief: "" (reports at their face value), "learned" or "bayesian", see the problem's ``beliefs``.
+        belief_steps: agent-steps of the game's own exploration in which a belief is learned before the learner starts;
+            it goes on learning ever after.
         credit: weight of what others lose in the slot because of an agent, for a learner paid by its difference.
         checks: evaluations of the executed policy on the first ``check_seeds`` tuning seeds, from step 0 to the end.
     """
@@ -38,6 +42,8 @@ class TrainConfig:
     agent_steps: int = 4_000_000
     networks: int = 32
     trust: float = 5.0
+    belief: str = ""
+    belief_steps: int = 262_144
     credit: float = 1.0
     seed: int = 0
     checks: int = 10
@@ -51,7 +57,7 @@ class Trained:
     """What a training run leaves.
 
     Attributes:
-        learner: networks, optimizers and ``policy``.
+        learner: networks, optimizers and ``policy``. belief: learned beside it, None without.
         updates: one row of figures an update. curve: one row a check, welfare and completion of what the policy
             executes (no exploration) on the tuning seeds.
         allocations, violations: executed in training, and how many of them broke a capacity or power limit by
@@ -60,6 +66,7 @@ class Trained:
     """
 
     learner: Any
+    belief: Any
     updates: list[dict[str, float]]
     curve: list[dict[str, float]]
     allocations: int
@@ -97,15 +104,52 @@ def make_learner(name: str, sizes: Sizes, seed: int, settings: dict[str, Any] | 
     return getattr(found, learner)(sizes, getattr(found, config)(**(settings or {})), seed)
 
 
+def learn_belief(problem: Any, prices: Any, config: TrainConfig, prior: Any = None) -> tuple[Any, int, int]:
+    """A belief that has watched ``config.belief_steps`` of the game's own exploration; None where none is asked for.
+
+    Args:
+        prior: a belief to go on from, instead of a fresh one; it is left as it is.
+
+    Returns:
+        the belief, and how many allocations were executed and violated a limit.
+    """
+    if not config.belief:
+        return None, 0, 0
+    from hybridalloc.errors import nearest
+
+    if config.belief not in problem.beliefs:
+        raise nearest(f"belief of {problem.name}", config.belief, tuple(problem.beliefs))
+    belief = prior.copy() if prior is not None else problem.beliefs[config.belief](seed=config.seed)
+    if not belief.learns:
+        return belief, 0, 0
+    rng = np.random.default_rng([config.seed, 78])
+    batch = problem.batch(rng.integers(0, 2**31, config.networks), belief)
+    batch.age[:] = problem.scenario.episode * np.arange(config.networks) // config.networks
+    coordinator = Coordinator("hybrid", config.trust)
+    slots = -(-config.belief_steps // (config.networks * max(problem.agents, 1)))
+    violations = 0
+    for _ in range(slots):
+        game = batch.game(prices)
+        option = coordinator.explore(game, flat_prior(game), rng.random(game.live.shape)).option
+        plan = batch.settle(option, prices)
+        violations += int((batch.excess(plan) > TOLERANCE).sum())
+        batch.execute(plan)
+        batch.drift()
+        batch.restart(batch.age >= problem.scenario.episode)
+    return belief, slots * config.networks, violations
+
+
 def train(
     problem: Any,
     prices: Any,
     config: TrainConfig,
     report: Callable[[int, dict[str, float]], None] | None = None,
+    belief: Any = None,
 ) -> Trained:
     """Train one recommender, alone or inside the hybrid.
 
     Args:
+        belief: one to go on from where ``config.belief`` asks for one; default a fresh one.
         problem: with ``batch(seeds)``. prices: the game's and the settling's, tuned beforehand.
         report: called with the agent-steps done and the figures of each update.
 
@@ -115,8 +159,9 @@ def train(
     import torch
 
     torch.set_num_threads(1)
+    belief, allocations, violations = learn_belief(problem, prices, config, belief)
     rng = np.random.default_rng([config.seed, 77])
-    batch = problem.batch(rng.integers(0, 2**31, config.networks))
+    batch = problem.batch(rng.integers(0, 2**31, config.networks), belief)
     stagger = problem.scenario.episode * np.arange(config.networks) // config.networks
     batch.age[:] = stagger
     observation = batch.observe()
@@ -142,6 +187,7 @@ def train(
                 learner.policy,
                 TUNE_SEEDS[: config.check_seeds],
                 slots=config.check_slots,
+                belief=belief.copy(learning=False) if belief is not None else None,
             )
             figures = {f"check_{k}": float(seen.metrics[k].mean()) for k in ("welfare", "completion")}
             steps = done * config.networks * agents
@@ -151,7 +197,6 @@ def train(
 
     check(0)
     seconds = {"policy": 0.0, "game": 0.0, "environment": 0.0, "update": 0.0}
-    allocations = violations = 0
     for slot in range(slots):
         t0 = time.perf_counter()
         raw = learner.propose(observation)
@@ -177,6 +222,7 @@ def train(
             figures = learner.update(observation, slot / slots)
             summary = batch.summary()
             figures |= {k: float(np.mean(summary[k])) for k in ("welfare", "completion")}
+            figures |= belief.figures() if belief is not None else {}
             batch.clear_tallies()
             steps = (slot + 1) * config.networks * agents
             updates.append({"agent_steps": float(steps)} | figures)
@@ -186,7 +232,7 @@ def train(
         for name, spent in zip(seconds, (t1 - t0, t2 - t1, t3 - t2, t4 - t3), strict=True):
             seconds[name] += spent
         check(slot + 1)
-    return Trained(learner, updates, curve, allocations, violations, seconds)
+    return Trained(learner, belief, updates, curve, allocations, violations, seconds)
 
 
 @dataclass(frozen=True)
@@ -213,11 +259,14 @@ def evaluate(
     baseline: str | None = None,
     slots: int = REPORT_SLOTS,
     chunk: int = 50,
+    belief: Any = None,
 ) -> Evaluation:
     """Run one method on common seeds; randomness of the world is the same for every method.
 
     Each seed is one network for ``slots`` slots, after ``WARMUP_SLOTS`` that are not counted. ``step_ms`` is
-    the time of the decision (observe, propose, equilibrate, settle, filter), a network and slot, batched.
+    the time of the decision (observe, propose, equilibrate, settle, filter), a network and slot, batched. A
+    ``belief`` goes on learning in each chunk of networks as it would in service (``copy(learning=False)`` does not);
+    the one given is left as it is.
     """
     parts: list[dict[str, Float]] = []
     allocations = violations = 0
@@ -225,7 +274,7 @@ def evaluate(
     seeds = list(seeds)
     for start in range(0, len(seeds), chunk):
         some = seeds[start : start + chunk]
-        batch = problem.batch(some)
+        batch = problem.batch(some, belief.copy(belief.learning) if belief is not None else None)
         rng = np.random.default_rng([some[0], 99])
         for slot in range(WARMUP_SLOTS + slots):
             if slot == WARMUP_SLOTS:

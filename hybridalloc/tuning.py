@@ -33,6 +33,8 @@ def tune_prices(
     slots: int = 60,
     seed: int = 0,
     report: Callable[[int, float], None] | None = None,
+    belief: Any = None,
+    start: Any = None,
 ) -> Tuned:
     """Search ``problem.price_space`` for the prices with which a method without learning does best.
 
@@ -40,16 +42,19 @@ def tune_prices(
         coordinator: Coordinator("game") or an untrained hybrid.
         trials: evaluations beside that of the problem's default prices, which is always tried.
         seeds, slots: size of one evaluation.
+        belief: what the method believes; its learning rests meanwhile.
+        start: prices to try first, instead of the problem's defaults.
         report: called with the trial's number and the best welfare so far.
     """
     rng = np.random.default_rng([seed, 55])
     space = problem.price_space
 
     def welfare(prices: Any) -> float:
-        result = evaluate(problem, prices, coordinator, None, TUNE_SEEDS[:seeds], slots=slots)
+        seen = belief.copy(learning=False) if belief is not None else None
+        result = evaluate(problem, prices, coordinator, None, TUNE_SEEDS[:seeds], slots=slots, belief=seen)
         return float(result.metrics["welfare"].mean())
 
-    best = problem.prices_type()
+    best = problem.prices_type() if start is None else start
     top = welfare(best)
     tried = [(best, top)]
     for trial in range(trials):

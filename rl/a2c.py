@@ -45,9 +45,8 @@ class A2c(OnPolicy):
         """Learn from the rollout; ``last`` is what came after it, ``progress`` in [0, 1] sets the rate."""
         c = self.config
         rate = self.set_rate(progress)
-        after = self.bootstraps()
         batch = self.batch(last)
-        advantage, returns, value = self.advantages(batch, last, after)
+        advantage, returns, value = self.advantages(batch)
         self.norm.update(returns)
         shape = batch.live.shape
         # in units of the returns' spread, so that one entropy weight suits any reward

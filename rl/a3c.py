@@ -78,7 +78,7 @@ class Worker(A2c):
         self.policy = ArrayPolicy(self.actor.export(), self.name)
 
     def ready(self) -> bool:
-        return len(self.slots) >= self.due
+        return self.full(self.due)
 
 
 class A3c(A2c):
@@ -138,9 +138,12 @@ class A3c(A2c):
     def state_dict(self) -> dict[str, Any]:
         """The shared weights, and each worker's copy and unfinished rollout."""
         workers = [
-            {"actor": w.actor.state_dict(), "critic": w.critic.state_dict(), "due": w.due, "slots": list(w.slots)}
+            {
+                "actor": w.actor.state_dict(), "critic": w.critic.state_dict(), "due": w.due,
+                "slots": [dict(s) for s in w.slots], "held": w.held, "late": w.late,
+            }
             for w in self.workers
-        ]
+        ]  # fmt: skip
         return super().state_dict() | {"workers": workers}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -148,7 +151,8 @@ class A3c(A2c):
         for worker, kept in zip(self.workers, state["workers"], strict=True):
             worker.actor.load_state_dict(kept["actor"])
             worker.critic.load_state_dict(kept["critic"])
-            worker.due, worker.slots = kept["due"], list(kept["slots"])
+            worker.due, worker.held, worker.late = kept["due"], kept["held"], kept["late"]
+            worker.slots = [{k: v.copy() for k, v in s.items()} for s in kept["slots"]]
             worker.policy = ArrayPolicy(worker.actor.export(), self.name)
 
 

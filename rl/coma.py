@@ -3,7 +3,7 @@ r"""COMA: counterfactual multi-agent policy gradients, the baseline by enumerati
     g = E[ sum_i grad log pi_i(a_i) A_i ],   A_i = Q(s, a) - sum_o pi_i(o) Q(s, (a_-i, o))
 
 The centralised critic scores all options of an agent in one pass, given what the others did (z_-i, see
-:mod:`rl.counterfactual`), and is trained by TD(lambda) on the executed pairs, bootstrapped from a target critic.
+:mod:`rl.leave_one_out`), and is trained by TD(lambda) on the executed pairs, bootstrapped from a target critic.
 In the hybrid pi_i is what is executed. The last slot of a rollout, and the one before a cut, have no executed
 successor: they bootstrap the slots before them and are not learned from.
 
@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rl.counterfactual import Others
+from rl.leave_one_out import Others
 from rl.networks import Sizes
 from rl.on_policy import Batch, Float, OnPolicy, OnPolicyConfig, descend, entropy_of, explained_variance
 from rl.proposal import Observation

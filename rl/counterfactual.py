@@ -1,123 +1,30 @@
-r"""A leave-one-out critic, and MAPPO with it: the advantage R - b_i(s, a_-i).
+r"""MAPPO with the leave-one-out critic: the advantage R_lambda - b_i(s, a_-i) on the team's pay.
 
-    z_-i = (sum_j phi(o_j, a_j) - phi(o_i, a_i)) / N,    b_i = b(o_i, z_-i, pooled s)
+See :mod:`rl.leave_one_out` for b_i and :mod:`rl.mappo` for the rest.
 
-b_i reads what the others did and not what i did, so E_{a_i}[grad log pi_i b_i] = 0: the gradient stays unbiased,
-and what the others caused is taken out of i's credit. It costs O(N), where COMA's baseline enumerates the options.
-With generalised advantages, A + V(s) - b_i = R_lambda - b_i. The regression target of b_i is the same lambda-return.
-
-Sources: Foerster et al. (2018), "Counterfactual multi-agent policy gradients", for the baseline; Wu et al. (2018),
-"Variance reduction for policy gradient with action-dependent factorized baselines", for the estimator.
+Source: Foerster et al. (2018), "Counterfactual multi-agent policy gradients", for the idea; its own baseline, by
+enumeration, is :mod:`rl.coma`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor, nn
-
-from rl.mappo import Mappo, MappoConfig, orthogonal
-from rl.networks import PairScorer, Sizes
-from rl.on_policy import Batch, Float, descend
+from rl.mappo import Mappo, MappoConfig
+from rl.networks import Sizes
 
 
 @dataclass(frozen=True)
 class CounterfactualConfig(MappoConfig):
     """Settings of MAPPO with the leave-one-out baseline: MAPPO's."""
 
-
-class Others(nn.Module):
-    """phi(o_i, a) of every pair, and what the others did: z_-i."""
-
-    def __init__(self, sizes: Sizes, hidden: int) -> None:
-        super().__init__()
-        self.pairs = PairScorer(sizes, hidden)  # its embedding is phi; its score is not used
-        self.state = nn.Linear(sizes.agent + 3 * sizes.pair, hidden)
-        for p in self.pairs.out.parameters():
-            p.requires_grad_(False)
-
-    def options(self, batch: Batch, part: Tensor) -> Tensor:
-        """phi (B, N, O, H) of every option: what an enumeration needs."""
-        b, n = batch.option[part].shape
-        row = torch.arange(b).repeat_interleave(n)
-        agent, pair = batch.agent[part].flatten(0, 1), batch.pair[part].flatten(0, 1)
-        phi = self.pairs.embed(agent, pair, batch.resource[part], row, batch.resource_of)
-        return phi.unflatten(0, (b, n))
-
-    def chosen(self, batch: Batch, part: Tensor) -> Tensor:
-        """phi (B, N, H) of the executed options alone, O(N)."""
-        option = batch.option[part]
-        b, n = option.shape
-        pair, resource = batch.pair[part], batch.resource[part]
-        own = pair.gather(2, option[..., None, None].expand(-1, -1, 1, pair.shape[-1]))
-        rows = nn.functional.pad(resource, (0, 0, 1, 0))  # the row of zeros stands for no resource
-        used = rows.gather(1, (batch.resource_of[option] + 1)[..., None].expand(-1, -1, resource.shape[-1]))
-        phi = self.pairs.embed(
-            batch.agent[part].flatten(0, 1), own.flatten(0, 1), used.flatten(0, 1)[:, None],
-            torch.arange(b * n), torch.zeros(1, dtype=torch.int64),
-        )  # fmt: skip
-        return phi[:, 0].unflatten(0, (b, n))
-
-    def forward(self, batch: Batch, part: Tensor, chosen: Tensor) -> Tensor:
-        """(B, N, 2 H): z_-i from ``chosen`` (B, N, H), beside the pooled state, which no choice enters."""
-        chosen = chosen * batch.live[part][..., None]
-        others = (chosen.sum(1, keepdim=True) - chosen) / chosen.shape[1]
-        pooled = torch.tanh(self.state(batch.own[part])).mean(1, keepdim=True).expand(-1, chosen.shape[1], -1)
-        return torch.cat([others, pooled], -1)
-
-
-class LeaveOneOut(nn.Module):
-    """b_i(s, a_-i), (B, N), in normalised units."""
-
-    def __init__(self, sizes: Sizes, hidden: int = 32) -> None:
-        super().__init__()
-        self.others = Others(sizes, hidden)
-        own = sizes.agent + 3 * sizes.pair
-        self.body = nn.Sequential(
-            nn.Linear(own + 2 * hidden + sizes.resource, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 1)
-        )
-        orthogonal(self.body)
-
-    def forward(self, batch: Batch, part: Tensor) -> Tensor:
-        context = self.others(batch, part, self.others.chosen(batch, part))
-        resource = batch.resource[part].mean(1, keepdim=True).expand(-1, context.shape[1], -1)
-        return self.body(torch.cat([batch.own[part], context, resource], -1))[..., 0]
+    baseline: str = "leave_one_out"
 
 
 class Counterfactual(Mappo):
-    """MAPPO whose advantage is R_lambda - b_i(s, a_-i)."""
+    """The learner; ``policy`` is its actor as arrays, refreshed at each update."""
 
     name = "counterfactual"
 
     def __init__(self, sizes: Sizes, config: CounterfactualConfig | None = None, seed: int = 0) -> None:
         super().__init__(sizes, config or CounterfactualConfig(), seed)
-        with torch.random.fork_rng():
-            torch.manual_seed(seed + 1)
-            self.without = LeaveOneOut(sizes, self.config.hidden)
-        self.without_optimizer = torch.optim.Adam(
-            [p for p in self.without.parameters() if p.requires_grad], self.config.rate, eps=1e-5
-        )
-
-    def baseline(self, batch: Batch, value: Float) -> Float:
-        with torch.no_grad():
-            b = self.without(batch, torch.arange(len(batch.option))).numpy()
-        return np.asarray(self.norm.centre + self.norm.spread * b, np.float64).reshape(value.shape)
-
-    def fit_baseline(self, batch: Batch, part: Tensor, target: Tensor) -> None:
-        for group in self.without_optimizer.param_groups:
-            group["lr"] = self.critic_optimizer.param_groups[0]["lr"]
-        loss = nn.functional.huber_loss(self.without(batch, part), target, delta=self.config.huber)
-        descend(loss, self.without_optimizer, self.without, self.config.gradient_norm)
-
-    def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | {
-            "without": self.without.state_dict(), "without_optimizer": self.without_optimizer.state_dict()
-        }  # fmt: skip
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        super().load_state_dict(state)
-        self.without.load_state_dict(state["without"])
-        self.without_optimizer.load_state_dict(state["without_optimizer"])

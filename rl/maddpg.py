@@ -16,7 +16,6 @@ Sources: Lowe et al. (2017), "Multi-agent actor-critic for mixed cooperative-com
 
 from __future__ import annotations
 
-import ast
 import copy
 from dataclasses import dataclass
 from typing import Any
@@ -26,10 +25,11 @@ import torch
 from torch import Tensor, nn
 
 from rl.networks import PairScorer, Sizes
-from rl.off_policy import OffPolicy, OffPolicyConfig, Slot, follow_slowly
-from rl.on_policy import descend, executed_log_density
+from rl.off_policy import OffPolicy, OffPolicyConfig, change, explained, follow_slowly
+from rl.on_policy import descend, entropy_of, executed_log_density
 from rl.policy import ArrayPolicy
 from rl.proposal import Observation
+from rl.replay import Replay, Slot
 
 
 @dataclass(frozen=True)
@@ -84,10 +84,11 @@ class Maddpg(OffPolicy):
     """The learner; ``policy`` is its actor as arrays, refreshed at each update."""
 
     name = "maddpg"
+    PARTS = ("actor", "critic", "target_actor", "target_critic", "actor_optimizer", "critic_optimizer")
 
     def __init__(self, sizes: Sizes, config: MaddpgConfig | None = None, seed: int = 0) -> None:
         self.config = config or MaddpgConfig()
-        super().__init__(self.config, seed)
+        super().__init__(self.config, seed, Replay(self.config.capacity))
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.actor = PairScorer(sizes, self.config.hidden)
@@ -97,30 +98,33 @@ class Maddpg(OffPolicy):
         self.actor_optimizer = torch.optim.Adam(self.actor.parameters(), self.config.rate)
         learned = [p for p in self.critic.parameters() if p.requires_grad]
         self.critic_optimizer = torch.optim.Adam(learned, self.config.rate)
-        self.policy = ArrayPolicy(self.actor.export(), self.name)
+        self.policy = self.export()
+
+    def export(self) -> ArrayPolicy:
+        return ArrayPolicy(self.actor.export(), self.name)
 
     def update(self, last: Observation, progress: float) -> dict[str, float]:
         """``updates`` gradient steps for each slot that came in since the last call."""
         c = self.config
-        rate = self.rate_at(progress)
-        for optimizer, share in ((self.actor_optimizer, c.actor_rate), (self.critic_optimizer, 1.0)):
-            for group in optimizer.param_groups:
-                group["lr"] = share * rate
+        rate = self.set_rate(progress, {"actor_optimizer": c.actor_rate, "critic_optimizer": 1.0})
         of = torch.from_numpy(np.asarray(last.resource_of))
-        logs: dict[str, list[float]] = {"policy_loss": [], "value_loss": [], "q": [], "norm": []}
+        names = ("policy_loss", "value_loss", "q", "norm", "entropy", "kl", "explained_variance")
+        logs: dict[str, list[float]] = {k: [] for k in names}
+        first: tuple[Slot, Tensor] | None = None  # a batch and what would have been executed before this update
         for _ in range(self.since * c.updates):
-            pair = self.replay.sample(self.rng, c.batch)
-            if pair is None:  # every kept slot ends an episode
+            drawn = self.replay.sample(self.rng, c.batch, c.gamma)
+            if drawn is None:  # every kept slot ends an episode
                 break
-            now, then = pair
+            now, then, reward, discount = drawn[:4]
             taken = nn.functional.one_hot(now["option"], now["allowed"].shape[-1]).float()
             with torch.no_grad():
-                drawn = self.draw(self.log_pi(self.target_actor, then, of)[0])
-                target = now["reward"] + c.gamma * self.target_critic(then, drawn, drawn, of)
+                chosen = self.draw(self.log_pi(self.target_actor, then, of)[0])
+                target = reward + discount[:, None] * self.target_critic(then, chosen, chosen, of)
             q = self.critic(now, taken, taken, of)
             value_loss = (q - target).square().mean()
             descend(value_loss, self.critic_optimizer, self.critic, c.gradient_norm)
             log_pi, log_prior = self.log_pi(self.actor, now, of)
+            first = first or (now, log_pi.detach())
             gain = self.critic(now, self.draw(log_pi), taken, of)[now["live"]]
             if len(gain):
                 penalty = log_prior[now["live"]].square().mean()
@@ -131,10 +135,14 @@ class Maddpg(OffPolicy):
             follow_slowly(self.target_critic, self.critic, c.target_rate)
             logs["value_loss"].append(float(value_loss.detach()))
             logs["q"].append(float(q.detach().mean()))
-        self.since = 0
-        self.updates += 1
-        self.policy = ArrayPolicy(self.actor.export(), self.name)
-        return {k: float(np.mean(v)) for k, v in logs.items() if v} | {"learning_rate": rate}
+            logs["explained_variance"].append(explained(target, (target - q).detach()))
+        if first is not None:
+            now, before = first
+            with torch.no_grad():
+                after = self.log_pi(self.actor, now, of)[0]
+            logs["kl"].append(change(before, after, now["live"]))
+            logs["entropy"].append(float(entropy_of(after, now["allowed"])))
+        return self.finish(logs, learning_rate=rate)
 
     def log_pi(self, actor: PairScorer, slot: Slot, resource_of: Tensor) -> tuple[Tensor, Tensor]:
         """(B, N, O) log-density of what is executed, and the clipped log prior (0 where not allowed)."""
@@ -154,19 +162,8 @@ class Maddpg(OffPolicy):
         return hard + soft - soft.detach()
 
     def state_dict(self) -> dict[str, Any]:
-        """Networks, optimizers, random states and replay; "replay" may be left out of a file, it refills."""
-        out: dict[str, Any] = {name: getattr(self, name).state_dict() for name in PARTS}
-        numbers = {"generator": self.generator.get_state(), "rng": repr(self.rng.bit_generator.state)}
-        return out | numbers | {"updates": self.updates, "replay": self.replay.state_dict()}
+        return super().state_dict() | {"generator": self.generator.get_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        for name in PARTS:
-            getattr(self, name).load_state_dict(state[name])
+        super().load_state_dict(state)
         self.generator.set_state(state["generator"])
-        self.rng.bit_generator.state = ast.literal_eval(state["rng"])
-        self.updates = state["updates"]
-        self.replay.load_state_dict(state.get("replay", {}))
-        self.policy = ArrayPolicy(self.actor.export(), self.name)
-
-
-PARTS = ("actor", "critic", "target_actor", "target_critic", "actor_optimizer", "critic_optimizer")

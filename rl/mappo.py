@@ -5,7 +5,8 @@ Per live agent i, with the ratio r_i = pi(o_i) / pi_old(o_i) of what is executed
     L = E[min(r_i A_i, clip(r_i, 1 - eps, 1 + eps) A_i)] + entropy H(pi)
 
 MAPPO's critic sees the pooled features of all agents, IPPO's only its own: ``critic`` is the one difference, and
-the default pay (the team's, and one's own) follows. Nothing here is counterfactual.
+the default pay (the team's, and one's own) follows. The advantage is GAE's, R_lambda - V(s), or with
+``baseline="leave_one_out"`` the counterfactual R_lambda - b_i(s, a_-i), see :mod:`rl.leave_one_out`.
 
 Sources: Yu et al. (2022), "The surprising effectiveness of PPO in cooperative multi-agent games" (value
 normalisation, clipped Huber value loss); de Witt et al. (2020), "Is independent learning all you need in the
@@ -14,12 +15,16 @@ StarCraft multi-agent challenge?" (IPPO); Schulman et al. (2017) for the clipped
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rl.networks import Critic, Sizes
+from rl.leave_one_out import LeaveOneOut
+from rl.networks import Critic, Sizes, orthogonal
 from rl.on_policy import (
     Batch,
     Float,
@@ -28,11 +33,12 @@ from rl.on_policy import (
     descend,
     entropy_of,
     explained_variance,
+    head_entropies,
     scaled,
 )
 from rl.proposal import Observation
 
-CRITICS = ("central", "own")
+CRITICS, BASELINES = ("central", "own"), ("value", "leave_one_out")
 
 
 @dataclass(frozen=True)
@@ -44,9 +50,13 @@ class MappoConfig(OnPolicyConfig):
         clip: of the probability ratio. value_clip: of the value, in units of the returns' spread.
         epochs, minibatches: passes over a rollout and its parts.
         huber: width of the value loss's quadratic part, in units of the returns' spread.
+        baseline: what is taken from the return: "value" or "leave_one_out". ``credit="counterfactual"`` is the
+            team's pay with the latter.
     """
 
+    credits: ClassVar[tuple[str, ...]] = (*OnPolicyConfig.credits, "counterfactual")
     critic: str = "central"
+    baseline: str = "value"
     clip: float = 0.2
     value_clip: float = 0.2
     epochs: int = 4
@@ -57,6 +67,17 @@ class MappoConfig(OnPolicyConfig):
         super().__post_init__()
         if self.critic not in CRITICS:
             raise ValueError(f"critic = {self.critic!r}; it must be one of {', '.join(CRITICS)}")
+        if self.baseline not in BASELINES:
+            raise ValueError(f"baseline = {self.baseline!r}; it must be one of {', '.join(BASELINES)}")
+        if self.leave_one_out and self.critic == "own":
+            raise ValueError(
+                "a leave-one-out baseline reads the other agents, and with critic = 'own' (ippo) nothing of them may "
+                "be read; imappo, mappo and counterfactual have it, with critic = 'central'"
+            )
+
+    @property
+    def leave_one_out(self) -> bool:
+        return self.baseline == "leave_one_out" or self.credit == "counterfactual"
 
 
 @dataclass(frozen=True)
@@ -85,66 +106,132 @@ class OwnCritic(nn.Module):
         return self.body(torch.cat([own, shared[:, None].expand(-1, own.shape[1], -1)], -1))[..., 0]
 
 
-def orthogonal(module: nn.Module) -> None:
-    for layer in module.modules():
-        if isinstance(layer, nn.Linear):
-            nn.init.orthogonal_(layer.weight, 1.0)
-            nn.init.zeros_(layer.bias)
+class Taken(NamedTuple):
+    """What M live agents did, under the present weights: log-densities (M,), mean entropy, row and agent (M,)."""
+
+    log_density: Tensor
+    entropy: Tensor
+    row: Tensor
+    agent: Tensor
+    figures: dict[str, float]
+
+
+class Lesson(NamedTuple):
+    """A batch (B rows) and what is learned from it, (T, E, N); ``weight`` is None where all of it is fresh."""
+
+    batch: Batch
+    returns: Float
+    value: Float
+    weight: Float | None = None
 
 
 class Mappo(OnPolicy):
     """The learner; ``policy`` is its actor as arrays, refreshed at each update."""
 
     name = "mappo"
+    config: MappoConfig
 
     def __init__(self, sizes: Sizes, config: MappoConfig | None = None, seed: int = 0) -> None:
         self.config = config or MappoConfig()
         super().__init__(sizes, self.config, seed, Critic if self.config.critic == "central" else OwnCritic)
+        self.without: LeaveOneOut | None = None
+        if self.config.leave_one_out:
+            with torch.random.fork_rng():
+                torch.manual_seed(seed + 1)
+                self.without = LeaveOneOut(sizes, self.config.hidden)
+            self.without_optimizer = torch.optim.Adam(
+                [p for p in self.without.parameters() if p.requires_grad], self.config.rate, eps=1e-5
+            )
 
     def update(self, last: Observation, progress: float) -> dict[str, float]:
-        """Learn from the rollout; ``last`` is what came after it, ``progress`` in [0, 1] sets the rate."""
+        """Learn from the rollout; ``last`` is what came after it, ``progress`` in [0, 1] sets the rate.
+
+        Raises:
+            FloatingPointError: a gradient is not finite; the weights are left as they were.
+        """
         c = self.config
         rate = self.set_rate(progress)
-        after = self.bootstraps()
-        batch = self.batch(last)
-        _, returns, value = self.advantages(batch, last, after)
+        batch, returns, value, weight = self.lesson(self.batch(last))
+        shape = batch.live.shape
+        normal = lambda x: torch.from_numpy(((x - self.norm.centre) / self.norm.spread).reshape(shape)).float()
         a = scaled(returns - self.baseline(batch, value), batch.live)
-        normal = lambda x: torch.from_numpy(((x - self.norm.centre) / self.norm.spread).reshape(a.shape)).float()
+        if weight is not None:  # what another policy did counts by how likely it is now
+            a = a * torch.from_numpy(weight.reshape(shape)).float()
         held = normal(value)  # the critic's own output: in the units it was made in
         self.norm.update(returns)
         target = normal(returns)
-        logs: dict[str, list[float]] = {
-            k: [] for k in ("policy_loss", "value_loss", "entropy", "kl", "clipped", "norm")
-        }
+        logs: dict[str, list[float]] = {}
+        note = lambda name, x: logs.setdefault(name, []).append(float(x))
         for _ in range(c.epochs):
-            for part in torch.randperm(len(a), generator=self.generator).chunk(c.minibatches):
+            for part in self.parts(batch):
                 if batch.live[part].any():
-                    log_pi, mask, row, agent = self.log_pi(batch, part)
-                    at = part[row]
-                    log_ratio = log_pi.gather(1, batch.option[at, agent][:, None])[:, 0] - batch.old[at, agent]
+                    taken = self.taken(batch, part)
+                    at, agent = part[taken.row], taken.agent
+                    log_ratio = taken.log_density - batch.old[at, agent]
                     ratio = log_ratio.exp()
                     gain = torch.min(ratio * a[at, agent], ratio.clamp(1 - c.clip, 1 + c.clip) * a[at, agent]).mean()
-                    entropy = entropy_of(log_pi, mask)
-                    norm = descend(-gain - c.entropy * entropy, self.actor_optimizer, self.actor, c.gradient_norm)
+                    loss = -gain - c.entropy * taken.entropy
+                    note("norm", descend(loss, self.actor_optimizer, self.actor, c.gradient_norm))
                     with torch.no_grad():
-                        logs["policy_loss"].append(-float(gain))
-                        logs["entropy"].append(float(entropy))
-                        logs["kl"].append(float((ratio - 1 - log_ratio).mean()))
-                        logs["clipped"].append(float(((ratio - 1).abs() > c.clip).float().mean()))
-                        logs["norm"].append(norm)
+                        note("policy_loss", -gain)
+                        note("entropy", taken.entropy)
+                        note("kl", (ratio - 1 - log_ratio).mean())
+                        note("clipped", ((ratio - 1).abs() > c.clip).float().mean())
+                        for name, figure in taken.figures.items():
+                            note(name, figure)
                 predicted = self.critic(batch.own[part], batch.resource[part])
                 loss = clipped_value_loss(predicted, held[part], target[part], c.value_clip, c.huber)
-                descend(loss, self.critic_optimizer, self.critic, c.gradient_norm)
-                logs["value_loss"].append(float(loss.detach()))
+                note("critic_norm", descend(loss, self.critic_optimizer, self.critic, c.gradient_norm))
+                note("value_loss", loss.detach())
                 self.fit_baseline(batch, part, target[part])
+        logs |= {k: [0.0] for k in ("policy_loss", "entropy", "kl", "clipped", "norm") if k not in logs}
         return self.finish(logs, explained_variance=explained_variance(returns, value), learning_rate=rate)
 
+    def lesson(self, batch: Batch) -> Lesson:
+        """The rollout, its lambda-returns and values."""
+        _, returns, value = self.advantages(batch)
+        return Lesson(batch, returns, value)
+
+    def parts(self, batch: Batch) -> Sequence[Tensor]:
+        """One epoch's minibatches, as rows of the batch."""
+        order = torch.randperm(len(batch.option), generator=self.generator)
+        return order.chunk(self.config.minibatches)
+
+    def taken(self, batch: Batch, part: Tensor) -> Taken:
+        log_pi, mask, row, agent = self.log_pi(batch, part)
+        chosen = log_pi.gather(1, batch.option[part[row], agent][:, None])[:, 0]
+        with torch.no_grad():
+            heads = head_entropies(log_pi, mask, batch.resource_of)
+        return Taken(chosen, entropy_of(log_pi, mask), row, agent, heads)
+
     def baseline(self, batch: Batch, value: Float) -> Float:
-        """(T, E, N) what is taken from the lambda-return: V, so that the advantage is GAE's."""
-        return value
+        """(T, E, N) what is taken from the lambda-return: V, so that the advantage is GAE's, or b_i."""
+        if self.without is None:
+            return value
+        with torch.no_grad():
+            b = self.without(batch, torch.arange(len(batch.option))).numpy()
+        return np.asarray(self.norm.centre + self.norm.spread * b, np.float64).reshape(value.shape)
 
     def fit_baseline(self, batch: Batch, part: Tensor, target: Tensor) -> None:
-        """Nothing more to learn: the baseline is the critic."""
+        """b_i is regressed on the same returns as V."""
+        if self.without is None:
+            return
+        for group in self.without_optimizer.param_groups:
+            group["lr"] = self.critic_optimizer.param_groups[0]["lr"]
+        loss = nn.functional.huber_loss(self.without(batch, part), target, delta=self.config.huber)
+        descend(loss, self.without_optimizer, self.without, self.config.gradient_norm)
+
+    def state_dict(self) -> dict[str, Any]:
+        more = {}
+        if self.without is not None:
+            more = {"without": self.without.state_dict(), "without_optimizer": self.without_optimizer.state_dict()}
+        return super().state_dict() | more
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        if self.without is not None:
+            self.without.load_state_dict(state["without"])
+            self.without_optimizer.load_state_dict(state["without_optimizer"])
 
 
 class Ippo(Mappo):

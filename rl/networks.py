@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rl.proposal import Observation
+from rl.proposal import own_features as own_features  # read from here too
 
 Float32 = NDArray[np.float32]
 
@@ -34,9 +35,9 @@ class Sizes(NamedTuple):
 
 
 class PairScorer(nn.Module):
-    """Scores (M, O) of M agents' options; the last layer starts at zero, so an untrained score is flat."""
+    """Scores (M, O) of M agents' options; untrained they are flat, with a last layer of gain 0."""
 
-    def __init__(self, sizes: Sizes, hidden: int = 32, scale: float = 10.0) -> None:
+    def __init__(self, sizes: Sizes, hidden: int = 32, scale: float = 10.0, gain: float = 0.0) -> None:
         super().__init__()
         self.agent = nn.Linear(sizes.agent, hidden)
         self.pair = nn.Linear(sizes.pair, hidden, bias=False)
@@ -49,6 +50,8 @@ class PairScorer(nn.Module):
         for layer in (self.agent, self.mix, self.out):
             nn.init.zeros_(layer.bias)
         nn.init.zeros_(self.out.weight)
+        if gain:
+            nn.init.orthogonal_(self.out.weight, gain)
 
     def embed(self, agent: Tensor, pair: Tensor, resource: Tensor, row: Tensor, resource_of: Tensor) -> Tensor:
         """(M, O, H) from agent (M, A), pair (M, O, P), resource (B, R, S), row (M,) into B."""
@@ -66,6 +69,13 @@ class PairScorer(nn.Module):
         return arrays
 
 
+def orthogonal(module: nn.Module) -> None:
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.orthogonal_(layer.weight, 1.0)
+            nn.init.zeros_(layer.bias)
+
+
 class Critic(nn.Module):
     """Centralised value of each agent: its own features beside the pooled features of all."""
 
@@ -78,10 +88,7 @@ class Critic(nn.Module):
             nn.Linear(own + 2 * hidden + sizes.resource, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh()
         )
         self.out = nn.Linear(64, 1)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.orthogonal_(module.weight, 1.0)
-                nn.init.zeros_(module.bias)
+        orthogonal(self)
 
     def forward(self, own: Tensor, resource: Tensor) -> Tensor:
         """(B, N) values from own (B, N, A + 3 P), see :func:`own_features`, and resource (B, R, S)."""
@@ -95,10 +102,3 @@ class Critic(nn.Module):
         )
         x = torch.cat([own, pooled[:, None].expand(-1, own.shape[1], -1)], -1)
         return self.out(self.body(x))[..., 0]
-
-
-def own_features(observation: Observation) -> Float32:
-    """(E, N, A + 3 P): an agent's features and the mean, least and greatest of its pairs'."""
-    pair = observation.pair
-    parts = [observation.agent, pair.mean(axis=2), pair.min(axis=2), pair.max(axis=2)]
-    return np.concatenate(parts, axis=2)

@@ -10,21 +10,21 @@ al. (2016), "Learning values across many orders of magnitude", and Yu et al. (20
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rl.networks import PairScorer, Sizes, own_features
+from rl.networks import PairScorer, Sizes
 from rl.policy import ArrayPolicy
-from rl.proposal import Observation
+from rl.proposal import Observation, own_features
 
 Float = NDArray[np.float64]
-CREDITS = ("team", "own", "difference")
+CREDITS = ("team", "own", "difference")  # that every learner has
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,15 @@ class OnPolicyConfig:
         entropy: weight of the executed strategy's entropy.
         gradient_norm: gradients are scaled down to this norm. hidden: width of the networks.
         limit: log-priors are clipped to [-limit, 0]: the coordinator's epsilon bound is limit / trust.
-        credit: what an agent is paid: "team" (mean of all agents' outcomes), "own" (its own outcome) or
+        gain: of the actor's last layer at the start. 0 is a flat prior, with which the hybrid is exactly the game;
+            the usual .01 (Huang et al. 2022) is nearly flat, and the hybrid starts a little beside the game.
+        credit: what an agent is paid: "team" (mean of all agents' outcomes), "region" (mean of those whose option
+            stands for the same resource as its own, itself included; its own outcome where it uses none), "own" or
             "difference" (its own less what the others lose because of it). The trainer reads it.
         carry: weight of what others lose in later slots through an agent ("difference" alone).
     """
+
+    credits: ClassVar[tuple[str, ...]] = ("team", "region", "own", "difference")
 
     horizon: int = 32
     gamma: float = 0.9
@@ -52,12 +57,19 @@ class OnPolicyConfig:
     gradient_norm: float = 0.5
     hidden: int = 32
     limit: float = 10.0
+    gain: float = 0.0
     credit: str = "team"
     carry: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.credit not in CREDITS:
-            raise ValueError(f"credit = {self.credit!r}; it must be one of {', '.join(CREDITS)}")
+        if self.credit == "counterfactual" and self.credit not in self.credits:
+            learner = type(self).__name__.removesuffix("Config").lower()
+            raise ValueError(
+                f"credit = 'counterfactual' needs a leave-one-out critic, which {learner} lacks; "
+                "imappo, mappo and counterfactual have one"
+            )
+        if self.credit not in self.credits:
+            raise ValueError(f"credit = {self.credit!r}; it must be one of {', '.join(self.credits)}")
 
 
 class Batch(NamedTuple):
@@ -65,7 +77,9 @@ class Batch(NamedTuple):
 
     agent (B, N, A), pair (B, N, O, P), resource (B, R, S), own (B, N, A + 3 P); option (B, N) executed; bias
     (B, N, O) the game's part; allowed (B, N, O); live (B, N); old (B, N) log-density at execution; resource_of
-    (O,). reward (T, E, N) and cut (T, E) stay arrays in time.
+    (O,). reward (T, E, N), cut (T, E) and after (T, E, N), the value of what came next at a cut, stay arrays in
+    time; next_own and next_resource are the critic's view of what came after the last slot. ``more`` holds what a
+    learner adds to its slots, (B, ...).
     """
 
     agent: Tensor
@@ -80,6 +94,10 @@ class Batch(NamedTuple):
     resource_of: Tensor
     reward: Float
     cut: NDArray[np.bool_]
+    after: Float = np.zeros(0)
+    next_own: NDArray[Any] = np.zeros(0)
+    next_resource: NDArray[Any] = np.zeros(0)
+    more: Mapping[str, Tensor] = {}
 
 
 class ValueNorm:
@@ -111,6 +129,11 @@ class OnPolicy:
     """Records what was executed and keeps actor, critic, optimizers; a learner adds ``update``.
 
     ``critic(own, resource)`` gives (B, N) values in normalised units.
+
+    With the difference reward an agent is charged up to H slots later for what it leaves behind. The charge belongs
+    to the choice that caused it, so a rollout's last H slots are held back and learned from with the next one, when
+    all of their charges are in: each is learned from once, with its own executed density. (Charging the slot in which
+    it falls due instead would blame choices that had no part in it, and the critic cannot see whose backlog it is.)
     """
 
     name = "on-policy"
@@ -126,13 +149,14 @@ class OnPolicy:
         self.settings = config
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            self.actor = PairScorer(sizes, config.hidden)
+            self.actor = PairScorer(sizes, config.hidden, gain=config.gain)
             self.critic = critic(sizes, config.hidden)
         self.generator = torch.Generator().manual_seed(seed)
         self.actor_optimizer = optimizer(self.actor.parameters(), config.rate, eps=1e-5)
         self.critic_optimizer = optimizer(self.critic.parameters(), config.rate, eps=1e-5)
         self.norm = ValueNorm()
         self.slots: list[dict[str, Any]] = []
+        self.held = self.late = 0  # slots kept from the last rollout; slots until all charges are in
         self.updates = 0
         self.policy = ArrayPolicy(self.actor.export(), self.name)
 
@@ -166,25 +190,37 @@ class OnPolicy:
         logits = np.where(observation.allowed, log_prior + bias, -np.inf)
         top = logits.max(axis=-1, keepdims=True)
         norm = top[..., 0] + np.log(np.exp(logits - top).sum(axis=-1))
-        reward = np.array(reward, np.float64)
-        if c.credit == "team":
-            reward[:] = reward.mean(axis=1, keepdims=True)
+        seen = self.seen(observation)
+        self.slots.append({
+            "agent": seen.agent, "pair": seen.pair, "resource": seen.resource, "own": own_features(seen),
+            "option": np.array(option), "allowed": seen.allowed, "live": seen.live,
+            "bias": np.where(observation.allowed, bias, 0.0).astype(np.float32),
+            "old": (np.take_along_axis(logits, option[..., None], -1)[..., 0] - norm).astype(np.float32),
+            "reward": paid(reward, c.credit, option, observation), "cut": truncated.copy(),
+        } | self.remember(observation))  # fmt: skip
         after = np.zeros(reward.shape)
         if final is not None and truncated.any():
-            after = self.values(own_features(final), final.resource)
-        self.slots.append({
-            "agent": observation.agent, "pair": observation.pair, "resource": observation.resource,
-            "own": own_features(observation), "option": np.array(option), "allowed": observation.allowed,
-            "bias": np.where(observation.allowed, bias, 0.0).astype(np.float32), "live": observation.live,
-            "old": (np.take_along_axis(logits, option[..., None], -1)[..., 0] - norm).astype(np.float32),
-            "reward": reward, "cut": truncated.copy(), "after": after,
-        })  # fmt: skip
-        if c.credit == "difference":
-            for h in range(min(carried.shape[-1], len(self.slots) - 1)):
+            after = self.values(own_features(self.seen(final)), final.resource)
+        self.slots[-1]["after"] = after
+        if c.credit == "difference" and c.carry:
+            self.late = carried.shape[-1]
+            for h in range(min(self.late, len(self.slots) - 1)):
                 self.slots[-2 - h]["reward"] += c.carry * c.gamma ** (h + 1) * carried[..., h]
 
+    def seen(self, observation: Observation) -> Observation:
+        """What the networks read of an observation."""
+        return observation
+
+    def remember(self, observation: Observation) -> dict[str, Any]:
+        """More to keep of a slot, (E, ...) by name; it comes back in ``Batch.more``."""
+        return {}
+
     def ready(self) -> bool:
-        return len(self.slots) >= self.settings.horizon
+        return self.full(self.settings.horizon)
+
+    def full(self, horizon: int) -> bool:
+        """``horizon`` slots are new, and some have all of their charges."""
+        return len(self.slots) - self.held >= horizon and len(self.slots) > self.late
 
     def values(self, own: NDArray[Any], resource: NDArray[Any]) -> Float:
         """(B, N) the critic's values in units of reward."""
@@ -193,27 +229,30 @@ class OnPolicy:
         return np.asarray(self.norm.centre + self.norm.spread * value, np.float64)
 
     def batch(self, last: Observation) -> Batch:
-        """The rollout as tensors; it is emptied."""
-        stack = {k: np.stack([s[k] for s in self.slots]) for k in self.slots[0] if k != "after"}
-        self.slots = []
-        flat = lambda a: torch.from_numpy(np.ascontiguousarray(a.reshape(-1, *a.shape[2:])))
-        tensors = {k: flat(v) for k, v in stack.items() if k not in ("reward", "cut")}
-        resource_of = torch.from_numpy(np.asarray(last.resource_of))
-        return Batch(**tensors, resource_of=resource_of, reward=stack["reward"], cut=stack["cut"])
+        """The rollout as tensors, and what came after it; slots that may yet be charged stay."""
+        ends = len(self.slots) - self.late
+        slots, self.slots = self.slots[:ends], self.slots[ends:]
+        self.held = len(self.slots)
+        timed: dict[str, Any] = {k: np.stack([s[k] for s in slots]) for k in ("reward", "cut", "after")}
+        flat: dict[str, Any] = {
+            k: torch.from_numpy(np.concatenate([s[k] for s in slots])) for k in slots[0] if k not in timed
+        }  # rows in order of time
+        view = self.slots[0] if self.slots else {"own": own_features(self.seen(last)), "resource": last.resource}
+        more = {k: flat.pop(k) for k in list(flat) if k not in Batch._fields}
+        return Batch(
+            **flat, **timed, resource_of=torch.from_numpy(np.asarray(last.resource_of)), next_own=view["own"],
+            next_resource=view["resource"], more=more,
+        )  # fmt: skip
 
-    def advantages(self, batch: Batch, last: Observation, after: Float) -> tuple[Float, Float, Float]:
-        """(T, E, N) generalised advantages, lambda-returns and values; ``after`` as :meth:`bootstraps` gave it."""
-        t, e, n = batch.reward.shape
-        value = self.values(batch.own.numpy(), batch.resource.numpy()).reshape(t, e, n)
-        following = self.values(own_features(last), last.resource)
+    def advantages(self, batch: Batch, weight: Float | None = None) -> tuple[Float, Float, Float]:
+        """(T, E, N) generalised advantages, lambda-returns and values."""
+        value = self.values(batch.own.numpy(), batch.resource.numpy()).reshape(batch.reward.shape)
+        following = self.values(batch.next_own, batch.next_resource)
+        c = self.settings
         advantage = generalised_advantage(
-            batch.reward, value, following, batch.cut, after, self.settings.gamma, self.settings.gae
+            batch.reward, value, following, batch.cut, batch.after, c.gamma, c.gae, weight
         )
-        return advantage, advantage + value, value
-
-    def bootstraps(self) -> Float:
-        """(T, E, N) values of what came after each cut; read before :meth:`batch`."""
-        return np.stack([s["after"] for s in self.slots])
+        return advantage, value + (advantage if weight is None else weight * advantage), value
 
     def log_pi(self, batch: Batch, part: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Executed log-densities (M, O) of the M live agents in rows ``part``; also mask, row in part, agent."""
@@ -234,7 +273,7 @@ class OnPolicy:
     def finish(self, logs: dict[str, list[float]], **figures: float) -> dict[str, float]:
         """After an update: export the actor, and average the figures of its steps."""
         self.updates += 1
-        self.policy = ArrayPolicy(self.actor.export(), self.name)
+        self.policy = self.export()
         return {k: float(np.mean(v)) for k, v in logs.items() if v} | figures
 
     def state_dict(self) -> dict[str, Any]:
@@ -244,24 +283,45 @@ class OnPolicy:
             "actor_optimizer": self.actor_optimizer.state_dict(),
             "critic_optimizer": self.critic_optimizer.state_dict(),
             "generator": self.generator.get_state(), "updates": self.updates,
+            "slots": [dict(s) for s in self.slots], "held": self.held, "late": self.late,
         }  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for name in ("actor", "critic", "norm", "actor_optimizer", "critic_optimizer"):
             getattr(self, name).load_state_dict(state[name])
         self.generator.set_state(state["generator"])
-        self.updates = state["updates"]
-        self.policy = ArrayPolicy(self.actor.export(), self.name)
+        self.updates, self.held, self.late = state["updates"], state["held"], state["late"]
+        self.slots = [{k: v.copy() for k, v in s.items()} for s in state["slots"]]
+        self.policy = self.export()
+
+    def export(self) -> ArrayPolicy:
+        """The actor as arrays."""
+        return ArrayPolicy(self.actor.export(), self.name)
+
+
+def paid(reward: Float, credit: str, option: NDArray[np.int64], observation: Observation) -> Float:
+    """(E, N) what each agent is paid, from its own outcome; see :class:`OnPolicyConfig`."""
+    reward = np.array(reward, np.float64)
+    if credit in ("team", "counterfactual"):
+        reward[:] = reward.mean(axis=1, keepdims=True)
+    elif credit == "region":
+        used = np.where(observation.live, np.asarray(observation.resource_of)[option], -1)
+        same = (used[:, :, None] == used[:, None, :]) & (used[:, :, None] >= 0)
+        same |= np.eye(option.shape[1], dtype=bool)
+        reward = (same * reward[:, None, :]).sum(axis=2) / same.sum(axis=2)
+    return reward
 
 
 def generalised_advantage(
-    reward: Float, value: Float, following: Float, cut: NDArray[np.bool_], after: Float, gamma: float, lam: float
-) -> Float:
-    r"""A_t = sum_k (gamma lam)^k delta_{t+k},  delta_t = r_t + gamma V(s_{t+1}) - V(s_t), within an episode.
+    reward: Float, value: Float, following: Float, cut: NDArray[np.bool_], after: Float, gamma: float, lam: float,
+    weight: Float | None = None,
+) -> Float:  # fmt: skip
+    r"""A_t = delta_t + gamma lam w_{t+1} A_{t+1},  delta_t = r_t + gamma V(s_{t+1}) - V(s_t), within an episode.
 
     Args:
         reward, value: (T, E, N). following: (E, N) value of what came after the last slot. cut: (T, E) the
             episode was truncated after the slot. after: (T, E, N) value of what came next there.
+        weight: (T, E, N) truncated importance weights of what another policy executed; None is 1, the slot's own.
     """
     advantage = np.zeros(reward.shape)
     running = np.zeros(reward.shape[1:])
@@ -269,8 +329,8 @@ def generalised_advantage(
         ended = cut[k][:, None]
         ahead = np.where(ended, after[k], following if k == len(reward) - 1 else value[k + 1])
         delta = reward[k] + gamma * ahead - value[k]
-        running = delta + gamma * lam * np.where(ended, 0.0, running)
-        advantage[k] = running
+        advantage[k] = delta + gamma * lam * np.where(ended, 0.0, running)
+        running = advantage[k] if weight is None else weight[k] * advantage[k]
     return advantage
 
 
@@ -284,6 +344,25 @@ def executed_log_density(raw: Tensor, bias: Tensor, allowed: Tensor, limit: floa
 def entropy_of(log_pi: Tensor, mask: Tensor) -> Tensor:
     """Mean entropy of (M, O) log-densities."""
     return -(log_pi.exp() * log_pi.masked_fill(~mask, 0.0)).sum(-1).mean()
+
+
+def head_entropies(log_pi: Tensor, mask: Tensor, resource_of: Tensor) -> dict[str, float]:
+    """Mean entropy of the mode (no resource, or any) and of the resource given one is used, of (M, O) densities.
+
+    log pi(option) = log pi(mode) + log pi(server, channel | mode), so H = H(mode) + pi(away) H(server | away), with
+    one option that uses no resource. Agents that reach no resource have no second head and are left out of its mean.
+    """
+    away = mask & (resource_of >= 0)
+    able = away.any(-1)
+    if not able.any() or away[able].equal(mask[able]):
+        return {}
+    log_pi, away, mask = log_pi[able], away[able], mask[able]
+    part = lambda which: torch.logsumexp(log_pi.masked_fill(~which, -torch.inf), -1)
+    log_away, log_home = part(away), part(mask & ~away)
+    mode = -(log_away.exp() * log_away + log_home.exp() * log_home.clamp(min=-1e4))
+    given = (log_pi - log_away[:, None]).masked_fill(~away, 0.0)
+    server = -(given.exp() * given * away).sum(-1)
+    return {"entropy_mode": float(mode.mean()), "entropy_server": float(server.mean())}
 
 
 def scaled(advantage: Float, live: Tensor) -> Tensor:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from rl.mappo import clipped_value_loss, orthogonal
-from rl.networks import Sizes
+from rl.mappo import clipped_value_loss
+from rl.networks import Sizes, orthogonal
 from rl.on_policy import OnPolicy, OnPolicyConfig, descend, entropy_of, explained_variance, scaled
 from rl.proposal import Observation
 
@@ -63,9 +63,8 @@ class Ppo(OnPolicy):
         """Learn from the rollout; ``last`` is what came after it, ``progress`` in [0, 1] sets the rate."""
         c = self.config
         rate = self.set_rate(progress)
-        after = self.bootstraps()
         batch = self.batch(last)
-        advantage, returns, value = self.advantages(batch, last, after)
+        advantage, returns, value = self.advantages(batch)
         joint = scaled(advantage.mean(axis=2, keepdims=True), batch.live.any(1, keepdim=True))[:, 0]
         normal = lambda x: torch.from_numpy((x - self.norm.centre) / self.norm.spread).reshape(batch.live.shape).float()
         held = normal(value)  # the critic's own output: in the units it was made in

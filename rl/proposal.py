@@ -24,11 +24,19 @@ class Observation(NamedTuple):
     resource_of: NDArray[np.int64]
 
 
+def own_features(observation: Observation) -> NDArray[np.float32]:
+    """(E, N, A + 3 P): an agent's features and the mean, least and greatest of its pairs'."""
+    pair = observation.pair
+    parts = [observation.agent, pair.mean(axis=2), pair.min(axis=2), pair.max(axis=2)]
+    return np.concatenate(parts, axis=2)
+
+
 class Recommender(Protocol):
     """Anything that proposes: observations in, unnormalised log-priors (E, N, O) out.
 
-    One that also has ``propose_continuous(observation)`` may answer with (E, N) arrays by name, such as "power" and
-    "power_spread" (W), "fraction" and "fraction_spread": the coordinator pulls the best responses towards them.
+    One that also has ``propose_continuous(observation)`` may answer with arrays (E, N), or (E, N, O) for each option
+    an agent may be given, by name, such as "power" and "power_spread" (W), "fraction" and "fraction_spread": the best
+    responses are pulled towards them. None proposes nothing.
     """
 
     name: str

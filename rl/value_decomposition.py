@@ -10,8 +10,8 @@ global maximum), which is why a mixer must be monotone, and why no such method c
 choice of one agent depends on a costly miscoordination (the climbing game). ELU is convex, so QMIX is moreover
 supermodular in its utilities at a fixed state: it fits "both needed" exactly and "one is enough" only roughly.
 
-All act on the discretised choice and sample whole joint slots; the next choice is the one that would be executed,
-argmax of clipped Q_i / temperature + bias, taken by the online network and valued by the target (double Q).
+They are :class:`rl.dqn.Dqn` on whole joint slots, with its switches (double, dueling, prioritised, n-step), and act
+on the discretised choice alone.
 
 Sources: Tan (1993), "Multi-agent reinforcement learning: independent vs. cooperative agents"; Sunehag et al.
 (2018), "Value-decomposition networks"; Rashid et al. (2018), "QMIX: monotonic value function factorisation".
@@ -19,37 +19,32 @@ Sources: Tan (1993), "Multi-agent reinforcement learning: independent vs. cooper
 
 from __future__ import annotations
 
-import ast
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rl.networks import PairScorer, Sizes
-from rl.off_policy import OffPolicy, OffPolicyConfig, follow_slowly
-from rl.on_policy import descend
-from rl.policy import ArrayPolicy
-from rl.proposal import Observation
+from rl.dqn import Dqn, DqnConfig, QNetwork
+from rl.networks import Sizes
 
 MIXERS = ("none", "sum", "monotone")
 
 
 @dataclass(frozen=True)
-class IqlConfig(OffPolicyConfig):
-    """Settings of IQL, VDN and QMIX.
+class IqlConfig(DqnConfig):
+    """Settings of IQL, VDN and QMIX: DQN's, and
 
     Attributes:
         mixer: "none" (IQL), "sum" (VDN) or "monotone" (QMIX).
-        temperature: of the prior Q / temperature and of the Boltzmann exploration.
-        double: the next choices are the online network's, valued by the target.
         embed: width of QMIX's mixing layer.
     """
 
+    batch: int = 64
+    credit: str = "own"
+    agents: bool = False
+    dueling: bool = False
+    huber: float = float("inf")  # the papers' squared error
     mixer: str = "none"
-    temperature: float = 0.1
-    double: bool = True
     embed: int = 32
 
     def __post_init__(self) -> None:
@@ -103,98 +98,19 @@ class MonotoneMixer(nn.Module):
         return (self.w2(s).abs() * hidden).sum(-1) + self.b2(s)[..., 0]
 
 
-class Factored(nn.Module):
-    """Utilities and, where there is one, the mixer: what is trained and what its target copies."""
-
-    def __init__(self, sizes: Sizes, config: IqlConfig) -> None:
-        super().__init__()
-        self.utility = PairScorer(sizes, config.hidden, scale=1.0)
-        self.mixer: nn.Module | None = None
-        if config.mixer == "sum":
-            self.mixer = SumMixer()
-        elif config.mixer == "monotone":
-            self.mixer = MonotoneMixer(sizes, config.hidden, config.embed)
-
-    def utilities(self, slot: dict[str, Tensor], resource_of: Tensor) -> Tensor:
-        """(B, N, O) from a batch of joint slots."""
-        b, n = slot["option"].shape
-        row = torch.arange(b).repeat_interleave(n)
-        flat = self.utility(slot["agent"].flatten(0, 1), slot["pair"].flatten(0, 1), slot["resource"], row, resource_of)
-        return flat.view(b, n, -1)
-
-    def mix(self, q: Tensor, slot: dict[str, Tensor]) -> Tensor:
-        """(B,) the team's value, or (B, N) the utilities themselves where nothing mixes them."""
-        return q if self.mixer is None else self.mixer(q, slot["own"], slot["resource"])
-
-
-class Iql(OffPolicy):
+class Iql(Dqn):
     """The learner; ``policy`` is its utility network as arrays, refreshed at each update."""
 
     name = "iql"
+    config: IqlConfig
 
     def __init__(self, sizes: Sizes, config: IqlConfig | None = None, seed: int = 0) -> None:
-        self.config = config or IqlConfig()
-        super().__init__(self.config, seed)
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            self.online = Factored(sizes, self.config)
-            self.target = Factored(sizes, self.config)
-        self.target.load_state_dict(self.online.state_dict())
-        self.optimizer = torch.optim.Adam(self.online.parameters(), self.config.rate)
-        self.policy = self._export()
+        super().__init__(sizes, config or IqlConfig(), seed)
 
-    def _export(self) -> ArrayPolicy:
-        weights = self.online.utility.export()
-        weights["scale"] = np.array(1.0 / self.config.temperature, np.float32)
-        return ArrayPolicy(weights, self.name)
-
-    def update(self, last: Observation, progress: float) -> dict[str, float]:
-        """``updates`` gradient steps for each slot that came in since the last call."""
+    def network(self, sizes: Sizes) -> QNetwork:
         c = self.config
-        rate = self.rate_at(progress)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        of = torch.from_numpy(np.asarray(last.resource_of))
-        logs: dict[str, list[float]] = {"value_loss": [], "q": [], "norm": []}
-        for _ in range(self.since * c.updates):
-            pair = self.replay.sample(self.rng, c.batch)
-            if pair is None:  # every kept slot ends an episode
-                break
-            now, then = pair
-            with torch.no_grad():
-                slow = self.target.utilities(then, of)
-                chooser = self.online.utilities(then, of) if c.double else slow
-                follow = executed_greedy(chooser / c.temperature, then["bias"], then["allowed"], c.limit)
-                ahead = self.target.mix(slow.gather(-1, follow[..., None])[..., 0], then)
-                reward = now["reward"] if self.online.mixer is None else now["reward"].mean(1)
-                target = reward + c.gamma * ahead
-            q = self.online.utilities(now, of).gather(-1, now["option"][..., None])[..., 0]
-            value = self.online.mix(q, now)
-            loss = (value - target).square().mean()
-            logs["norm"].append(descend(loss, self.optimizer, self.online, c.gradient_norm))
-            follow_slowly(self.target, self.online, c.target_rate)
-            logs["value_loss"].append(float(loss.detach()))
-            logs["q"].append(float(value.detach().mean()))
-        self.since = 0
-        self.updates += 1
-        self.policy = self._export()
-        return {k: float(np.mean(v)) for k, v in logs.items() if v} | {"learning_rate": rate}
-
-    def state_dict(self) -> dict[str, Any]:
-        """Networks, optimizer, random state and replay; "replay" may be left out of a file, it refills."""
-        return {
-            "online": self.online.state_dict(), "target": self.target.state_dict(),
-            "optimizer": self.optimizer.state_dict(), "rng": repr(self.rng.bit_generator.state),
-            "updates": self.updates, "replay": self.replay.state_dict(),
-        }  # fmt: skip
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        for name in ("online", "target", "optimizer"):
-            getattr(self, name).load_state_dict(state[name])
-        self.rng.bit_generator.state = ast.literal_eval(state["rng"])
-        self.updates = state["updates"]
-        self.replay.load_state_dict(state.get("replay", {}))
-        self.policy = self._export()
+        makers = {"none": lambda: None, "sum": SumMixer, "monotone": lambda: MonotoneMixer(sizes, c.hidden, c.embed)}
+        return QNetwork(sizes, c.hidden, c.dueling, makers[c.mixer]())
 
 
 class Vdn(Iql):
@@ -213,10 +129,3 @@ class Qmix(Iql):
 
     def __init__(self, sizes: Sizes, config: QmixConfig | None = None, seed: int = 0) -> None:
         super().__init__(sizes, config or QmixConfig(), seed)
-
-
-def executed_greedy(logits: Tensor, bias: Tensor, allowed: Tensor, limit: float) -> Tensor:
-    """(...,) the option that would be executed: argmax of the clipped log prior plus the game's part."""
-    z = logits.masked_fill(~allowed, -torch.inf)
-    z = (z - z.max(dim=-1, keepdim=True).values).clamp(min=-limit)
-    return (z + bias).masked_fill(~allowed, -torch.inf).argmax(-1)

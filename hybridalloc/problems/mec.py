@@ -27,12 +27,14 @@ from games.certificate import CapacityCheck, check_capacity, check_limit, count_
 from games.congestion import CongestionBatch, CongestionGame, Float, Int
 from games.errors import InvalidStateError
 from hybridalloc.problems import mec_core as core
+from hybridalloc.problems import mec_world as world_law
 from hybridalloc.problems.base import Metric, State, array
+from hybridalloc.problems.mec_belief import BELIEFS, Belief, new_history, notice, remember_plan
 from hybridalloc.problems.mec_core import Outcome, Physics, Plan, Prices, Wish, World
+from hybridalloc.problems.mec_world import Law, Stream, streams
 from rl.proposal import Observation
 
 SITE_SIDE_M = 1000.0  # synthetic: 9 servers a square kilometre
-HOT_SPOT_SLOTS, HOT_SPOT_STEPS, DRIFT_SLOTS = 10, 4, 160
 
 
 @dataclass(frozen=True)
@@ -217,6 +219,7 @@ class Mec:
     baselines: ClassVar[tuple[str, ...]] = ("local", "nearest", "random", "greedy")
     families: ClassVar[tuple[str, ...]] = ("air", "cpu")
     prices_type: ClassVar[type[Prices]] = Prices
+    beliefs: ClassVar[dict[str, Any]] = BELIEFS
     # knobs of the random search: (lowest, highest, logarithmic); a miss is the unit, as in the reward
     price_space: ClassVar[dict[str, tuple[float, float, bool]]] = {
         "toll": (0.0, 4.0, False),
@@ -227,6 +230,7 @@ class Mec:
         "migration": (0.01, 0.5, True),
         "interference": (1e-4, 1e-1, True),
         "margin": (0.6, 1.0, False),
+        "caution": (0.2, 0.9, False),
     }
 
     def __post_init__(self) -> None:
@@ -256,6 +260,17 @@ class Mec:
             floors=s.floors,
         )  # fmt: skip
 
+    @property
+    def law(self) -> Law:
+        """How tasks, batteries and channels change from slot to slot."""
+        s, d = self.scenario, self.scenario.dynamics
+        pair = lambda span: (float(span[0]), float(span[1]))
+        return Law(
+            load=float(s.load), bits=pair(s.bits), cycles_per_bit=pair(s.cycles_per_bit),
+            deadline_s=pair(s.deadline_s), harvest_j=float(s.harvest_j), battery_j=self.physics.battery_j,
+            batteries=d.batteries, bursts=d.bursts, blockage=d.blockage,
+        )  # fmt: skip
+
     def options(self, servers: int | None = None) -> Int:
         """(1 + B, 2) resources of each option: none, then band b and the CPU of its server."""
         k = self.servers if servers is None else servers
@@ -263,9 +278,10 @@ class Mec:
         rows = np.stack([b, k * self.bands + b // self.bands], axis=1)
         return np.concatenate([[[-1, -1]], rows]).astype(np.int64)
 
-    def batch(self, seeds: Sequence[int]) -> MecBatch:
+    def batch(self, seeds: Sequence[int], belief: Belief | None = None) -> MecBatch:
         """E = len(seeds) networks, each with its own stream of randomness."""
-        return MecBatch.fresh(self, seeds)
+        batch = MecBatch.fresh(self, seeds)
+        return batch if belief is None else batch.attach(belief)
 
     def batch_of(self, state: MecState) -> MecBatch:
         """A batch of one that stands at ``state``; where ``truth`` is absent the reports are taken as true."""
@@ -284,7 +300,7 @@ class Mec:
     def advance(self, state: MecState, allocation: Any, seed: int) -> tuple[MecState, dict[str, float]]:
         """Execute an allocation; the next slot's state, and this slot's metrics."""
         batch = self.batch_of(state)
-        batch.rngs = [np.random.default_rng(seed)]
+        batch.stream = streams([seed])
         batch.execute(batch.plan_of(allocation))
         metrics = {key: float(value[0]) for key, value in batch.summary().items()}
         batch.drift()
@@ -340,25 +356,46 @@ class Mec:
 
 
 class MecBatch:
-    """E networks stepped together. The trainer's view of the problem, and the allocator's with E = 1."""
+    """E networks stepped together. The trainer's view of the problem, and the allocator's with E = 1.
 
-    def __init__(self, problem: Mec, world: World, options: Int, rngs: list[np.random.Generator]) -> None:
-        self.problem, self.world, self.options, self.rngs = problem, world, options, rngs
-        self.physics = problem.physics
+    All that the future depends on: ``world``, ``age`` (E,) slots since reset, and ``stream`` (E, 2), the whole state
+    of the random numbers (see :mod:`mec_world`). ``tallies`` hold the figures since they were cleared.
+    """
+
+    def __init__(self, problem: Mec, world: World, options: Int, stream: Stream) -> None:
+        self.problem, self.world, self.options, self.stream = problem, world, options, stream
+        self.physics, self.law = problem.physics, problem.law
         e, n = world.active.shape
         self.age = np.zeros(e, np.int64)  # slots since reset
         self.tallies = _tallies(e, n)
-        core.believe(self.physics, world)
+        self.belief: Belief | None = None
+        self.history = new_history(e, n, world.rate.shape[2], world.server_hz.shape[1])
+        self.blocked_then: Float = world.attenuation  # the Bayesian oracle's note
+        core.believe(self.physics, world, np.ones(e, bool))
 
     @property
     def size(self) -> int:
         return len(self.world.active)
 
+    def attach(self, belief: Belief | None) -> MecBatch:
+        """Believe ``belief`` from now on, instead of the reports at their face value; returns this batch."""
+        self.belief = belief
+        values = 1 if belief is None else belief.quantiles
+        self.world = self.world._replace(rates=np.zeros((*self.world.rate.shape, values)))
+        self._believe(np.ones(self.size, bool))
+        return self
+
+    def _believe(self, which: NDArray[np.bool_]) -> None:
+        """New reports of the networks ``which`` are in."""
+        core.believe(self.physics, self.world, which)
+        if self.belief is not None:
+            notice(self.physics, self.world, self.history, which)
+            self.belief.look(self, which)
+
     @classmethod
     def fresh(cls, problem: Mec, seeds: Sequence[int]) -> MecBatch:
         e, n, k, per = len(seeds), problem.agents, problem.servers, problem.bands
-        batch = cls(problem, _empty_world(e, n, k, k * per), problem.options(), [])
-        batch.rngs = [np.random.default_rng(int(s)) for s in seeds]
+        batch = cls(problem, _empty_world(e, n, k, k * per), problem.options(), streams(seeds))
         batch.restart(np.ones(e, bool))
         return batch
 
@@ -384,9 +421,9 @@ class MecBatch:
         else:
             for name in HIDDEN:
                 getattr(world, name)[0] = getattr(state.truth, name)
-        _true_gain(world)
+        world_law.gain(world, 0, bands // max(k, 1))
         rows = problem.options(k) if bands == k * problem.bands else _options(k, bands)
-        return cls(problem, world, rows, [np.random.default_rng(0)])
+        return cls(problem, world, rows, streams([0]))
 
     def state(self, e: int) -> MecState:
         """Network ``e`` as a state with its truth."""
@@ -538,46 +575,34 @@ class MecBatch:
         w.noise_rise[:] = out.rise
         if stale:
             w.reported_gain[:] = w.true_gain
+        if self.belief is not None:
+            self.belief.reveal(self)
+            remember_plan(self.physics, w, self.history, plan)
         self._tally(out, raw)
         return out
 
     def drift(self) -> None:
         """The next slot: tasks, fading, blockages, harvest. Draws the same numbers whatever was executed."""
-        w, d, s = self.world, self.problem.scenario.dynamics, self.problem.scenario
-        e, n, b = w.rate.shape
-        k = w.server_hz.shape[1]
-        u = np.stack([r.random((n, 6 + k)) for r in self.rngs]) if e else np.zeros((0, n, 6 + k))
-        z = np.stack([r.standard_normal((n, b, 2)) for r in self.rngs]) if e else np.zeros((0, n, b, 2))
-        w.slot[:] += 1
+        w = self.world
+        world_law.drift(self.law, w, self.stream)
         self.age += 1
-        if d.batteries:
-            harvest = 2 * s.harvest_j * u[..., 5]
-            np.minimum(w.battery_j + harvest, self.physics.battery_j, out=w.battery_j)
-        if d.bursts:
-            w.bursting[:] = np.where(u[..., 0] < 0.1, ~w.bursting, w.bursting)
-        self._tasks(u)
-        rho = w.correlation[..., None, None]
-        w.fading[:] = rho * w.fading + np.sqrt((1 - rho**2) / 2) * z
-        if d.blockage:
-            blocked = w.attenuation < 1
-            flip = u[..., 6:] < np.where(blocked, 0.12, 0.04)
-            blocked ^= flip
-            w.attenuation[:] = np.where(blocked, 10**-1.5, 1.0)
-        _true_gain(w)
-        if not d.staleness:
+        if not self.problem.scenario.dynamics.staleness:
             w.reported_gain[:] = w.true_gain
-        core.believe(self.physics, w)
+        self._believe(np.ones(self.size, bool))
 
     def restart(self, which: NDArray[np.bool_]) -> None:
         """New networks where ``which`` (E,) is set, from each one's own stream."""
+        if not which.any():
+            return
         for e in np.flatnonzero(which):
             self._restart_one(int(e))
         self.age[which] = 0
-        _true_gain(self.world)
-        core.believe(self.physics, self.world)
+        self.history.seen[which] = 0
+        self._believe(which)
 
     def _restart_one(self, e: int) -> None:
-        w, rng, s, d = self.world, self.rngs[e], self.problem.scenario, self.problem.scenario.dynamics
+        w, s, d = self.world, self.problem.scenario, self.problem.scenario.dynamics
+        rng = world_law.renew(self.stream, e)
         n, b = w.rate.shape[1:]
         k = w.server_hz.shape[1]
         site, position = _places(self.problem, rng)
@@ -591,43 +616,22 @@ class MecBatch:
         w.sla[e] = rng.integers(0, 3, n) / 2
         w.battery_j[e] = rng.uniform(0.3, 1.0, n) * self.physics.battery_j if d.batteries else self.physics.battery_j
         w.correlation[e] = rng.uniform(0.4, 0.95, n) if d.varied_fading else 0.7
-        w.attenuation[e] = np.where(rng.random((n, k)) < 0.25, 10**-1.5, 1.0) if d.blockage else 1.0
+        w.attenuation[e] = np.where(rng.random((n, k)) < 0.25, world_law.BLOCKED, 1.0) if d.blockage else 1.0
         w.bursting[e] = rng.random(n) < 0.5
         w.fading[e] = rng.standard_normal((n, b, 2)) * np.sqrt(0.5)
-        w.slot[e] = rng.integers(0, DRIFT_SLOTS)
+        w.slot[e] = rng.integers(0, world_law.DRIFT_SLOTS)
         w.age_slots[e], w.last_server[e], w.activity[e], w.reachable[e] = 1.0, -1, 0.5, True
         for name in ("queue_s", "air_queue_s", "backlog_s", "air_backlog_s", "noise_rise"):
             getattr(w, name)[e] = 0.0
         w.trail_band[e] = -1
-        gain = np.repeat(w.mean_gain[e] * w.attenuation[e], b // max(k, 1), axis=1) * (w.fading[e] ** 2).sum(-1)
-        w.reported_gain[e] = gain
-        one = slice(e, e + 1)
-        u = rng.random((n, 6 + k))[None]
-        z = rng.standard_normal((n, b, 2))
-        self._tasks(u, one)
+        per = b // max(k, 1)
+        world_law.gain(w, e, per)
+        w.reported_gain[e] = w.true_gain[e]
+        world_law.tasks(self.law, w, e, 1.0 + rng.random((5, n)))
+        z = rng.standard_normal((2, n, b))
         if d.staleness:
-            rho = w.correlation[e][:, None, None]
-            w.fading[e] = rho * w.fading[e] + np.sqrt((1 - rho**2) / 2) * z
-
-    def _tasks(self, u: Float, which: slice = slice(None)) -> None:
-        """New tasks of the networks in ``which`` from uniforms (E, N, >= 5)."""
-        w, s, d = self.world, self.problem.scenario, self.problem.scenario.dynamics
-        chance: Any = s.load
-        if d.bursts and w.site.shape[1]:
-            slot = w.slot[which]
-            load = s.load * (1 + 0.35 * np.sin(2 * np.pi * slot / DRIFT_SLOTS))
-            turn = 2 * np.pi * ((slot // HOT_SPOT_SLOTS) % HOT_SPOT_STEPS) / HOT_SPOT_STEPS
-            low, high = w.site[which].min(axis=1), w.site[which].max(axis=1)
-            centre, reach = (low + high) / 2, (high - low)
-            spot = centre + 0.35 * reach * np.stack([np.cos(turn), np.sin(turn)], axis=-1)
-            near = (((w.position[which] - spot[:, None]) / np.maximum(reach[:, None], 1.0)) ** 2).sum(-1) < 0.3**2
-            calm = np.where(w.bursting[which], np.minimum(1.5 * load[:, None], 1.0), 0.2 * load[:, None])
-            chance = np.where(near, 0.95, calm)
-        w.active[which] = u[..., 1] < chance
-        w.activity[which] = 0.8 * w.activity[which] + 0.2 * w.active[which]
-        w.task_bits[which] = _between(u[..., 2], s.bits)
-        w.task_cycles[which] = w.task_bits[which] * _between(u[..., 3], s.cycles_per_bit)
-        w.deadline_s[which] = _between(u[..., 4], s.deadline_s)
+            world_law.fade(w, e, z[0], z[1])
+            world_law.gain(w, e, per)
 
     def plan_of(self, allocation: Any) -> Plan:
         """An allocation of one network as a plan that :meth:`execute` runs."""
@@ -652,21 +656,9 @@ class MecBatch:
         self.tallies = _tallies(*self.world.active.shape)
 
     def _tally(self, out: Outcome, raw: Float | None) -> None:
-        t, w = self.tallies, self.world
-        t.generated[:] += w.active.sum(axis=1)
-        t.done[:] += out.done.sum(axis=1)
-        t.latency_s[:] += np.nansum(out.latency_s, axis=1)
-        t.device_j[:] += out.device_j.sum(axis=1)
-        t.server_j[:] += out.server_j
-        t.age[:] += w.age_slots.mean(axis=1) if w.age_slots.shape[1] else 0.0
-        t.sent[:] += np.isfinite(out.sinr).sum(axis=1)
-        t.outage[:] += (out.sinr < 1.0).sum(axis=1)
-        t.switched[:] += out.switched.sum(axis=1)
-        t.reward[:] += out.reward.mean(axis=1) if out.reward.shape[1] else 0.0
-        t.slots[:] += 1
-        t.overload[:] += 0.0 if raw is None else raw
-        t.generated_by[:] += w.active
-        t.done_by[:] += out.done
+        world_law.tally(self.tallies, self.world, out)
+        if raw is not None:
+            self.tallies.overload[:] += raw
 
     def summary(self) -> dict[str, Float]:
         """(E,) of each metric in :data:`METRICS` since the last ``clear_tallies``."""
@@ -713,19 +705,9 @@ def make(agents: int = 50, servers: int = 9, sites: str = "synthetic", scenario:
     return Mec(agents, servers, sites, replace(base, dynamics=dynamics, **rest))
 
 
-def _between(u: Float, span: tuple[float, float]) -> Float:
-    return np.asarray(span[0] + (span[1] - span[0]) * u)
-
-
 def _options(servers: int, bands: int) -> Int:
     b = np.arange(bands)
     return np.concatenate([[[-1, -1]], np.stack([b, bands + b // (bands // servers)], axis=1)]).astype(np.int64)
-
-
-def _true_gain(w: World) -> None:
-    per = w.rate.shape[2] // max(w.server_hz.shape[1], 1)
-    slow = np.repeat(w.mean_gain * w.attenuation, per, axis=2) if per > 1 else w.mean_gain * w.attenuation
-    w.true_gain[:] = slow * (w.fading**2).sum(axis=-1)
 
 
 def _empty_world(e: int, n: int, k: int, b: int) -> World:
@@ -738,7 +720,8 @@ def _empty_world(e: int, n: int, k: int, b: int) -> World:
         age_slots=f(n), last_server=i(n), activity=f(n), sla=f(n), mean_gain=f(n, k), reported_gain=f(n, b),
         reachable=flag(n, k), server_hz=f(k), reuse_group=i(k), queue_s=f(k), air_queue_s=f(b), noise_rise=f(b),
         slot=i(), fading=f(n, b, 2), attenuation=f(n, k), true_gain=f(n, b), backlog_s=f(k), air_backlog_s=f(b),
-        correlation=f(n), bursting=flag(n), position=f(n, 2), site=f(k, 2), rate=f(n, b),
+        correlation=f(n), bursting=flag(n), position=f(n, 2), site=f(k, 2), rates=f(n, b, 1), rate=f(n, b),
+        cpu_wait_s=f(k), air_wait_s=f(b),
         trail_band=i(n, h) - 1, trail_cpu_s=f(n, h), trail_air_s=f(n, h),
     )  # fmt: skip
 

@@ -1,8 +1,9 @@
 r"""The compiled core of ``mec``: E networks a call, plain arrays, no objects.
 
-One slot: ``believe`` turns reports into rates, ``fill_game`` into the congestion game's weights and private
-costs, ``settle`` turns a choice into shares, power and fractions that fit, ``execute`` runs the true physics.
-Beliefs read only what an operator is told (see :class:`World`); ``execute`` alone reads the truth.
+One slot: ``believe`` takes the reports at their word (a belief, see ``mec_belief``, may know better), ``fill_game``
+turns what is believed into the congestion game's weights and private costs, ``settle`` turns a choice into shares,
+power and fractions that fit, ``execute`` runs the true physics. Beliefs read only what an operator is told (see
+:class:`World`); ``execute`` alone reads the truth.
 
 Sources: path loss and noise as in 3GPP TR 36.814 (urban macro); square-root shares and the game they induce:
 Josilo and Dan (2019), "Selfish decentralized computation offloading for mobile cloud computing in dense
@@ -20,7 +21,7 @@ from coordinator.continuous import best_fraction, best_power, blend
 from games.congestion import Bool, Float, Int
 from games.shares import split_resources
 
-AGENT_FEATURES, SERVER_FEATURES, PAIR_FEATURES = 12, 8, 9
+AGENT_FEATURES, SERVER_FEATURES, PAIR_FEATURES = 12, 8, 11
 HORIZON = 5  # slots over which a leftover backlog is charged to the agent that left it
 STEEPNESS = 12.0  # of the smooth deadline: sigmoid(12 (T / tau - 1)) is .5 at the deadline, .95 a quarter late
 ENERGY_UNIT = 0.1  # J: energies are priced and rewarded by the tenth of a joule
@@ -68,6 +69,7 @@ class Prices(NamedTuple):
     migration: float = 0.1
     interference: float = 0.0  # a noise rise of one, for a deadline
     margin: float = 0.9  # of the deadline that floors and fractions aim at
+    caution: float = 0.5  # shares, power and fractions count on the rate that is exceeded with this chance
 
 
 class World(NamedTuple):
@@ -103,8 +105,11 @@ class World(NamedTuple):
     bursting: Bool  # (E, N)
     position: Float  # (E, N, 2) m
     site: Float  # (E, K, 2) m
-    # scratch and memory of the trainer
-    rate: Float  # (E, N, B) believed bit/s at nominal power
+    # what is believed of it; memory of the trainer
+    rates: Float  # (E, N, B, Q) believed bit/s at nominal power: Q equally likely values, ascending
+    rate: Float  # (E, N, B) their median
+    cpu_wait_s: Float  # (E, K) believed backlog
+    air_wait_s: Float  # (E, B)
     trail_band: Int  # (E, N, HORIZON)
     trail_cpu_s: Float
     trail_air_s: Float
@@ -148,20 +153,26 @@ class Outcome(NamedTuple):
 
 
 @njit(cache=True, error_model="numpy")
-def believe(p, w):
-    """Fill ``w.rate`` with the rates the reports promise at nominal power."""
+def believe(p, w, which):
+    """Take the reports of networks ``which`` (E,) at their word: ``w.rates`` (all alike), ``w.rate``, the queues."""
     networks, n, bands = w.reported_gain.shape
     for e in range(networks):
+        if not which[e]:
+            continue
+        w.cpu_wait_s[e] = w.queue_s[e]
+        w.air_wait_s[e] = w.air_queue_s[e]
         for b in range(bands):
             scale = p.nominal_w / (p.noise_w * (1.0 + w.noise_rise[e, b]))
             for i in range(n):
-                w.rate[e, i, b] = p.band_hz * np.log2(1.0 + scale * w.reported_gain[e, i, b]) + LEAST_RATE
+                rate = p.band_hz * np.log2(1.0 + scale * w.reported_gain[e, i, b]) + LEAST_RATE
+                w.rate[e, i, b] = rate
+                w.rates[e, i, b] = rate
 
 
 @njit(cache=True, error_model="numpy")
 def fill_game(p, w, prices, weight, capacity, private, allowed):
     """The congestion game of each network: resources are B bands (capacity 1), then K CPUs (Hz)."""
-    networks, n, bands = w.rate.shape
+    networks, n, bands, values = w.rates.shape
     servers = w.server_hz.shape[1]
     per = bands // servers
     for e in range(networks):
@@ -186,20 +197,24 @@ def fill_game(p, w, prices, weight, capacity, private, allowed):
                 weight[e, i, bands + k] = cpu_weight
             for b in range(bands):
                 k = b // per
-                air_s = w.task_bits[e, i] / w.rate[e, i, b]
                 cpu_s = cycles / w.server_hz[e, k]
                 moved = p.migration and w.last_server[e, i] >= 0 and w.last_server[e, i] != k
-                wait = p.backhaul_s + w.queue_s[e, k] + w.air_queue_s[e, b] + (p.switch_s if moved else 0.0)
-                miss = _late(wait + prices.risk * (air_s + cpu_s), tau)
-                sent_j = p.nominal_w * min(air_s, tau) / p.efficiency
+                wait = p.backhaul_s + w.cpu_wait_s[e, k] + w.air_wait_s[e, b] + (p.switch_s if moved else 0.0)
+                air_s = 0.0  # the mean, of no more than a deadline
+                miss = 0.0
+                for q in range(values):
+                    time = w.task_bits[e, i] / w.rates[e, i, b, q]
+                    air_s += min(time, tau) / values
+                    miss += _late(wait + prices.risk * (time + cpu_s), tau) / values
+                sent_j = p.nominal_w * air_s / p.efficiency
                 cost = omega * min(wait, tau) + prices.energy * sent_j / ENERGY_UNIT + prices.miss * miss
-                cost += prices.backlog * (w.queue_s[e, k] * cpu_s + w.air_queue_s[e, b] * air_s) / p.slot_s**2
+                cost += prices.backlog * (w.cpu_wait_s[e, k] * cpu_s + w.air_wait_s[e, b] * air_s) / p.slot_s**2
                 if moved:
                     cost += prices.migration
                 if p.batteries and sent_j > w.battery_j[e, i]:
                     cost += prices.miss
                 private[e, i, 1 + b] = cost
-                weight[e, i, b] = np.sqrt(omega * min(air_s, tau))
+                weight[e, i, b] = np.sqrt(omega * air_s)
                 allowed[e, i, 1 + b] = w.reachable[e, i, k]
 
 
@@ -225,6 +240,7 @@ def settle(p, w, prices, priority, wish, trust, plan):
     per = bands // servers
     band = np.empty(n, np.int64)
     server = np.empty(n, np.int64)
+    rate = np.empty(n)
     air_s = np.empty(n)
     air_weight = np.empty(n)
     cpu_weight = np.empty(n)
@@ -248,7 +264,8 @@ def settle(p, w, prices, priority, wish, trust, plan):
             air_s[i] = 0.0
             if here:
                 omega = prices.delay / w.deadline_s[e, i]
-                air_s[i] = w.task_bits[e, i] / w.rate[e, i, band[i]]
+                rate[i] = _exceeded(w.rates[e, i, band[i]], prices.caution)
+                air_s[i] = w.task_bits[e, i] / rate[i]
                 air_weight[i] = np.sqrt(omega * air_s[i])
                 cpu_weight[i] = np.sqrt(omega * w.task_cycles[e, i])
                 air_total[band[i]] += air_weight[i]
@@ -259,7 +276,7 @@ def settle(p, w, prices, priority, wish, trust, plan):
                 continue
             b, k = band[i], server[i]
             tau = w.deadline_s[e, i]
-            gain = w.reported_gain[e, i, b] / (p.noise_w * (1.0 + w.noise_rise[e, b]))
+            gain = (2.0 ** ((rate[i] - LEAST_RATE) / p.band_hz) - 1.0) / p.nominal_w
             power = p.nominal_w
             if p.power_control:
                 harm = 0.0
@@ -274,8 +291,7 @@ def settle(p, w, prices, priority, wish, trust, plan):
                     scale = p.power_w
                     pulled = blend(power / scale, 1.0, trust, wish.power[e, i] / scale, wish.power_spread[e, i] / scale)
                     power = min(max(pulled * scale, p.least_w), p.power_w)
-                rate = p.band_hz * np.log2(1.0 + power * gain) + LEAST_RATE
-                air_s[i] = w.task_bits[e, i] / rate
+                air_s[i] = w.task_bits[e, i] / (p.band_hz * np.log2(1.0 + power * gain) + LEAST_RATE)
             plan.power_w[e, i] = power
         air_total[:] = 0.0
         for i in range(n):
@@ -291,7 +307,7 @@ def settle(p, w, prices, priority, wish, trust, plan):
             tau = prices.margin * w.deadline_s[e, i]
             cycles = w.task_cycles[e, i]
             moved = p.migration and w.last_server[e, i] >= 0 and w.last_server[e, i] != k
-            wait = p.backhaul_s + w.queue_s[e, k] + w.air_queue_s[e, b] + (p.switch_s if moved else 0.0)
+            wait = p.backhaul_s + w.cpu_wait_s[e, k] + w.air_wait_s[e, b] + (p.switch_s if moved else 0.0)
             remote = air_s[i] * air_total[b] / air_weight[i]
             remote += cycles / w.server_hz[e, k] * cpu_total[k] / cpu_weight[i]
             rho = 1.0
@@ -361,6 +377,17 @@ def settle(p, w, prices, priority, wish, trust, plan):
 
 
 @njit(cache=True, error_model="numpy")
+def _exceeded(rates, chance):
+    """The rate that is exceeded with ``chance``: the quantile 1 - chance of Q equally likely values, ascending."""
+    values = rates.shape[0]
+    if values == 1:
+        return rates[0]
+    at = min(max((1.0 - chance) * values - 0.5, 0.0), values - 1.0)
+    k = min(int(at), values - 2)
+    return rates[k] + (at - k) * (rates[k + 1] - rates[k])
+
+
+@njit(cache=True, error_model="numpy")
 def overload(p, w, prices, option, out):
     """(E,) share of used bands and servers on which a raw choice asks for more than there is.
 
@@ -394,7 +421,7 @@ def overload(p, w, prices, option, out):
                 cpu_share = np.sqrt(omega * w.task_cycles[e, i]) / cpu_total[k]
                 time = w.task_bits[e, i] / w.rate[e, i, b] / air_share
                 time += w.task_cycles[e, i] / w.server_hz[e, k] / cpu_share
-                slack = w.deadline_s[e, i] - p.backhaul_s - w.queue_s[e, k] - w.air_queue_s[e, b]
+                slack = w.deadline_s[e, i] - p.backhaul_s - w.cpu_wait_s[e, k] - w.air_wait_s[e, b]
                 need = min(time / slack, 1e3) if slack > 0.0 else 1e3
                 air_need[b] += need * air_share
                 cpu_need[k] += need * cpu_share
@@ -531,37 +558,52 @@ def _charge(p, w, plan, out, e, band, duty, local_part, remote, air_part, cpu_pa
     per = bands // servers
     air_in = np.zeros(bands)
     cpu_in = np.zeros(servers)
+    server = np.full(n, -1)
+    count = np.zeros(servers, np.int64)
+    member = np.empty((servers, n), np.int64)  # of each server, those that others can cost anything
+    now = np.empty(n)
+    rate = np.empty(n)
+    for j in range(n):
+        b = band[j]
+        if b < 0:
+            continue
+        k = b // per
+        server[j] = k
+        air_in[b] += air_used[j]
+        cpu_in[k] += cpu_used[j]
+        tau = w.deadline_s[e, j]
+        if _can_lose(local_part[j], remote[j], tau):
+            member[k, count[k]] = j
+            count[k] += 1
+            now[j] = _late(max(local_part[j], remote[j]), tau)
+            rate[j] = np.log2(1.0 + out.sinr[e, j]) * p.band_hz + LEAST_RATE
     for i in range(n):
-        if band[i] >= 0:
-            air_in[band[i]] += air_used[i]
-            cpu_in[band[i] // per] += cpu_used[i]
-    for i in range(n):
-        out.lost[e, i] = 0.0
+        lost = 0.0
         b = band[i]
+        k = server[i]
         if b >= 0:
-            for j in range(n):
-                if j == i or band[j] < 0 or band[j] // per != b // per:
+            for m in range(count[k]):
+                j = member[k, m]
+                if j == i:
                     continue
                 saved = cpu_part[j] * plan.cpu[e, i]
                 if band[j] == b:
                     saved += air_part[j] * plan.air[e, i]
-                out.lost[e, i] -= _loss(local_part[j], remote[j], saved, w.deadline_s[e, j])
+                lost += _loss(now[j], local_part[j], remote[j] - saved, w.deadline_s[e, j])
             if p.interference:  # what those served by other servers of the group lose to i's signal
-                for j in range(n):
-                    c = band[j]
-                    if c < 0 or c // per == b // per or c % per != b % per:
+                for q in range(servers):
+                    if q == k or w.reuse_group[e, q] != w.reuse_group[e, k]:
                         continue
-                    if w.reuse_group[e, c // per] != w.reuse_group[e, b // per]:
-                        continue
-                    tau = w.deadline_s[e, j]
-                    if max(local_part[j], remote[j]) < 0.5 * tau or remote[j] - air_part[j] > 1.5 * tau:
-                        continue
+                    c = q * per + b % per
                     part = duty[i] * w.true_gain[e, i, c]
-                    quieter = out.sinr[e, j] * (1.0 + out.rise[e, c]) / (1.0 + max(out.rise[e, c] - part, 0.0))
-                    ratio = (np.log2(1.0 + out.sinr[e, j]) * p.band_hz + LEAST_RATE) / (
-                        np.log2(1.0 + quieter) * p.band_hz + LEAST_RATE
-                    )
-                    out.lost[e, i] -= _loss(local_part[j], remote[j], air_part[j] * (1.0 - ratio), tau)
+                    quiet = (1.0 + out.rise[e, c]) / (1.0 + max(out.rise[e, c] - part, 0.0))
+                    for m in range(count[q]):
+                        j = member[q, m]
+                        if band[j] == c and remote[j] - air_part[j] <= 1.5 * w.deadline_s[e, j]:
+                            alone = np.log2(1.0 + out.sinr[e, j] * quiet) * p.band_hz + LEAST_RATE
+                            saved = air_part[j] * (1.0 - rate[j] / alone)
+                            lost += _loss(now[j], local_part[j], remote[j] - saved, w.deadline_s[e, j])
+        out.lost[e, i] = -lost
         for h in range(HORIZON - 1, -1, -1):
             out.carried[e, i, h] = 0.0
             b = w.trail_band[e, i, h]
@@ -570,11 +612,13 @@ def _charge(p, w, plan, out, e, band, duty, local_part, remote, air_part, cpu_pa
             if b < 0:
                 continue
             k = b // per
-            for j in range(n):
-                if j == i or band[j] < 0 or band[j] // per != k:
-                    continue
-                saved = w.trail_cpu_s[e, i, h] + (w.trail_air_s[e, i, h] if band[j] == b else 0.0)
-                out.carried[e, i, h] -= _loss(local_part[j], remote[j], saved, w.deadline_s[e, j])
+            late = 0.0
+            for m in range(count[k]):
+                j = member[k, m]
+                if j != i:
+                    saved = w.trail_cpu_s[e, i, h] + (w.trail_air_s[e, i, h] if band[j] == b else 0.0)
+                    late += _loss(now[j], local_part[j], remote[j] - saved, w.deadline_s[e, j])
+            out.carried[e, i, h] = -late
             if h < HORIZON - 1:
                 left_cpu = _left(w.backlog_s[e, k] + cpu_in[k] - p.slot_s, w.trail_cpu_s[e, i, h], p.queue_cap_s)
                 left_air = _left(w.air_backlog_s[e, b] + air_in[b] - p.slot_s, w.trail_air_s[e, i, h], p.queue_cap_s)
@@ -585,7 +629,7 @@ def _charge(p, w, plan, out, e, band, duty, local_part, remote, air_part, cpu_pa
         w.trail_band[e, i, 0] = -1
         b = band[i]
         if b >= 0 and p.queues:
-            k = b // per
+            k = server[i]
             left_cpu = _left(w.backlog_s[e, k] + cpu_in[k] - p.slot_s, cpu_used[i], p.queue_cap_s)
             left_air = _left(w.air_backlog_s[e, b] + air_in[b] - p.slot_s, air_used[i], p.queue_cap_s)
             if left_cpu + left_air > 1e-7:
@@ -600,14 +644,20 @@ def _charge(p, w, plan, out, e, band, duty, local_part, remote, air_part, cpu_pa
 
 
 @njit(cache=True, error_model="numpy")
-def _loss(local_s, remote_s, saved_s, tau):
-    """Smooth completion a device loses where its remote side takes ``saved_s`` longer than it would have.
+def _can_lose(local_s, remote_s, tau):
+    """Whether a device's completion can fall by .0025 or more: smaller losses are left out.
 
-    ``local_s`` is inf for a device that cannot complete whatever others do. Losses below .0025 are left out.
+    ``local_s`` is inf for a device that cannot complete whatever others do.
     """
-    if max(local_s, remote_s) <= 0.5 * tau or local_s >= 1.5 * tau or remote_s - saved_s >= 1.5 * tau:
+    return max(local_s, remote_s) > 0.5 * tau and local_s < 1.5 * tau
+
+
+@njit(cache=True, error_model="numpy")
+def _loss(now, local_s, without_s, tau):
+    """Rise of the smooth miss to ``now`` from what it is with the remote side done after ``without_s``."""
+    if without_s >= 1.5 * tau:
         return 0.0
-    return _late(max(local_s, remote_s), tau) - _late(max(local_s, remote_s - saved_s), tau)
+    return now - _late(max(local_s, without_s), tau)
 
 
 @njit(cache=True, error_model="numpy")
@@ -619,15 +669,15 @@ def _left(queue, work, cap):
 @njit(cache=True, error_model="numpy")
 def observe(p, w, agent, server, pair):
     """Features for the recommenders, each of order one: agent (E, N, .), server (E, B, .), pair (E, N, 1 + B, .)."""
-    networks, n, bands = w.rate.shape
+    networks, n, bands, values = w.rates.shape
     servers = w.server_hz.shape[1]
     per = bands // servers
     for e in range(networks):
         for b in range(bands):
             k = b // per
             x = server[e, b]
-            x[0] = w.queue_s[e, k] / p.slot_s
-            x[1] = w.air_queue_s[e, b] / p.slot_s
+            x[0] = w.cpu_wait_s[e, k] / p.slot_s
+            x[1] = w.air_wait_s[e, b] / p.slot_s
             x[2] = w.server_hz[e, k] / 1e10 - 1.0
             x[3] = np.log1p(w.noise_rise[e, b])
             x[4] = 0.0  # demand near it: devices whose best report is this band
@@ -678,16 +728,22 @@ def observe(p, w, agent, server, pair):
                 if active:
                     air = w.task_bits[e, i] / rate / tau
                     cpu = w.task_cycles[e, i] / w.server_hz[e, k] / tau
-                    wait = (w.queue_s[e, k] + w.air_queue_s[e, b] + p.backhaul_s) / tau
+                    wait = (w.cpu_wait_s[e, k] + w.air_wait_s[e, b] + p.backhaul_s) / tau
                     x[3] = min(air, 3.0)
                     x[4] = min(cpu, 3.0)
                     x[5] = min(air + cpu + wait, 3.0)
+                    x[9] = 0.0  # chance of missing the deadline, as if alone
+                    for q in range(values):
+                        time = w.task_bits[e, i] / w.rates[e, i, b, q] / tau
+                        x[9] += _late(time + cpu + wait, 1.0) / values
                 else:
+                    x[9] = 0.0
                     x[3] = 0.0
                     x[4] = 0.0
                     x[5] = 0.0
                 x[6] = 1.0 if w.last_server[e, i] == k else 0.0
                 x[7] = 1.0 if b == best else 0.0
                 x[8] = 1.0 if w.reachable[e, i, k] else 0.0
+                x[10] = np.log(w.rates[e, i, b, values - 1] / w.rates[e, i, b, 0])  # how unsure of the rate
         for b in range(bands):
             server[e, b, 7] = server[e, b, 4] - server[e, b, 0]

@@ -11,6 +11,7 @@ import pytest
 from games.certificate import measure_regret
 from hybridalloc.problems import make_problem
 from hybridalloc.problems.mec import HIDDEN, MecState
+from hybridalloc.problems.mec_world import streams
 
 CHANGING = (
     "active", "task_bits", "task_cycles", "deadline_s", "battery_j", "age_slots", "last_server", "activity",
@@ -137,7 +138,7 @@ def test_states_in_a_row_are_the_batch_in_a_row():
         option = any_option(batch, rng)
         allocation = allocation_of(problem.batch_of(state), option, problem.prices_type())
         state, _ = problem.advance(state, allocation, seed=turn)
-        batch.rngs = [np.random.default_rng(turn)]
+        batch.stream = streams([turn])
         play(batch, [option], problem.prices_type())
         now = batch.state(0)
         for name in (*HIDDEN,):
@@ -273,7 +274,7 @@ def harsh(batch, rng):
     w.deadline_s[:] *= rng.choice([1.0, 0.01, 10.0], (e, n))
     from hybridalloc.problems import mec_core
 
-    mec_core.believe(batch.physics, w)
+    mec_core.believe(batch.physics, w, np.ones(e, bool))
 
 
 @pytest.mark.parametrize("hard", [False, True], ids=["as drawn", "harsh"])

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from rl.coma import Coma, ComaConfig, coma_advantage, td_lambda
-from rl.counterfactual import Counterfactual, CounterfactualConfig, LeaveOneOut
+from rl.counterfactual import Counterfactual, CounterfactualConfig
+from rl.leave_one_out import LeaveOneOut
 from rl.networks import PairScorer, own_features
 from rl.on_policy import Batch, executed_log_density
 

@@ -175,7 +175,7 @@ def test_what_is_carried_is_charged_to_the_slot_that_left_it(name):
     for t, h in product(range(9), range(5)):
         if t + h + 1 < 9:
             wanted[t] += 2.0 * 0.5 ** (h + 1) * carried[t + h + 1, :, :, h]
-    kept = learner.rollout.reward if name == "imappo" else [s["reward"] for s in learner.replay.slots]
+    kept = [s["reward"] for s in learner.slots] if name == "imappo" else learner.replay.arrays["reward"][:9]
     assert np.allclose(np.array(kept), wanted, rtol=1e-5)
 
 
@@ -189,29 +189,9 @@ def test_bootstrap_is_the_critics_value_of_what_came_before_the_reset():
     record_blank(learner, toy, np.zeros((4, 3)), np.zeros((4, 3, 5)))
     with torch.no_grad():
         value = learner.critic(torch.from_numpy(own_features(final)), torch.from_numpy(final.resource)).numpy()
-    assert np.allclose(learner.rollout.bootstrap[0][cut], value[cut], atol=1e-6)
-    assert np.array_equal(learner.rollout.ended[0], cut)
-    assert not learner.rollout.bootstrap[1].any()
-
-
-def test_replay_is_a_ring_and_never_pairs_two_episodes():
-    toy = Crowd(4, 0)
-    learner = make("dqn", toy, capacity=6, batch=64)
-    for t in range(20):
-        cut = np.array([t % 3 == 0, False, False, False])
-        record_blank(learner, toy, np.full((4, 3), float(t)), np.zeros((4, 3, 5)), cut, toy.observe())
-        assert learner.replay.back(0)["reward"][0, 0] == t
-        for lag in range(min(t + 1, 6)):
-            assert learner.replay.back(lag)["reward"][0, 0] == t - lag
-    for slot in learner.replay.slots:
-        slot["pair"] = np.broadcast_to(np.arange(4, dtype=np.float32)[:, None, None, None], slot["pair"].shape).copy()
-        slot["own"] = np.broadcast_to(slot["reward"][:, :, None], slot["own"].shape).copy()
-    for _ in range(30):
-        now, then = learner._sample()
-        slot_now, slot_then, network = now["own"][:, 0], then["own"][:, 0], now["pair"][:, 0, 0]
-        assert torch.equal(slot_then, slot_now + 1)
-        assert torch.equal(network, then["pair"][:, 0, 0])
-        assert not ((network == 0) & (slot_now % 3 == 0)).any()
+    assert np.allclose(learner.slots[0]["after"][cut], value[cut], atol=1e-6)
+    assert np.array_equal(learner.slots[0]["cut"], cut)
+    assert not learner.slots[1]["after"].any()
 
 
 class Chain:
@@ -233,6 +213,12 @@ class Chain:
             follow = (prior + bias).argmax(axis=1)
             q = self.reward + gamma * q[self.goes, follow[self.goes]]
         return q
+
+
+def slot_of(o):
+    """An observation as a batch of joint slots."""
+    slot = {k: torch.from_numpy(getattr(o, k)) for k in ("agent", "pair", "resource", "allowed", "live")}
+    return slot | {"own": torch.from_numpy(own_features(o)), "option": torch.zeros(o.live.shape, dtype=torch.int64)}
 
 
 @pytest.mark.parametrize("bias", [np.zeros(3), np.array([0.0, -2.0, -4.0])], ids=["alone", "in a game"])
@@ -263,12 +249,8 @@ def test_dqns_q_is_that_of_exact_dynamic_programming(bias):
         if learner.ready():
             learner.update(mdp.seen(context), slot / slots)
     o = mdp.seen(np.arange(3))
-    t = torch.from_numpy
     with torch.no_grad():
-        q = learner.online(
-            t(o.agent[:, 0]), t(o.pair[:, 0]), t(o.resource), t(own_features(o)[:, 0]), t(o.allowed[:, 0]),
-            t(o.resource_of),
-        ).numpy()  # fmt: skip
+        q = learner.online(slot_of(o), torch.from_numpy(o.resource_of)).numpy()[:, 0]
     want = mdp.values(0.8, learner.config.temperature, learner.config.limit, bias)
     alone = mdp.values(0.8, learner.config.temperature, learner.config.limit, np.zeros(3))
     assert np.abs(q - want).max() < 0.05 * np.ptp(want)
@@ -314,14 +296,15 @@ def test_making_a_learner_leaves_the_global_generator_alone(name):
     assert torch.equal(after, torch.rand(3))
 
 
-def test_imappo_goes_on_bit_for_bit_from_its_state_dict():
+@pytest.mark.parametrize("name", ["imappo", "dqn"])
+def test_a_learner_goes_on_bit_for_bit_from_its_state_dict(name):
     toy = Crowd(16, 0)
-    learner = make("imappo", toy)
+    learner = make(name, toy)
     drive(learner, toy, 64)
     buffer = io.BytesIO()
     torch.save(learner.state_dict(), buffer)
     buffer.seek(0)
-    resumed = make("imappo", toy, seed=99)
+    resumed = make(name, toy, seed=99)
     resumed.load_state_dict(torch.load(buffer, weights_only=False))
     assert equal(weights_of(learner), weights_of(resumed))
     assert np.array_equal(learner.propose(toy.observe()), resumed.propose(toy.observe()))
@@ -329,24 +312,6 @@ def test_imappo_goes_on_bit_for_bit_from_its_state_dict():
     drive(learner, toy, 64, seed=1)
     drive(resumed, twin, 64, seed=1)
     assert resumed.updates == learner.updates == 4
-    assert equal(weights_of(learner), weights_of(resumed))
-
-
-def test_dqns_state_dict_restores_networks_optimizer_and_draws():
-    toy = Crowd(16, 0)
-    learner = make("dqn", toy)
-    drive(learner, toy, 64)
-    buffer = io.BytesIO()
-    torch.save(learner.state_dict(), buffer)
-    buffer.seek(0)
-    resumed = make("dqn", toy, seed=99)
-    resumed.load_state_dict(torch.load(buffer, weights_only=False))
-    assert equal(weights_of(learner), weights_of(resumed))
-    assert np.array_equal(learner.propose(toy.observe()), resumed.propose(toy.observe()))
-    resumed.replay, resumed.since = copy.deepcopy(learner.replay), learner.since  # a full replay is not in it
-    twin = copy.deepcopy(toy)
-    drive(learner, toy, 64, seed=1)
-    drive(resumed, twin, 64, seed=1)
     assert equal(weights_of(learner), weights_of(resumed))
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from coordinator.merge import clip_prior
-from rl.dqn import DuelingScorer
+from rl.dqn import QNetwork
 from rl.networks import Critic, PairScorer, Sizes, own_features
 from rl.on_policy import executed_log_density
 from rl.policy import ArrayPolicy
@@ -118,26 +118,26 @@ def test_untrained_scores_are_exactly_flat(seed):
     o = random_observation(np.random.default_rng(seed))
     assert not ArrayPolicy(actor.export()).propose(o).any()
     assert not in_torch(actor, o).any()
-    scorer = DuelingScorer(SIZES, 16)
-    assert not scorer.advantage.out.weight.any() and not scorer.advantage.out.bias.any()
+    scorer = QNetwork(SIZES, 16, dueling=True)
+    assert not scorer.utility.out.weight.any() and not scorer.utility.out.bias.any()
 
 
 def test_dueling_advantages_average_to_the_value_over_allowed_options():
     rng = np.random.default_rng(4)
     o = random_observation(rng)
     torch.manual_seed(0)
-    scorer = DuelingScorer(SIZES, 16)
-    scorer.advantage.load_state_dict(trained(scale=1.0).state_dict() | {})
-    row, agent = np.nonzero(np.ones_like(o.live))
+    scorer = QNetwork(SIZES, 16, dueling=True)
+    scorer.utility.load_state_dict(trained(scale=1.0).state_dict())
     t = torch.from_numpy
-    own = t(own_features(o)[row, agent])
-    allowed = t(o.allowed[row, agent])
+    own, allowed, resource = t(own_features(o)), t(o.allowed), t(o.resource)
+    slot = {"agent": t(o.agent), "pair": t(o.pair), "resource": resource, "own": own, "allowed": allowed}
     with torch.no_grad():
-        q = scorer(t(o.agent[row, agent]), t(o.pair[row, agent]), t(o.resource[row]), own, allowed, t(o.resource_of))
-        value = scorer.value(torch.cat([own, t(o.resource[row]).mean(1)], 1))[:, 0]
-    mean = (q * allowed).sum(1) / allowed.sum(1)
+        q = scorer(slot | {"option": torch.zeros(o.live.shape)}, t(o.resource_of))
+        shared = resource.mean(1)[:, None].expand(-1, own.shape[1], -1)
+        value = scorer.value(torch.cat([own, shared], -1))[..., 0]
+    mean = (q * allowed).sum(-1) / allowed.sum(-1)
     assert torch.allclose(mean, value, atol=1e-5)
-    assert q.std(dim=1).max() > 0.1
+    assert q.std(dim=-1).max() > 0.1
 
 
 def test_executed_log_density_is_that_of_the_clipped_prior_and_the_game():

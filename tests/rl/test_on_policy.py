@@ -141,7 +141,7 @@ def test_a_gradient_that_is_not_finite_stops_and_leaves_the_weights(lab):
 
 
 def test_unknown_settings_are_named():
-    with pytest.raises(ValueError, match=r"credit = 'region'.*team, own, difference"):
-        MappoConfig(credit="region")
+    with pytest.raises(ValueError, match=r"credit = 'regoin'.*team, region, own, difference"):
+        MappoConfig(credit="regoin")
     with pytest.raises(ValueError, match=r"critic = 'graph'.*central, own"):
         MappoConfig(critic="graph")

@@ -56,7 +56,7 @@ def joint_values(learner, view):
         "option": torch.zeros(e, 2, dtype=torch.int64),
     }  # fmt: skip
     with torch.no_grad():
-        q = learner.online.utilities(slot, torch.from_numpy(view.resource_of))
+        q = learner.online(slot, torch.from_numpy(view.resource_of))
         table = np.zeros((e, o, o))
         for a, b in itertools.product(range(o), range(o)):
             table[:, a, b] = learner.online.mix(torch.stack([q[:, 0, a], q[:, 1, b]], 1), slot).numpy()
@@ -162,25 +162,6 @@ def test_the_mixer_is_monotone_and_indifferent_to_order(lab):
     assert (slope >= 0).all() and (slope > 1e-5).any()
     turn = torch.tensor([3, 1, 4, 0, 2])
     torch.testing.assert_close(mixer(q, own, resource), mixer(q[:, turn], own[:, turn], resource))
-
-
-def test_replay_pairs_slots_with_their_successors_and_never_across_a_cut(lab):
-    game = lab.Chain(agents=2, networks=3)
-    learner = Iql(lab.Sizes.of(game.observe()), IqlConfig(capacity=7), seed=0)
-    view, cut_at = game.observe(), {4, 9}
-    for slot in range(12):  # beyond the ring's end
-        stamp = np.full((3, 2), float(slot))
-        zero = np.zeros((3, 2, 2))
-        cut = np.array([slot in cut_at, False, False])
-        learner.record(view, np.zeros((3, 2), np.int64), zero, zero, stamp, np.zeros((3, 2, 0)), cut, None)
-    now, then = learner.replay.sample(np.random.default_rng(0), 2000)
-    assert set(now["reward"][:, 0].tolist()) == set(range(5, 11))
-    torch.testing.assert_close(then["reward"], now["reward"] + 1)
-    assert not now["cut"].any()
-    one = learner.replay.arrays["cut"][:, 0].sum()
-    assert one == 1  # slot 9 of network 0 is kept and never drawn; 4 has been overwritten
-    counts = np.unique(now["reward"][:, 0].numpy(), return_counts=True)[1]
-    assert counts[4] < counts.mean()  # only networks 1 and 2 give slot 9
 
 
 def test_unknown_settings_are_named():

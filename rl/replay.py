@@ -1,0 +1,223 @@
+r"""Replay of joint slots: uniform or prioritised draws of slots or of single agents' transitions, n-step returns.
+
+A slot whose network was reset after it starts no transition: its successor is another episode. An n-step return
+stops short of that slot and bootstraps from it, so that it never crosses a cut; its discount is gamma^m of the m <= n
+slots it spans. Rewards of the slots between are those of what was executed then, not corrected (as in Hessel et al.
+2018).
+
+Prioritised, the proportional variant: P(k) = p_k / sum p, p_k = (|delta_k| + eps)^alpha, in strata of equal mass; the
+importance weight (K P(k))^-beta over the largest of the draw; a new transition has the largest priority so far.
+
+Source: Schaul et al. (2016), "Prioritized experience replay".
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rl.networks import own_features
+from rl.proposal import Observation
+
+Slot = dict[str, Tensor]
+SEEN = ("agent", "pair", "resource", "live", "allowed")  # of the observation
+TINY_PRIORITY = 1e-6
+
+
+class SumTree:
+    """Weights >= 0 of ``size`` items as the leaves of a binary tree of sums: draws and changes in O(log size)."""
+
+    def __init__(self, size: int) -> None:
+        self.depth = max(size - 1, 1).bit_length()
+        self.first = 1 << self.depth
+        self.nodes = np.zeros(2 * self.first)
+
+    def __getitem__(self, index: NDArray[np.int64]) -> NDArray[np.float64]:
+        return self.nodes[self.first + index]
+
+    @property
+    def total(self) -> float:
+        return float(self.nodes[1])
+
+    def set(self, index: NDArray[np.int64], weight: NDArray[np.float64] | float) -> None:
+        node = self.first + index
+        self.nodes[node] = weight
+        for _ in range(self.depth):
+            node = node >> 1
+            self.nodes[node] = self.nodes[2 * node] + self.nodes[2 * node + 1]
+
+    def find(self, mass: NDArray[np.float64]) -> NDArray[np.int64]:
+        """The item at which the running sum of weights passes each ``mass`` in [0, total); never one of weight 0."""
+        node = np.ones(len(mass), np.int64)
+        for _ in range(self.depth):
+            node *= 2
+            left = self.nodes[node]
+            right = (mass >= left) & (self.nodes[node + 1] > 0)
+            mass = np.where(right, mass - left, mass)
+            node += right
+        return node - self.first
+
+
+class Sample(NamedTuple):
+    """B transitions of joint slots, or of single agents as slots with N = 1.
+
+    now, then: observation, own (B, N, A + 3 P), option (B, N), bias (B, N, O) at the first and after the last slot;
+    reward (B, N) discounted over the m slots between; discount (B,) gamma^m; weight (B,) importance; index (B,) for
+    :meth:`Replay.prioritise`.
+    """
+
+    now: Slot
+    then: Slot
+    reward: Tensor
+    discount: Tensor
+    weight: Tensor
+    index: NDArray[np.int64]
+
+
+class Replay:
+    """The last ``capacity`` slots of E networks, as arrays (capacity, E, ...).
+
+    An agent that is not live has option 0 alone, so that a value can pass through the slots it sits out.
+
+    Args:
+        agents: draws are of single agents' transitions, not of joint slots.
+        alpha: power of the priorities; None draws uniformly.
+    """
+
+    def __init__(self, capacity: int, agents: bool = False, alpha: float | None = None) -> None:
+        self.capacity, self.agents, self.alpha = capacity, agents, alpha
+        self.size, self.newest, self.top = 0, -1, 1.0
+        self.arrays: dict[str, NDArray[Any]] = {}
+        self.tree: SumTree | None = None
+
+    def __len__(self) -> int:
+        return self.size
+
+    def add(
+        self,
+        observation: Observation,
+        option: NDArray[np.int64],
+        bias: NDArray[np.float64],
+        reward: NDArray[np.float64],
+        cut: NDArray[np.bool_],
+    ) -> None:
+        """One executed slot; ``cut`` (E,): the network was reset after it."""
+        allowed = observation.allowed & observation.live[..., None]
+        allowed[~observation.live, 0] = True
+        slot = {
+            "agent": observation.agent, "pair": observation.pair, "resource": observation.resource,
+            "allowed": allowed, "live": observation.live, "option": option,
+            "bias": np.where(allowed, bias, 0.0).astype(np.float32), "reward": reward.astype(np.float32), "cut": cut,
+        }  # fmt: skip
+        if not self.arrays:
+            self.arrays = {k: np.zeros((self.capacity, *v.shape), v.dtype) for k, v in slot.items()}
+            self._plant()
+        before, self.newest = self.newest, (self.newest + 1) % self.capacity
+        self.size = min(self.size + 1, self.capacity)
+        for k, v in slot.items():
+            self.arrays[k][self.newest] = v
+        if self.tree is not None:
+            if before >= 0:
+                fresh = np.where(self.arrays["cut"][before], 0.0, self.top)
+                self.tree.set(self._leaves(before), np.repeat(fresh, self._each))
+            self.tree.set(self._leaves(self.newest), 0.0)
+
+    def add_reward(self, lag: int, amount: NDArray[np.float64]) -> None:
+        """Credit that came late: to the slot ``lag`` before the newest."""
+        self.arrays["reward"][(self.newest - lag) % self.capacity] += amount.astype(np.float32)
+
+    def sample(
+        self, rng: np.random.Generator, count: int, gamma: float, steps: int = 1, beta: float = 1.0
+    ) -> Sample | None:
+        """``count`` transitions over at most ``steps`` slots, or None where no kept slot has its successor."""
+        drawn = self._draw(rng, count, beta)
+        if drawn is None:
+            return None
+        at, network, agent, weight, index = drawn
+        cut, pay = self.arrays["cut"], self.arrays["reward"]
+        paid = lambda slot: pay[slot, network] if agent is None else pay[slot, network, agent][:, None]
+        reward, discount, ahead = paid(at), np.full(count, gamma), (at + 1) % self.capacity
+        for _ in range(steps - 1):
+            on = ~cut[ahead, network] & (ahead != self.newest)
+            reward = reward + np.where(on, discount, 0.0)[:, None].astype(np.float32) * paid(ahead)
+            discount = np.where(on, discount * gamma, discount)
+            ahead = np.where(on, (ahead + 1) % self.capacity, ahead)
+        f32 = lambda x: torch.from_numpy(np.asarray(x, np.float32))
+        now, then = self._gather(at, network, agent), self._gather(ahead, network, agent)
+        return Sample(now, then, f32(reward), f32(discount), f32(weight), index)
+
+    def prioritise(self, index: NDArray[np.int64], error: NDArray[np.float64]) -> None:
+        """Priorities of drawn transitions from their errors |delta| (B,)."""
+        assert self.tree is not None and self.alpha is not None
+        weight = (np.abs(error) + TINY_PRIORITY) ** self.alpha
+        self.top = max(self.top, float(weight.max()))
+        self.tree.set(index, weight)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The slots that are kept, where they stand in the ring, and their priorities."""
+        state: dict[str, Any] = {k: v[: self.size] for k, v in self.arrays.items()}
+        state |= {"newest": self.newest, "top": self.top}
+        if self.tree is not None:
+            state["priority"] = self.tree[np.arange(self.size * self._per)]
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        arrays = {k: v for k, v in state.items() if k not in ("newest", "top", "priority")}
+        self.newest, self.top = state["newest"], state["top"]
+        self.size = len(arrays["cut"]) if arrays else 0
+        self.arrays = {k: np.zeros((self.capacity, *v.shape[1:]), v.dtype) for k, v in arrays.items()}
+        for k, v in arrays.items():
+            self.arrays[k][: self.size] = v
+        self.tree = None
+        if arrays:
+            self._plant()
+        if self.tree is not None:
+            self.tree.set(np.arange(len(state["priority"])), state["priority"])
+
+    def _plant(self) -> None:
+        """An empty tree over transitions: ``_per`` of them a slot, ``_each`` a network."""
+        if self.alpha is not None:
+            self.tree = SumTree(self.capacity * self._per)
+
+    @property
+    def _each(self) -> int:
+        return self.arrays["option"].shape[2] if self.agents else 1
+
+    @property
+    def _per(self) -> int:
+        return self.arrays["option"].shape[1] * self._each
+
+    def _leaves(self, slot: int) -> NDArray[np.int64]:
+        return slot * self._per + np.arange(self._per)
+
+    def _draw(self, rng: np.random.Generator, count: int, beta: float) -> tuple[Any, ...] | None:
+        """Slot, network, agent (None for whole slots), importance weight and index of each draw."""
+        here = (self.newest - np.arange(1, self.size)) % self.capacity
+        row, network = np.nonzero(~self.arrays["cut"][here]) if self.size > 1 else (np.zeros(0, np.int64),) * 2
+        if not len(row):
+            return None
+        if self.tree is None:
+            pick = rng.integers(0, len(row), count)
+            agent = rng.integers(0, self._each, count) if self.agents else None
+            return here[row[pick]], network[pick], agent, np.ones(count), pick
+        mass = (np.arange(count) + rng.random(count)) / count * self.tree.total
+        index = self.tree.find(mass)
+        share = self.tree[index] / self.tree.total
+        weight = (len(row) * self._each * share) ** -beta
+        slot, rest = np.divmod(index, self._per)
+        network, agent = np.divmod(rest, self._each)
+        return slot, network, agent if self.agents else None, weight / weight.max(), index
+
+    def _gather(self, at: Any, network: Any, agent: Any) -> Slot:
+        fields = {}
+        for k in (*SEEN, "option", "bias"):
+            fields[k] = self.arrays[k][at, network]
+            if agent is not None and k != "resource":
+                fields[k] = self.arrays[k][at, network, agent][:, None]
+        seen = Observation(**{k: fields[k] for k in SEEN}, resource_of=np.zeros(0, np.int64))
+        fields["own"] = own_features(seen)
+        return {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in fields.items()}
