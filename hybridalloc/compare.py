@@ -14,18 +14,17 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
-
-from tqdm import tqdm
 
 from coordinator import Coordinator
 from hybridalloc import data, tracking
 from hybridalloc.allocator import Allocator
 from hybridalloc.errors import nearest
-from hybridalloc.problems import make_problem, restore_problem
+from hybridalloc.problems import make_with, restore_problem
 from hybridalloc.problems.base import Metric
+from hybridalloc.progress import Stage
 from hybridalloc.statistics import paired_difference
 from hybridalloc.training import (
     REPORT_SEEDS,
@@ -97,9 +96,28 @@ class Settings:
     report: str = "report.html"
     tracking_uri: str = tracking.DEFAULT_URI
     quiet: bool = False
+    settings: tuple[tuple[str, Any], ...] = ()  # of a problem of one's own, by name
 
 
 FULL = {"agent_steps": 2_000_000, "train_seeds": 5, "report_seeds": 100, "tuning": 150}
+
+
+def method_of(name: str) -> Method:
+    """A row of the table; a heuristic that only this problem has goes by its name."""
+    return METHODS.get(name) or Method(name.replace("_", " "), "heuristic", None, "tuned")
+
+
+def methods_of(problem: Any) -> list[str]:
+    """The rows that a problem's table may have: the trained ones and the games, then its own heuristics."""
+    own = [name for name in METHODS if METHODS[name].kind == "heuristic" and name in problem.baselines]
+    own += [name for name in problem.baselines if name not in own]
+    return [name for name in METHODS if METHODS[name].kind != "heuristic"] + own
+
+
+def problem_of(settings: Settings) -> Any:
+    """The problem, with those of the flags that it has."""
+    flags = {name: getattr(settings, name) for name in ("agents", "servers", "sites", "scenario")}
+    return make_with(settings.problem, flags, dict(settings.settings))
 
 
 class Job(NamedTuple):
@@ -124,18 +142,14 @@ def compare(settings: Settings) -> dict[str, Any]:
     Raises:
         UnknownNameError, DataError: before anything is run or written.
     """
+    problem = problem_of(settings)
+    known = methods_of(problem)
     for name in settings.methods:
-        if name not in METHODS:
-            raise nearest("method", name, METHODS)
-    problem = make_problem(
-        settings.problem,
-        agents=settings.agents,
-        servers=settings.servers,
-        sites=settings.sites,
-        scenario=settings.scenario,
-    )
+        if name not in known and (name not in METHODS or settings.methods != tuple(METHODS)):
+            raise nearest("method", name, known)
+    settings = replace(settings, methods=tuple(known) if settings.methods == tuple(METHODS) else settings.methods)
     problem.reset(0)  # data that is missing is missed here
-    digest = data.digest("eua") if settings.sites == "eua" else "synthetic"
+    digest = data.digest("eua") if getattr(problem, "sites", "") == "eua" else "synthetic"
     began = time.time()
     folder = Path(settings.runs).resolve() / tracking.new_comparison_id(problem.name)
     seeds = {
@@ -177,10 +191,10 @@ def _tune(problem: Any, settings: Settings, folder: Path) -> dict[str, Any]:
     """Prices of the three games; the tuned ones serve every method that is not a plain game."""
     plain = problem.prices_type()
     prices = {"toll 0": plain._replace(toll=0.0), "toll 1": plain._replace(toll=1.0), "tuned": plain}
-    bar = tqdm(total=settings.tuning, desc="tuning prices", unit="trial", disable=settings.quiet)
+    bar = Stage("tuning prices", settings.tuning, "trial", settings.quiet)
 
     def step(_trial: int, best: float) -> None:
-        bar.set_postfix(welfare=f"{best:.4f}")
+        bar.note(welfare=f"{best:.4f}")
         bar.update()
 
     tuned = tune_prices(problem, Coordinator("game"), settings.tuning, report=step)
@@ -197,7 +211,7 @@ def _jobs(settings: Settings, folder: Path, problem: Any, prices: dict[str, Any]
     }  # fmt: skip
     jobs = []
     for name in settings.methods:
-        method = METHODS[name]
+        method = method_of(name)
         for seed in range(settings.train_seeds) if method.learner else (0,):
             jobs.append(
                 Job(
@@ -205,7 +219,7 @@ def _jobs(settings: Settings, folder: Path, problem: Any, prices: dict[str, Any]
                     settings.report_seeds, tags | {"kind": method.kind},
                 )
             )  # fmt: skip
-    return sorted(jobs, key=lambda job: METHODS[job.method].learner is None)  # the long ones first
+    return sorted(jobs, key=lambda job: method_of(job.method).learner is None)  # the long ones first
 
 
 _QUEUE: Any = None
@@ -228,8 +242,8 @@ def _start_worker(queue: Any) -> None:
 def _units(job: Job) -> int:
     """Work of a job in agent-steps of training; an evaluated slot costs about an eighth of a trained one."""
     slots = job.report_seeds * (WARMUP_SLOTS + REPORT_SLOTS)
-    trained = job.agent_steps if METHODS[job.method].learner else 0
-    return trained + slots * job.problem["agents"] // 8
+    trained = job.agent_steps if method_of(job.method).learner else 0
+    return trained + slots * restore_problem(job.problem).agents // 8
 
 
 def _run(jobs: Sequence[Job], settings: Settings) -> tuple[dict[str, Any], dict[str, Any], dict[str, int]]:
@@ -237,10 +251,7 @@ def _run(jobs: Sequence[Job], settings: Settings) -> tuple[dict[str, Any], dict[
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
     workers = min(settings.workers or os.cpu_count() or 1, len(jobs))
-    bar = tqdm(
-        total=sum(map(_units, jobs)), desc="training and evaluating", unit="step", unit_scale=True,
-        disable=settings.quiet, smoothing=0.05,
-    )  # fmt: skip
+    bar = Stage("training and evaluating", sum(map(_units, jobs)), "step", settings.quiet)
     stop = threading.Event()
 
     def watch() -> None:
@@ -280,7 +291,7 @@ def _run(jobs: Sequence[Job], settings: Settings) -> tuple[dict[str, Any], dict[
 
 def run_job(job: Job) -> dict[str, Any]:
     """Train if there is something to train, evaluate on the reporting seeds, log; runs in a worker process."""
-    method = METHODS[job.method]
+    method = method_of(job.method)
     problem = restore_problem(job.problem)
     prices = problem.prices_type(**job.prices)
     params = {"method": job.method, "label": method.label, "seed": job.seed} | {
@@ -323,14 +334,17 @@ def run_job(job: Job) -> dict[str, Any]:
             allocator = Allocator(problem, kind, recommender, config.trust, prices=prices)
             stem = f"{job.method}-seed{job.seed}"
             log.artifact(allocator.save(Path(job.directory) / stem / "allocator.npz"))
+        metrics = {k: [float(x) for x in v] for k, v in seen.metrics.items()}
+        metrics["step_ms"] = [seen.step_ms] * len(seen.metrics["welfare"])
+        out = {"metrics": metrics, "curve": curve, "allocations": allocations, "violations": violations}
+        whole = Path(job.directory) / f"{job.method}-seed{job.seed}" / "evaluation.json"
+        whole.parent.mkdir(exist_ok=True)
+        whole.write_text(json.dumps(out))
+        log.artifact(whole)  # MLflow has what a table can be made from again
         summary |= {k: float(v.mean()) for k, v in seen.metrics.items()}
         summary |= {"step_ms": seen.step_ms, "allocations": allocations, "violations": violations}
         log.end(summary)
     progress(_units(job))
-    metrics = {k: [float(x) for x in v] for k, v in seen.metrics.items()}
-    metrics["step_ms"] = [seen.step_ms] * len(seen.metrics["welfare"])
-    out = {"metrics": metrics, "curve": curve, "allocations": allocations, "violations": violations}
-    (Path(job.directory) / f"{job.method}-seed{job.seed}" / "evaluation.json").write_text(json.dumps(out))
     return out
 
 
@@ -339,7 +353,7 @@ def _assemble(
 ) -> dict[str, Any]:
     metrics = [m._asdict() for m in (*problem.metrics, STEP_TIME)]
     methods = [
-        {"key": name, "label": METHODS[name].label, "kind": METHODS[name].kind, "values": values[name]}
+        {"key": name, "label": method_of(name).label, "kind": method_of(name).kind, "values": values[name]}
         for name in settings.methods
     ]
     drawn = [
@@ -349,7 +363,7 @@ def _assemble(
             "values": [[row["check_welfare"] for row in seed] for seed in curves[name]],
         }
         for name in settings.methods
-        if METHODS[name].learner
+        if method_of(name).learner
     ]
     differences = []
     for key in ("welfare", "completion"):
@@ -358,20 +372,31 @@ def _assemble(
                 if name in values and other in values:
                     d = paired_difference(values[name][key], values[other][key])
                     differences.append({
-                        "label": f"{METHODS[name].label} - {METHODS[other].label}", "metric": key, "mean": d.mean,
+                        "label": f"{method_of(name).label} - {method_of(other).label}", "metric": key, "mean": d.mean,
                         "low": d.low, "high": d.high, "conservative": d.conservative,
                     })  # fmt: skip
     return {
-        "title": f"{problem.name}, set {settings.scenario}: hybrid against its parents",
-        "problem": f"{problem.name}, {settings.agents} devices, {settings.servers} servers, {settings.sites} sites",
+        "title": f"{settings.problem}{_set_of(problem)}: hybrid against its parents",
+        "problem": f"{settings.problem}, {problem.agents} agents, {problem.servers} servers{_sites_of(problem)}",
         "scenario": _readable(record["scenario"]), "budget": record["budget"], "git_commit": record["git_commit"],
         "data_digest": record["data_digest"], "seeds": record["seeds"], "metrics": metrics, "methods": methods,
         "curves": drawn, "levels": [], "differences": differences,
     }  # fmt: skip
 
 
+def _set_of(problem: Any) -> str:
+    name = getattr(problem.scenario, "name", None)
+    return f", set {name}" if name else ""
+
+
+def _sites_of(problem: Any) -> str:
+    return f", {problem.sites} sites" if hasattr(problem, "sites") else ""
+
+
 def _readable(scenario: dict[str, Any]) -> dict[str, Any]:
     """The problem's description in one flat line a setting, for the report's head."""
+    if "scenario" not in scenario:  # a problem of someone's own: what is short enough to read
+        return {key: value for key, value in scenario.items() if isinstance(value, str | int | float)}
     flat: dict[str, Any] = {}
     for key, value in scenario["scenario"].items():
         flat[key] = f"{value[0]:g} to {value[1]:g}" if isinstance(value, list) else value
@@ -385,17 +410,18 @@ def _levels(problem: Any, prices: dict[str, Any]) -> list[dict[str, Any]]:
     config = TrainConfig()
     seeds = TUNE_SEEDS[: config.check_seeds]
     rows = []
-    for label, key, baseline in (
-        ("game, tuned", "tuned", None), ("game, toll 1", "toll 1", None), ("nearest server", "tuned", "nearest"),
-        ("random", "tuned", "random"),
-    ):  # fmt: skip
+    rest = [name for name in ("nearest", "random") if name in problem.baselines] or list(problem.baselines[-2:])
+    games = [("game, tuned", "tuned", None), ("game, toll 1", "toll 1", None)]
+    for label, key, baseline in games + [(method_of(name).label, "tuned", name) for name in rest]:
         seen = evaluate(problem, prices[key], Coordinator("game"), None, seeds, baseline, slots=config.check_slots)
         rows.append({"label": label, "value": float(seen.metrics["welfare"].mean())})
     return rows
 
 
-def _snapshot(problem: Any, folder: Path, prices: Any, methods: Sequence[str]) -> dict[str, Any]:
-    """Who is served where, in the twentieth slot of the first reporting network."""
+def _snapshot(problem: Any, folder: Path, prices: Any, methods: Sequence[str]) -> dict[str, Any] | None:
+    """Who is served where, in the twentieth slot of the first reporting network; None for a problem without places."""
+    if not hasattr(getattr(problem.reset(REPORT_SEEDS[0]), "truth", None), "site"):
+        return None
     best = next((m for m in ("hybrid-imappo", "hybrid-dqn") if m in methods), None)
     path = folder / f"{best}-seed0" / "allocator.npz"
     allocator = Allocator.load(path) if best else Allocator(problem, "game", prices=prices)
@@ -407,7 +433,7 @@ def _snapshot(problem: Any, folder: Path, prices: Any, methods: Sequence[str]) -
     return {
         "stations": state.truth.site.tolist(), "devices": state.truth.position.tolist(),
         "option": allocation.option.tolist(), "active": state.active.tolist(),
-        "label": f"{METHODS[best].label if best else 'game'}, one slot of network {REPORT_SEEDS[0]}",
+        "label": f"{method_of(best).label if best else 'game'}, one slot of network {REPORT_SEEDS[0]}",
     }  # fmt: skip
 
 

@@ -42,13 +42,16 @@ class Stage:
         """End the stage; in a log, with a line that says how long it took."""
         self._bar.close()
         if self._log:
-            self._say(f"{self.title}: done in {time.monotonic() - self.began:.0f} s" + (f", {self.notes}" if self.notes else ""))
+            more = f", {self.notes}" if self.notes else ""
+            self._say(f"{self.title}: done in {time.monotonic() - self.began:.0f} s{more}")
             self._log = False
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._log = self._log and kind is None
         self.close()
 

@@ -57,7 +57,7 @@ def as_text(problem: Custom, state: CustomState, allocation: Allocation, prices:
     if left:
         parts.append("\nnot served in time, by priority; each would be")
         for i, ways in left.items():
-            texts = [way.text(problem, state) for way in ways[:WAYS]] or ["nowhere: no option but opting out is allowed"]
+            texts = [way.text(problem, state) for way in ways[:WAYS]] or ["nowhere: it reaches no server"]
             parts.append(f"  {state.label(i)}: " + f"\n  {' ' * len(state.label(i))}  or ".join(texts))
     c = allocation.certificate
     bound = f"{c.epsilon_bound:.3g}" if np.isfinite(c.epsilon_bound) else "none"
@@ -71,7 +71,8 @@ def as_text(problem: Custom, state: CustomState, allocation: Allocation, prices:
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns by width, the first two to the left and the rest to the right."""
     widths = [max(len(row[c]) for row in (heads, *rows)) for c in range(len(heads))]
-    line = lambda row: "  ".join(x.ljust(w) if c < 2 else x.rjust(w) for c, (x, w) in enumerate(zip(row, widths, strict=True)))
+    pad = lambda c, text: text.ljust(widths[c]) if c < 2 else text.rjust(widths[c])
+    line = lambda row: "  ".join(pad(c, text) for c, text in enumerate(row))
     return "\n".join([line(heads).rstrip(), *(line(row).rstrip() for row in rows), ""])
 
 

@@ -38,10 +38,12 @@ def make_problem(name: str, **settings: Any) -> Any:
     return _maker(name)(**settings)
 
 
-def make_with(name: str, settings: dict[str, Any]) -> Any:
-    """As :func:`make_problem`, without the settings that this problem does not have: what commands' flags come to."""
+def make_with(name: str, flags: dict[str, Any], settings: dict[str, Any] | None = None) -> Any:
+    """As :func:`make_problem`: a command's ``flags`` as far as this problem has them, and ``settings`` as given."""
     parameters = inspect.signature(_maker(name)).parameters
-    return make_problem(name, **{key: value for key, value in settings.items() if key in parameters})
+    sized = name != "custom"  # whose ``servers`` is a table
+    taken = {key: value for key, value in flags.items() if sized and key in parameters}
+    return make_problem(name, **taken | (settings or {}))
 
 
 def restore_problem(description: dict[str, Any]) -> Any:

@@ -50,7 +50,8 @@ class CustomState(State):
 
     Attributes:
         work: (N, R) units of work an agent has for each resource. capacity: (R,) units a second.
-        deadline_s: (N,) default none. delay_cost: (N,) cost of a second, default 1 / deadline_s (1 without one).
+        deadline_s: (N,) default none. delay_cost: (N,) cost of a second, default 1 / deadline_s; without a deadline
+            that of the most patient agent that has one, or 1 where none has.
         private_cost: (N, O) cost of each option whatever the others do, default 0. opt_out_cost: (N,) added for
             option 0; default 2 (a full deadline of delay and a miss), without a deadline 1e6, and 0 where
             ``private_cost`` is given.
@@ -82,7 +83,7 @@ class CustomState(State):
         super().__post_init__()
         timed = self.deadline_s < NO_DEADLINE
         if not given["delay_cost"]:
-            object.__setattr__(self, "delay_cost", np.where(timed, 1 / self.deadline_s, 1.0))
+            object.__setattr__(self, "delay_cost", default_delay_cost(self.deadline_s))
         if not (given["opt_out_cost"] or given["private_cost"]):
             object.__setattr__(self, "opt_out_cost", np.where(timed, MISSED, UNSERVED))
 
@@ -384,6 +385,13 @@ def make(
         )
     named = tuple(map(str, resources)), tuple(map(str, families))
     return Custom(table.astype(np.int64), *named, start, transition, Length(episode), credit)
+
+
+def default_delay_cost(deadline_s: Float) -> Float:
+    """(N,) cost of a second: 1 a deadline; who has none counts as the most patient of those who do."""
+    timed = deadline_s < NO_DEADLINE
+    longest = deadline_s[timed].max(initial=0.0) or 1.0
+    return np.asarray(1 / np.where(timed, deadline_s, longest))
 
 
 def as_state(given: Any) -> CustomState:

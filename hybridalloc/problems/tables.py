@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from games.errors import InvalidStateError
-from hybridalloc.problems.custom import MISSED, NO_DEADLINE, NO_LIMIT, UNSERVED
+from hybridalloc.problems.custom import MISSED, NO_DEADLINE, NO_LIMIT, UNSERVED, default_delay_cost
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def read_tables(jobs: Any, servers: Any, links: Any = None) -> tuple[dict[str, A
     draw = np.repeat(_numbers(server, "full_power_w", 0.0)[None], n, axis=0)
     return {
         "work": work, "capacity": _numbers(server, "capacity", 1.0), "deadline_s": deadline, "private_cost": private,
-        "allowed": allowed, "delay_cost": _numbers(job, "delay_cost", np.where(timed, 1 / deadline, 1.0)),
+        "allowed": allowed, "delay_cost": _numbers(job, "delay_cost", default_delay_cost(deadline)),
         "opt_out_cost": _numbers(job, "opt_out_cost", np.where(timed, MISSED, UNSERVED)),
         "priority": _numbers(job, "priority", 0.0), "wait_s": _numbers(server, "wait_s", 0.0), "full_power_w": draw,
         "power_limit_w": _numbers(job, "power_limit_w", NO_LIMIT), "names": tuple(row["name"] for row in job.rows),
