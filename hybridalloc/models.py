@@ -3,8 +3,7 @@
 The model is *from code*: MLflow stores this package's ``served_model.py`` beside the allocator's ``.npz`` file and
 pickles nothing. ``mlflow models serve --env-manager local -m models:/hybridalloc@champion`` then answers
 
-    POST /invocations  {"inputs": {"state": {...}}}          one state, as ``state.to_dict()`` gives it
-    POST /invocations  {"inputs": [{"state": {...}}, ...]}   several
+    POST /invocations  {"inputs": [{"state": {...}}, ...]}   one state or several, as ``state.to_dict()`` gives them
 
 with allocations as ``allocation.to_dict()`` gives them. A malformed state is answered with status 400 and the message
 of :class:`~hybridalloc.errors.InvalidStateError`, which names field, index, value and what is permitted.
@@ -66,7 +65,7 @@ def log_model(
                     python_model=str(CODE),
                     artifacts={"allocator": str(path)},
                     signature=signature_of(example),
-                    input_example={"state": example},
+                    input_example=[{"state": example}],
                     registered_model_name=name,
                     pip_requirements=["hybridalloc"],
                     metadata={"problem": loaded.problem.name, "method": loaded.method},
@@ -99,7 +98,8 @@ def signature_of(example: dict[str, Any]) -> Any:
 def how_to_serve(name: str = "hybridalloc", tracking_uri: str = DEFAULT_URI, alias: str = ALIAS) -> str:
     """The two commands that serve a model and ask it."""
     return (
-        f"MLFLOW_TRACKING_URI={tracking_uri} mlflow models serve --env-manager local -m models:/{name}@{alias} -p 5001\n"
-        "hybridalloc step --example | sed 's/.*/{\"inputs\": {\"state\": &}}/' | \\\n"
+        f"MLFLOW_TRACKING_URI={tracking_uri} mlflow models serve --env-manager local -m models:/{name}@{alias} "
+        "-p 5001\n"
+        'hybridalloc step --example | sed \'s/.*/{"inputs": [{"state": &}]}/\' | \\\n'
         "    curl -s -H 'Content-Type: application/json' -d @- http://127.0.0.1:5001/invocations"
     )

@@ -30,6 +30,8 @@ class AllocatorModel(PythonModel):  # type: ignore[misc]
 def _states(given: Any) -> list[Any]:
     """The states of a frame with a column ``state``, of a mapping, or of a list of mappings."""
     if hasattr(given, "to_dict"):
+        if list(given.columns) == ["state"] and all(isinstance(name, str) for name in given.index) and len(given):
+            return [given["state"].to_dict()]  # one state sent bare: MLflow has made its fields the rows
         given = given.to_dict("records")
     rows = given if isinstance(given, list) else [given]
     for row, entry in enumerate(rows):
