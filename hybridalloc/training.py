@@ -24,6 +24,7 @@ Float = NDArray[np.float64]
 TRAIN_SEEDS, TUNE_SEEDS, REPORT_SEEDS = range(0, 5000), range(5000, 5100), range(10000, 10100)
 WARMUP_SLOTS, REPORT_SLOTS = 15, 120
 TOLERANCE = 1e-9
+BEST_TRUST = {"": 5.0, "learned": 20.0, "bayesian": 20.0}  # by belief: the best of a sweep on the tuning seeds
 
 
 @dataclass(frozen=True)
