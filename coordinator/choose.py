@@ -12,25 +12,28 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from games.best_response import best_response_batch
-from games.congestion import CongestionBatch, Float, Int
+from coordinator.budget import Clock
+from coordinator.merge import MAX_REPLIES, respond
+from games.congestion import Bool, CongestionBatch, Float, Int
 
 
-def choose_best(batch: CongestionBatch, starts: list[Int], tilt: Float) -> tuple[Int, Int]:
+def choose_best(
+    batch: CongestionBatch, starts: list[Int], tilt: Float, clock: Clock | None = None
+) -> tuple[Int, Int, Bool]:
     """Improve each start (E, N) and keep the best of each game.
 
     Args:
         starts: joint choices; the first wins a tie. tilt: (E, N, O) added to private costs, -log prior / trust.
 
     Returns:
-        (E, N) options and (E,) index of the start that each came from.
+        (E, N) options, (E,) index of the start that each came from, and (E,) whether its responses came to rest.
     """
     finished = [start.copy() for start in starts]
-    for option in finished:
-        best_response_batch(batch, option, 1e-10, 200, tilt=tilt)
+    stable = [respond(batch, option, tilt, clock) <= MAX_REPLIES for option in finished]
     value = np.stack([model_cost(batch, option, tilt) for option in finished])
     winner = (value > value.min(axis=0) + 1e-12).argmin(axis=0)
-    return np.stack(finished)[winner, np.arange(len(winner))], winner
+    every = np.arange(len(winner))
+    return np.stack(finished)[winner, every], winner, np.stack(stable)[winner, every]
 
 
 def model_cost(batch: CongestionBatch, option: Int, tilt: Float) -> Float:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from coordinator.budget import Clock
 from coordinator.choose import choose_best
 from coordinator.merge import Merged, clip_prior, equilibrate, explore, flat_prior
 from games.congestion import CongestionBatch, Float, Int
@@ -35,6 +36,7 @@ class Decision:
         log_prior: (E, N, O) as merged, clipped to [-limit, 0].
         origin: (E,) index into ``ORIGINS`` of the candidate that won.
         converged: (E,) whether the mean-field sweeps met their tolerance.
+        stable: (E,) whether best responses came to rest, which the epsilon bound rests on.
         wish: the recommender's continuous parts with their spreads, None where it has none.
     """
 
@@ -43,6 +45,7 @@ class Decision:
     log_prior: Float
     origin: Int
     converged: NDArray[np.bool_]
+    stable: NDArray[np.bool_]
     wish: Mapping[str, Float] | None = None
 
 
@@ -89,26 +92,32 @@ class Coordinator:
         log_prior = clip_prior(recommender.propose(observation), game.allowed, self.limit)
         return replace(self.decide_on(game, log_prior, True), wish=continuous_wish(recommender, observation))
 
-    def decide_on(self, game: CongestionBatch, log_prior: Float, proposes: bool) -> Decision:
-        """As :meth:`decide`, on a game and a clipped log prior that are there already."""
+    def decide_on(
+        self, game: CongestionBatch, log_prior: Float, proposes: bool, clock: Clock | None = None
+    ) -> Decision:
+        """As :meth:`decide`, on a game and a clipped log prior that are there already, within a clock's budget."""
+        clock = Clock() if clock is None else clock
         count = len(game.live)
         if self.kind == "game":
-            merged = equilibrate(game, log_prior, np.inf)
-            return Decision(merged.option, merged.option, log_prior, np.full(count, 2), merged.converged)
-        proposal = equilibrate(game, log_prior, 0.0).option
-        if self.kind == "rl" or self.trust == 0:
-            return Decision(proposal, proposal, log_prior, np.ones(count, np.int64), np.ones(count, bool))
-        merged = equilibrate(game, log_prior, self.trust)
-        if not self.choose:
-            raw = proposal if proposes else merged.option
-            return Decision(merged.option, raw, log_prior, np.zeros(count, np.int64), merged.converged)
-        tilt = -log_prior / self.trust
-        proposes = proposes and bool(log_prior.any())  # a flat proposal proposes nothing
-        starts = [merged.option, proposal] if proposes else [merged.option]
-        alone = equilibrate(game, log_prior, np.inf)
-        option, origin = choose_best(game, [*starts, alone.option], tilt)
+            with clock.stage("game"):
+                m = equilibrate(game, log_prior, np.inf, clock=clock)
+            return Decision(m.option, m.option, log_prior, np.full(count, 2), m.converged, m.stable)
+        with clock.stage("equilibrate"):
+            proposal = equilibrate(game, log_prior, 0.0).option
+            if self.kind == "rl" or self.trust == 0:
+                sure = np.ones(count, bool)
+                return Decision(proposal, proposal, log_prior, np.ones(count, np.int64), sure, ~sure)
+            m = equilibrate(game, log_prior, self.trust, clock=clock)
+        raw = proposal if proposes else m.option
+        if not self.choose or not clock.fits("choose"):
+            return Decision(m.option, raw, log_prior, np.zeros(count, np.int64), m.converged, m.stable)
+        with clock.stage("choose"):
+            proposes = proposes and bool(log_prior.any())  # a flat proposal proposes nothing
+            starts = [m.option, proposal] if proposes else [m.option]
+            alone = equilibrate(game, log_prior, np.inf, clock=clock)
+            option, origin, stable = choose_best(game, [*starts, alone.option], -log_prior / self.trust, clock)
         origin = np.where(origin == len(starts), 2, origin)
-        return Decision(option, proposal if proposes else option, log_prior, origin, merged.converged)
+        return Decision(option, proposal if proposes else option, log_prior, origin, m.converged, stable)
 
     def explore(self, game: CongestionBatch, log_prior: Float, uniform: Float) -> Merged:
         """The mixed choice to train on; ``uniform`` (E, N) are the draws."""

@@ -47,8 +47,10 @@ def check_capacity(
     for agent in np.flatnonzero(~(np.isfinite(taken) & (taken >= 0))):
         messages.append(f"{family}: agent {agent} uses {taken[agent]}, which is not a finite amount >= 0")
         worst = np.inf
+    held = where >= 0
+    total_of = np.bincount(where[held], taken[held], len(limit)).tolist()
     for r in range(len(limit)):
-        total = sum(float(taken[i]) for i in range(len(taken)) if where[i] == r)
+        total = total_of[r]
         excess = (total - limit[r]) / limit[r] if limit[r] > 0 else (np.inf if total > 0 else 0.0)
         worst = max(worst, excess)
         if excess > tolerance:
@@ -59,16 +61,11 @@ def check_capacity(
 def check_limit(name: str, value: ArrayLike, limit: ArrayLike, tolerance: float = 1e-9) -> CapacityCheck:
     """Is every agent's own value within [0, its limit]? ``value`` and ``limit`` are (N,), in one unit."""
     got, most = np.asarray(value, float), np.asarray(limit, float)
-    messages: list[str] = []
-    worst = 0.0
-    for i in range(len(got)):
-        scale = abs(most[i]) if most[i] != 0 else 1.0
-        excess = (got[i] - most[i]) / scale if np.isfinite(got[i]) else np.inf
-        excess = max(excess, -got[i] / scale)
-        worst = max(worst, excess)
-        if excess > tolerance:
-            messages.append(f"{name}: agent {i} has {got[i]:.6g}, permitted is 0 to {most[i]:.6g}")
-    return CapacityCheck(float(max(worst, 0.0)), tuple(messages))
+    scale = np.where(most != 0, np.abs(most), 1.0)
+    excess = np.where(np.isfinite(got), np.maximum(got - most, -got) / scale, np.inf)
+    over = np.flatnonzero(excess > tolerance)
+    messages = tuple(f"{name}: agent {i} has {got[i]:.6g}, permitted is 0 to {most[i]:.6g}" for i in over)
+    return CapacityCheck(float(excess.max(initial=0.0)), messages)
 
 
 def measure_regret(game: CongestionGame, choice: ArrayLike) -> float:

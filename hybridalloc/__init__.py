@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hybridalloc.allocation import Allocation, Certificate
-    from hybridalloc.allocator import Allocator, CheckpointError
+    from hybridalloc.allocator import Allocator
     from hybridalloc.environments import make_env
-    from hybridalloc.errors import InvalidStateError
+    from hybridalloc.errors import CheckpointError, InvalidStateError
     from hybridalloc.problems import make_problem
 
 __version__ = "0.1.0"
@@ -33,7 +33,7 @@ _HOMES = {
     "Allocation": "hybridalloc.allocation",
     "Allocator": "hybridalloc.allocator",
     "Certificate": "hybridalloc.allocation",
-    "CheckpointError": "hybridalloc.allocator",
+    "CheckpointError": "hybridalloc.errors",
     "InvalidStateError": "hybridalloc.errors",
     "make_env": "hybridalloc.environments",
     "make_problem": "hybridalloc.problems",

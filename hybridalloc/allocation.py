@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from coordinator.tables import html_table, text_table
+from coordinator.why import WhatIf, Why, explain, what_if
 from games.congestion import CongestionGame, Float, Int
+
+SHOWN = 12  # rows of an allocation's table before it is cut
 
 
 @dataclass(frozen=True)
@@ -18,12 +23,15 @@ class Certificate:
     Attributes:
         feasible: every capacity, power and energy limit holds.
         max_violation: largest relative excess over a limit. violations: one line for each.
-        regret: largest gain of one agent by deviating alone in the game that was played, measured.
+        regret: largest gain of one agent by deviating alone in the game that was played, measured; inf where there was
+            no game to measure it in.
         epsilon_bound: what the regret cannot exceed: limit / trust for the hybrid, 0 for the game, inf where
-            nothing is promised (pure RL, heuristics, fallback).
+            nothing is promised (pure RL, heuristics, fallback, a solver stopped by the budget).
         source: "hybrid", "rl", "game", a baseline's name, or "fallback". status: "ok", or why it is not.
         elapsed_ms: time of the step, this check included.
         unserved: agents whose deadline is not expected to hold, highest priority first.
+        trust: what weighed the game's costs in this step. drift: share of the recommender's features out of its
+            training range, as averaged so far. stages: ms by stage.
     """
 
     feasible: bool
@@ -35,6 +43,37 @@ class Certificate:
     status: str
     elapsed_ms: float
     unserved: tuple[int, ...]
+    trust: float = float("nan")
+    drift: float = 0.0
+    stages: Mapping[str, float] = field(default_factory=dict)
+
+    def _rows(self) -> list[tuple[str, str]]:
+        bound = "none" if np.isinf(self.epsilon_bound) else f"{self.epsilon_bound:.4g}"
+        named = ", ".join(map(str, self.unserved[:SHOWN])) + (" ..." if len(self.unserved) > SHOWN else "")
+        rows = [
+            ("feasible", "yes" if self.feasible else f"NO: {'; '.join(self.violations[:3])}"),
+            ("regret", f"{self.regret:.4g} (bound {bound})"),
+            ("source", self.source), ("status", self.status), ("unserved", named or "nobody"),
+            ("time", f"{self.elapsed_ms:.2f} ms"),
+        ]  # fmt: skip
+        return rows + ([("drift", f"{100 * self.drift:.1f} % out of range")] if self.drift > 0 else [])
+
+    def __str__(self) -> str:
+        return "\n".join(f"{name:9s} {value}" for name, value in self._rows())
+
+    def _repr_html_(self) -> str:
+        return html_table(("certificate", ""), self._rows())
+
+
+class Origin(NamedTuple):
+    """Where an allocation comes from, for questions asked afterwards."""
+
+    problem: Any
+    state: Any
+    prices: Any
+    wish: Any
+    limit: float
+    memory: Any = None  # of a belief, as it was
 
 
 @dataclass(frozen=True)
@@ -47,6 +86,8 @@ class Allocation:
         power: (N,) W. fraction: (N,) offloaded fraction. served: (N,) bool.
         prices: resource family -> (resources,) marginal price of each.
         certificate: feasibility, regret, source.
+        game: as it was played; None where the problem could not state one (source "fallback").
+        log_prior: (N, O) as merged. trust: of the step. anchor: (N, O) hysteresis that was charged, or None.
     """
 
     option: Int
@@ -56,46 +97,80 @@ class Allocation:
     served: NDArray[np.bool_]
     prices: dict[str, Float]
     certificate: Certificate
-    game: CongestionGame
+    game: CongestionGame | None
     log_prior: Float
     trust: float
+    anchor: Float | None = None
+    origin: Origin | None = None
 
-    def why(self, agent: int) -> list[dict[str, Any]]:
-        """The agent's options at the others' choices, cheapest first.
+    def why(self, agent: int) -> Why:
+        """Why an agent has its option: its options at the others' choices with their parts, cheapest first; what
+        decided; the smallest changes that would change the answer, solved again; and for an agent in
+        ``certificate.unserved`` what would admit it.
 
-        Each row has ``option``, ``cost`` (private + congestion), ``private``, ``congestion``, ``learned`` (what the
-        recommender's prior adds, in cost), ``total``, ``chosen``, ``allowed``, and ``admits``: by how much this
-        option would have to become cheaper for the agent to take it (0 for the chosen one).
+        The answer is a sequence of rows, each a dict with ``option``, ``cost``, ``private``, ``congestion``, ``toll``,
+        ``learned`` (what the recommender's prior adds, in cost), ``hysteresis``, ``total``, ``chosen``, ``allowed``,
+        ``admits``; see :class:`coordinator.why.Why` for the rest.
 
         Raises:
-            IndexError: no such agent.
+            IndexError: no such agent. ValueError: a fallback without a game to explain.
         """
-        if not -len(self.option) <= agent < len(self.option):
-            raise IndexError(
-                f"agent {agent}: this allocation has {len(self.option)} agents, 0 to {len(self.option) - 1}"
-            )
-        agent %= len(self.option)
-        costs = self.game.costs(self.option)[agent]
-        learned = np.zeros_like(costs)
+        n = len(self.option)
+        if not -n <= agent < n:
+            raise IndexError(f"agent {agent}: this allocation has {n} agents, 0 to {n - 1}")
+        agent = int(agent) % n
+        source = self.certificate.source
+        rule = None if source in ("hybrid", "rl", "game") else source
+        limit = 10.0 if self.origin is None else self.origin.limit
+        why = explain(self._played(), self.option, agent, self.log_prior, self.trust, limit, self.anchor, rule)
+        if self.served[agent] or self.origin is None:
+            return why
+        o = self.origin
+        asked = (o.state, self, agent, o.prices, o.wish, self.trust, *([o.memory] if o.memory else []))
+        ways = o.problem.admits(*asked) if _can(o.problem) else ()
+        return Why(**{**why.__dict__, "served": False, "admission": ways})
+
+    def what_if(self, **changes: Any) -> WhatIf:
+        """The answer to a changed game, from this one by best responses.
+
+        Args:
+            changes: ``capacity={resource: factor}``, ``toll=``, ``private={(agent, option): cost added}``,
+                ``forbid={agent: option}``, ``without=agent``; resources as in ``game.options``.
+        """
+        tilt = np.zeros_like(self.log_prior)
         if 0 < self.trust < np.inf:
-            learned = -self.log_prior[agent] / self.trust
-        total = costs + learned
-        held = total[self.option[agent]]
-        rows = [
-            {
-                "option": int(o),
-                "cost": float(costs[o]),
-                "private": float(self.game.private_cost[agent, o]),
-                "congestion": float(costs[o] - self.game.private_cost[agent, o]),
-                "learned": float(learned[o]),
-                "total": float(total[o]),
-                "chosen": bool(o == self.option[agent]),
-                "allowed": bool(self.game.allowed[agent, o]),
-                "admits": float(max(total[o] - held, 0.0)) if self.game.allowed[agent, o] else float("inf"),
-            }
-            for o in range(len(costs))
-        ]
-        return sorted(rows, key=lambda row: row["total"])
+            tilt = -self.log_prior / self.trust
+        return what_if(self._played(), self.option, tilt if self.anchor is None else tilt + self.anchor, **changes)
+
+    def _played(self) -> CongestionGame:
+        if self.game is None:
+            raise ValueError(f"there is no game to explain: {self.certificate.status}")
+        return self.game
+
+    def _table(self) -> tuple[list[str], list[list[Any]]]:
+        names = ["agent", "option", *self.shares, "power (W)", "fraction", "served"]
+        busy = np.flatnonzero((self.option > 0) | ~self.served)
+        return names, [
+            [int(i), int(self.option[i]), *(float(s[i]) for s in self.shares.values()), float(self.power[i]),
+             float(self.fraction[i]), bool(self.served[i])]
+            for i in busy
+        ]  # fmt: skip
+
+    def _head(self, shown: int, of: int) -> str:
+        c = self.certificate
+        cut = f"; {shown} of {of} shown" if shown < of else ""
+        return (
+            f"{len(self.option)} agents, {int((self.option > 0).sum())} on resources, {len(c.unserved)} unserved; "
+            f"{c.source}, {'feasible' if c.feasible else 'NOT FEASIBLE'}, regret {c.regret:.3g}{cut}"
+        )
+
+    def __str__(self) -> str:
+        names, rows = self._table()
+        return f"{self._head(min(len(rows), SHOWN), len(rows))}\n{text_table(names, rows[:SHOWN])}"
+
+    def _repr_html_(self) -> str:
+        names, rows = self._table()
+        return html_table(names, rows[:SHOWN], self._head(min(len(rows), SHOWN), len(rows)))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers, ready for ``json.dumps``; infinite bounds become null."""
@@ -116,5 +191,11 @@ class Allocation:
                 "status": c.status,
                 "elapsed_ms": c.elapsed_ms,
                 "unserved": list(c.unserved),
+                "trust": c.trust if np.isfinite(c.trust) else None,
+                "drift": c.drift,
             },
         }
+
+
+def _can(problem: Any) -> bool:
+    return callable(getattr(problem, "admits", None))

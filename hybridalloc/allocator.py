@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -14,21 +13,24 @@ from typing import Any
 import numpy as np
 
 from coordinator import Coordinator
+from coordinator.budget import Clock, Usual
 from coordinator.coordinator import continuous_wish
+from coordinator.drift import DriftWatch
+from coordinator.health import Health, HealthWatch
+from coordinator.hedge import Exp3, Hedge
 from coordinator.merge import clip_prior, flat_prior
-from games.certificate import measure_regret
+from coordinator.robust import Robust
+from coordinator.trust import Trust
+from games.certificate import CapacityCheck, measure_regret
 from games.congestion import CongestionBatch, Float
-from hybridalloc.allocation import Allocation, Certificate
-from hybridalloc.errors import InvalidStateError, nearest
+from hybridalloc.allocation import Allocation, Certificate, Origin
+from hybridalloc.beliefs import belief_arrays, make_belief, restore_belief
+from hybridalloc.errors import CheckpointError, InvalidStateError, nearest
 from hybridalloc.problems import restore_problem
+from hybridalloc.rehearsal import Remembered, hindsight_losses, scenario_payoffs
 from rl.policy import ArrayPolicy
 
 FORMAT = 1
-DEFAULT_TRUST = 5.0
-
-
-class CheckpointError(ValueError):
-    """A checkpoint cannot be used; the message says why and the file is left as it was."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,10 @@ class _Draft:
     """A joint choice (1, N) on its way to an allocation, and how it came about."""
 
     option: Any
+    trust: float = float("inf")
     log_prior: Float | None = None
     wish: Mapping[str, Float] | None = None
+    anchor: Float | None = None
     source: str = "fallback"
     status: str = "ok"
     bound: float = float("inf")
@@ -51,13 +55,23 @@ class Allocator:
         method: "hybrid", "rl", "game" or the name of one of the problem's baselines.
         recommender: None (flat prior), "imappo" or "dqn" (fresh, untrained), a path or MLflow URI of a saved
             allocator (its recommender is taken), or an object with ``propose(observation)``. "rl" needs one.
-        trust: weight of the game against the recommender, >= 0; 0 is pure RL, inf the pure game. Default 5.
-        budget_ms: stop in time: a stage that would not fit is left out, and the status says so.
+        trust: weight of the game against the recommender: a number >= 0 (0 is pure RL, inf the pure game; default 5),
+            or how to find it: "learned" (by training), "hedge" (adapts to :meth:`feedback`), "exp3" (adapts to
+            :meth:`observe_outcome`), "robust" (holds against the problem's scenarios); see docs/coordinator.md.
+        budget_ms: stop in time: a stage that would not fit is left out, a solver stops between two sweeps, and the
+            status says so. Twenty steps are run at once to learn what the stages take.
         prices: the game's tolls and weights; default the problem's.
-        seed: of the heuristics' draws.
+        seed: of the heuristics' draws and of trust's.
+        belief: None (reports at their face value), a name of the problem's ``beliefs`` (fresh: it learns from step to
+            step), or one that has learned. It needs the states of a network in turn; after a gap it starts afresh on
+            what it remembers, not on what it knows.
+        limit: log-priors are clipped to [-limit, 0].
+        choose: also try both parents as starts, and keep the best on the model.
+        hysteresis: cost of a change charged to agents that go back and forth for less than it; 0 leaves them.
+        period: steps between two solutions of the robust trust's meta-game.
 
     Raises:
-        ValueError: an unknown method (the nearest are listed), "rl" without a recommender, trust < 0.
+        ValueError: an unknown method (the nearest are listed), "rl" without a recommender, trust or hysteresis < 0.
     """
 
     def __init__(
@@ -65,12 +79,15 @@ class Allocator:
         problem: Any,
         method: str = "hybrid",
         recommender: Any = None,
-        trust: float | None = None,
+        trust: float | str | None = None,
         budget_ms: float | None = None,
         seed: int = 0,
         prices: Any = None,
         limit: float = 10.0,
         choose: bool = True,
+        hysteresis: float = 0.0,
+        period: int = 50,
+        belief: Any = None,
     ) -> None:
         known = ("hybrid", "rl", "game", *problem.baselines)
         if method not in known:
@@ -79,16 +96,33 @@ class Allocator:
             raise ValueError('method="rl" needs a recommender: a name ("imappo", "dqn"), a path or an object')
         if budget_ms is not None and not budget_ms >= 0:
             raise ValueError(f"budget_ms = {budget_ms}; it must be >= 0, or None for no limit")
+        if not 0 <= hysteresis < float("inf"):
+            raise ValueError(f"hysteresis = {hysteresis}; it is a cost >= 0, and 0 charges nothing")
         self.problem, self.method = problem, method
         self.prices = problem.prices_type() if prices is None else prices
-        self.trust = DEFAULT_TRUST if trust is None else float(trust)
-        self.budget_ms, self.seed = budget_ms, seed
+        self.budget_ms, self.seed, self.hysteresis = budget_ms, seed, float(hysteresis)
+        self.belief = make_belief(problem, belief, seed)
         self.recommender = _find_recommender(problem, recommender, seed)
+        weights = getattr(self.recommender, "weights", {})
+        self.trust_rule = Trust(trust, _learned_trust(weights), seed=seed, period=period)
+        if self.trust_rule.setting == "robust" and not problem.scenarios():
+            raise ValueError(f"trust='robust' needs scenarios; {problem.name} has an empty set")
         kind = method if method in ("hybrid", "rl", "game") else "game"
-        self.coordinator = Coordinator(kind, self.trust if kind == "hybrid" else 0.0, limit, choose)
+        self.coordinator = Coordinator(kind, self.trust_rule.now if kind == "hybrid" else 0.0, limit, choose)
+        self.drift = DriftWatch(weights)
+        self.watch = HealthWatch(worth=self.hysteresis or float(getattr(self.prices, "migration", 0.1)))
         self._rng = np.random.default_rng(seed)
         self._warned: set[str] = set()
-        self._cost_ms = {"game": 0.0, "merge": 0.0}  # last measured, for the budget
+        self._usual = Usual()
+        self._last: Remembered | None = None
+        self._past: tuple[Any, Any] | None = None  # the last situation and what was executed, for the belief
+        if budget_ms is not None:
+            self._warm_up()
+
+    @property
+    def trust(self) -> float | str:
+        """As it was set: a number, or the name of the rule; ``trust_rule.now`` is the present value."""
+        return self.trust_rule.setting
 
     def step(self, state: Any) -> Allocation:
         """Allocate for one state: the problem's dataclass, or a dict as it comes from JSON.
@@ -99,7 +133,7 @@ class Allocator:
         Raises:
             InvalidStateError: names field, agent, value and the permitted range.
         """
-        began = time.perf_counter()
+        clock = Clock(self.budget_ms, self._usual)
         if isinstance(state, Mapping):
             state = self.problem.state_type.from_dict(state)
         elif not isinstance(state, self.problem.state_type):
@@ -107,85 +141,194 @@ class Allocator:
             raise InvalidStateError(
                 f"a state of {self.problem.name} is a {wanted} or a dict; got {type(state).__name__}"
             )
-        situation = self.problem.batch_of(state)
+        clock.size = sum(v.size for v in vars(state).values() if isinstance(v, np.ndarray))
+        situation = None
         draft = _Draft(np.zeros((1, state.agents), np.int64))
         try:
-            if not self._fits(began, "game"):
-                draft = replace(draft, status=f"budget of {self.budget_ms:g} ms: nothing but opting out was in time")
-            elif self.method in self.problem.baselines:
+            with clock.stage("build"):
+                memory = None if self.belief is None else self.problem.recall(self.belief, state, self._past)
+                situation = self.problem.batch_of(state, memory) if memory else self.problem.batch_of(state)
+            if self.method in self.problem.baselines:
                 draft = replace(draft, option=situation.baseline(self.method, self._rng), source=self.method)
+            elif not clock.fits("game"):
+                draft = replace(draft, status=f"budget of {self.budget_ms:g} ms: nothing but opting out was in time")
             else:
-                draft = self._decide(situation, began)
+                draft = self._decide(state, situation, clock)
         except Exception as error:
             draft = replace(draft, status=f"all agents opt out: {type(error).__name__}: {error}")
-            self._warn(draft.status)
-        return self._finish(state, situation, draft, began)
+            self._warn("all agents opt out", draft.status)
+        allocation = self._finish(state, situation, draft, clock)
+        if allocation.game is not None and draft.source in ("hybrid", "rl", "game") and not clock.limited:
+            costs = allocation.game.costs(allocation.option)
+            self.watch.see(allocation.option, state.active, costs, allocation.log_prior, allocation.game.private_cost)
+        return allocation
 
-    def _decide(self, situation: Any, began: float) -> _Draft:
+    def _decide(self, state: Any, situation: Any, clock: Clock) -> _Draft:
         """The coordinator's choice; a recommender that fails, or a budget that is spent, leaves the game alone."""
-        t0 = time.perf_counter()
-        game = situation.game(self.prices)
-        status, log_prior, wish = "ok", flat_prior(game), None
-        coordinator, proposes = self.coordinator, False
-        if coordinator.kind != "game" and not self._fits(began, "merge"):
+        with clock.stage("build"):
+            game = situation.game(self.prices)
+            anchor = self.watch.anchor(game.private_cost.shape[1:]) if self.hysteresis else None
+            if anchor is not None:
+                game = game._replace(private_cost=game.private_cost + anchor)
+        status, log_prior, wish, proposes = "ok", flat_prior(game), None, False
+        coordinator = self.coordinator
+        if coordinator.kind != "game" and not clock.fits("observe", "propose", "equilibrate"):
             status = f"budget of {self.budget_ms:g} ms: the game alone"
             coordinator = Coordinator("game")
         elif coordinator.kind != "game" and self.recommender is not None:
             try:
-                observation = situation.observe()
-                raw = np.asarray(self.recommender.propose(observation), dtype=np.float64)
-                log_prior, proposes = clip_prior(_usable(raw, game), game.allowed, coordinator.limit), True
-                wish = continuous_wish(self.recommender, observation)
+                with clock.stage("observe"):
+                    observation = situation.observe()
+                with clock.stage("propose"):
+                    raw = np.asarray(self.recommender.propose(observation), dtype=np.float64)
+                    log_prior, proposes = clip_prior(_usable(raw, game), game.allowed, coordinator.limit), True
+                    wish = _usable_wish(continuous_wish(self.recommender, observation), game)
+                if self.drift.active:
+                    self.drift.update(observation)
             except Exception as error:
                 status = f"recommender failed ({type(error).__name__}: {error}); the game alone"
-                self._warn(status)
-                coordinator, log_prior, proposes = Coordinator("game"), flat_prior(game), False  # nothing half-taken
-        decision = coordinator.decide_on(game, log_prior, proposes)
-        self._cost_ms["game" if coordinator.kind == "game" else "merge"] = 1e3 * (time.perf_counter() - t0)
-        if not decision.converged[0] and status == "ok":
+                self._warn("recommender failed", status)
+                coordinator = Coordinator("game")  # nothing half-taken
+                log_prior, wish, proposes = flat_prior(game), None, False
+        if coordinator.kind == "hybrid":
+            if not clock.limited:
+                self._last = Remembered(state, situation, game, log_prior, proposes, wish)
+            coordinator, status = self._trusting(coordinator, status)
+        decision = coordinator.decide_on(game, log_prior, proposes, clock)
+        bound = coordinator.epsilon_bound if decision.stable[0] else float("inf")
+        if clock.skipped and status == "ok":
+            status = f"budget of {self.budget_ms:g} ms: stopped in {', '.join(dict.fromkeys(clock.skipped))}"
+        elif not decision.converged[0] and status == "ok":
             status = "ok: the mean-field sweeps stopped at their limit, the rounding converged"
-        return _Draft(decision.option, log_prior, wish, coordinator.kind, status, coordinator.epsilon_bound)
+        if anchor is not None:
+            bound, anchor = bound + self.hysteresis, anchor
+            status += f"; hysteresis for {int((anchor.max(axis=1) > 0).sum())} agents that go back and forth"
+        trust = coordinator.trust if coordinator.kind != "game" else float("inf")
+        return _Draft(decision.option, trust, log_prior, wish, anchor, coordinator.kind, status, bound)
 
-    def _finish(self, state: Any, situation: Any, draft: _Draft, began: float) -> Allocation:
-        """Shares, power, fractions; then the certificate."""
-        trust = self.coordinator.trust if draft.source != "game" else float("inf")
-        plan = situation.settle(draft.option, self.prices, draft.wish, trust)
-        game = situation.single_game(self.prices)
-        priority = situation.priority()[0]
-        unserved = [int(i) for i in np.flatnonzero(~plan.served[0] & state.active)]
-        unserved.sort(key=lambda i: -priority[i])
-        prior = np.zeros(game.private_cost.shape) if draft.log_prior is None else draft.log_prior[0]
-        allocation = Allocation(
-            **situation.parts(plan), certificate=_PENDING, game=game, log_prior=prior, trust=self.coordinator.trust
+    def _trusting(self, coordinator: Coordinator, status: str) -> tuple[Coordinator, str]:
+        """The coordinator at the trust of this step: drawn by the rule, raised where observations have drifted."""
+        rule = self.trust_rule.rule
+        if isinstance(rule, Robust) and rule.due() and self._last is not None:
+            self.rehearse()
+        drawn = self.trust_rule.draw()
+        trust = self.drift.trust(drawn) if self.drift.active else drawn
+        if trust != drawn and status == "ok":
+            status = f"ok: drift, {100 * self.drift.level:.0f} % of features out of range; trust {drawn:g} -> {trust:g}"
+        return (coordinator if trust == coordinator.trust else replace(coordinator, trust=trust)), status
+
+    def rehearse(self) -> None:
+        """Solve the robust trust's meta-game on the last state: each trust against each of the problem's scenarios.
+
+        A step does it by itself every ``period`` steps, unless it has a budget; then call it between steps.
+        """
+        if not isinstance(self.trust_rule.rule, Robust) or self._last is None:
+            raise ValueError('rehearse() needs trust="robust" and a step before it')
+        rule = self.trust_rule.rule
+        rule.solve(
+            scenario_payoffs(self.problem, self._last, self.coordinator, self.trust_rule, self.prices, rule.steps)
         )
-        check = self.problem.check(state, allocation)
+
+    def feedback(self, following: Any) -> None:
+        """Tell the allocator the state that followed its last step: what that reveals adapts a trust of "hedge".
+
+        Every trust's allocation of that step is scored on the state as it is now known to have been. With any other
+        trust this does nothing.
+
+        Raises:
+            InvalidStateError: not a state. ValueError: of other devices or servers than the last.
+        """
+        if isinstance(following, Mapping):
+            following = self.problem.state_type.from_dict(following)
+        if isinstance(self.trust_rule.rule, Hedge) and self._last is not None:
+            losses = hindsight_losses(
+                self.problem, self._last, following, self.coordinator, self.trust_rule, self.prices
+            )
+            self.trust_rule.rule.learn(losses)
+            self._last = None
+
+    def observe_outcome(self, score: float) -> None:
+        """Tell the allocator how its last step turned out, in [0, 1], larger is better: adapts a trust of "exp3".
+
+        Raises:
+            ValueError: a score outside [0, 1].
+        """
+        if isinstance(self.trust_rule.rule, Exp3) and self.trust_rule.index >= 0:
+            self.trust_rule.rule.learn(self.trust_rule.index, 1.0 - score)
+
+    def health(self) -> Health:
+        """Oscillating and lazy agents over the last steps; see :mod:`coordinator.health`."""
+        return self.watch.report()
+
+    def _finish(self, state: Any, situation: Any, draft: _Draft, clock: Clock) -> Allocation:
+        """Shares, power, fractions; then the certificate. A problem that fails here leaves everyone opted out."""
+        game, unserved, self._past = None, np.flatnonzero(state.active), None
+        if situation is not None:
+            try:
+                with clock.stage("settle"):
+                    plan = situation.settle(draft.option, self.prices, draft.wish, draft.trust)
+                    parts = situation.parts(plan)
+                    self._past = (situation, plan)
+                with clock.stage("certify"):
+                    game = situation.single_game(self.prices)
+                    waiting = np.flatnonzero(~plan.served[0] & state.active)
+                    unserved = waiting[np.argsort(-situation.priority()[0][waiting], kind="stable")]
+            except Exception as error:
+                situation = None
+                draft = _Draft(draft.option, status=f"all agents opt out: {type(error).__name__}: {error}")
+                self._warn("all agents opt out", draft.status)
+        if situation is None:
+            parts, draft = _opt_out(self.problem, state), replace(draft, log_prior=None, anchor=None)
+            unserved = np.flatnonzero(~parts["served"] & state.active)
+        with clock.stage("certify"):
+            prior = draft.log_prior[0] if draft.log_prior is not None else np.zeros((state.agents, 1))
+            if game is not None and draft.log_prior is None:
+                prior = np.zeros(game.private_cost.shape)
+            memory = getattr(situation, "memory", None)
+            origin = Origin(self.problem, state, self.prices, draft.wish, self.coordinator.limit, memory)
+            allocation = Allocation(
+                **parts, certificate=_PENDING, game=game, log_prior=prior, trust=draft.trust, anchor=draft.anchor,
+                origin=origin,
+            )  # fmt: skip
+            try:
+                check = self.problem.check(state, allocation)
+            except Exception as error:
+                check = CapacityCheck(float("inf"), (f"not checked: {type(error).__name__}: {error}",))
+                self._warn("not checked", check.violations[0])
+            regret = float("inf") if game is None else measure_regret(game, allocation.option)
+        clock.close()
         certificate = Certificate(
             feasible=check.feasible,
             max_violation=check.max_violation,
             violations=check.violations,
-            regret=measure_regret(game, allocation.option),
+            regret=regret,
             epsilon_bound=draft.bound,
             source=draft.source,
             status=draft.status,
-            elapsed_ms=1e3 * (time.perf_counter() - began),
-            unserved=tuple(unserved),
+            elapsed_ms=clock.spent_ms(),
+            unserved=tuple(int(i) for i in unserved),
+            trust=draft.trust,
+            drift=self.drift.level,
+            stages=clock.stages,
         )
         return replace(allocation, certificate=certificate)
 
-    def _fits(self, began: float, stage: str) -> bool:
-        if self.budget_ms is None:
-            return True
-        spent = 1e3 * (time.perf_counter() - began)
-        return spent + self._cost_ms[stage] < self.budget_ms
+    def _warm_up(self) -> None:
+        """Compile, and learn what the stages take, on fresh states of the problem's size."""
+        budget, self.budget_ms = self.budget_ms, 1e9
+        draws = self._rng.bit_generator.state
+        for seed in range(20):
+            self.step(self.problem.reset(seed))
+        self.budget_ms, self._rng.bit_generator.state = budget, draws
+        self._usual.forget(20 // 4)
 
-    def _warn(self, message: str) -> None:
-        head = message.split(":")[0]
+    def _warn(self, head: str, message: str) -> None:
         if head not in self._warned:
             self._warned.add(head)
             warnings.warn(message, RuntimeWarning, stacklevel=4)
 
     def save(self, path: str | Path) -> Path:
-        """Write problem, method, prices, trust and recommender to one ``.npz`` file; :meth:`load` reads it."""
+        """Write problem, method, prices, trust, recommender and belief to one ``.npz`` file; :meth:`load` reads it."""
         arrays: dict[str, Any] = {}
         name = None
         if self.recommender is not None:
@@ -196,8 +339,11 @@ class Allocator:
         meta = {
             "format": FORMAT, "problem": self.problem.describe(), "method": self.method, "trust": self.trust,
             "limit": self.coordinator.limit, "choose": self.coordinator.choose, "seed": self.seed,
-            "prices": self.prices._asdict(), "recommender": name,
+            "prices": self.prices._asdict(), "recommender": name, "trust_state": self.trust_rule.state(),
+            "hysteresis": self.hysteresis,
         }  # fmt: skip
+        if self.belief is not None:
+            arrays |= belief_arrays(self.belief)
         target = Path(path)
         if target.suffix != ".npz":
             target = target.with_name(target.name + ".npz")
@@ -217,27 +363,32 @@ class Allocator:
         Raises:
             CheckpointError: no such file, a truncated one, another version, or not an allocator.
         """
-        meta, policy = read_checkpoint(source)
-        prices = restore_problem(meta["problem"]).prices_type(**meta["prices"])
+        meta, policy, arrays = read_checkpoint(source)
+        problem = changes.pop("problem", None) or restore_problem(meta["problem"])
+        prices = problem.prices_type(**meta["prices"])
         settings = {
             "method": meta["method"], "trust": meta["trust"], "limit": meta["limit"], "choose": meta["choose"],
-            "seed": meta["seed"], "prices": prices, "recommender": policy,
+            "seed": meta["seed"], "prices": prices, "recommender": policy, "hysteresis": meta.get("hysteresis", 0.0),
+            "belief": restore_belief(problem, arrays),
         }  # fmt: skip
-        return cls(changes.pop("problem", None) or restore_problem(meta["problem"]), **settings | changes)
+        made = cls(problem, **settings | changes)
+        if "trust" not in changes:
+            made.trust_rule.restore(meta.get("trust_state"))
+        return made
 
 
 _PENDING = Certificate(False, float("inf"), (), float("inf"), float("inf"), "fallback", "pending", 0.0, ())
 
 
-def read_checkpoint(source: str | Path) -> tuple[dict[str, Any], ArrayPolicy | None]:
-    """Settings and policy of a saved allocator; see :meth:`Allocator.load`."""
+def read_checkpoint(source: str | Path) -> tuple[dict[str, Any], ArrayPolicy | None, dict[str, Any]]:
+    """Settings and policy of a saved allocator, and its arrays by name; see :meth:`Allocator.load`."""
     path = _local(source)
     try:
         with np.load(path, allow_pickle=False) as data:
             if "meta" not in data.files:
                 raise CheckpointError(f"{path} holds no allocator (no 'meta' entry); Allocator.save writes one")
             meta = json.loads(str(data["meta"]))
-            weights = {k.removeprefix("policy/"): data[k] for k in data.files if k.startswith("policy/")}
+            arrays = {k: data[k] for k in data.files}
     except FileNotFoundError:
         raise CheckpointError(f"no checkpoint at {path}") from None
     except (zipfile.BadZipFile, OSError, ValueError, KeyError, EOFError) as error:
@@ -246,7 +397,8 @@ def read_checkpoint(source: str | Path) -> tuple[dict[str, Any], ArrayPolicy | N
         raise CheckpointError(f"{path} is truncated or not a checkpoint ({error}); it was left as it is") from None
     if meta.get("format") != FORMAT:
         raise CheckpointError(f"{path} has format {meta.get('format')}; this version reads format {FORMAT}")
-    return meta, ArrayPolicy(weights, meta["recommender"]) if weights else None
+    weights = {k.removeprefix("policy/"): v for k, v in arrays.items() if k.startswith("policy/")}
+    return meta, ArrayPolicy(weights, meta["recommender"]) if weights else None, arrays
 
 
 def _local(source: str | Path) -> Path:
@@ -267,7 +419,7 @@ def _find_recommender(problem: Any, given: Any, seed: int) -> Any:
         from rl.networks import Sizes
 
         return make_learner(text, Sizes.of(problem.batch([0]).observe()), seed).policy
-    meta, policy = read_checkpoint(given)
+    meta, policy, _ = read_checkpoint(given)
     if meta["problem"]["name"] != problem.name:
         raise CheckpointError(f"{given} was trained on {meta['problem']['name']}; this problem is {problem.name}")
     if policy is None:
@@ -287,3 +439,36 @@ def _usable(raw: Float, game: CongestionBatch) -> Float:
     if not finite.all():
         raise ValueError(f"agent {int(np.argwhere(~finite)[0][1])} is left without an allowed option")
     return raw
+
+
+def _usable_wish(wish: Mapping[str, Float] | None, game: CongestionBatch) -> Mapping[str, Float] | None:
+    """A recommender's continuous parts, or a ValueError that says what is wrong with them."""
+    if wish is None:
+        return None
+    shape = game.private_cost.shape[:2]
+    for name, value in wish.items():
+        array = np.asarray(value, dtype=np.float64)
+        if array.shape not in ((), shape):
+            raise ValueError(f"{name} has shape {array.shape}; this state needs {shape}")
+        spread = name.endswith("_spread")
+        bad = ~(array >= 0) if spread else ~np.isfinite(array)
+        if bad.any():
+            rule = "a spread is >= 0" if spread else "it must be finite"
+            raise ValueError(f"{name} = {array[bad].flat[0]}; {rule}")
+    return wish
+
+
+def _learned_trust(weights: Mapping[str, Any]) -> float | None:
+    return float(weights["trust"]) if "trust" in weights else None
+
+
+def _opt_out(problem: Any, state: Any) -> dict[str, Any]:
+    """Everyone opts out, as the fields of an allocation: the problem's own, or zeros."""
+    try:
+        return dict(problem.idle(state))
+    except Exception:  # the problem failed before: what is left says nothing about who is served
+        zero = np.zeros(state.agents)
+        return {
+            "option": zero.astype(np.int64), "shares": dict.fromkeys(problem.families, zero), "power": zero,
+            "fraction": zero, "served": ~state.active, "prices": dict.fromkeys(problem.families, np.zeros(0)),
+        }  # fmt: skip

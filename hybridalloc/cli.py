@@ -1,4 +1,4 @@
-"""The command line: ``hybridalloc compare | train | evaluate | step | report | sync | log-model | data``."""
+"""The command line: ``hybridalloc compare | train | evaluate | export | step | report | sync | log-model | data``."""
 
 from __future__ import annotations
 
@@ -51,8 +51,10 @@ class Compare:
     report_seeds: int | None = None
     tuning: int | None = None
     """Trials of the random search over toll and prices."""
+    learners: tuple[str, ...] = ("imappo", "dqn")
+    """Recommenders to compare, alone and in the hybrid; "all" for every one."""
     methods: tuple[str, ...] = ()
-    """Rows of the table; default all."""
+    """Rows of the table; default those of the learners, the games and the heuristics."""
     workers: int | None = None
     """Processes; default the number of cores."""
     runs: str = "runs"
@@ -64,7 +66,8 @@ class Compare:
     """The whole comparison as JSON on standard output instead of tables."""
 
     def run(self) -> int:
-        from hybridalloc.compare import FULL, METHODS, Settings, compare, summary_lines
+        from hybridalloc.compare import FULL, Settings, compare, summary_lines
+        from hybridalloc.training import LEARNERS
 
         if self.from_runs is not None:
             return self._again()
@@ -75,8 +78,9 @@ class Compare:
         settings = replace(
             Settings(
                 self.problem, self.agents, self.servers, self.scenario, self.sites,
-                methods=self.methods or tuple(METHODS), runs=self.runs, report=self.report,
-                tracking_uri=self.tracking_uri, quiet=self.quiet, settings=tuple(_settings(self.settings).items()),
+                learners=tuple(LEARNERS) if self.learners == ("all",) else self.learners, methods=self.methods,
+                runs=self.runs, report=self.report, tracking_uri=self.tracking_uri, quiet=self.quiet,
+                settings=tuple(_settings(self.settings).items()),
             ),
             **changes,
         )  # fmt: skip
@@ -128,6 +132,10 @@ class Train:
     tuning: int = 40
     """Trials of the price search before training."""
     seed: int = 0
+    checkpoint_every: int = 250_000
+    """Agent-steps between two checkpoints; the last and the best are kept in a folder beside --out. 0: none."""
+    resume: Path | None = None
+    """Go on from a checkpoint: problem, prices, learner and budget are those of its run."""
     settings: tuple[str, ...] = ()
     """More settings of the problem, such as --settings transition=my_module:Farm episode=100."""
     quiet: bool = False
@@ -138,6 +146,7 @@ class Train:
     def run(self) -> int:
         from coordinator import Coordinator
         from hybridalloc.allocator import Allocator
+        from hybridalloc.checkpoints import Checkpoints, run_of
         from hybridalloc.problems import make_with
         from hybridalloc.progress import Stage
         from hybridalloc.training import LEARNERS, TrainConfig, train
@@ -145,29 +154,38 @@ class Train:
 
         if self.learner not in LEARNERS:
             raise nearest("learner", self.learner, LEARNERS)
-        flags = {name: getattr(self, name) for name in ("agents", "servers", "scenario", "sites")}
-        problem = make_with(self.problem, flags, _settings(self.settings))
-        with Stage("tuning prices", self.tuning, "trial", self.quiet) as stage:
+        if self.resume is not None:
+            problem, prices, config = run_of(self.resume, self)
+        else:
+            flags = {name: getattr(self, name) for name in ("agents", "servers", "scenario", "sites")}
+            problem = make_with(self.problem, flags, _settings(self.settings))
+            with Stage("tuning prices", self.tuning, "trial", self.quiet) as stage:
 
-            def tried(_trial: int, best: float) -> None:
-                stage.note(welfare=f"{best:.4f}")
-                stage.update()
+                def tried(_trial: int, best: float) -> None:
+                    stage.note(welfare=f"{best:.4f}")
+                    stage.update()
 
-            prices = tune_prices(problem, Coordinator("game"), self.tuning, report=tried).prices
-        config = TrainConfig(self.learner, self.kind, self.agent_steps, seed=self.seed)
-        with Stage("training", self.agent_steps, "step", self.quiet) as stage:
+                prices = tune_prices(problem, Coordinator("game"), self.tuning, report=tried).prices
+            config = TrainConfig(self.learner, self.kind, self.agent_steps, seed=self.seed)
+        checkpoints = None
+        if self.checkpoint_every or self.resume is not None:
+            folder = self.out.with_name(self.out.name.removesuffix(".npz") + ".checkpoints")
+            checkpoints = Checkpoints(folder, self.checkpoint_every or config.agent_steps, self.resume)
+        with Stage("training", config.agent_steps, "step", self.quiet) as stage:
 
             def report(steps: int, figures: dict[str, float]) -> None:
                 stage.update(steps - stage.n)
                 if "check_welfare" in figures:
                     stage.note(welfare=f"{figures['check_welfare']:.4f}")
 
-            trained = train(problem, prices, config, report)
-        allocator = Allocator(problem, self.kind, trained.learner.policy, config.trust, prices=prices)
+            trained = train(problem, prices, config, report, checkpoints=checkpoints)
+        allocator = Allocator(problem, config.kind, trained.learner.policy, config.final_trust, prices=prices)
         path = allocator.save(self.out)
         if self.json:
             return _print_json({"saved": str(path), "violations": trained.violations, "curve": trained.curve})
         print(f"saved {path}; violations in training: {trained.violations}")
+        if checkpoints is not None:
+            print(f"checkpoints {checkpoints.folder.resolve()}: last.pt, best.pt")
         return 0
 
 
@@ -193,6 +211,26 @@ class Evaluate:
         for metric in a.problem.metrics:
             print(f"{metric.label:40s} {seen.metrics[metric.key].mean():10.4f} {metric.unit}")
         print(f"{'violations of capacity or power':40s} {seen.violations:10d} of {seen.allocations} allocations")
+        return 0
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a saved allocator's recommender as ONNX, for serving without Python."""
+
+    path: tyro.conf.Positional[str]
+    onnx: Path = Path("recommender.onnx")
+
+    def run(self) -> int:
+        from hybridalloc.allocator import read_checkpoint
+        from hybridalloc.errors import CheckpointError
+        from rl.export import OPSET, write_onnx
+
+        meta, policy, _ = read_checkpoint(self.path)
+        if policy is None:
+            raise CheckpointError(f"{self.path} holds no recommender: it was saved from method {meta['method']!r}")
+        written = write_onnx(policy, self.onnx, {k: json.dumps(meta[k]) for k in ("problem", "prices", "trust")})
+        print(f"saved {written} (ONNX opset {OPSET}): scores of every agent and option, for any numbers of them")
         return 0
 
 
@@ -399,6 +437,7 @@ Command = (
     Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Step, tyro.conf.subcommand("step")]
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Sync, tyro.conf.subcommand("sync")]
@@ -407,13 +446,13 @@ Command = (
 )
 
 
-COMMANDS = ("compare", "train", "evaluate", "step", "report", "sync", "log-model", "data")
+COMMANDS = ("compare", "train", "evaluate", "export", "step", "report", "sync", "log-model", "data")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; errors that a user can mend go to standard error in one line, with exit code 2."""
-    from hybridalloc.allocator import CheckpointError
     from hybridalloc.data import DataError
+    from hybridalloc.errors import CheckpointError
     from hybridalloc.runlog import TrackingError
 
     words = sys.argv[1:] if arguments is None else arguments
@@ -427,7 +466,9 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone
         sys.stdout = None
         return 1
-    except (InvalidStateError, UnknownNameError, CheckpointError, DataError, TrackingError, ValueError) as error:
+    except (
+        InvalidStateError, UnknownNameError, CheckpointError, DataError, TrackingError, FloatingPointError, ValueError,
+    ) as error:  # fmt: skip
         print(f"hybridalloc: {error}", file=sys.stderr)
         return 2
 

@@ -12,8 +12,9 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,12 +22,14 @@ from typing import Any, NamedTuple
 from coordinator import Coordinator
 from hybridalloc import data, tracking
 from hybridalloc.allocator import Allocator
+from hybridalloc.beliefs import load_belief, save_belief
 from hybridalloc.errors import nearest
 from hybridalloc.problems import make_with, restore_problem
 from hybridalloc.problems.base import Metric
 from hybridalloc.progress import Stage
 from hybridalloc.statistics import paired_difference
 from hybridalloc.training import (
+    LEARNERS,
     REPORT_SEEDS,
     REPORT_SLOTS,
     TRAIN_SEEDS,
@@ -35,39 +38,73 @@ from hybridalloc.training import (
     Evaluation,
     TrainConfig,
     evaluate,
+    learn_belief,
     train,
 )
 from hybridalloc.tuning import tune_prices
 
 
 class Method(NamedTuple):
-    """A row of the table. ``learner`` is None for what is not trained; ``prices`` names which it uses."""
+    """A row of the table.
+
+    ``learner`` is None for what learns no prior. ``belief`` is what it takes the reports for, see the problem's
+    ``beliefs``; "" takes them at their face value. ``prices``: "tuned" for its belief, "toll 0" or "toll 1".
+    """
 
     label: str
     kind: str  # "hybrid" | "rl" | "game" | "heuristic"
-    learner: str | None
-    prices: str  # "tuned" | "toll 0" | "toll 1"
+    learner: str | None = None
+    belief: str = ""
+    prices: str = "tuned"
 
 
-METHODS: dict[str, Method] = {
-    "hybrid-imappo": Method("hybrid, IMAPPO", "hybrid", "imappo", "tuned"),
-    "hybrid-dqn": Method("hybrid, DQN", "hybrid", "dqn", "tuned"),
-    "hybrid-untrained": Method("hybrid, untrained", "hybrid", None, "tuned"),
-    "rl-imappo": Method("IMAPPO alone", "rl", "imappo", "tuned"),
-    "rl-dqn": Method("DQN alone", "rl", "dqn", "tuned"),
-    "game-tuned": Method("game, tuned toll and prices", "game", None, "tuned"),
-    "game-toll-1": Method("game, toll 1", "game", None, "toll 1"),
-    "game-toll-0": Method("game, toll 0", "game", None, "toll 0"),
-    "local": Method("local only", "heuristic", None, "tuned"),
-    "nearest": Method("nearest server", "heuristic", None, "tuned"),
-    "greedy": Method("greedy", "heuristic", None, "tuned"),
-    "random": Method("random", "heuristic", None, "tuned"),
+NAMES = {"maddpg": "MADDPG", "counterfactual": "leave-one-out", "lagrangian": "MAPPO-Lagrangian"}
+name_of = lambda learner: NAMES.get(learner, learner.upper())
+LEARNED = {
+    f"{kind}-{learner}": Method(label.format(name_of(learner)), kind, learner, "learned")
+    for learner in LEARNERS
+    for kind, label in (("hybrid", "hybrid, {}"), ("rl", "{} alone"))
 }
+METHODS: dict[str, Method] = LEARNED | {
+    "hybrid-untrained": Method("hybrid, no prior", "hybrid", None, "learned"),
+    "hybrid-imappo-reports": Method("hybrid, IMAPPO, no beliefs", "hybrid", "imappo"),
+    "rl-imappo-reports": Method("IMAPPO alone, no beliefs", "rl", "imappo"),
+    "game-belief": Method("game, learned beliefs, tuned", "game", None, "learned"),
+    "game-bayes": Method("game, Bayesian with the true law, tuned", "game", None, "bayesian"),
+    "game-tuned": Method("game, tuned", "game"),
+    "game-toll-1": Method("game, toll 1", "game", prices="toll 1"),
+    "game-toll-0": Method("game, toll 0", "game", prices="toll 0"),
+    "local": Method("local only", "heuristic"),
+    "nearest": Method("nearest server", "heuristic"),
+    "greedy": Method("greedy", "heuristic"),
+    "random": Method("random", "heuristic"),
+}
+TRUST = {"": 5.0, "learned": 20.0, "bayesian": 20.0}  # by belief: the best of a sweep on the tuning seeds
+RIVALS = (
+    "hybrid-untrained", "game-belief", "game-bayes", "game-tuned", "hybrid-imappo-reports", "rl-imappo-reports",
+)  # fmt: skip
 STEP_TIME = Metric("step_ms", "decision time, batched", "ms", "lower")
-DIFFERENCES = (
-    ("hybrid-imappo", ("rl-imappo", "rl-dqn", "hybrid-untrained", "game-tuned")),
-    ("hybrid-dqn", ("rl-dqn", "rl-imappo", "hybrid-untrained", "game-tuned")),
-)
+
+
+def rows_of(problem: Any, learners: Sequence[str]) -> tuple[str, ...]:
+    """The table's methods: each learner in the hybrid and alone, what learns no prior, the problem's own heuristics.
+
+    Rows about beliefs are for problems that have them.
+    """
+    first = [f"{kind}-{learner}" for kind in ("hybrid", "rl") for learner in learners]
+    rest = [name for name in METHODS if name not in LEARNED and METHODS[name].kind != "heuristic"]
+    if "imappo" not in learners or not getattr(problem, "beliefs", {}):
+        rest = [name for name in rest if not name.endswith("-reports")]
+    if not getattr(problem, "beliefs", {}):
+        rest = [name for name in rest if name not in ("game-belief", "game-bayes")]
+    own = [name for name in METHODS if METHODS[name].kind == "heuristic" and name in problem.baselines]
+    return tuple(first + rest + own + [name for name in problem.baselines if name not in own])
+
+
+def method_of(name: str, problem: Any = None) -> Method:
+    """A row of the table; a heuristic that only this problem has goes by its name, and without beliefs it has none."""
+    method = METHODS.get(name) or Method(name.replace("_", " "), "heuristic")
+    return method if problem is None or getattr(problem, "beliefs", {}) else method._replace(belief="")
 
 
 @dataclass(frozen=True)
@@ -78,7 +115,8 @@ class Settings:
         problem: "mec". agents, servers, scenario: its size and set. sites: "eua" needs the EUA data, "synthetic"
             none. agent_steps: training budget of each learner, alone and in the hybrid alike. train_seeds: how
             many, from 0. report_seeds: how many held-out networks, from 10000. tuning: trials of the price search.
-        methods: rows of the table; default all. workers: processes; default the number of cores.
+        learners: compared alone and in the hybrid. methods: rows of the table; default those of the learners.
+            workers: processes; default the number of cores.
     """
 
     problem: str = "mec"
@@ -90,7 +128,8 @@ class Settings:
     train_seeds: int = 2
     report_seeds: int = 40
     tuning: int = 40
-    methods: tuple[str, ...] = tuple(METHODS)
+    learners: tuple[str, ...] = ("imappo", "dqn")
+    methods: tuple[str, ...] = ()
     workers: int | None = None
     runs: str = "runs"
     report: str = "report.html"
@@ -100,18 +139,6 @@ class Settings:
 
 
 FULL = {"agent_steps": 2_000_000, "train_seeds": 5, "report_seeds": 100, "tuning": 150}
-
-
-def method_of(name: str) -> Method:
-    """A row of the table; a heuristic that only this problem has goes by its name."""
-    return METHODS.get(name) or Method(name.replace("_", " "), "heuristic", None, "tuned")
-
-
-def methods_of(problem: Any) -> list[str]:
-    """The rows that a problem's table may have: the trained ones and the games, then its own heuristics."""
-    own = [name for name in METHODS if METHODS[name].kind == "heuristic" and name in problem.baselines]
-    own += [name for name in problem.baselines if name not in own]
-    return [name for name in METHODS if METHODS[name].kind != "heuristic"] + own
 
 
 def problem_of(settings: Settings) -> Any:
@@ -128,6 +155,7 @@ class Job(NamedTuple):
     seed: int
     problem: dict[str, Any]
     prices: dict[str, float]
+    belief: str  # a file, "" for none
     agent_steps: int
     report_seeds: int
     tags: dict[str, str]
@@ -142,12 +170,15 @@ def compare(settings: Settings) -> dict[str, Any]:
     Raises:
         UnknownNameError, DataError: before anything is run or written.
     """
+    for name in settings.learners:
+        if name not in LEARNERS:
+            raise nearest("learner", name, LEARNERS)
     problem = problem_of(settings)
-    known = methods_of(problem)
+    known = rows_of(problem, tuple(LEARNERS))
     for name in settings.methods:
-        if name not in known and (name not in METHODS or settings.methods != tuple(METHODS)):
+        if name not in known:
             raise nearest("method", name, known)
-    settings = replace(settings, methods=tuple(known) if settings.methods == tuple(METHODS) else settings.methods)
+    settings = replace(settings, methods=settings.methods or rows_of(problem, settings.learners))
     problem.reset(0)  # data that is missing is missed here
     digest = data.digest("eua") if getattr(problem, "sites", "") == "eua" else "synthetic"
     began = time.time()
@@ -167,11 +198,13 @@ def compare(settings: Settings) -> dict[str, Any]:
     opener = threading.Thread(target=_open_store, args=(folder, settings.tracking_uri), daemon=True)
     opener.start()  # MLflow's first contact with a new store takes seconds: meanwhile we work
     prices = _tune(problem, settings, folder)
+    counts = _learn_beliefs(problem, settings, folder, prices)
     jobs = _jobs(settings, folder, problem, prices, record)
-    values, curves, counts = _run(jobs, settings)
+    values, curves, executed = _run(jobs, settings)
+    counts = {name: counts[name] + executed[name] for name in counts}
     comparison = _assemble(settings, problem, record, values, curves)
-    comparison["levels"] = _levels(problem, prices)
-    comparison["map"] = _snapshot(problem, folder, prices["tuned"], settings.methods)
+    comparison["levels"] = _levels(problem, prices, folder)
+    comparison["map"] = _snapshot(problem, folder, settings.methods)
     comparison["counts"] = counts
     comparison["seconds"] = round(time.time() - began, 1)
     comparison["folder"] = str(folder)
@@ -188,20 +221,73 @@ def _open_store(folder: Path, uri: str) -> None:
 
 
 def _tune(problem: Any, settings: Settings, folder: Path) -> dict[str, Any]:
-    """Prices of the three games; the tuned ones serve every method that is not a plain game."""
+    """Prices of each game by what it believes; the tuned ones serve every method with that belief."""
     plain = problem.prices_type()
-    prices = {"toll 0": plain._replace(toll=0.0), "toll 1": plain._replace(toll=1.0), "tuned": plain}
-    bar = Stage("tuning prices", settings.tuning, "trial", settings.quiet)
+    prices = {"toll 0": plain._replace(toll=0.0), "toll 1": plain._replace(toll=1.0)}
+    beliefs = list(dict.fromkeys(method_of(name, problem).belief for name in settings.methods))
+    bar = Stage("tuning prices", settings.tuning * len(beliefs), "trial", settings.quiet)
+    record: dict[str, Any] = {}
+    with _pool(min(settings.workers or os.cpu_count() or 1, len(beliefs))) as (pool, queue):
+        waiting = [pool.submit(tune_job, problem.describe(), belief, settings.tuning) for belief in beliefs]
+        stop = _watch(queue, bar)
+        for belief, future in zip(beliefs, waiting, strict=True):
+            prices[belief], record[belief or "reports"] = problem.prices_type(**future.result()[0]), future.result()[1]
+        stop()
+    (folder / "tuning.json").write_text(json.dumps(record, indent=1))
+    return prices
 
-    def step(_trial: int, best: float) -> None:
-        bar.note(welfare=f"{best:.4f}")
-        bar.update()
 
-    tuned = tune_prices(problem, Coordinator("game"), settings.tuning, report=step)
-    bar.close()
-    rows = [{"prices": p._asdict(), "welfare": w} for p, w in tuned.trials]
-    (folder / "tuning.json").write_text(json.dumps({"best": tuned.prices._asdict(), "trials": rows}, indent=1))
-    return prices | {"tuned": tuned.prices}
+def tune_job(description: dict[str, Any], belief: str, trials: int) -> tuple[dict[str, float], dict[str, Any]]:
+    """The best prices of a game that believes ``belief``, and every trial; runs in a worker process.
+
+    A learned belief depends on what is done, so it is learned again at half time, under the best prices so far.
+    """
+    problem = restore_problem(description)
+    prices, rows, welfare = problem.prices_type(), [], 0.0
+    halves = (trials // 2, trials - trials // 2) if belief == "learned" else (trials,)
+    for half, count in enumerate(halves):
+        known, _, _ = learn_belief(problem, prices, TrainConfig(belief=belief))
+        tuned = tune_prices(
+            problem, Coordinator("game"), count, seed=half, belief=known, start=prices,
+            report=lambda *_: _QUEUE.put(1) if _QUEUE is not None else None,
+        )  # fmt: skip
+        prices, welfare = tuned.prices, tuned.welfare
+        rows += [{"prices": p._asdict(), "welfare": w} for p, w in tuned.trials]
+    return prices._asdict(), {"best": prices._asdict(), "welfare": welfare, "trials": rows}
+
+
+def _learn_beliefs(problem: Any, settings: Settings, folder: Path, prices: dict[str, Any]) -> dict[str, int]:
+    """A belief for each training seed, under the tuned prices; every method of that seed goes on from it."""
+    counts = {"allocations": 0, "violations": 0}
+    kinds = {method_of(name, problem).belief for name in settings.methods} - {""}
+    if not kinds:
+        return counts
+    todo = [(kind, seed) for kind in sorted(kinds) for seed in range(settings.train_seeds)]
+    with _pool(min(settings.workers or os.cpu_count() or 1, len(todo))) as (pool, _):
+        waiting = [
+            pool.submit(belief_job, problem.describe(), prices[k]._asdict(), k, seed, _belief_file(folder, k, seed))
+            for k, seed in todo
+        ]
+        with Stage("learning beliefs", len(todo), "belief", settings.quiet) as bar:
+            for future in as_completed(waiting):
+                allocations, violations = future.result()
+                counts["allocations"] += allocations
+                counts["violations"] += violations
+                bar.update()
+    return counts
+
+
+def belief_job(problem: dict[str, Any], prices: dict[str, float], kind: str, seed: int, path: str) -> tuple[int, int]:
+    """Learn one belief and save it; allocations executed, and those that violated a limit."""
+    restored = restore_problem(problem)
+    config = TrainConfig(belief=kind, seed=seed)
+    belief, allocations, violations = learn_belief(restored, restored.prices_type(**prices), config)
+    save_belief(path, belief)
+    return allocations, violations
+
+
+def _belief_file(folder: Path, kind: str, seed: int) -> str:
+    return str(folder / "beliefs" / f"{kind}-seed{seed}.npz")
 
 
 def _jobs(settings: Settings, folder: Path, problem: Any, prices: dict[str, Any], record: dict[str, Any]) -> list[Job]:
@@ -211,12 +297,14 @@ def _jobs(settings: Settings, folder: Path, problem: Any, prices: dict[str, Any]
     }  # fmt: skip
     jobs = []
     for name in settings.methods:
-        method = method_of(name)
-        for seed in range(settings.train_seeds) if method.learner else (0,):
+        method = method_of(name, problem)
+        charged = prices[method.belief if method.prices == "tuned" else method.prices]._asdict()
+        for seed in range(settings.train_seeds) if method.learner or method.belief == "learned" else (0,):
+            belief = _belief_file(folder, method.belief, seed) if method.belief else ""
             jobs.append(
                 Job(
-                    str(folder), name, seed, problem.describe(), prices[method.prices]._asdict(), settings.agent_steps,
-                    settings.report_seeds, tags | {"kind": method.kind},
+                    str(folder), name, seed, problem.describe(), charged, belief, settings.agent_steps,
+                    settings.report_seeds, tags | {"kind": method.kind, "belief": method.belief or "reports"},
                 )
             )  # fmt: skip
     return sorted(jobs, key=lambda job: method_of(job.method).learner is None)  # the long ones first
@@ -246,16 +334,21 @@ def _units(job: Job) -> int:
     return trained + slots * restore_problem(job.problem).agents // 8
 
 
-def _run(jobs: Sequence[Job], settings: Settings) -> tuple[dict[str, Any], dict[str, Any], dict[str, int]]:
-    """Run all jobs; values[method][metric] = [T][V], curves[method] = rows a seed, counts of what was executed."""
+@contextmanager
+def _pool(workers: int) -> Iterator[tuple[ProcessPoolExecutor, Any]]:
+    """Worker processes of one thread each, and the queue on which they tell how far they are."""
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
-    workers = min(settings.workers or os.cpu_count() or 1, len(jobs))
-    bar = Stage("training and evaluating", sum(map(_units, jobs)), "step", settings.quiet)
-    stop = threading.Event()
+    with ProcessPoolExecutor(workers, context, _start_worker, (queue,)) as pool:
+        yield pool, queue
+
+
+def _watch(queue: Any, bar: Any) -> Callable[[], None]:
+    """Move ``bar`` by what comes on ``queue`` until the function that is returned is called."""
+    done = threading.Event()
 
     def watch() -> None:
-        while not stop.is_set() or not queue.empty():
+        while not done.is_set() or not queue.empty():
             try:
                 bar.update(queue.get(timeout=0.2))
             except Exception:
@@ -263,11 +356,24 @@ def _run(jobs: Sequence[Job], settings: Settings) -> tuple[dict[str, Any], dict[
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
+
+    def stop() -> None:
+        done.set()
+        watcher.join(timeout=2)
+        bar.close()
+
+    return stop
+
+
+def _run(jobs: Sequence[Job], settings: Settings) -> tuple[dict[str, Any], dict[str, Any], dict[str, int]]:
+    """Run all jobs; values[method][metric] = [T][V], curves[method] = rows a seed, counts of what was executed."""
+    bar = Stage("training and evaluating", sum(map(_units, jobs)), "step", settings.quiet)
     values: dict[str, dict[str, dict[int, list[float]]]] = {}
     curves: dict[str, dict[int, list[dict[str, float]]]] = {}
     counts = {"allocations": 0, "violations": 0}
-    try:
-        with ProcessPoolExecutor(workers, context, _start_worker, (queue,)) as pool:
+    with _pool(min(settings.workers or os.cpu_count() or 1, len(jobs))) as (pool, queue):
+        stop = _watch(queue, bar)
+        try:
             waiting = {pool.submit(run_job, job): job for job in jobs}
             for future in as_completed(waiting):
                 job = waiting[future]
@@ -281,10 +387,8 @@ def _run(jobs: Sequence[Job], settings: Settings) -> tuple[dict[str, Any], dict[
                 curves.setdefault(job.method, {})[job.seed] = result["curve"]
                 for name in counts:
                     counts[name] += result[name]
-    finally:
-        stop.set()
-        watcher.join(timeout=2)
-        bar.close()
+        finally:
+            stop()
     ordered = {m: {k: [rows[s] for s in sorted(rows)] for k, rows in v.items()} for m, v in values.items()}
     return ordered, {m: [rows[s] for s in sorted(rows)] for m, rows in curves.items()}, counts
 
@@ -308,7 +412,11 @@ def run_job(job: Job) -> dict[str, Any]:
     curve: list[dict[str, float]] = []
     allocations = violations = 0
     recommender = None
-    config = TrainConfig(method.learner or "", method.kind, job.agent_steps, seed=job.seed)
+    belief = load_belief(problem, job.belief) if job.belief else None
+    config = TrainConfig(
+        method.learner or "", method.kind, job.agent_steps, trust=TRUST[method.belief], belief=method.belief,
+        belief_steps=0, seed=job.seed,
+    )  # fmt: skip
     if method.learner:
         params |= {f"train/{k}": v for k, v in asdict(config).items() if k not in ("settings",)}
     with tracking.RunLog(job.directory, job.method, job.seed, params, job.tags) as log:
@@ -319,19 +427,20 @@ def run_job(job: Job) -> dict[str, Any]:
                 log.metrics(steps, figures)
                 progress(steps)
 
-            trained = train(problem, prices, config, report)
+            trained = train(problem, prices, config, report, belief)
+            belief = trained.belief
             recommender, curve = trained.learner.policy, trained.curve
             allocations, violations = trained.allocations, trained.violations
             summary |= {f"train_seconds/{k}": v for k, v in trained.seconds.items()}
         coordinator = None if method.kind == "heuristic" else Coordinator(method.kind, config.trust)
         baseline = job.method if method.kind == "heuristic" else None
         seen: Evaluation = evaluate(
-            problem, prices, coordinator, recommender, REPORT_SEEDS[: job.report_seeds], baseline
+            problem, prices, coordinator, recommender, REPORT_SEEDS[: job.report_seeds], baseline, belief=belief
         )
         allocations, violations = allocations + seen.allocations, violations + seen.violations
         kind = method.kind if baseline is None else job.method
         if kind != "rl" or recommender is not None:
-            allocator = Allocator(problem, kind, recommender, config.trust, prices=prices)
+            allocator = Allocator(problem, kind, recommender, config.trust, prices=prices, belief=belief)
             stem = f"{job.method}-seed{job.seed}"
             log.artifact(allocator.save(Path(job.directory) / stem / "allocator.npz"))
         metrics = {k: [float(x) for x in v] for k, v in seen.metrics.items()}
@@ -367,9 +476,10 @@ def _assemble(
     ]
     differences = []
     for key in ("welfare", "completion"):
-        for name, others in DIFFERENCES:
-            for other in others:
-                if name in values and other in values:
+        for name in (m for m in settings.methods if METHODS[m].kind == "hybrid" and METHODS[m].learner):
+            alone = name.replace("hybrid-", "rl-")
+            for other in (alone, *(r for r in RIVALS if r not in (name, alone))):
+                if other in values:
                     d = paired_difference(values[name][key], values[other][key])
                     differences.append({
                         "label": f"{method_of(name).label} - {method_of(other).label}", "metric": key, "mean": d.mean,
@@ -399,32 +509,37 @@ def _readable(scenario: dict[str, Any]) -> dict[str, Any]:
         return {key: value for key, value in scenario.items() if isinstance(value, str | int | float)}
     flat: dict[str, Any] = {}
     for key, value in scenario["scenario"].items():
-        flat[key] = f"{value[0]:g} to {value[1]:g}" if isinstance(value, list) else value
+        pair = isinstance(value, list)
+        flat[key] = (" to " if len(value) == 2 else ", ").join(f"{v:g}" for v in value) if pair else value
     switches = scenario["dynamics"]
     on = [name.replace("_", " ") for name, value in switches.items() if value]
     return flat | {"dynamics on": ", ".join(on) or "none"}
 
 
-def _levels(problem: Any, prices: dict[str, Any]) -> list[dict[str, Any]]:
-    """Welfare of what is not trained, on the seeds and slots of the learning curves."""
+def _levels(problem: Any, prices: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
+    """Welfare of what learns no prior, on the seeds and slots of the learning curves."""
     config = TrainConfig()
     seeds = TUNE_SEEDS[: config.check_seeds]
     rows = []
+    games = [("game, learned beliefs", "learned", None), ("game, tuned", "", None), ("game, toll 1", "toll 1", None)]
     rest = [name for name in ("nearest", "random") if name in problem.baselines] or list(problem.baselines[-2:])
-    games = [("game, tuned", "tuned", None), ("game, toll 1", "toll 1", None)]
-    for label, key, baseline in games + [(method_of(name).label, "tuned", name) for name in rest]:
-        seen = evaluate(problem, prices[key], Coordinator("game"), None, seeds, baseline, slots=config.check_slots)
-        rows.append({"label": label, "value": float(seen.metrics["welfare"].mean())})
+    for label, key, baseline in games + [(method_of(name, problem).label, "", name) for name in rest]:
+        if key in prices:
+            belief = load_belief(problem, _belief_file(folder, key, 0)).copy(False) if key == "learned" else None
+            seen = evaluate(
+                problem, prices[key], Coordinator("game"), None, seeds, baseline, slots=config.check_slots,
+                belief=belief,
+            )  # fmt: skip
+            rows.append({"label": label, "value": float(seen.metrics["welfare"].mean())})
     return rows
 
 
-def _snapshot(problem: Any, folder: Path, prices: Any, methods: Sequence[str]) -> dict[str, Any] | None:
+def _snapshot(problem: Any, folder: Path, methods: Sequence[str]) -> dict[str, Any] | None:
     """Who is served where, in the twentieth slot of the first reporting network; None for a problem without places."""
     if not hasattr(getattr(problem.reset(REPORT_SEEDS[0]), "truth", None), "site"):
         return None
-    best = next((m for m in ("hybrid-imappo", "hybrid-dqn") if m in methods), None)
-    path = folder / f"{best}-seed0" / "allocator.npz"
-    allocator = Allocator.load(path) if best else Allocator(problem, "game", prices=prices)
+    best = next((m for m in methods if method_of(m, problem).kind != "heuristic"), methods[0])
+    allocator = Allocator.load(folder / f"{best}-seed0" / "allocator.npz")
     state = problem.reset(REPORT_SEEDS[0])
     for slot in range(20):
         allocation = allocator.step(state)
@@ -433,7 +548,7 @@ def _snapshot(problem: Any, folder: Path, prices: Any, methods: Sequence[str]) -
     return {
         "stations": state.truth.site.tolist(), "devices": state.truth.position.tolist(),
         "option": allocation.option.tolist(), "active": state.active.tolist(),
-        "label": f"{method_of(best).label if best else 'game'}, one slot of network {REPORT_SEEDS[0]}",
+        "label": f"{method_of(best, problem).label}, one slot of network {REPORT_SEEDS[0]}",
     }  # fmt: skip
 
 

@@ -10,6 +10,10 @@ from games.errors import InvalidGameError, InvalidStateError
 __all__ = ["InvalidGameError", "InvalidStateError", "UnknownNameError", "nearest"]
 
 
+class CheckpointError(ValueError):
+    """A file cannot be used; the message says why and the file is left as it was."""
+
+
 class UnknownNameError(ValueError):
     """A method, problem, scenario, field or flag that does not exist; the message lists the nearest."""
 

@@ -11,7 +11,7 @@ from mlflow.pyfunc import PythonModel
 from hybridalloc import Allocator, InvalidStateError
 
 
-class AllocatorModel(PythonModel):  # type: ignore[misc]
+class AllocatorModel(PythonModel):
     """``predict`` takes rows with a ``state`` and gives allocations, one a row."""
 
     def load_context(self, context: Any) -> None:

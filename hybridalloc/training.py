@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from coordinator import Coordinator, clip_prior
 from coordinator.merge import flat_prior
+from hybridalloc.beliefs import make_belief
 from rl.networks import Sizes
 from rl.proposal import Recommender
+from rl.schedules import scheduled
+
+if TYPE_CHECKING:  # torch is imported where training starts and not before
+    from hybridalloc.checkpoints import Checkpoints
 
 Float = NDArray[np.float64]
 TRAIN_SEEDS, TUNE_SEEDS, REPORT_SEEDS = range(0, 5000), range(5000, 5100), range(10000, 10100)
@@ -29,7 +34,9 @@ class TrainConfig:
         learner: a name in ``LEARNERS``. kind: "hybrid" or "rl" (alone).
         agent_steps: budget, devices times slots over all networks.
         networks: environments stepped together.
-        trust: at which the mixed choice is sampled in training and the pure one taken afterwards.
+        trust: at which the mixed choice is sampled in training and the pure one taken afterwards; with ``trust_end``
+            it moves there by a line, and the pure choice is taken at ``final_trust``.
+        rate_schedule: of the learner's learning rate: "constant", "linear" or "cosine".
         belief: "" (reports at their face value), "learned" or "bayesian", see the problem's ``beliefs``.
         belief_steps: agent-steps of the game's own exploration in which a belief is learned before the learner starts;
             it goes on learning ever after.
@@ -42,6 +49,8 @@ class TrainConfig:
     agent_steps: int = 4_000_000
     networks: int = 32
     trust: float = 5.0
+    trust_end: float | None = None
+    rate_schedule: str = "linear"
     belief: str = ""
     belief_steps: int = 262_144
     credit: float = 1.0
@@ -50,6 +59,18 @@ class TrainConfig:
     check_seeds: int = 16
     check_slots: int = 60
     settings: tuple[tuple[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not (self.trust >= 0 and self.final_trust >= 0):
+            raise ValueError(f"trust = {self.trust}, trust_end = {self.trust_end}; both must be >= 0")
+        scheduled(1.0, 0.0, 0.0, self.rate_schedule)
+
+    @property
+    def final_trust(self) -> float:
+        return self.trust if self.trust_end is None else self.trust_end
+
+    def trust_at(self, progress: float) -> float:
+        return scheduled(self.trust, self.final_trust, progress, "linear")
 
 
 @dataclass
@@ -62,6 +83,7 @@ class Trained:
             executes (no exploration) on the tuning seeds.
         allocations, violations: executed in training, and how many of them broke a capacity or power limit by
             the certificate's count.
+        overloads: of them, how many would have overloaded a resource had the learner's own choice been executed raw.
         seconds: time by stage.
     """
 
@@ -71,6 +93,7 @@ class Trained:
     curve: list[dict[str, float]]
     allocations: int
     violations: int
+    overloads: int
     seconds: dict[str, float]
 
 
@@ -115,12 +138,8 @@ def learn_belief(problem: Any, prices: Any, config: TrainConfig, prior: Any = No
     """
     if not config.belief:
         return None, 0, 0
-    from hybridalloc.errors import nearest
-
-    if config.belief not in problem.beliefs:
-        raise nearest(f"belief of {problem.name}", config.belief, tuple(problem.beliefs))
-    belief = prior.copy() if prior is not None else problem.beliefs[config.belief](seed=config.seed)
-    if not belief.learns:
+    belief = prior.copy() if prior is not None else make_belief(problem, config.belief, config.seed)
+    if not belief.learns or not config.belief_steps:
         return belief, 0, 0
     rng = np.random.default_rng([config.seed, 78])
     batch = problem.batch(rng.integers(0, 2**31, config.networks), belief)
@@ -145,6 +164,7 @@ def train(
     config: TrainConfig,
     report: Callable[[int, dict[str, float]], None] | None = None,
     belief: Any = None,
+    checkpoints: Checkpoints | None = None,
 ) -> Trained:
     """Train one recommender, alone or inside the hybrid.
 
@@ -152,20 +172,28 @@ def train(
         belief: one to go on from where ``config.belief`` asks for one; default a fresh one.
         problem: with ``batch(seeds)``. prices: the game's and the settling's, tuned beforehand.
         report: called with the agent-steps done and the figures of each update.
+        checkpoints: where the run keeps its state, and what it goes on from; default nowhere and nothing.
 
     Returns:
         Trained; ``learner.policy`` is the recommender to execute.
+
+    Raises:
+        CheckpointError: the checkpoint to go on from is unreadable or of another run.
+        FloatingPointError: a gradient is not finite; the message names the last good checkpoint.
     """
     import torch
 
     torch.set_num_threads(1)
-    belief, allocations, violations = learn_belief(problem, prices, config, belief)
+    resumed = checkpoints is not None and checkpoints.open(problem, prices, config)
+    watch = replace(config, belief_steps=0) if resumed else config  # what it watched is in the checkpoint
+    belief, allocations, violations = learn_belief(problem, prices, watch, belief)
     rng = np.random.default_rng([config.seed, 77])
     batch = problem.batch(rng.integers(0, 2**31, config.networks), belief)
     stagger = problem.scenario.episode * np.arange(config.networks) // config.networks
     batch.age[:] = stagger
     observation = batch.observe()
-    learner = make_learner(config.learner, Sizes.of(observation), config.seed, dict(config.settings))
+    settings = {} if config.rate_schedule == "linear" else {"schedule": config.rate_schedule}
+    learner = make_learner(config.learner, Sizes.of(observation), config.seed, settings | dict(config.settings))
     coordinator = Coordinator(config.kind, config.trust if config.kind == "hybrid" else 0.0, learner.config.limit)
     # a learner paid by the team or by its own outcome is not charged for what others lose
     credit = config.credit if getattr(learner, "credit", "difference") == "difference" else 0.0
@@ -173,13 +201,21 @@ def train(
     slots = -(-config.agent_steps // (config.networks * agents))
     horizon = learner.config.horizon
     slots = -(-slots // horizon) * horizon
-    updates: list[dict[str, float]] = []
-    curve: list[dict[str, float]] = []
     due = [round(slots * k / max(config.checks, 1)) for k in range(config.checks + 1)] if config.checks else []
+    seconds = {"policy": 0.0, "game": 0.0, "environment": 0.0, "update": 0.0}
+    done = Progress(0, due, [], [], allocations, violations, 0, seconds)
+    parts = {"learner": learner, "batch": batch, "belief": belief, "rng": rng}
+    if resumed:
+        assert checkpoints is not None
+        done = Progress(**checkpoints.restore(parts))
+        observation = batch.observe()
 
-    def check(done: int) -> None:
-        while due and done >= due[0]:
-            due.pop(0)
+    def steps() -> int:
+        return done.slot * config.networks * agents
+
+    def check() -> None:
+        while done.due and done.slot >= done.due[0]:
+            done.due.pop(0)
             seen = evaluate(
                 problem,
                 prices,
@@ -190,14 +226,17 @@ def train(
                 belief=belief.copy(learning=False) if belief is not None else None,
             )
             figures = {f"check_{k}": float(seen.metrics[k].mean()) for k in ("welfare", "completion")}
-            steps = done * config.networks * agents
-            curve.append({"agent_steps": float(steps)} | figures)
+            done.curve.append({"agent_steps": float(steps())} | figures)
             if report is not None:
-                report(steps, figures)
+                report(steps(), figures)
+            if checkpoints is not None:
+                checkpoints.judge(figures["check_welfare"], steps(), parts, vars(done))
 
-    check(0)
-    seconds = {"policy": 0.0, "game": 0.0, "environment": 0.0, "update": 0.0}
-    for slot in range(slots):
+    check()
+    while done.slot < slots:
+        progress = done.slot / slots
+        if config.trust_end is not None and config.kind == "hybrid":
+            coordinator = replace(coordinator, trust=config.trust_at(progress))
         t0 = time.perf_counter()
         raw = learner.propose(observation)
         t1 = time.perf_counter()
@@ -206,9 +245,11 @@ def train(
         merged = coordinator.explore(game, log_prior, rng.random(observation.live.shape))
         t2 = time.perf_counter()
         plan = batch.settle(merged.option, prices)
-        violations += int((batch.excess(plan) > TOLERANCE).sum())
-        allocations += config.networks
-        outcome = batch.execute(plan)
+        overload = batch.overload(merged.option, prices)
+        done.violations += int((batch.excess(plan) > TOLERANCE).sum())
+        done.overloads += int((overload > 0).sum())
+        done.allocations += config.networks
+        outcome = batch.execute(plan, overload)
         batch.drift()
         truncated = batch.age >= problem.scenario.episode
         final = batch.observe() if truncated.any() else None
@@ -216,23 +257,55 @@ def train(
         following = batch.observe()
         t3 = time.perf_counter()
         reward = outcome.reward + credit * outcome.lost
-        learner.record(observation, merged.option, log_prior, merged.bias, reward, outcome.carried, truncated, final)
+        cost = {"cost": overload} if getattr(learner, "wants_cost", False) else {}
+        learner.record(
+            observation, merged.option, log_prior, merged.bias, reward, outcome.carried, truncated, final, **cost
+        )
         observation = following
-        if learner.ready():
-            figures = learner.update(observation, slot / slots)
+        try:
+            figures = learner.update(observation, progress) if learner.ready() else None
+        except FloatingPointError as error:
+            left = "nothing was kept" if checkpoints is None else checkpoints.last_good()
+            raise FloatingPointError(f"training stopped after {steps():,} agent-steps: {error}; {left}") from error
+        t4 = time.perf_counter()
+        done.slot += 1
+        for name, spent in zip(done.seconds, (t1 - t0, t2 - t1, t3 - t2, t4 - t3), strict=True):
+            done.seconds[name] += spent
+        if figures is not None:
             summary = batch.summary()
-            figures |= {k: float(np.mean(summary[k])) for k in ("welfare", "completion")}
+            figures |= {k: float(np.mean(summary[k])) for k in ("welfare", "completion", "raw_violation")}
+            figures |= {"trust": coordinator.trust} | done.timing(steps())
             figures |= belief.figures() if belief is not None else {}
             batch.clear_tallies()
-            steps = (slot + 1) * config.networks * agents
-            updates.append({"agent_steps": float(steps)} | figures)
+            done.updates.append({"agent_steps": float(steps())} | figures)
             if report is not None:
-                report(steps, figures)
-        t4 = time.perf_counter()
-        for name, spent in zip(seconds, (t1 - t0, t2 - t1, t3 - t2, t4 - t3), strict=True):
-            seconds[name] += spent
-        check(slot + 1)
-    return Trained(learner, belief, updates, curve, allocations, violations, seconds)
+                report(steps(), figures)
+        check()
+        if checkpoints is not None and (done.slot == slots or checkpoints.due(steps())):
+            checkpoints.keep(steps(), parts, vars(done))
+    return Trained(
+        learner, belief, done.updates, done.curve, done.allocations, done.violations, done.overloads, done.seconds
+    )
+
+
+@dataclass
+class Progress:
+    """How far a run has come: slots done, checks still due, and what :class:`Trained` will hold."""
+
+    slot: int
+    due: list[int]
+    updates: list[dict[str, float]]
+    curve: list[dict[str, float]]
+    allocations: int
+    violations: int
+    overloads: int
+    seconds: dict[str, float]
+
+    def timing(self, agent_steps: int) -> dict[str, float]:
+        """Agent-steps a second since the start, checks left out, and each stage's share of the time."""
+        total = max(sum(self.seconds.values()), 1e-9)
+        shares = {f"time/{name}": spent / total for name, spent in self.seconds.items()}
+        return {"time/agent_steps_per_second": agent_steps / total} | shares
 
 
 @dataclass(frozen=True)

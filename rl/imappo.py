@@ -6,6 +6,11 @@ held constant. Alone, the bias is zero. The advantage is generalised (Schulman e
 reward: an agent's own outcome less what others lose because of it, in the slot and in the next few.
 
 Everything else is :mod:`rl.mappo`'s: the clipped loss, the critic, value normalisation, the leave-one-out baseline.
+Three options are IMAPPO's own, each in its file: continuous heads (:mod:`rl.continuous`), so that
+
+    log pi = log pi(mode) + [not local] (log pi(server, channel | mode) + sum over active quantities of log p(y)),
+
+a memory (:mod:`rl.memory`) and the replay of recent policies' rollouts (:mod:`rl.recall`).
 
 Sources: Yu et al. (2022), "The surprising effectiveness of PPO in cooperative multi-agent games"; Schulman et
 al. (2017) for the clipped loss; Huang et al. (2022), "The 37 implementation details of PPO", for the details;
@@ -14,17 +19,71 @@ Wolpert and Tumer (2001) for the difference reward.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from rl.mappo import Mappo, MappoConfig
-from rl.networks import Sizes
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rl.continuous import ContinuousHeads, log_executed, pull, start_spread
+from rl.mappo import Lesson, Mappo, MappoConfig, Taken
+from rl.memory import Memory, sequences
+from rl.networks import PairScorer, Sizes
+from rl.on_policy import Batch, Float
+from rl.policy import DENSITIES, ArrayPolicy
+from rl.proposal import Observation
+from rl.recall import again, join
 
 
 @dataclass(frozen=True)
 class ImappoConfig(MappoConfig):
-    """Settings of IMAPPO: MAPPO's, paid by difference."""
+    """Settings of IMAPPO: MAPPO's, paid by difference, and its options.
+
+    Attributes:
+        continuous: quantities that are learned too, such as ("power", "fraction"); ``ranges`` are their least and
+            greatest, which the trainer takes from the problem. density: "clipped", "beta" or "tanh".
+        spread: with which what is executed is drawn at the start, in units of the range, at ``trust``.
+        memory: size of each agent's recurrent state; 0 is none.
+        replay: rollouts of recent policies that are learned from again beside the present one; ``truncation``
+            bounds their importance weights.
+    """
 
     credit: str = "difference"
+    continuous: tuple[str, ...] = ()
+    ranges: tuple[tuple[float, float], ...] = ()
+    density: str = "clipped"
+    spread: float = 0.1
+    trust: float = 0.0
+    memory: int = 0
+    replay: int = 0
+    truncation: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.density not in DENSITIES:
+            raise ValueError(f"density = {self.density!r}; it must be one of {', '.join(DENSITIES)}")
+        if len(self.ranges) != len(self.continuous):
+            raise ValueError(
+                f"ranges has {len(self.ranges)} entries for {len(self.continuous)} continuous quantities; give the "
+                "least and greatest value of each"
+            )
+        for k, (low, high) in enumerate(self.ranges):
+            if not low < high:
+                raise ValueError(f"ranges[{k}] = ({low}, {high}); the first must be below the second")
+        for name in ("memory", "replay"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} = {getattr(self, name)}; it must be >= 0")
+        for name in ("spread", "truncation"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} = {getattr(self, name)}; it must be > 0")
+        if self.memory and self.replay:
+            raise ValueError(
+                f"memory = {self.memory} with replay = {self.replay}: an older rollout's memories are not those of "
+                "today's weights; set one of them to 0 (dqn and the other off-policy learners replay without a memory)"
+            )
 
 
 class Imappo(Mappo):
@@ -34,4 +93,167 @@ class Imappo(Mappo):
     config: ImappoConfig
 
     def __init__(self, sizes: Sizes, config: ImappoConfig | None = None, seed: int = 0) -> None:
-        super().__init__(sizes, config or ImappoConfig(), seed)
+        c = config or ImappoConfig()
+        self.heads: ContinuousHeads | None = None
+        self.memory: Memory | None = Memory(sizes, c.memory, seed) if c.memory else None
+        super().__init__(sizes._replace(agent=sizes.agent + c.memory), c, seed)
+        self.past: list[Batch] = []
+
+    def make_actor(self, sizes: Sizes) -> PairScorer:
+        c = self.config
+        actor = super().make_actor(sizes)
+        if c.continuous:
+            start = start_spread(c.spread, c.trust)
+            self.heads = ContinuousHeads(sizes, c.continuous, c.ranges, c.density, start, c.hidden)
+            actor.add_module("continuous", self.heads)
+        if self.memory is not None:
+            actor.add_module("memory", self.memory.cell)
+        return actor
+
+    def export(self) -> ArrayPolicy:
+        policy = super().export()
+        return policy if self.heads is None else ArrayPolicy({**policy.weights, **self.heads.arrays()}, self.name)
+
+    # --- acting
+
+    @property
+    def continuous(self) -> tuple[str, ...]:
+        return self.config.continuous
+
+    def propose(self, observation: Observation) -> Float:
+        return self.policy.propose(observation, self._memory_of(observation))
+
+    def seen(self, observation: Observation) -> Observation:
+        return self.policy.seen(observation, self._memory_of(observation))
+
+    def _memory_of(self, observation: Observation) -> NDArray[np.float32] | None:
+        return None if self.memory is None else self.memory.of(observation)
+
+    def sample_continuous(
+        self, observation: Observation, option: NDArray[np.int64], rng: np.random.Generator
+    ) -> dict[str, Float]:
+        """(E, N) value and spread of each quantity for the chosen options, drawn: what to execute in training."""
+        assert self.heads is not None
+        x, spread = self.heads.draw(self._raw(self.seen(observation), option), rng)
+        low, high = np.array(self.config.ranges).T
+        x, spread = low + (high - low) * x, (high - low) * spread
+        names = self.config.continuous
+        return {n: x[..., k] for k, n in enumerate(names)} | {
+            f"{n}_spread": spread[..., k] for k, n in enumerate(names)
+        }
+
+    def _raw(self, seen: Observation, option: NDArray[np.int64]) -> Tensor:
+        assert self.heads is not None
+        t = torch.from_numpy
+        with torch.no_grad():
+            of = t(np.asarray(seen.resource_of))
+            return self.heads(t(seen.agent), t(seen.pair), t(seen.resource), t(np.asarray(option)), of)
+
+    def record(
+        self,
+        observation: Observation,
+        option: NDArray[np.int64],
+        log_prior: Float,
+        bias: Float,
+        reward: Float,
+        carried: Float,
+        truncated: NDArray[np.bool_],
+        final: Observation | None,
+        blended: Mapping[str, Any] | None = None,
+    ) -> None:
+        """One executed slot of E networks; see :meth:`rl.on_policy.OnPolicy.record`.
+
+        Args:
+            blended: needed with continuous heads: "wish", as :meth:`sample_continuous` gave it; "responses", by name
+                the (E, N) best responses it was pulled towards, nan where a quantity was not decided; "trust".
+        """
+        if self.heads is not None and blended is None:
+            raise ValueError(
+                f"imappo has continuous heads ({', '.join(self.continuous)}) and must be told what was executed: "
+                "record(..., blended={'wish': ..., 'responses': ..., 'trust': ...})"
+            )
+        super().record(observation, option, log_prior, bias, reward, carried, truncated, final)
+        if self.heads is not None and blended is not None:
+            self._record_continuous(self.heads, self.slots[-1], observation, blended)
+        if self.memory is not None:
+            self.memory.reset(truncated)
+
+    def _record_continuous(
+        self, heads: ContinuousHeads, slot: dict[str, Any], observation: Observation, blended: Mapping[str, Any]
+    ) -> None:
+        """Add to the slot what was executed, before the safety filter: the density is of that."""
+        c, trust = self.config, float(blended["trust"])
+        low, high = np.array(c.ranges).T
+        pick = lambda source, end="": np.stack(
+            [np.broadcast_to(source[n + end], slot["option"].shape) for n in c.continuous], -1
+        )
+        x = (pick(blended["wish"]) - low) / (high - low)
+        k = pull(pick(blended["wish"], "_spread") / (high - low), trust)
+        response = (pick(blended["responses"]) - low) / (high - low)
+        used = (np.asarray(observation.resource_of)[slot["option"]] >= 0) & observation.live
+        active = np.isfinite(response) & used[..., None]
+        response = np.where(active, response, 0.5)
+        y = np.clip((1 - k) * response + k * x, 0.0, 1.0)
+        slot |= {
+            "executed": y, "response": response, "active": active, "trust": np.full((len(y), 1, 1), trust),
+        }  # fmt: skip
+        raw = self._raw(observation._replace(agent=slot["agent"]), slot["option"])
+        t = torch.from_numpy
+        log, _ = log_executed(t(y), t(response), torch.tensor(trust), raw, c.density, heads.first)
+        slot["old"] = (slot["old"] + (log.numpy() * active).sum(-1)).astype(np.float32)
+
+    def remember(self, observation: Observation) -> dict[str, Any]:
+        return {} if self.memory is None else self.memory.step(observation)
+
+    # --- learning
+
+    def taken(self, batch: Batch, part: Tensor) -> Taken:
+        if self.memory is not None:
+            agent = batch.agent.clone()
+            agent[part] = self.memory.replay(batch, part)
+            batch = batch._replace(agent=agent)
+        taken = super().taken(batch, part)
+        if self.heads is None:
+            return taken
+        agent, pair, resource, option = (x[part] for x in (batch.agent, batch.pair, batch.resource, batch.option))
+        more = {k: batch.more[k][part] for k in ("executed", "response", "active", "trust")}
+        raw = self.heads(agent, pair, resource, option, batch.resource_of)
+        log, entropy = log_executed(
+            more["executed"], more["response"], more["trust"], raw, self.config.density, self.heads.first
+        )
+        active = more["active"][taken.row, taken.agent]
+        pick = lambda x: torch.where(active, x[taken.row, taken.agent], 0.0).float()
+        spread = pick(entropy)
+        figures = {
+            f"entropy_{n}": float(spread[:, k].sum().detach() / active[:, k].sum().clamp(min=1))
+            for k, n in enumerate(self.continuous)
+        }
+        return taken._replace(
+            log_density=taken.log_density + pick(log).sum(-1), entropy=taken.entropy + spread.sum(-1).mean(),
+            figures=taken.figures | figures,
+        )  # fmt: skip
+
+    def parts(self, batch: Batch) -> Sequence[Tensor]:
+        if self.memory is None:
+            return super().parts(batch)
+        order = torch.randperm(batch.cut.shape[1], generator=self.generator)
+        return sequences(order.chunk(self.config.minibatches), *batch.cut.shape)
+
+    def lesson(self, batch: Batch) -> Lesson:
+        fresh = super().lesson(batch)
+        if not self.config.replay:
+            return fresh
+        older = [again(self, b, self.config.truncation) for b in self.past]
+        self.past = [*self.past, batch][-self.config.replay :]
+        return join([fresh, *older])
+
+    def state_dict(self) -> dict[str, Any]:
+        memory = None if self.memory is None else self.memory.state
+        past = [b._asdict() | {"more": dict(b.more)} for b in self.past]
+        return super().state_dict() | {"memory_state": memory, "past": past}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        if self.memory is not None:
+            self.memory.state = state["memory_state"]
+        self.past = [Batch(**b) for b in state["past"]]

@@ -39,17 +39,8 @@ class Others(nn.Module):
 
     def chosen(self, batch: Batch, part: Tensor) -> Tensor:
         """phi (B, N, H) of the executed options alone, O(N)."""
-        option = batch.option[part]
-        b, n = option.shape
-        pair, resource = batch.pair[part], batch.resource[part]
-        own = pair.gather(2, option[..., None, None].expand(-1, -1, 1, pair.shape[-1]))
-        rows = nn.functional.pad(resource, (0, 0, 1, 0))  # the row of zeros stands for no resource
-        used = rows.gather(1, (batch.resource_of[option] + 1)[..., None].expand(-1, -1, resource.shape[-1]))
-        phi = self.pairs.embed(
-            batch.agent[part].flatten(0, 1), own.flatten(0, 1), used.flatten(0, 1)[:, None],
-            torch.arange(b * n), torch.zeros(1, dtype=torch.int64),
-        )  # fmt: skip
-        return phi[:, 0].unflatten(0, (b, n))
+        agent, pair, resource, option = (x[part] for x in (batch.agent, batch.pair, batch.resource, batch.option))
+        return self.pairs.chosen(agent, pair, resource, option, batch.resource_of)
 
     def forward(self, batch: Batch, part: Tensor, chosen: Tensor) -> Tensor:
         """(B, N, 2 H): z_-i from ``chosen`` (B, N, H), beside the pooled state, which no choice enters."""

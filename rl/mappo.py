@@ -117,10 +117,15 @@ class Taken(NamedTuple):
 
 
 class Lesson(NamedTuple):
-    """A batch (B rows) and what is learned from it, (T, E, N); ``weight`` is None where all of it is fresh."""
+    """A batch of B rows and what is learned from it, (T, E, N).
+
+    The actor learns from returns - baseline, the critic from ``target``; they differ where an older policy's slots
+    are learned from again, with ``weight``, which is None where all of it is fresh.
+    """
 
     batch: Batch
     returns: Float
+    target: Float
     value: Float
     weight: Float | None = None
 
@@ -151,15 +156,15 @@ class Mappo(OnPolicy):
         """
         c = self.config
         rate = self.set_rate(progress)
-        batch, returns, value, weight = self.lesson(self.batch(last))
+        batch, returns, targets, value, weight = self.lesson(self.batch(last))
         shape = batch.live.shape
         normal = lambda x: torch.from_numpy(((x - self.norm.centre) / self.norm.spread).reshape(shape)).float()
         a = scaled(returns - self.baseline(batch, value), batch.live)
         if weight is not None:  # what another policy did counts by how likely it is now
             a = a * torch.from_numpy(weight.reshape(shape)).float()
         held = normal(value)  # the critic's own output: in the units it was made in
-        self.norm.update(returns)
-        target = normal(returns)
+        self.norm.update(targets)
+        target = normal(targets)
         logs: dict[str, list[float]] = {}
         note = lambda name, x: logs.setdefault(name, []).append(float(x))
         for _ in range(c.epochs):
@@ -190,7 +195,7 @@ class Mappo(OnPolicy):
     def lesson(self, batch: Batch) -> Lesson:
         """The rollout, its lambda-returns and values."""
         _, returns, value = self.advantages(batch)
-        return Lesson(batch, returns, value)
+        return Lesson(batch, returns, returns, value)
 
     def parts(self, batch: Batch) -> Sequence[Tensor]:
         """One epoch's minibatches, as rows of the batch."""

@@ -59,6 +59,18 @@ class PairScorer(nn.Module):
         z = torch.relu(self.agent(agent)[:, None] + self.pair(pair) + shared[row])
         return torch.relu(self.mix(z))
 
+    def chosen(self, agent: Tensor, pair: Tensor, resource: Tensor, option: Tensor, resource_of: Tensor) -> Tensor:
+        """(B, N, H) embeddings of the pairs with ``option`` (B, N) alone; agent (B, N, A), pair (B, N, O, P)."""
+        b, n = option.shape
+        own = pair.gather(2, option[..., None, None].expand(-1, -1, 1, pair.shape[-1]))
+        rows = nn.functional.pad(resource, (0, 0, 1, 0))  # the row of zeros stands for no resource
+        used = rows.gather(1, (resource_of[option] + 1)[..., None].expand(-1, -1, resource.shape[-1]))
+        phi = self.embed(
+            agent.flatten(0, 1), own.flatten(0, 1), used.flatten(0, 1)[:, None], torch.arange(b * n),
+            torch.zeros(1, dtype=torch.int64),
+        )  # fmt: skip
+        return phi[:, 0].unflatten(0, (b, n))
+
     def forward(self, agent: Tensor, pair: Tensor, resource: Tensor, row: Tensor, resource_of: Tensor) -> Tensor:
         return self.scale * self.out(self.embed(agent, pair, resource, row, resource_of))[..., 0]
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from rl.networks import PairScorer, Sizes
 from rl.policy import ArrayPolicy
 from rl.proposal import Observation, own_features
+from rl.schedules import scheduled
 
 Float = NDArray[np.float64]
 CREDITS = ("team", "own", "difference")  # that every learner has
@@ -34,7 +35,8 @@ class OnPolicyConfig:
     Attributes:
         horizon: slots a rollout.
         gamma, gae: discount and lambda of the advantage.
-        rate: learning rate at the start; it falls linearly to ``rate_floor`` of it.
+        rate: learning rate at the start; by ``schedule`` ("constant", "linear", "cosine") it falls to ``rate_floor``
+            of it.
         entropy: weight of the executed strategy's entropy.
         gradient_norm: gradients are scaled down to this norm. hidden: width of the networks.
         limit: log-priors are clipped to [-limit, 0]: the coordinator's epsilon bound is limit / trust.
@@ -53,6 +55,7 @@ class OnPolicyConfig:
     gae: float = 0.9
     rate: float = 3e-3
     rate_floor: float = 0.1
+    schedule: str = "linear"
     entropy: float = 2e-3
     gradient_norm: float = 0.5
     hidden: int = 32
@@ -70,6 +73,7 @@ class OnPolicyConfig:
             )
         if self.credit not in self.credits:
             raise ValueError(f"credit = {self.credit!r}; it must be one of {', '.join(self.credits)}")
+        scheduled(1.0, 0.0, 0.0, self.schedule)
 
 
 class Batch(NamedTuple):
@@ -149,7 +153,7 @@ class OnPolicy:
         self.settings = config
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            self.actor = PairScorer(sizes, config.hidden, gain=config.gain)
+            self.actor = self.make_actor(sizes)
             self.critic = critic(sizes, config.hidden)
         self.generator = torch.Generator().manual_seed(seed)
         self.actor_optimizer = optimizer(self.actor.parameters(), config.rate, eps=1e-5)
@@ -158,7 +162,10 @@ class OnPolicy:
         self.slots: list[dict[str, Any]] = []
         self.held = self.late = 0  # slots kept from the last rollout; slots until all charges are in
         self.updates = 0
-        self.policy = ArrayPolicy(self.actor.export(), self.name)
+        self.policy = self.export()
+
+    def make_actor(self, sizes: Sizes) -> PairScorer:
+        return PairScorer(sizes, self.settings.hidden, gain=self.settings.gain)
 
     @property
     def credit(self) -> str:
@@ -264,7 +271,7 @@ class OnPolicy:
 
     def set_rate(self, progress: float) -> float:
         c = self.settings
-        rate = c.rate * (1 - (1 - c.rate_floor) * progress)
+        rate = scheduled(c.rate, c.rate * c.rate_floor, progress, c.schedule)
         for optimizer in (self.actor_optimizer, self.critic_optimizer):
             for group in optimizer.param_groups:
                 group["lr"] = rate

@@ -1,45 +1,154 @@
-"""A trained pair scorer as a numpy forward pass: no torch to import, and faster on one state."""
+"""A trained actor as plain arrays: numpy alone, so serving needs no torch and starts at once."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rl.proposal import Observation
+from rl.proposal import Observation, own_features
 
+Float = NDArray[np.float64]
 Float32 = NDArray[np.float32]
+DENSITIES = ("beta", "tanh", "clipped")
 
 
 @dataclass
 class ArrayPolicy:
-    """The pair scorer as a numpy forward pass; equal to torch's to 1e-5."""
+    """The pair scorer, its memory and its continuous heads as a numpy forward pass; equal to torch's to 1e-5.
 
-    weights: dict[str, Float32]
+    ``memory`` (E, N, H), where there is one, is what :meth:`remember` gave for the slot before; None is the first
+    slot's, so that a policy with a memory also answers for one situation alone. :meth:`carrying` keeps it.
+    """
+
+    weights: Mapping[str, NDArray[Any]]
     name: str = "policy"
 
-    def propose(self, observation: Observation) -> NDArray[np.float64]:
+    def propose(self, observation: Observation, memory: Float32 | None = None) -> Float:
         """Scores (E, N, O) as unnormalised log-priors; 0 for agents that are not live."""
-        w = self.weights
-        e, n, o, _ = observation.pair.shape
-        out = np.zeros((e, n, o))
+        out = np.zeros(observation.pair.shape[:3])
         row, agent = np.nonzero(observation.live)
-        if not len(row):
-            return out
+        if len(row):
+            z = self._embed(self.seen(observation, memory), row, agent, "")
+            w = self.weights
+            score = (z @ w["out.weight"][0] + w["out.bias"][0]) * w["scale"]
+            out[row, agent] = score.reshape(len(row), -1)
+        return out
+
+    def propose_continuous(self, observation: Observation, memory: Float32 | None = None) -> dict[str, Float] | None:
+        """(E, N, O) value and spread of each quantity for each option, in its own unit; None without such heads.
+
+        ``spread`` is inf for an option without a resource, and for agents that are not live: nothing is asked for.
+        """
+        w = self.weights
+        if "continuous.names" not in w:
+            return None
+        shape = observation.pair.shape[:3]
+        names = [str(n) for n in w["continuous.names"]]
+        row, agent = np.nonzero(observation.live)
+        out = {n: np.zeros(shape) for n in names} | {f"{n}_spread": np.full(shape, np.inf) for n in names}
+        if len(row):
+            z = self._embed(self.seen(observation, memory), row, agent, "continuous.pairs.")
+            raw = (z @ w["continuous.out.weight"].T + w["continuous.out.bias"]).reshape(len(row), shape[2], -1, 2)
+            value, spread = centre_and_spread(raw, DENSITIES[int(w["continuous.density"])], w["continuous.start"])
+            low, high = w["continuous.low"], w["continuous.high"]
+            used = np.asarray(observation.resource_of) >= 0
+            for k, name in enumerate(names):
+                out[name][row, agent] = low[k] + (high[k] - low[k]) * value[..., k]
+                out[f"{name}_spread"][row, agent] = np.where(used, (high[k] - low[k]) * spread[..., k], np.inf)
+        return out
+
+    def remember(self, observation: Observation, memory: Float32 | None = None) -> Float32 | None:
+        """(E, N, H) the memory after this slot, from each agent's own features; None for a policy without one."""
+        w = self.weights
+        if "memory.weight_ih" not in w:
+            return None
+        x = own_features(observation)
+        hidden = w["memory.weight_hh"].shape[1]
+        h = np.zeros((*x.shape[:2], hidden), np.float32) if memory is None else memory
+        if h.shape[:2] != x.shape[:2]:
+            raise ValueError(f"memory has shape {h.shape}; this situation needs {(*x.shape[:2], hidden)}")
+        return gated(x, h, *(w[f"memory.{k}"] for k in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")))
+
+    def seen(self, observation: Observation, memory: Float32 | None = None) -> Observation:
+        """What the networks read: the observation, with the memory beside each agent's features."""
+        h = self.remember(observation, memory)
+        if h is None:
+            return observation
+        return observation._replace(agent=np.concatenate([observation.agent, h], axis=2))
+
+    def carrying(self) -> ArrayPolicy | Carried:
+        """A recommender for slots that follow each other: itself, or one that keeps this policy's memory."""
+        return Carried(self) if "memory.weight_ih" in self.weights else self
+
+    def _embed(self, observation: Observation, row: Any, agent: Any, prefix: str) -> Float32:
+        """(M O, H) of M live agents' pairs."""
+        w = {k: self.weights[prefix + k] for k in WEIGHTS}
+        o = observation.pair.shape[2]
         own = observation.agent[row, agent] @ w["agent.weight"].T + w["agent.bias"]
-        shared = np.concatenate(
-            [np.zeros((e, 1, own.shape[1]), np.float32), observation.resource @ w["resource.weight"].T],
-            axis=1,
-        )[:, observation.resource_of + 1]
-        z = observation.pair[row, agent].reshape(-1, observation.pair.shape[3]) @ w["pair.weight"].T
+        none = np.zeros((len(observation.pair), 1, own.shape[1]), np.float32)
+        shared = np.concatenate([none, observation.resource @ w["resource.weight"].T], axis=1)
+        z = observation.pair[row, agent].reshape(len(row) * o, -1) @ w["pair.weight"].T
         z = z.reshape(len(row), o, -1)
         z += own[:, None]
-        z += shared[row]
+        z += shared[:, observation.resource_of + 1][row]
         np.maximum(z, 0, out=z)
         z = z.reshape(len(row) * o, -1) @ w["mix.weight"].T
         z += w["mix.bias"]
         np.maximum(z, 0, out=z)
-        score = (z @ w["out.weight"][0] + w["out.bias"][0]) * w["scale"]
-        out[row, agent] = score.reshape(len(row), o)
-        return out
+        return np.asarray(z)
+
+
+WEIGHTS = ("agent.weight", "agent.bias", "resource.weight", "pair.weight", "mix.weight", "mix.bias")
+
+
+class Carried:
+    """A policy with its memory from slot to slot; call :meth:`propose` once a slot, in order."""
+
+    def __init__(self, policy: ArrayPolicy) -> None:
+        self.policy, self.name = policy, policy.name
+        self.before: Float32 | None = None
+        self.after: Float32 | None = None
+
+    def propose(self, observation: Observation) -> Float:
+        """As the policy's, with what it remembers; another number of networks or agents starts it afresh."""
+        if self.after is not None and self.after.shape[:2] != observation.live.shape:
+            self.after = None
+        self.before = self.after
+        self.after = self.policy.remember(observation, self.before)
+        return self.policy.propose(observation, self.before)
+
+    def propose_continuous(self, observation: Observation) -> dict[str, Float] | None:
+        """For the slot that :meth:`propose` was last called for."""
+        return self.policy.propose_continuous(observation, self.before)
+
+    def reset(self, which: NDArray[np.bool_]) -> None:
+        """Forget in the networks ``which`` (E,): another episode begins."""
+        if self.after is not None:
+            self.after = np.where(which[:, None, None], np.float32(0), self.after)
+
+
+def gated(x: Float32, h: Float32, w_x: Float32, w_h: Float32, b_x: Float32, b_h: Float32) -> Float32:
+    """One step of a gated recurrent unit (Cho et al. 2014), as ``torch.nn.GRUCell``: (E, N, H)."""
+    size = h.shape[-1]
+    a, b = x @ w_x.T + b_x, h @ w_h.T + b_h
+    sigmoid = lambda u: 1.0 / (1.0 + np.exp(-u))
+    reset, keep = np.split(sigmoid(a[..., : 2 * size] + b[..., : 2 * size]), 2, axis=-1)
+    new = np.tanh(a[..., 2 * size :] + reset * b[..., 2 * size :])
+    return np.asarray((1 - keep) * new + keep * h, np.float32)
+
+
+def centre_and_spread(raw: NDArray[Any], density: str, start: Any) -> tuple[Float, Float]:
+    """Value and spread in units of the range, (...,), from raw heads (..., 2); see :mod:`rl.continuous`."""
+    first, second = raw[..., 0].astype(np.float64), raw[..., 1].astype(np.float64)
+    if density == "beta":
+        a, b = 1 + np.logaddexp(0, first), 1 + np.logaddexp(0, second)
+        return a / (a + b), np.sqrt(a * b / (a + b + 1)) / (a + b)
+    spread = start * np.exp(np.clip(second, -5.0, 3.0))
+    if density == "clipped":
+        return 0.5 + first, spread
+    slope = 1 - np.tanh(first) ** 2
+    return (1 + np.tanh(first)) / 2, np.maximum(spread * slope, 1e-3)

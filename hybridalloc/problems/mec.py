@@ -29,8 +29,9 @@ from games.errors import InvalidStateError
 from hybridalloc.problems import mec_core as core
 from hybridalloc.problems import mec_world as world_law
 from hybridalloc.problems.base import Metric, State, array
-from hybridalloc.problems.mec_belief import BELIEFS, Belief, new_history, notice, remember_plan
+from hybridalloc.problems.mec_belief import BELIEFS, Belief, Memory, copy_history, new_history, notice, remember_plan
 from hybridalloc.problems.mec_core import Outcome, Physics, Plan, Prices, Wish, World
+from hybridalloc.problems.mec_whatif import WhatIf
 from hybridalloc.problems.mec_world import Law, Stream, streams
 from rl.proposal import Observation
 
@@ -79,6 +80,7 @@ class Scenario:
     power_control: bool = True
     partial: bool = True
     floors: bool = True
+    priority: tuple[float, float, float] = (0.4, 0.3, 0.3)  # the seed's alpha, beta, gamma: time, work, service class
     dynamics: Dynamics = field(default_factory=Dynamics)
 
 
@@ -200,7 +202,7 @@ METRICS = (
 
 
 @dataclass(frozen=True)
-class Mec:
+class Mec(WhatIf):
     """The problem with its settings; make it with ``make_problem("mec", ...)``.
 
     Args:
@@ -240,6 +242,8 @@ class Mec:
             raise ValueError(f"sites = {self.sites!r}; choose 'synthetic' or 'eua'")
         if self.scenario.channels < 1 or self.scenario.reuse < 1:
             raise ValueError("a scenario has at least 1 channel and reuse 1")
+        if len(self.scenario.priority) != 3 or not all(w >= 0 for w in self.scenario.priority):
+            raise ValueError(f"priority = {self.scenario.priority}; three weights >= 0: alpha, beta, gamma")
 
     @property
     def bands(self) -> int:
@@ -267,8 +271,9 @@ class Mec:
         pair = lambda span: (float(span[0]), float(span[1]))
         return Law(
             load=float(s.load), bits=pair(s.bits), cycles_per_bit=pair(s.cycles_per_bit),
-            deadline_s=pair(s.deadline_s), harvest_j=float(s.harvest_j), battery_j=self.physics.battery_j,
-            batteries=d.batteries, bursts=d.bursts, blockage=d.blockage,
+            deadline_s=pair(s.deadline_s), device_hz=pair(s.device_hz), server_hz=pair(s.server_hz),
+            harvest_j=float(s.harvest_j), battery_j=self.physics.battery_j, staleness=d.staleness,
+            varied_fading=d.varied_fading, blockage=d.blockage, batteries=d.batteries, bursts=d.bursts,
         )  # fmt: skip
 
     def options(self, servers: int | None = None) -> Int:
@@ -283,9 +288,29 @@ class Mec:
         batch = MecBatch.fresh(self, seeds)
         return batch if belief is None else batch.attach(belief)
 
-    def batch_of(self, state: MecState) -> MecBatch:
-        """A batch of one that stands at ``state``; where ``truth`` is absent the reports are taken as true."""
-        return MecBatch.of_state(self, state)
+    def batch_of(self, state: MecState, memory: Memory | None = None) -> MecBatch:
+        """A batch of one that stands at ``state``; where ``truth`` is absent the reports are taken as true.
+
+        ``memory`` (see :meth:`recall`) holds a belief and what it remembers; without, reports are believed.
+        """
+        batch = MecBatch.of_state(self, state)
+        return batch if memory is None else batch.resume(memory)
+
+    def recall(self, belief: Belief, state: MecState, past: tuple[MecBatch, Plan] | None) -> Memory:
+        """What ``belief`` remembers of the slots before ``state``; it learns from what the new reports reveal.
+
+        ``past`` is the last slot's batch and the plan executed there; where it is not of the slot before, of the same
+        devices and servers, the memory begins here.
+        """
+        new = MecBatch.of_state(self, state)
+        if past is None or past[0].world.rate.shape != new.world.rate.shape or past[0].world.slot[0] + 1 != state.slot:
+            return Memory(belief, new.history)
+        last, plan = past
+        new.history = last.history
+        belief.reveal(new)
+        history = copy_history(last.history)
+        remember_plan(self.physics, last.world, history, plan)
+        return Memory(belief, history, last.world.attenuation)
 
     def reset(self, seed: int = 0) -> MecState:
         """The first slot of a new network."""
@@ -369,6 +394,7 @@ class MecBatch:
         self.age = np.zeros(e, np.int64)  # slots since reset
         self.tallies = _tallies(e, n)
         self.belief: Belief | None = None
+        self.memory: Memory | None = None  # as it was before this slot's reports
         self.history = new_history(e, n, world.rate.shape[2], world.server_hz.shape[1])
         self.blocked_then: Float = world.attenuation  # the Bayesian oracle's note
         core.believe(self.physics, world, np.ones(e, bool))
@@ -384,6 +410,13 @@ class MecBatch:
         self.world = self.world._replace(rates=np.zeros((*self.world.rate.shape, values)))
         self._believe(np.ones(self.size, bool))
         return self
+
+    def resume(self, memory: Memory) -> MecBatch:
+        """Go on with a belief and what it remembers; the memory is left as it was."""
+        self.memory, self.history = memory, copy_history(memory.history)
+        if memory.blocked_then is not None:
+            self.blocked_then = memory.blocked_then
+        return self.attach(memory.belief)
 
     def _believe(self, which: NDArray[np.bool_]) -> None:
         """New reports of the networks ``which`` are in."""
@@ -503,13 +536,15 @@ class MecBatch:
         core.settle(self.physics, w, prices, self.priority(), asked, trust, plan)
         return plan
 
-    def priority(self, alpha: float = 0.4, beta: float = 0.3, gamma: float = 0.3) -> Float:
+    def priority(self) -> Float:
         """(E, N) the seed's P = alpha (1 - t_remaining / tau) + beta c / c_max + gamma SLA, terms in [0, 1].
 
-        A task is decided in the slot it comes in, so what is gone of its time is what its queues will take.
+        The weights are the scenario's. A task is decided in the slot it comes in, so what is gone of its time is
+        what its queues will take.
         """
         w = self.world
         s = self.problem.scenario
+        alpha, beta, gamma = s.priority
         most = s.bits[1] * s.cycles_per_bit[1]
         waited = w.queue_s.min(axis=1, initial=np.inf)[:, None] / w.deadline_s
         return np.asarray(alpha * np.clip(waited, 0, 1) + beta * np.clip(w.task_cycles / most, 0, 1) + gamma * w.sla)
@@ -601,37 +636,11 @@ class MecBatch:
         self._believe(which)
 
     def _restart_one(self, e: int) -> None:
-        w, s, d = self.world, self.problem.scenario, self.problem.scenario.dynamics
-        rng = world_law.renew(self.stream, e)
-        n, b = w.rate.shape[1:]
-        k = w.server_hz.shape[1]
-        site, position = _places(self.problem, rng)
-        km = np.maximum(np.sqrt(((position[:, None] - site[None]) ** 2).sum(-1) + 20.0**2), 10.0) / 1e3
-        loss = 128.1 + 37.6 * np.log10(km) + 8 * rng.standard_normal((n, k))
-        w.position[e], w.site[e] = position, site
-        w.mean_gain[e] = 10 ** (-loss / 10)
-        w.reuse_group[e] = _reuse_groups(site, s.reuse)
-        w.server_hz[e] = rng.uniform(*s.server_hz, k)
-        w.device_hz[e] = rng.uniform(*s.device_hz, n)
-        w.sla[e] = rng.integers(0, 3, n) / 2
-        w.battery_j[e] = rng.uniform(0.3, 1.0, n) * self.physics.battery_j if d.batteries else self.physics.battery_j
-        w.correlation[e] = rng.uniform(0.4, 0.95, n) if d.varied_fading else 0.7
-        w.attenuation[e] = np.where(rng.random((n, k)) < 0.25, world_law.BLOCKED, 1.0) if d.blockage else 1.0
-        w.bursting[e] = rng.random(n) < 0.5
-        w.fading[e] = rng.standard_normal((n, b, 2)) * np.sqrt(0.5)
-        w.slot[e] = rng.integers(0, world_law.DRIFT_SLOTS)
-        w.age_slots[e], w.last_server[e], w.activity[e], w.reachable[e] = 1.0, -1, 0.5, True
-        for name in ("queue_s", "air_queue_s", "backlog_s", "air_backlog_s", "noise_rise"):
-            getattr(w, name)[e] = 0.0
-        w.trail_band[e] = -1
-        per = b // max(k, 1)
-        world_law.gain(w, e, per)
-        w.reported_gain[e] = w.true_gain[e]
-        world_law.tasks(self.law, w, e, 1.0 + rng.random((5, n)))
-        z = rng.standard_normal((2, n, b))
-        if d.staleness:
-            world_law.fade(w, e, z[0], z[1])
-            world_law.gain(w, e, per)
+        w = self.world
+        site, position = _places(self.problem, world_law.renew(self.stream, e))
+        w.site[e], w.position[e] = site, position
+        w.reuse_group[e] = _reuse_groups(site, self.problem.scenario.reuse)
+        world_law.restart(self.law, w, self.stream, e)
 
     def plan_of(self, allocation: Any) -> Plan:
         """An allocation of one network as a plan that :meth:`execute` runs."""
@@ -786,10 +795,11 @@ def _lloyd(points: Float, centres: Float) -> Float:
 
 def _reuse_groups(site: Float, groups: int) -> Int:
     """Servers in turn take the group whose nearest member is farthest away: neighbours differ."""
-    out = np.zeros(len(site), np.int64)
-    if groups == 1:
-        return out
-    for j in range(1, len(site)):
-        d = ((site[:j] - site[j]) ** 2).sum(-1)
-        out[j] = int(np.argmax([d[out[:j] == g].min(initial=np.inf) for g in range(groups)]))
-    return out
+    key = ("reuse", site.tobytes(), groups)
+    if key not in _CACHE:
+        out = np.zeros(len(site), np.int64)
+        for j in range(1, len(site) if groups > 1 else 0):
+            d = ((site[:j] - site[j]) ** 2).sum(-1)
+            out[j] = int(np.argmax([d[out[:j] == g].min(initial=np.inf) for g in range(groups)]))
+        _CACHE[key] = out
+    return np.asarray(_CACHE[key])

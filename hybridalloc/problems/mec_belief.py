@@ -58,9 +58,23 @@ def new_history(e: int, n: int, b: int, k: int) -> History:
     return History(**arrays | {"seen": np.zeros(e, np.int64)})
 
 
+def copy_history(history: History) -> History:
+    arrays: dict[str, Any] = {name: value.copy() for name, value in history._asdict().items()}
+    return History(**arrays)
+
+
+class Memory(NamedTuple):
+    """A belief and what it remembers of one network before a slot's reports come in."""
+
+    belief: Any
+    history: History
+    blocked_then: Float | None = None  # for the oracle
+
+
 class Belief(Protocol):
     """Fills a batch's believed rates and queues, and learns from what a slot reveals."""
 
+    name: str
     quantiles: int
     learns: bool  # whether there is anything to learn
     learning: bool
@@ -81,7 +95,7 @@ class LearnedBelief:
         learning: False freezes it; for measurements only.
     """
 
-    learns = True
+    name, learns = "learned", True
 
     def __init__(
         self,
@@ -202,10 +216,11 @@ class LearnedBelief:
 class BayesianBelief:
     """The posterior under the base law, by 64 equally likely nodes of the fading, in both states of the blockage."""
 
+    name = "bayesian"
     learns = learning = False
 
     def __init__(self, quantiles: int = 15, seed: int = 0) -> None:
-        self.quantiles = quantiles
+        self.quantiles, self.seed = quantiles, seed
         steps = np.outer(np.arange(1, 65), [0.7548776662466927, 0.5698402909980532])  # the R2 sequence (Roberts 2018)
         self.nodes = ndtri((steps + 0.5) % 1)
 
@@ -231,6 +246,15 @@ class BayesianBelief:
 
     def figures(self) -> dict[str, float]:
         return {}
+
+    def settings(self) -> dict[str, Any]:
+        return {"quantiles": self.quantiles, "seed": self.seed}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """It knows what it knows."""
 
 
 BELIEFS = {"learned": LearnedBelief, "bayesian": BayesianBelief}

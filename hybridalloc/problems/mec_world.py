@@ -22,23 +22,27 @@ GOLDEN, FIRST, SECOND = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E
 S12, S27, S30, S31, S52 = (np.uint64(s) for s in (12, 27, 30, 31, 52))
 ONE_BITS, MANTISSA = np.uint64(0x3FF0000000000000), np.uint64(0x000FFFFFFFFFFFFF)
 EXACT_BITS, EXACT = np.uint64(0x4330000000000000), 4503599627370496.0  # 2^52: its low bits count in ones
-LOG_2, PI = 0.6931471805599453, 3.141592653589793
+LOG_2, LOG_10, PI = 0.6931471805599453, 2.302585092994046, 3.141592653589793
 BLOCKED = 10**-1.5  # 15 dB
 HOT_SPOT_SLOTS, HOT_SPOT_STEPS, DRIFT_SLOTS = 10, 4, 160
 
 
 class Law(NamedTuple):
-    """Constants of the drift. SI units; ranges are (lowest, highest)."""
+    """Constants of how a network begins and drifts. SI units; ranges are (lowest, highest)."""
 
     load: float
     bits: tuple[float, float]
     cycles_per_bit: tuple[float, float]
     deadline_s: tuple[float, float]
+    device_hz: tuple[float, float]
+    server_hz: tuple[float, float]
     harvest_j: float
     battery_j: float
+    staleness: bool
+    varied_fading: bool
+    blockage: bool
     batteries: bool
     bursts: bool
-    blockage: bool
 
 
 def streams(seeds: Sequence[int]) -> Stream:
@@ -99,6 +103,58 @@ def normal_pairs(u, v):
         s *= half
         u[j] = radius * (1.0 - 2.0 * s * s)
         v[j] = radius * (2.0 * s * c)
+
+
+@njit(cache=True, error_model="numpy")
+def restart(law, w, stream, e):
+    """A new network ``e`` at the places and reuse groups that stand in ``w``: its first slot, as reported and as true.
+
+    Path loss 128.1 + 37.6 log10 d_km with shadowing of 8 dB; see the module docstring of ``mec`` for the rest.
+    """
+    n, bands = w.rate.shape[1:]
+    servers = w.server_hz.shape[1]
+    per = bands // max(servers, 1)
+    device = np.empty((10, n))
+    link = np.empty((3, n, servers))
+    fresh = np.empty((4, n, bands))
+    clock = np.empty(1 + servers)
+    draw(stream, e, device.reshape(10 * n))
+    draw(stream, e, link.reshape(3 * n * servers))
+    draw(stream, e, fresh.reshape(4 * n * bands))
+    draw(stream, e, clock)
+    normal_pairs(link[0].reshape(n * servers), link[1].reshape(n * servers))
+    for h in range(0, 4, 2):
+        normal_pairs(fresh[h].reshape(n * bands), fresh[h + 1].reshape(n * bands))
+    w.slot[e] = np.int64((clock[0] - 1.0) * DRIFT_SLOTS)
+    for k in range(servers):
+        w.server_hz[e, k] = between(clock[1 + k], law.server_hz)
+        w.queue_s[e, k] = w.backlog_s[e, k] = 0.0
+    for b in range(bands):
+        w.air_queue_s[e, b] = w.air_backlog_s[e, b] = w.noise_rise[e, b] = 0.0
+    for i in range(n):
+        w.device_hz[e, i] = between(device[0, i], law.device_hz)
+        w.sla[e, i] = np.floor(3.0 * (device[5, i] - 1.0)) / 2.0
+        w.battery_j[e, i] = law.battery_j * (between(device[6, i], (0.3, 1.0)) if law.batteries else 1.0)
+        w.correlation[e, i] = between(device[7, i], (0.4, 0.95)) if law.varied_fading else 0.7
+        w.bursting[e, i] = device[8, i] < 1.5
+        w.age_slots[e, i], w.activity[e, i], w.last_server[e, i] = 1.0, 0.5, -1
+        w.trail_band[e, i, :] = -1
+        for k in range(servers):
+            x, y = w.position[e, i, 0] - w.site[e, k, 0], w.position[e, i, 1] - w.site[e, k, 1]
+            km = np.sqrt(x * x + y * y + 400.0) / 1e3  # antennas stand 20 m above the devices
+            loss_db = 128.1 + 37.6 / LOG_10 * log(km) + 8.0 * link[0, i, k]
+            w.mean_gain[e, i, k] = np.exp(-0.1 * LOG_10 * loss_db)
+            w.attenuation[e, i, k] = BLOCKED if law.blockage and link[2, i, k] < 1.25 else 1.0
+            w.reachable[e, i, k] = True
+        for b in range(bands):
+            w.fading[e, i, b, 0] = np.sqrt(0.5) * fresh[0, i, b]
+            w.fading[e, i, b, 1] = np.sqrt(0.5) * fresh[1, i, b]
+    gain(w, e, per)
+    w.reported_gain[e] = w.true_gain[e]
+    tasks(law, w, e, device)
+    if law.staleness:  # the report is of the slot before
+        fade(w, e, fresh[2], fresh[3])
+        gain(w, e, per)
 
 
 @njit(cache=True, error_model="numpy")

@@ -193,11 +193,11 @@ def test_choose_best_keeps_the_first_of_a_tie_and_leaves_the_starts_alone():
     zero = np.zeros_like(game.private_cost)
     start = equilibrate(game, zero, np.inf).option
     held = start.copy()
-    option, winner = choose_best(game, [start, start.copy()], zero)
+    option, winner, _ = choose_best(game, [start, start.copy()], zero)
     assert not winner.any() and np.array_equal(start, held) and np.array_equal(option, held)
     worse = batch.settle(batch.baseline("random", rng), prices).option
     before = worse.copy()
-    option, winner = choose_best(game, [worse, start], zero)
+    option, winner, _ = choose_best(game, [worse, start], zero)
     assert np.array_equal(worse, before)
     improved = worse.copy()
     best_response_batch(game, improved, 1e-10, 200)

@@ -119,7 +119,7 @@ def test_the_oracle_is_the_law(blockage):
             else:
                 other, turn = (1.0, 0.12) if att < 1 else (BLOCKED, BLOCK)
                 found = (1 - turn) * law.cdf(gain / att) + turn * law.cdf(gain / other)
-            np.testing.assert_allclose(found[2:-2], levels[2:-2], atol=0.06)
+            np.testing.assert_allclose(found[2:-2], levels[2:-2], atol=0.07)
 
 
 def test_expected_costs_are_means_over_the_quantiles():

@@ -1,0 +1,163 @@
+r"""Oscillation and laziness: two ways in which a multi-agent allocation goes wrong, watched over a window of steps.
+
+*Oscillation*: agents fight over a resource and go back and forth. A move is a change of option between two steps in
+which the agent had something to decide; it *returns* if it goes back to the option before the last. Its gain is what
+the agent would lose by having stayed: cost of the option left less cost of the one taken, both at this step's joint
+choice. An agent oscillates if at least ``RETURNS`` of its moves in the window returned and these gained, on average,
+less than a change is worth (``worth``: the migration cost). Going back and forth because the world does, at a gain,
+is not oscillation.
+
+*Laziness*: an agent whose choice does not respond although its situation does: its cheapest option (at the others'
+choices) moved at least ``CALLS`` times in the window, its own choice never did. The same for a recommender's prior:
+the agent's private costs moved, its log prior did not.
+
+The remedy for the first is hysteresis: an oscillating agent is charged ``worth`` for every option but the one it
+holds, until its window is calm. That is a private cost, so the potential stays exact, and no one can gain more than
+the epsilon bound plus ``worth``.
+
+Source: the survey's failure signatures (seed 002: oscillations, lazy agents).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from games.congestion import Bool, Float, Int
+
+RETURNS, CALLS = 3, 3
+STILL = 1e-6  # a prior or a cost that varies less does not respond
+
+
+class Health(NamedTuple):
+    """What was seen over the window.
+
+    Attributes:
+        moves: moves an agent and step in which it could move. returns: share of the moves that went back.
+        wasted: share of the moves that gained less than ``worth``.
+        oscillating, lazy, deaf: agents that go back and forth for little, whose choice does not respond, whose prior
+            does not respond. steps: in the window so far.
+    """
+
+    moves: float
+    returns: float
+    wasted: float
+    oscillating: tuple[int, ...]
+    lazy: tuple[int, ...]
+    deaf: tuple[int, ...]
+    steps: int
+
+    @property
+    def status(self) -> str:
+        """ "ok", or what was found."""
+        said = [
+            f"{len(found)} agent{'s' if len(found) > 1 else ''} {what}"
+            for found, what in (
+                (self.oscillating, "oscillating"),
+                (self.lazy, "lazy"),
+                (self.deaf, "with a still prior"),
+            )
+            if found
+        ]
+        return ", ".join(said) or "ok"
+
+
+class HealthWatch:
+    """Watches N agents over ``window`` steps; a state of another size starts afresh.
+
+    Args:
+        window: steps looked back on. worth: gain below which a move is not worth its change, in cost.
+    """
+
+    def __init__(self, window: int = 30, worth: float = 0.1) -> None:
+        if window < 2 or not worth >= 0:
+            raise ValueError(f"window = {window}, worth = {worth}; need a window of at least 2 steps and worth >= 0")
+        self.window, self.worth = window, worth
+        self._start(0)
+
+    def _start(self, agents: int) -> None:
+        w, n = self.window, agents
+        self.steps = 0
+        self.held: Int = np.full(n, -1)  # option of the last step in which the agent was live
+        self.before: Int = np.full(n, -1)  # the one it had before it last moved
+        self.best: Int = np.full(n, -1)
+        self._could, self._moved, self._back, self._called, self._live = (np.zeros((w, n), bool) for _ in range(5))
+        self._gain = np.zeros((w, n))
+        self._prior, self._cost = np.full((w, n), np.nan), np.full((w, n), np.nan)
+
+    def see(self, option: Int, live: Bool, costs: Float, log_prior: Float, private: Float) -> None:
+        """One executed step.
+
+        Args:
+            option: (N,) executed. live: (N,) had something to decide. costs: (N, O) of each option at the others'
+                choices, inf where not allowed. log_prior, private: (N, O), all zero where there is no prior.
+        """
+        if len(option) != len(self.held):
+            self._start(len(option))
+        k = self.steps % self.window
+        agents = np.arange(len(option))
+        known = live & (self.held >= 0)
+        known[known] &= np.isfinite(costs[agents[known], self.held[known]])  # what was held may be out of reach now
+        moved = known & (option != self.held)
+        gain = np.zeros(len(option))
+        gain[moved] = costs[agents[moved], self.held[moved]] - costs[agents[moved], option[moved]]
+        best = np.where(live, costs.argmin(axis=1) if costs.size else 0, -1)
+        self._could[k], self._moved[k], self._live[k] = known, moved, live
+        self._back[k] = moved & (option == self.before)
+        self._gain[k] = gain
+        self._called[k] = known & (self.best >= 0) & (best != self.best)
+        # one number each that moves when the row does; forbidden options are 0 in both
+        mark = 1.0 + np.sqrt(2.0 + np.arange(costs.shape[1]))
+        self._prior[k] = np.where(live, log_prior @ mark, np.nan)
+        self._cost[k] = np.where(live, private @ mark, np.nan)
+        self.before = np.where(moved, self.held, self.before)
+        self.held = np.where(live, option, self.held)
+        self.best = np.where(live, best, self.best)
+        self.steps += 1
+
+    def oscillating(self) -> NDArray[np.bool_]:
+        """(N,) agents that go back and forth for less than a change is worth."""
+        count = self._back.sum(axis=0)
+        mean = (self._gain * self._back).sum(axis=0) / np.maximum(count, 1)
+        return np.asarray((count >= RETURNS) & (mean < self.worth))
+
+    def report(self) -> Health:
+        """What the window shows."""
+        moves = int(self._moved.sum())
+        lazy = (self._called.sum(axis=0) >= CALLS) & ~self._moved.any(axis=0)
+        deaf = np.zeros(len(self.held), bool)
+        if np.nan_to_num(self._prior).any():  # a flat prior is nobody's fault
+            seen = self._live.sum(axis=0) >= CALLS
+            deaf = seen & (_spread(self._prior) < STILL) & (_spread(self._cost) > STILL)
+        small = self._moved & (self._gain < self.worth)
+        return Health(
+            moves=moves / max(int(self._could.sum()), 1),
+            returns=int(self._back.sum()) / max(moves, 1),
+            wasted=int(small.sum()) / max(moves, 1),
+            oscillating=tuple(np.flatnonzero(self.oscillating()).tolist()),
+            lazy=tuple(np.flatnonzero(lazy).tolist()),
+            deaf=tuple(np.flatnonzero(deaf).tolist()),
+            steps=min(self.steps, self.window),
+        )
+
+    def anchor(self, shape: tuple[int, int]) -> Float | None:
+        """(N, O) cost added to private costs: ``worth`` off what an oscillating agent holds; None if all are calm."""
+        n, options = shape
+        if n != len(self.held) or not self.worth:
+            return None
+        which = np.flatnonzero(self.oscillating() & (self.held < options))
+        if not len(which):
+            return None
+        out = np.zeros(shape)
+        out[which] = self.worth
+        out[which, self.held[which]] = 0.0
+        return out
+
+
+def _spread(values: Float) -> Float:
+    """(N,) range of each column's numbers, 0 where there are none."""
+    low = np.where(np.isnan(values), np.inf, values).min(axis=0, initial=np.inf)
+    high = np.where(np.isnan(values), -np.inf, values).max(axis=0, initial=-np.inf)
+    return np.asarray(np.where(high >= low, high - low, 0.0))

@@ -1,0 +1,147 @@
+r"""Trust adapted online: exponential weights over a grid of trusts.
+
+:class:`Hedge` sees every trust's loss after each step (full information: what each would have cost on the state
+revealed since). Its rate is AdaHedge's, eta_t = ln K / Delta_{t-1} with Delta the cumulated mixability gap, which
+needs neither the number of steps nor the losses' range. With s_t the spread of step t's losses, and S the largest,
+
+.. math:: R_T \le \sqrt{\ln K \sum_t s_t^2} + S (\tfrac43 \ln K + 2)
+
+for every sequence, an adversary's included: R_T is the expected loss less that of the best trust in hindsight.
+
+:class:`Exp3` sees only the loss of the trust that was played, in [0, 1]; with eta_t = sqrt(ln K / (t K)) its
+expected loss is within 2 sqrt(T K ln K) of that of any trust that is fixed beforehand.
+
+Sources: de Rooij, van Erven, Gruenwald and Koolen (2014), "Follow the leader if you can, hedge if you must",
+theorem 6 and corollary 9; Auer et al. (2002) and Bubeck and Cesa-Bianchi (2012), theorem 3.1, for Exp3.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from games.congestion import Float
+
+
+class Hedge:
+    """AdaHedge over K trusts.
+
+    Attributes:
+        loss: (K,) cumulated losses. played: cumulated expected loss. gap: Delta, the cumulated mixability gap.
+        squares, widest: sum of squared spreads and the largest spread, for the bound.
+    """
+
+    name = "hedge"
+
+    def __init__(self, grid: ArrayLike) -> None:
+        self.grid = check_grid(grid)
+        self.loss = np.zeros(len(self.grid))
+        self.played, self.gap, self.squares, self.widest = 0.0, 0.0, 0.0, 0.0
+
+    @property
+    def weights(self) -> Float:
+        """(K,) the mix to draw the next trust from."""
+        low = self.loss - self.loss.min()
+        w = (low == 0.0).astype(float) if self.gap <= 0.0 else np.exp(-np.log(len(low)) / self.gap * low)
+        return np.asarray(w / w.sum())
+
+    def learn(self, losses: ArrayLike) -> None:
+        """One step's loss of every trust (K,), in any unit; smaller is better.
+
+        Raises:
+            ValueError: a wrong shape or a loss that is not finite; nothing is learned then.
+        """
+        given = np.asarray(losses, dtype=float)
+        if given.shape != self.grid.shape or not np.isfinite(given).all():
+            raise ValueError(f"losses = {given}; one finite number for each of {len(self.grid)} trusts is needed")
+        expected, spread = float(self.weights @ given), float(np.ptp(given))
+        mixed = self._mix(self.loss + given) - self._mix(self.loss)
+        self.gap += max(expected - mixed, 0.0)
+        self.loss += given
+        self.played += expected
+        self.squares += spread**2
+        self.widest = max(self.widest, spread)
+
+    def _mix(self, loss: Float) -> float:
+        """-log(mean exp(-rate loss)) / rate at the present rate; the least loss where the rate is infinite."""
+        least = float(loss.min())
+        if self.gap <= 0.0:
+            return least
+        rate = np.log(len(loss)) / self.gap
+        return float(least - np.log(np.exp(-rate * (loss - least)).mean()) / rate)
+
+    @property
+    def regret(self) -> float:
+        """Expected loss so far less the best trust's."""
+        return float(self.played - self.loss.min())
+
+    @property
+    def bound(self) -> float:
+        """What ``regret`` cannot exceed, whatever the losses were."""
+        log_k = np.log(len(self.grid))
+        return float(np.sqrt(log_k * self.squares) + self.widest * (4 / 3 * log_k + 2))
+
+    def state(self) -> dict[str, Any]:
+        """Plain numbers, ready for JSON; :meth:`restore` reads them."""
+        return {"loss": self.loss.tolist(), "played": self.played, "gap": self.gap, "squares": self.squares,
+                "widest": self.widest}  # fmt: skip
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.loss = np.asarray(state["loss"], float)
+        self.played, self.gap = state["played"], state["gap"]
+        self.squares, self.widest = state["squares"], state["widest"]
+
+
+class Exp3:
+    """Exponential weights on importance-weighted losses of the trust that was played."""
+
+    name = "exp3"
+
+    def __init__(self, grid: ArrayLike) -> None:
+        self.grid = check_grid(grid)
+        self.loss = np.zeros(len(self.grid))
+        self.steps = 0
+
+    @property
+    def weights(self) -> Float:
+        """(K,) the mix to draw the next trust from."""
+        k = len(self.grid)
+        w = np.exp(-np.sqrt(np.log(k) / ((self.steps + 1) * k)) * (self.loss - self.loss.min()))
+        return np.asarray(w / w.sum())
+
+    def learn(self, played: int, loss: float) -> None:
+        """The loss, in [0, 1], of the trust at index ``played``, drawn from ``weights``.
+
+        Raises:
+            ValueError: a loss outside [0, 1].
+        """
+        if not 0.0 <= loss <= 1.0:
+            raise ValueError(f"loss = {loss}; Exp3 needs a loss in [0, 1]")
+        self.loss[played] += loss / self.weights[played]
+        self.steps += 1
+
+    @property
+    def bound(self) -> float:
+        """What the expected regret against a trust fixed beforehand cannot exceed."""
+        k = len(self.grid)
+        return float(2 * np.sqrt(self.steps * k * np.log(k)))
+
+    def state(self) -> dict[str, Any]:
+        return {"loss": self.loss.tolist(), "steps": self.steps}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.loss, self.steps = np.asarray(state["loss"], float), state["steps"]
+
+
+def check_grid(grid: ArrayLike) -> Float:
+    """(K,) trusts, each >= 0, at least two; or a ValueError that names the entry."""
+    trusts = np.atleast_1d(np.asarray(grid, dtype=float))
+    if trusts.ndim != 1 or len(trusts) < 2:
+        raise ValueError(f"a grid of trusts has at least two entries; got {trusts.tolist()}")
+    bad = ~(trusts >= 0)
+    if bad.any():
+        k = int(np.argmax(bad))
+        raise ValueError(f"grid[{k}] = {trusts[k]}; a trust is >= 0 (0 is pure RL, inf the pure game)")
+    return trusts

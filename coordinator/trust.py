@@ -1,0 +1,89 @@
+"""One setting chooses how much the game weighs against the recommender: a number, or a rule that finds one.
+
+``trust = 5.0`` stays; ``"learned"`` is what training by the policy's gradient left (:mod:`coordinator.learned_trust`);
+``"hedge"`` adapts to outcomes (:mod:`coordinator.hedge`); ``"robust"`` holds against scenarios
+(:mod:`coordinator.robust`). All promise what a fixed trust promises: the certificate's bound is that of the trust
+which was drawn for the step.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from coordinator.hedge import Exp3, Hedge, check_grid
+from coordinator.robust import Robust
+
+DEFAULT_TRUST = 5.0
+DEFAULT_GRID = (0.0, 1.0, 2.5, 5.0, 10.0, 30.0, np.inf)
+RULES = ("learned", "hedge", "exp3", "robust")
+
+
+class Trust:
+    """The trust of each step.
+
+    Args:
+        setting: None (5), a number >= 0, "hedge", "exp3", "robust", or "learned" with ``learned`` given.
+        learned: what training left, for "learned".
+        grid: trusts that the rules mix; holds both parents by default.
+        seed: of the draws. period: steps between two solutions of the meta-game.
+
+    Raises:
+        ValueError: below 0, an unknown rule, or "learned" where nothing was learned.
+    """
+
+    def __init__(
+        self,
+        setting: float | str | None = None,
+        learned: float | None = None,
+        grid: ArrayLike = DEFAULT_GRID,
+        seed: int = 0,
+        period: int = 50,
+    ) -> None:
+        self.rule: Hedge | Exp3 | Robust | None = None
+        self.now = DEFAULT_TRUST
+        self.index = -1
+        self._rng = np.random.default_rng([seed, 5])
+        if isinstance(setting, str):
+            if setting not in RULES:
+                raise ValueError(f"trust = {setting!r}; give a number >= 0 or one of {', '.join(RULES)}")
+            if setting == "learned" and learned is None:
+                raise ValueError(
+                    'trust="learned" needs a recommender that was trained with TrainConfig(learn_trust=True)'
+                )
+            if setting == "robust":
+                self.rule = Robust(grid, period)
+            elif setting != "learned":
+                self.rule = Hedge(grid) if setting == "hedge" else Exp3(grid)
+        else:
+            setting = DEFAULT_TRUST if setting is None else float(setting)
+        self.setting = setting
+        if self.rule is None:
+            self.now = float(learned if setting == "learned" else setting)  # type: ignore[arg-type]
+            if not self.now >= 0:
+                raise ValueError(f"trust = {self.now}; it must be >= 0 (0 is pure RL, inf the pure game)")
+
+    @property
+    def grid(self) -> Any:
+        """(K,) the trusts that may be drawn."""
+        return np.array([self.now]) if self.rule is None else self.rule.grid
+
+    def draw(self) -> float:
+        """The trust of the next step."""
+        if self.rule is not None:
+            self.index = int(self._rng.choice(len(self.rule.grid), p=self.rule.weights))
+            self.now = float(self.rule.grid[self.index])
+        return self.now
+
+    def state(self) -> dict[str, Any] | None:
+        """What the rule has learned, as plain numbers."""
+        return None if self.rule is None else self.rule.state()
+
+    def restore(self, state: dict[str, Any] | None) -> None:
+        if self.rule is not None and state is not None:
+            self.rule.restore(state)
+
+
+__all__ = ["DEFAULT_GRID", "DEFAULT_TRUST", "RULES", "Exp3", "Hedge", "Robust", "Trust", "check_grid"]

@@ -1,0 +1,339 @@
+r"""Why an agent got what it got, and what would have to change for another answer.
+
+At the joint choice, agent i's option o costs
+
+    total_i(o) = private_i(o) + congestion_i(o) + toll_i(o) + learned_i(o) + hysteresis_i(o)
+
+with learned = -log prior / trust. It took the cheapest. A part *decided* if without it another option would be the
+cheapest. For another option o to win, its total has to fall by gap = total(o) - total(taken), and that is all: the
+others' best replies do not depend on i's own terms. So the smallest changes have closed forms: gap in private cost,
+trust times gap in the log prior, gap / w_ir in the price per unit of load that i pays for a resource r that only
+one of the two options uses. Each is checked by solving again, a hair below (nobody moves) and a hair above (i does).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from coordinator.tables import html_table, text_table
+from games.best_response import best_response_batch
+from games.congestion import CongestionGame, Float, Int
+
+PARTS = ("private", "congestion", "toll", "learned", "hysteresis")
+HAIR = 1e-6
+
+
+@dataclass(frozen=True)
+class Change:
+    """One change that would make the agent take ``option``.
+
+    Attributes:
+        kind: "private cost" of the option (cost), "log prior" of the option against the one taken, or "price" of
+            ``resource`` (cost per unit of the agent's load).
+        amount: what to add; negative makes it cheaper. possible: False where it would leave the permitted range (a
+            price below 0, a log prior beyond the clip).
+        checked: solved again: a hair less and nobody moves, a hair more and the agent's first reply is ``option``.
+    """
+
+    kind: str
+    option: int
+    amount: float
+    resource: int | None = None
+    possible: bool = True
+    checked: bool = False
+
+    def __str__(self) -> str:
+        what = f"price of resource {self.resource}" if self.resource is not None else f"{self.kind} of {self.option}"
+        return f"option {self.option} wins if the {what} changes by {self.amount:+.4g}" + (
+            " (checked)" if self.checked else ""
+        )
+
+
+@dataclass(frozen=True)
+class Why:
+    """An agent's options at the others' choices, cheapest first; iterates over its rows.
+
+    Attributes:
+        agent, taken: who, and the option it has.
+        rows: one dict an option: option, cost (private + congestion + toll), the parts, total, chosen, allowed, admits
+            (by how much it would have to become cheaper to be taken; 0 for the one taken, inf if not allowed).
+        decided_by: the parts and resources without which it would have taken another option, with that option.
+        reason: the same in a sentence.
+        changes: what would make it take another option, the smallest first within each kind.
+        admission: for an agent whose deadline is not expected to hold, what would admit it, checked by solving again.
+        served: whether its deadline is expected to hold.
+    """
+
+    agent: int
+    taken: int
+    rows: list[dict[str, Any]]
+    decided_by: tuple[tuple[str, int], ...]
+    reason: str
+    changes: tuple[Change, ...]
+    served: bool = True
+    admission: tuple[dict[str, Any], ...] = field(default=())
+
+    @property
+    def smallest(self) -> Change | None:
+        """The smallest possible change in cost, None where the agent has but one option."""
+        return next((c for c in self.changes if c.kind == "private cost"), None)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, k: int) -> dict[str, Any]:
+        return self.rows[k]
+
+    def _table(self) -> tuple[list[str], list[list[Any]]]:
+        used = [p for p in PARTS if any(row[p] for row in self.rows)] or ["private"]
+        names = ["option", *used, "total", "chosen", "admits"]
+        shown = [row for row in self.rows if row["allowed"]]
+        return names, [[row[name] for name in names] for row in shown]
+
+    def _notes(self) -> str:
+        served = "" if self.served else " Its deadline is not expected to hold"
+        ways = "; ".join(a["text"] for a in self.admission)
+        if not self.served:
+            served += f": {ways}." if ways else "; nothing that was tried would admit it."
+        change = f" {str(self.smallest).capitalize()}." if self.smallest else ""
+        return f"agent {self.agent} has option {self.taken}: {self.reason}.{change}{served}"
+
+    def __str__(self) -> str:
+        return f"{self._notes()}\n{text_table(*self._table())}"
+
+    def _repr_html_(self) -> str:
+        names, rows = self._table()
+        bold = next((k for k, row in enumerate(rows) if row[names.index("chosen")]), -1)
+        return html_table(names, rows, self._notes(), bold)
+
+
+def explain(
+    game: CongestionGame,
+    choice: Int,
+    agent: int,
+    log_prior: Float,
+    trust: float,
+    limit: float,
+    anchor: Float | None = None,
+    rule: str | None = None,
+) -> Why:
+    """Why ``agent`` has ``choice[agent]``.
+
+    Args:
+        game: as it was played. log_prior: (N, O) as merged. trust: of the step; 0 means that the prior alone decided.
+        limit: of the clip. anchor: (N, O) hysteresis that was charged. rule: a heuristic that chose instead.
+    """
+    taken, options = int(choice[agent]), len(game.options)
+    charge, toll = _charges(game, choice, agent)
+    uses = _uses(game)
+    parts = {
+        "private": game.private_cost[agent].copy(),
+        "congestion": uses @ charge,
+        "toll": uses @ toll,
+        "learned": -log_prior[agent] / trust if 0 < trust < np.inf else np.zeros(options),
+        "hysteresis": np.zeros(options) if anchor is None else anchor[agent].copy(),
+    }
+    allowed = game.allowed[agent]
+    cost = parts["private"] + parts["congestion"] + parts["toll"]
+    total = -log_prior[agent] if trust == 0 and rule is None else cost + parts["learned"] + parts["hysteresis"]
+    gap = np.where(allowed, total - total[taken], np.inf)
+    rows = [
+        {"option": o, "cost": float(cost[o]) if allowed[o] else np.inf} | {p: float(parts[p][o]) for p in PARTS}
+        | {"total": float(total[o]) if allowed[o] else np.inf, "chosen": o == taken, "allowed": bool(allowed[o]),
+           "admits": float(max(gap[o], 0.0))}
+        for o in range(options)
+    ]  # fmt: skip
+    rows.sort(key=lambda row: (row["total"], not row["chosen"]))
+    if rule is not None:
+        best = int(np.where(allowed, total, np.inf).argmin())
+        gain = float(total[taken] - total[best])
+        reason = f"the rule {rule!r} chose it" + (
+            f"; option {best} would cost {gain:.4g} less" if best != taken else ""
+        )
+        return Why(agent, taken, rows, (("rule", taken),), reason, ())
+    if allowed.sum() == 1:
+        return Why(agent, taken, rows, (("reach", taken),), "it is the only option that is allowed", ())
+    if trust == 0:
+        changes = [Change("log prior", int(o), float(gap[o]), possible=bool(gap[o] <= limit)) for o in _others(gap)]
+        return Why(agent, taken, rows, (("learned", taken),), "trust 0: the recommender alone chose it", tuple(changes))
+    decided = _decided(parts, uses, charge + toll, allowed, taken)
+    changes = _changes(game, agent, taken, gap, log_prior[agent], trust, limit, uses, charge + toll)
+    tilt = -log_prior / trust if np.isfinite(trust) else np.zeros_like(log_prior)
+    tilt = tilt if anchor is None else tilt + anchor
+    checked = []
+    for kind in ("private cost", "log prior", "price"):
+        some = sorted((c for c in changes if c.kind == kind), key=lambda c: (not c.possible, abs(c.amount)))
+        for k, change in enumerate(some):
+            sure = k == 0 and change.possible and check(game, choice, agent, tilt, trust, change)
+            checked.append(replace(change, checked=sure))
+    return Why(agent, taken, rows, decided, _reason(decided, parts, gap, taken), tuple(checked))
+
+
+def check(game: CongestionGame, choice: Int, agent: int, tilt: Float, trust: float, change: Change) -> bool:
+    """Solved again: does nobody move a hair short of ``change``, and the agent to its option a hair beyond it?"""
+    short = choice[None].copy()
+    private = _with(game, agent, tilt, trust, change, -HAIR)
+    best_response_batch(game.batch()._replace(private_cost=private[None]), short, 1e-10, 200)
+    beyond = game.costs(choice)[agent] - game.private_cost[agent] + _with(game, agent, tilt, trust, change, HAIR)[agent]
+    return bool((short[0] == choice).all() and np.where(game.allowed[agent], beyond, np.inf).argmin() == change.option)
+
+
+def _with(game: CongestionGame, agent: int, tilt: Float, trust: float, change: Change, hair: float) -> Float:
+    """(N, O) private costs, tilt included, with a change made and ``hair`` of it more; a hair is at least 1e-8 in cost,
+    so that it does not drown in rounding."""
+    private = game.private_cost + tilt
+    per = 1.0 if change.resource is None else float(game.weight[agent, change.resource])
+    amount = change.amount * per if change.kind != "log prior" else -change.amount / trust
+    amount += np.sign(amount) * np.sign(hair) * max(abs(hair * amount), 1e-8)
+    touched = _uses(game)[:, change.resource] > 0 if change.resource is not None else change.option
+    private[agent, touched] += amount
+    return private
+
+
+@dataclass(frozen=True)
+class WhatIf:
+    """The answer to a changed game, from the present one by best responses.
+
+    Attributes:
+        choice: (N,). moved: agents that have another option. regret: of the new choice in the changed tilted game.
+        cost: social cost before and after, tolls left out, each in the game it is of.
+    """
+
+    choice: Int
+    moved: tuple[int, ...]
+    regret: float
+    cost: tuple[float, float]
+
+    def __str__(self) -> str:
+        return f"{len(self.moved)} agents move; social cost {self.cost[0]:.4g} -> {self.cost[1]:.4g}"
+
+
+def what_if(
+    game: CongestionGame,
+    choice: Int,
+    tilt: Float,
+    capacity: Mapping[int, float] | None = None,
+    toll: float | None = None,
+    private: Mapping[tuple[int, int], float] | None = None,
+    forbid: Mapping[int, int] | None = None,
+    without: int | None = None,
+) -> WhatIf:
+    """Solve a changed game from the present choice.
+
+    Args:
+        tilt: (N, O) what prior and hysteresis add to private costs.
+        capacity: resource -> factor. toll: for all resources. private: (agent, option) -> cost added.
+        forbid: agent -> option it may not take. without: an agent that leaves (its loads are taken away).
+
+    Raises:
+        InvalidGameError: a change that is no game, such as a capacity of 0 or an agent left without option.
+        IndexError: an agent, option or resource that does not exist.
+    """
+    size, cost, allowed, weight = (
+        game.capacity.copy(),
+        game.private_cost.copy(),
+        game.allowed.copy(),
+        game.weight.copy(),
+    )
+    for r, factor in (capacity or {}).items():
+        size[r] *= factor
+    for (i, o), more in (private or {}).items():
+        cost[i, o] += more
+    for i, o in (forbid or {}).items():
+        allowed[i, o] = False
+    if without is not None:
+        weight[without] = 0.0
+    charge = game.toll if toll is None else np.full(len(size), float(toll))
+    changed = CongestionGame(game.options, weight, size, cost, allowed, charge)
+    tilted = replace(changed, private_cost=changed.private_cost + np.where(allowed, tilt, 0.0))
+    kept = allowed[np.arange(len(choice)), choice]
+    start = np.where(kept, choice, np.where(allowed, tilted.private_cost, np.inf).argmin(axis=1))
+    found = start[None].copy()
+    best_response_batch(tilted.batch(), found, 1e-10, 200)
+    moved = tuple(np.flatnonzero(found[0] != choice).tolist())
+    return WhatIf(
+        found[0], moved, tilted.regret(found[0]), (game.social_cost(choice), changed.social_cost(found[0]))
+    )  # fmt: skip
+
+
+def _uses(game: CongestionGame) -> Float:
+    """(O, R) 1 where an option uses a resource."""
+    out = np.zeros((len(game.options), game.weight.shape[1]))
+    for o, resources in enumerate(game.options):
+        out[o, resources[resources >= 0]] = 1.0
+    return out
+
+
+def _charges(game: CongestionGame, choice: Int, agent: int) -> tuple[Float, Float]:
+    """(R,) what the agent pays on each resource for congestion, and in toll, the others staying."""
+    own = game.weight[agent]
+    mine = game.options[choice[agent]]
+    others = game.loads(choice)
+    others[mine[mine >= 0]] -= own[mine[mine >= 0]]
+    others = np.maximum(others, 0.0)
+    return own * (own + others) / game.capacity, game.toll * own * others / game.capacity
+
+
+def _others(gap: Float) -> list[int]:
+    """Options that are allowed and not taken, nearest first."""
+    return [int(o) for o in np.argsort(gap, kind="stable") if np.isfinite(gap[o]) and gap[o] > 0]
+
+
+def _decided(
+    parts: dict[str, Float], uses: Float, charge: Float, allowed: Any, taken: int
+) -> tuple[tuple[str, int], ...]:
+    """Parts, then resources, whose removal lets another option win."""
+    total = sum(parts.values())
+    found = []
+    removed = {p: parts[p] for p in PARTS} | {f"resource {r}": uses[:, r] * charge[r] for r in range(len(charge))}
+    for name, part in removed.items():
+        rest = np.where(allowed, total - part, np.inf)
+        best = int(rest.argmin())
+        if rest[best] < rest[taken] - 1e-12:
+            found.append((name, best))
+    return tuple(found)
+
+
+def _reason(decided: tuple[tuple[str, int], ...], parts: dict[str, Float], gap: Float, taken: int) -> str:
+    if not decided:
+        rivals = _others(gap)
+        if not rivals:
+            return "it costs the least, with a tie"
+        ahead = {p: float(v[rivals[0]] - v[taken]) for p, v in parts.items()}
+        best = max(ahead, key=lambda p: ahead[p])
+        return f"it costs the least, most of all by its {best} cost, and no single part decides"
+    return "decided by " + ", ".join(f"{name} (without it, option {o})" for name, o in decided[:4])
+
+
+def _changes(
+    game: CongestionGame,
+    agent: int,
+    taken: int,
+    gap: Float,
+    log_prior: Float,
+    trust: float,
+    limit: float,
+    uses: Float,
+    charge: Float,
+) -> list[Change]:
+    found = []
+    for o in _others(gap):
+        found.append(Change("private cost", o, -float(gap[o])))
+        if np.isfinite(trust):
+            shift = float(trust * gap[o])
+            found.append(Change("log prior", o, shift, None, bool(log_prior[o] + shift - log_prior[taken] <= limit)))
+        for r in np.flatnonzero((uses[o] != uses[taken]) & (game.weight[agent] > 0)):
+            dearer = uses[taken, r] > 0  # r is what it has: dearer, or what it has not: cheaper
+            if int(np.where((uses[:, r] > 0) != dearer, gap, np.inf).argmin()) == o:
+                amount = float(gap[o] / game.weight[agent, r])
+                found.append(
+                    Change("price", o, amount if dearer else -amount, int(r), bool(dearer or charge[r] >= gap[o]))
+                )
+    return found

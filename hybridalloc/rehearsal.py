@@ -1,0 +1,67 @@
+"""Allocations at every trust of a grid, scored on worlds other than the one believed: what adapts trust.
+
+The problem provides the worlds: ``perturbed(state, scenario, seed)`` for each of ``scenarios()``, and
+``revealed(state, following)``, the state as the next one's reports show it to have been. No truth is read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from coordinator import Coordinator
+from coordinator.trust import Trust
+from games.congestion import CongestionBatch, Float
+
+
+class Remembered(NamedTuple):
+    """A step's inputs, enough to ask what other trusts would have done."""
+
+    state: Any
+    situation: Any
+    game: CongestionBatch
+    log_prior: Float
+    proposes: bool
+    wish: Any
+
+
+def candidates(step: Remembered, coordinator: Coordinator, trust: Trust, prices: Any) -> list[SimpleNamespace]:
+    """The allocation at each trust of the grid."""
+    out = []
+    for value in trust.grid:
+        option = replace(coordinator, trust=float(value)).decide_on(step.game, step.log_prior, step.proposes).option
+        plan = step.situation.settle(option, prices, step.wish, float(value))
+        out.append(SimpleNamespace(**step.situation.parts(plan)))
+    return out
+
+
+def welfare(problem: Any, state: Any, allocations: list[SimpleNamespace]) -> Float:
+    """(K,) one-slot welfare of each allocation were ``state`` the truth; equal allocations are run once."""
+    seen: dict[bytes, float] = {}
+    out = []
+    for a in allocations:
+        key = a.option.tobytes() + a.power.tobytes() + a.fraction.tobytes()
+        if key not in seen:
+            seen[key] = problem.evaluate(state, a)["welfare"]
+        out.append(seen[key])
+    return np.array(out)
+
+
+def scenario_payoffs(
+    problem: Any, step: Remembered, coordinator: Coordinator, trust: Trust, prices: Any, seed: int
+) -> Float:
+    """(K, S) welfare of each trust's allocation in each of the problem's scenarios."""
+    plans = candidates(step, coordinator, trust, prices)
+    worlds = [problem.perturbed(step.state, scenario, seed) for scenario in problem.scenarios()]
+    return np.stack([welfare(problem, w, plans) for w in worlds], axis=1) if worlds else np.zeros((len(plans), 0))
+
+
+def hindsight_losses(
+    problem: Any, step: Remembered, following: Any, coordinator: Coordinator, trust: Trust, prices: Any
+) -> Float:
+    """(K,) what each trust's allocation of a step would have lost, on what the next state reveals of it."""
+    plans = candidates(step, coordinator, trust, prices)
+    return -welfare(problem, problem.revealed(step.state, following), plans)

@@ -1,0 +1,48 @@
+r"""Learn again from the rollouts of recent policies, with truncated importance weights.
+
+With w = min(bound, pi / mu), pi today's policy and mu the one that executed the slot, per agent,
+
+    A_t = delta_t + gamma lambda w_{t+1} A_{t+1},   target V + w A,   gain w min(r A, clip(r) A), r = pi_new / pi,
+
+which for w = 1 is the fresh rollout's. The others' densities are left out of w, as MAPPO leaves them out of its ratio.
+The values at cuts are those recorded.
+
+Sources: Espeholt et al. (2018), "IMPALA", for V-trace; Queeney, Paschalidis and Cassandras (2021), "Generalized
+proximal policy optimization with sample reuse", for the loss clipped about the present policy.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from rl.mappo import Lesson, Mappo
+from rl.on_policy import Batch
+
+
+def again(learner: Mappo, batch: Batch, bound: float) -> Lesson:
+    """What an older rollout teaches today's policy and critic."""
+    now = batch.old.clone()
+    with torch.no_grad():
+        taken = learner.taken(batch, torch.arange(len(now)))
+    now[taken.row, taken.agent] = taken.log_density
+    weight = (now - batch.old).exp().clamp(max=bound).numpy().astype(np.float64).reshape(batch.reward.shape)
+    advantage, target, value = learner.advantages(batch, weight)
+    return Lesson(batch._replace(old=now), value + advantage, target, value, weight)
+
+
+def join(lessons: list[Lesson]) -> Lesson:
+    """All of them as one, in the order given; a lesson without weights is fresh."""
+    batches = [x.batch for x in lessons]
+    rows: dict[str, Any] = {
+        k: torch.cat([getattr(b, k) for b in batches])
+        for k in ("agent", "pair", "resource", "own", "option", "bias", "allowed", "live", "old")
+    }
+    rows["more"] = {k: torch.cat([b.more[k] for b in batches]) for k in batches[0].more}
+    for k in ("reward", "cut", "after"):
+        rows[k] = np.concatenate([getattr(b, k) for b in batches])
+    stack = lambda k: np.concatenate([getattr(x, k) for x in lessons])
+    weight = np.concatenate([np.ones(x.value.shape) if x.weight is None else x.weight for x in lessons])
+    return Lesson(batches[0]._replace(**rows), stack("returns"), stack("target"), stack("value"), weight)

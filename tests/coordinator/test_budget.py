@@ -1,0 +1,115 @@
+"""The clock's decisions with times that are set, not measured, and solvers that stop between sweeps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from coordinator import Coordinator
+from coordinator.budget import MEMORY, PATIENCE, Clock, Usual
+from coordinator.merge import equilibrate, flat_prior
+from games.certificate import measure_regret
+from games.congestion import CongestionGame
+from hybridalloc import make_problem
+
+
+class Ticking(Clock):
+    """Every reading of the clock takes a millisecond."""
+
+    def __init__(self, budget_ms, usual=None):
+        super().__init__(budget_ms, usual)
+        self.now = 0.0
+
+    def spent_ms(self):
+        self.now += 1.0
+        return self.now
+
+
+def test_usual_is_the_second_largest_of_the_last_thousand_times():
+    usual = Usual()
+    usual.learn("settle", 10, 3.0)
+    usual.learn("settle", 10, 1.0)
+    assert usual.of("settle", 10) == 3.0  # of few, the largest
+    for k in range(MEMORY):
+        usual.learn("settle", 10, 1.0 + (k == 500) * 100)
+    assert usual.of("settle", 10) == 1.0  # a lone hiccup is not usual
+    usual.learn("settle", 10, 100.0)
+    assert usual.of("settle", 10) == 100.0
+    for _ in range(2 * MEMORY):
+        usual.learn("settle", 10, 2.0)
+    assert usual.of("settle", 10) == 2.0
+    assert usual.of("settle", 30) == 12.0 and usual.of("settle", 1) == 4.0 and usual.of("choose", 10) == 0.0
+
+
+def test_a_stage_fits_only_with_what_must_follow():
+    usual = Usual()
+    for stage, ms in (("choose", 3.0), ("settle", 2.0), ("certify", 4.0)):
+        usual.learn(stage, 0, ms)
+    assert Ticking(11.0, usual).fits("choose")
+    clock = Ticking(10.0, usual)
+    assert not clock.fits("choose") and clock.skipped == ["choose"]
+    assert Clock(None).fits("choose") and Clock(None).left_ms() == np.inf
+
+
+def test_a_stage_shut_out_for_long_is_tried_again():
+    usual = Usual()
+    usual.learn("choose", 0, 50.0)
+    clock = Clock(1.0, usual)
+    assert [clock.fits("choose") for _ in range(PATIENCE)] == [False] * PATIENCE
+    assert usual.of("choose", 0) == 0.0
+
+
+def test_stages_cut_short_are_not_remembered():
+    usual = Usual()
+    clock = Clock(5.0, usual)
+    with clock.stage("settle"):
+        pass
+    with clock.stage("equilibrate"):
+        clock.skipped.append("equilibrate")
+    clock.close()
+    assert usual.of("settle", 0) > 0 and usual.of("equilibrate", 0) == 0
+
+
+@pytest.fixture(scope="module")
+def game():
+    problem = make_problem("mec", agents=60, servers=9)
+    return problem.batch([0]).game(problem.prices_type())
+
+
+def as_one(game):
+    return CongestionGame(
+        game.options, game.weight[0], game.capacity[0], game.private_cost[0], game.allowed[0], game.toll[0]
+    )
+
+
+@pytest.mark.parametrize("trust", [5.0, np.inf])
+def test_with_time_enough_a_budget_changes_nothing(game, trust):
+    prior = -np.random.default_rng(0).random(game.private_cost.shape) * game.allowed
+    free = equilibrate(game, prior, trust)
+    timed = equilibrate(game, prior, trust, clock=Clock(1e6))
+    assert np.array_equal(free.option, timed.option) and timed.stable.all()
+
+
+def test_a_solver_out_of_time_stops_between_sweeps_and_says_so():
+    """The clock runs out after the first sweep: a joint choice all the same, allowed, and no promise of stability."""
+    problem = make_problem("mec", agents=60, servers=9)
+    regrets = []
+    for seed in range(10):
+        game = problem.batch([seed]).game(problem.prices_type(toll=0.0, risk=0.5))
+        clock = Ticking(2.0)
+        merged = equilibrate(game, flat_prior(game), np.inf, clock=clock)
+        assert not merged.stable.any() and "equilibrate" in clock.skipped
+        assert np.take_along_axis(game.allowed, merged.option[..., None], -1).all()
+        regrets.append(measure_regret(as_one(game), merged.option[0]))
+        full = equilibrate(game, flat_prior(game), np.inf)
+        assert full.stable.all() and measure_regret(as_one(game), full.option[0]) <= 1e-9
+    assert max(regrets) > 1e-4
+
+
+def test_choose_is_left_out_when_it_would_not_fit(game):
+    usual = Usual()
+    usual.learn("choose", 0, 1e9)
+    prior = -np.random.default_rng(0).random(game.private_cost.shape) * game.allowed
+    decision = Coordinator(trust=5.0).decide_on(game, prior, True, Clock(1e6, usual))
+    assert decision.origin.tolist() == [0] and decision.stable.all()
+    assert measure_regret(as_one(game), decision.option[0]) <= 2.0 + 1e-9
