@@ -46,18 +46,19 @@ def main() -> int:
                 start_new_session=True,
             )  # fmt: skip
         try:
-            wait_for(port, server)
+            wait_for(port, server, Path(place, "log"))
             print(f"up after {time.perf_counter() - began:.1f} s")
             return ask(problem, port)
         finally:
-            os.killpg(server.pid, signal.SIGTERM)
-            server.wait(timeout=20)
+            if server.poll() is None:
+                os.killpg(server.pid, signal.SIGTERM)
+                server.wait(timeout=20)
 
 
-def wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
+def wait_for(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
     for _ in range(600):
         if server.poll() is not None:
-            raise RuntimeError(f"the server ended with {server.returncode}")
+            raise RuntimeError(f"the server ended with {server.returncode}: {log.read_text()[-800:]}")
         try:
             with socket.create_connection(("127.0.0.1", port), timeout=1):
                 return

@@ -163,6 +163,7 @@ class Custom:
     name: ClassVar[str] = "custom"
     state_type: ClassVar[type[CustomState]] = CustomState
     metrics: ClassVar[tuple[Metric, ...]] = METRICS
+    beliefs: ClassVar[dict[str, Any]] = {}
     baselines: ClassVar[tuple[str, ...]] = ("opt_out", "fastest", "balanced", "random")
     prices_type: ClassVar[type[CustomPrices]] = CustomPrices
     price_space: ClassVar[dict[str, tuple[float, float, bool]]] = {
@@ -223,10 +224,12 @@ class Custom:
         """A state of this problem: ``problem.state(work=..., capacity=...)``."""
         return CustomState(**{"capacity": self.start.capacity} | arrays)
 
-    def batch(self, seeds: Sequence[int]) -> CustomBatch:
-        """E = len(seeds) worlds; without a transition each stands at ``start``."""
+    def batch(self, seeds: Sequence[int], belief: None = None) -> CustomBatch:
+        """E = len(seeds) worlds; without a transition each stands at ``start``. There are no beliefs to attach."""
         from hybridalloc.problems.custom_batch import CustomBatch
 
+        if belief is not None:
+            raise ValueError("custom has no beliefs: its states are taken as they are; put what is stale in features")
         return CustomBatch.fresh(self, seeds)
 
     def batch_of(self, state: CustomState) -> CustomBatch:
