@@ -42,9 +42,8 @@ def main() -> int:
     given = parser.parse_args()
     problem = make_problem("mec", agents=50, servers=9, sites=given.sites)
     prices = problem.prices_type()
-    print(
-        f"reports at their face value {welfare(problem, None):.4f}, Bayesian oracle {welfare(problem, BayesianBelief()):.4f}\n"
-    )
+    oracle = welfare(problem, BayesianBelief())
+    print(f"reports at their face value {welfare(problem, None):.4f}, Bayesian oracle {oracle:.4f}\n")
     print("| agent-steps | welfare | pinball | the reports' | largest gap of coverage | queue loss | the reports' |")
     print("|---:|---:|---:|---:|---:|---:|---:|")
     belief, done = LearnedBelief(), 0
@@ -57,7 +56,8 @@ def main() -> int:
         f = belief.figures()
         print(
             f"| {done:,} | {welfare(problem, belief.copy(learning=False)):.4f} | {f['belief_pinball']:.3f} | "
-            f"{f['reports_pinball']:.3f} | {f['belief_miscoverage']:.3f} | {f['belief_queue']:.4f} | {f['reports_queue']:.4f} |",
+            f"{f['reports_pinball']:.3f} | {f['belief_miscoverage']:.3f} | {f['belief_queue']:.4f} | "
+            f"{f['reports_queue']:.4f} |",
             flush=True,
         )
     coverage = covered(problem, belief)

@@ -60,8 +60,8 @@ def main() -> int:
         low, high = d.conservative or (d.low, d.high)
         mean = {key: float(np.mean(value)) for key, value in rows.items()}
         print(
-            f"| {agents} x {servers} | {mean['welfare']:.4f} | {mean['game']:.4f} | {d.mean:+.4f} | [{low:+.4f}, {high:+.4f}] | "
-            f"{mean['completion']:.2f} | {mean['game completion']:.2f} | {violations} |",
+            f"| {agents} x {servers} | {mean['welfare']:.4f} | {mean['game']:.4f} | {d.mean:+.4f} | "
+            f"[{low:+.4f}, {high:+.4f}] | {mean['completion']:.2f} | {mean['game completion']:.2f} | {violations} |",
             flush=True,
         )
     return 0
