@@ -107,6 +107,8 @@ LEARNERS = {  # name: module, learner and its settings
     "a2c": ("rl.a2c", "A2c", "A2cConfig"),
     "a3c": ("rl.a3c", "A3c", "A3cConfig"),
     "coma": ("rl.coma", "Coma", "ComaConfig"),
+    "mappo_lagrangian": ("rl.lagrangian", "Lagrangian", "LagrangianConfig"),
+    "mappo_penalty": ("rl.lagrangian", "Penalty", "PenaltyConfig"),
     "counterfactual": ("rl.counterfactual", "Counterfactual", "CounterfactualConfig"),
     "maddpg": ("rl.maddpg", "Maddpg", "MaddpgConfig"),
     "iql": ("rl.value_decomposition", "Iql", "IqlConfig"),
