@@ -128,7 +128,7 @@ def toy_heads(density="clipped", seed=0, **settings):
     learner = Imappo(Sizes.of(toy.observe()), config, seed)
     with torch.no_grad():
         g = torch.Generator().manual_seed(seed)
-        learner.heads.out.weight.normal_(0, 0.5, generator=g)
+        learner.heads.out.weight.normal_(0, 0.2, generator=g)
     learner.policy = learner.export()
     return toy, learner
 

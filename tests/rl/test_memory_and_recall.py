@@ -204,7 +204,7 @@ def test_what_is_replayed_is_weighed_by_how_likely_it_is_now():
 
 
 def test_replay_still_converges():
-    """On the enumerated crowd, paid by difference as IMAPPO is: the optimum, from rollouts of three policies at once."""
+    """On the enumerated crowd, paid by difference: the optimum, from the rollouts of three policies at once."""
     toy = Crowd(32, 0)
     learner = Imappo(Sizes.of(toy.observe()), ImappoConfig(replay=2, horizon=16, epochs=2), 0)
     run = executes(learner)
