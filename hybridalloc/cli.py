@@ -44,7 +44,7 @@ class Compare:
     """Run nothing: table and report again from a folder under runs/, from runs/ itself (the newest), or from an MLflow
     experiment's name or a comparison's id (with --tracking-uri)."""
     full: bool = False
-    """The table of the README: 5 training seeds, 100 reporting seeds, 2 million agent-steps, 150 tuning trials."""
+    """The table of the README: 5 training seeds, 100 reporting seeds, 4 million agent-steps, 150 tuning trials."""
     agent_steps: int | None = None
     """Training budget of each learner, alone and in the hybrid alike."""
     train_seeds: int | None = None
@@ -128,6 +128,8 @@ class Train:
     servers: int = 9
     scenario: str = "H"
     sites: Literal["eua", "synthetic"] = "eua"
+    belief: Literal["learned", "bayesian", ""] = "learned"
+    """What stale reports are taken for, where the problem has beliefs; "" takes them at their face value."""
     agent_steps: int = 1_000_000
     tuning: int = 40
     """Trials of the price search before training."""
@@ -144,13 +146,12 @@ class Train:
     """What was trained as JSON on standard output."""
 
     def run(self) -> int:
-        from coordinator import Coordinator
         from hybridalloc.allocator import Allocator
         from hybridalloc.checkpoints import Checkpoints, run_of
         from hybridalloc.problems import make_with
         from hybridalloc.progress import Stage
-        from hybridalloc.training import LEARNERS, TrainConfig, train
-        from hybridalloc.tuning import tune_prices
+        from hybridalloc.training import BEST_TRUST, LEARNERS, TrainConfig, train
+        from hybridalloc.tuning import tune_game
 
         if self.learner not in LEARNERS:
             raise nearest("learner", self.learner, LEARNERS)
@@ -165,8 +166,11 @@ class Train:
                     stage.note(welfare=f"{best:.4f}")
                     stage.update()
 
-                prices = tune_prices(problem, Coordinator("game"), self.tuning, report=tried).prices
-            config = TrainConfig(self.learner, self.kind, self.agent_steps, seed=self.seed)
+                belief = self.belief if self.belief in getattr(problem, "beliefs", {}) else ""
+                prices = tune_game(problem, belief, self.tuning, tried).prices
+            config = TrainConfig(
+                self.learner, self.kind, self.agent_steps, trust=BEST_TRUST[belief], belief=belief, seed=self.seed
+            )
         checkpoints = None
         if self.checkpoint_every or self.resume is not None:
             folder = self.out.with_name(self.out.name.removesuffix(".npz") + ".checkpoints")
@@ -179,7 +183,10 @@ class Train:
                     stage.note(welfare=f"{figures['check_welfare']:.4f}")
 
             trained = train(problem, prices, config, report, checkpoints=checkpoints)
-        allocator = Allocator(problem, config.kind, trained.learner.policy, config.final_trust, prices=prices)
+        allocator = Allocator(
+            problem, config.kind, trained.learner.policy, config.final_trust, prices=prices,
+            belief=trained.belief,
+        )  # fmt: skip
         path = allocator.save(self.out)
         if self.json:
             return _print_json({"saved": str(path), "violations": trained.violations, "curve": trained.curve})
@@ -204,7 +211,9 @@ class Evaluate:
 
         a = Allocator.load(self.path)
         baseline = a.method if a.method in a.problem.baselines else None
-        seen = evaluate(a.problem, a.prices, a.coordinator, a.recommender, REPORT_SEEDS[: self.seeds], baseline)
+        seen = evaluate(
+            a.problem, a.prices, a.coordinator, a.recommender, REPORT_SEEDS[: self.seeds], baseline, belief=a.belief
+        )
         if self.json:
             means = {metric.key: float(seen.metrics[metric.key].mean()) for metric in a.problem.metrics}
             return _print_json(means | {"violations": seen.violations, "allocations": seen.allocations})

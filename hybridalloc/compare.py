@@ -29,6 +29,7 @@ from hybridalloc.problems.base import Metric
 from hybridalloc.progress import Stage
 from hybridalloc.statistics import paired_difference
 from hybridalloc.training import (
+    BEST_TRUST,
     LEARNERS,
     REPORT_SEEDS,
     REPORT_SLOTS,
@@ -41,7 +42,7 @@ from hybridalloc.training import (
     learn_belief,
     train,
 )
-from hybridalloc.tuning import tune_prices
+from hybridalloc.tuning import tune_game
 
 
 class Method(NamedTuple):
@@ -56,6 +57,7 @@ class Method(NamedTuple):
     learner: str | None = None
     belief: str = ""
     prices: str = "tuned"
+    settings: tuple[tuple[str, Any], ...] = ()  # of the learner, where its defaults are not best
 
 
 NAMES = {"maddpg": "MADDPG", "counterfactual": "leave-one-out", "lagrangian": "MAPPO-Lagrangian"}
@@ -68,7 +70,8 @@ LEARNED = {
 METHODS: dict[str, Method] = LEARNED | {
     "hybrid-untrained": Method("hybrid, no prior", "hybrid", None, "learned"),
     "hybrid-imappo-reports": Method("hybrid, IMAPPO, no beliefs", "hybrid", "imappo"),
-    "rl-imappo-reports": Method("IMAPPO alone, no beliefs", "rl", "imappo"),
+    "rl-imappo": Method("IMAPPO alone", "rl", "imappo", "learned", settings=(("gae", 0.6),)),
+    "rl-imappo-reports": Method("IMAPPO alone, no beliefs", "rl", "imappo", settings=(("gae", 0.6),)),
     "game-belief": Method("game, learned beliefs, tuned", "game", None, "learned"),
     "game-bayes": Method("game, Bayesian with the true law, tuned", "game", None, "bayesian"),
     "game-tuned": Method("game, tuned", "game"),
@@ -79,7 +82,6 @@ METHODS: dict[str, Method] = LEARNED | {
     "greedy": Method("greedy", "heuristic"),
     "random": Method("random", "heuristic"),
 }
-TRUST = {"": 5.0, "learned": 20.0, "bayesian": 20.0}  # by belief: the best of a sweep on the tuning seeds
 RIVALS = (
     "hybrid-untrained", "game-belief", "game-bayes", "game-tuned", "hybrid-imappo-reports", "rl-imappo-reports",
 )  # fmt: skip
@@ -138,7 +140,7 @@ class Settings:
     settings: tuple[tuple[str, Any], ...] = ()  # of a problem of one's own, by name
 
 
-FULL = {"agent_steps": 2_000_000, "train_seeds": 5, "report_seeds": 100, "tuning": 150}
+FULL = {"agent_steps": 4_000_000, "train_seeds": 5, "report_seeds": 100, "tuning": 150}
 
 
 def problem_of(settings: Settings) -> Any:
@@ -238,22 +240,12 @@ def _tune(problem: Any, settings: Settings, folder: Path) -> dict[str, Any]:
 
 
 def tune_job(description: dict[str, Any], belief: str, trials: int) -> tuple[dict[str, float], dict[str, Any]]:
-    """The best prices of a game that believes ``belief``, and every trial; runs in a worker process.
-
-    A learned belief depends on what is done, so it is learned again at half time, under the best prices so far.
-    """
-    problem = restore_problem(description)
-    prices, rows, welfare = problem.prices_type(), [], 0.0
-    halves = (trials // 2, trials - trials // 2) if belief == "learned" else (trials,)
-    for half, count in enumerate(halves):
-        known, _, _ = learn_belief(problem, prices, TrainConfig(belief=belief))
-        tuned = tune_prices(
-            problem, Coordinator("game"), count, seed=half, belief=known, start=prices,
-            report=lambda *_: _QUEUE.put(1) if _QUEUE is not None else None,
-        )  # fmt: skip
-        prices, welfare = tuned.prices, tuned.welfare
-        rows += [{"prices": p._asdict(), "welfare": w} for p, w in tuned.trials]
-    return prices._asdict(), {"best": prices._asdict(), "welfare": welfare, "trials": rows}
+    """The best prices of a game that believes ``belief``, and every trial; runs in a worker process."""
+    tell = lambda *_: _QUEUE.put(1) if _QUEUE is not None else None
+    tuned = tune_game(restore_problem(description), belief, trials, tell)
+    rows = [{"prices": p._asdict(), "welfare": w} for p, w in tuned.trials]
+    best = tuned.prices._asdict()
+    return best, {"best": best, "welfare": tuned.welfare, "trials": rows}
 
 
 def _learn_beliefs(problem: Any, settings: Settings, folder: Path, prices: dict[str, Any]) -> dict[str, int]:
@@ -414,8 +406,8 @@ def run_job(job: Job) -> dict[str, Any]:
     recommender = None
     belief = load_belief(problem, job.belief) if job.belief else None
     config = TrainConfig(
-        method.learner or "", method.kind, job.agent_steps, trust=TRUST[method.belief], belief=method.belief,
-        belief_steps=0, seed=job.seed,
+        method.learner or "", method.kind, job.agent_steps, trust=BEST_TRUST[method.belief], belief=method.belief,
+        belief_steps=0, seed=job.seed, settings=method.settings,
     )  # fmt: skip
     if method.learner:
         params |= {f"train/{k}": v for k, v in asdict(config).items() if k not in ("settings",)}

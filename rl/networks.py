@@ -35,7 +35,12 @@ class Sizes(NamedTuple):
 
 
 class PairScorer(nn.Module):
-    """Scores (M, O) of M agents' options; untrained they are flat, with a last layer of gain 0."""
+    """Scores (M, O) of M agents' options; untrained they are flat, with a last layer of gain 0.
+
+    The M agents are all the live ones of B situations: networks of :mod:`rl.information` let them hear each other.
+    """
+
+    information = "own"  # what an agent's score reads of the agents: "own", "neighbours" or "all"
 
     def __init__(self, sizes: Sizes, hidden: int = 32, scale: float = 10.0, gain: float = 0.0) -> None:
         super().__init__()
@@ -53,11 +58,21 @@ class PairScorer(nn.Module):
         if gain:
             nn.init.orthogonal_(self.out.weight, gain)
 
-    def embed(self, agent: Tensor, pair: Tensor, resource: Tensor, row: Tensor, resource_of: Tensor) -> Tensor:
-        """(M, O, H) from agent (M, A), pair (M, O, P), resource (B, R, S), row (M,) into B."""
+    def embed(
+        self, agent: Tensor, pair: Tensor, resource: Tensor, row: Tensor, resource_of: Tensor,
+        allowed: Tensor | None = None,
+    ) -> Tensor:
+        """(M, O, H) from agent (M, A), pair (M, O, P), resource (B, R, S), row (M,) into B, allowed (M, O)."""
         shared = nn.functional.pad(self.resource(resource), (0, 0, 1, 0))[:, resource_of + 1]
-        z = torch.relu(self.agent(agent)[:, None] + self.pair(pair) + shared[row])
-        return torch.relu(self.mix(z))
+        x = self.agent(agent)[:, None] + self.pair(pair) + shared[row]
+        if self.information != "own":
+            mask = torch.ones(x.shape[:2], dtype=torch.bool) if allowed is None else allowed
+            x = self.exchange(x, row, mask, len(resource), resource_of)
+        return torch.relu(self.mix(torch.relu(x)))
+
+    def exchange(self, x: Tensor, row: Tensor, allowed: Tensor, rows: int, resource_of: Tensor) -> Tensor:
+        """(M, O, H) with what a network that is not decentralised tells agents of each other; of B = ``rows`` rows."""
+        return x
 
     def chosen(self, agent: Tensor, pair: Tensor, resource: Tensor, option: Tensor, resource_of: Tensor) -> Tensor:
         """(B, N, H) embeddings of the pairs with ``option`` (B, N) alone; agent (B, N, A), pair (B, N, O, P)."""
@@ -71,8 +86,11 @@ class PairScorer(nn.Module):
         )  # fmt: skip
         return phi[:, 0].unflatten(0, (b, n))
 
-    def forward(self, agent: Tensor, pair: Tensor, resource: Tensor, row: Tensor, resource_of: Tensor) -> Tensor:
-        return self.scale * self.out(self.embed(agent, pair, resource, row, resource_of))[..., 0]
+    def forward(
+        self, agent: Tensor, pair: Tensor, resource: Tensor, row: Tensor, resource_of: Tensor,
+        allowed: Tensor | None = None,
+    ) -> Tensor:
+        return self.scale * self.out(self.embed(agent, pair, resource, row, resource_of, allowed))[..., 0]
 
     def export(self) -> dict[str, Float32]:
         """Weights as arrays, for :class:`ArrayPolicy`."""
@@ -112,5 +130,8 @@ class Critic(nn.Module):
             ],
             -1,
         )
-        x = torch.cat([own, pooled[:, None].expand(-1, own.shape[1], -1)], -1)
-        return self.out(self.body(x))[..., 0]
+        # the first layer's two parts apart: what is pooled is the same for all agents of a row
+        first, size = self.body[0], own.shape[-1]
+        x = nn.functional.linear(own, first.weight[:, :size])
+        x += nn.functional.linear(pooled, first.weight[:, size:], first.bias)[:, None]
+        return self.out(self.body[1:](x))[..., 0]

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from rl.information import NETWORKS, make_network
 from rl.networks import PairScorer, Sizes
 from rl.policy import ArrayPolicy
 from rl.proposal import Observation, own_features
@@ -38,7 +39,9 @@ class OnPolicyConfig:
         rate: learning rate at the start; by ``schedule`` ("constant", "linear", "cosine") it falls to ``rate_floor``
             of it.
         entropy: weight of the executed strategy's entropy.
-        gradient_norm: gradients are scaled down to this norm. hidden: width of the networks.
+        gradient_norm: gradients are scaled down to this norm.
+        network: what the actor reads of the agents: "pair" (its own alone), "pooled" (all) or "graph" (those it
+            shares a resource with); see :mod:`rl.information`. hidden: width of the networks.
         limit: log-priors are clipped to [-limit, 0]: the coordinator's epsilon bound is limit / trust.
         gain: of the actor's last layer at the start. 0 is a flat prior, with which the hybrid is exactly the game;
             the usual .01 (Huang et al. 2022) is nearly flat, and the hybrid starts a little beside the game.
@@ -58,6 +61,7 @@ class OnPolicyConfig:
     schedule: str = "linear"
     entropy: float = 2e-3
     gradient_norm: float = 0.5
+    network: str = "pair"
     hidden: int = 32
     limit: float = 10.0
     gain: float = 0.0
@@ -65,6 +69,8 @@ class OnPolicyConfig:
     carry: float = 1.0
 
     def __post_init__(self) -> None:
+        if self.network not in NETWORKS:
+            raise ValueError(f"network = {self.network!r}; it must be one of {', '.join(NETWORKS)}")
         if self.credit == "counterfactual" and self.credit not in self.credits:
             learner = type(self).__name__.removesuffix("Config").lower()
             raise ValueError(
@@ -165,7 +171,7 @@ class OnPolicy:
         self.policy = self.export()
 
     def make_actor(self, sizes: Sizes) -> PairScorer:
-        return PairScorer(sizes, self.settings.hidden, gain=self.settings.gain)
+        return make_network(self.settings.network, sizes, self.settings.hidden, self.settings.gain)
 
     @property
     def credit(self) -> str:
@@ -265,8 +271,10 @@ class OnPolicy:
         """Executed log-densities (M, O) of the M live agents in rows ``part``; also mask, row in part, agent."""
         row, agent = torch.nonzero(batch.live[part], as_tuple=True)
         at = part[row]
-        raw = self.actor(batch.agent[at, agent], batch.pair[at, agent], batch.resource[part], row, batch.resource_of)
         mask = batch.allowed[at, agent]
+        raw = self.actor(
+            batch.agent[at, agent], batch.pair[at, agent], batch.resource[part], row, batch.resource_of, mask
+        )
         return executed_log_density(raw, batch.bias[at, agent], mask, self.settings.limit), mask, row, agent
 
     def set_rate(self, progress: float) -> float:

@@ -95,6 +95,8 @@ class ArrayPolicy:
         z = z.reshape(len(row), o, -1)
         z += own[:, None]
         z += shared[:, observation.resource_of + 1][row]
+        if not prefix:
+            z = exchange(self.weights, z, row, observation.allowed[row, agent], len(shared), observation.resource_of)
         np.maximum(z, 0, out=z)
         z = z.reshape(len(row) * o, -1) @ w["mix.weight"].T
         z += w["mix.bias"]
@@ -152,3 +154,38 @@ def centre_and_spread(raw: NDArray[Any], density: str, start: Any) -> tuple[Floa
         return 0.5 + first, spread
     slope = 1 - np.tanh(first) ** 2
     return (1 + np.tanh(first)) / 2, np.maximum(spread * slope, 1e-3)
+
+
+def exchange(
+    w: Mapping[str, NDArray[Any]], x: Float32, row: Any, allowed: NDArray[np.bool_], rows: int, resource_of: Any
+) -> Float32:
+    """(M, O, H) what :mod:`rl.graph` and :mod:`rl.information` add to the pairs of agents that hear each other."""
+    if "node.weight" in w:
+        used = allowed & (resource_of >= 0)
+        edge = used[..., None].astype(np.float32)
+        stands = np.eye(resource_of.max(initial=-1) + 2, dtype=np.float32)[resource_of + 1].T  # (1 + R, O)
+        degree = stands @ _total(edge, row, rows)
+        own = np.maximum(edge.sum(axis=1), 1)
+        heard = x
+        for _ in range(int(w["rounds"])):
+            message = np.maximum(heard, 0) * edge
+            mean = stands @ _total(message, row, rows) / np.maximum(degree, 1)
+            node = np.concatenate([mean, np.log1p(degree)], axis=2) @ w["node.weight"].T + w["node.bias"]
+            back = message.sum(axis=1) / own @ w["back.weight"].T
+            heard = x + edge * (node[:, resource_of + 1][row] + back[:, None])
+        return heard
+    if "pool.weight" in w:
+        edge = allowed[..., None].astype(np.float32)
+        one = (np.maximum(x, 0) * edge).sum(axis=1) / np.maximum(edge.sum(axis=1), 1)
+        count = np.maximum(np.bincount(row, minlength=rows), 1)
+        mean = _total(one, row, rows) / count[:, None].astype(np.float32)
+        return x + (mean @ w["pool.weight"].T + w["pool.bias"])[row][:, None]
+    return x
+
+
+def _total(x: Float32, row: Any, rows: int) -> Float32:
+    """(rows, ...) sums of x (M, ...) by ``row`` (M,), which is in order."""
+    out = np.zeros((rows, *x.shape[1:]), np.float32)
+    some, first = np.unique(row, return_index=True)
+    out[some] = np.add.reduceat(x, first, axis=0)
+    return out

@@ -30,8 +30,8 @@ def test_usual_is_the_second_largest_of_the_last_thousand_times():
     usual.learn("settle", 10, 3.0)
     usual.learn("settle", 10, 1.0)
     assert usual.of("settle", 10) == 3.0  # of few, the largest
-    for k in range(MEMORY):
-        usual.learn("settle", 10, 1.0 + (k == 500) * 100)
+    for k in range(2 * MEMORY):
+        usual.learn("settle", 10, 1.0 + (k == 1500) * 100)
     assert usual.of("settle", 10) == 1.0  # a lone hiccup is not usual
     usual.learn("settle", 10, 100.0)
     assert usual.of("settle", 10) == 100.0
