@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from hybridalloc import figures
+from hybridalloc import figures, report_extras
 from hybridalloc.report_style import STYLE
 from hybridalloc.statistics import LEVEL
 from hybridalloc.summary import (
@@ -66,6 +66,8 @@ def write_report(path: str | Path, comparison: Comparison) -> Path:
         _differences(comparison),
         _curves(comparison, styles),
         _metrics(comparison, cells, styles),
+        _profiles(comparison, styles),
+        _frontier(comparison, styles),
         _map(comparison),
         _method_notes(comparison),
     ]
@@ -95,9 +97,13 @@ def _header(comparison: Comparison) -> str:
         for key, label in (("git_commit", "git commit"), ("data_digest", "data digest"))
         if comparison.get(key)
     ]
-    items = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in entries)
+    settings = {_words(name) for name in comparison.get("scenario") or {} if name != "name"}
+    lines = lambda some: "".join(f"<div><dt>{escape(n)}</dt><dd>{escape(v)}</dd></div>" for n, v in some)
+    items = lines(entry for entry in entries if entry[0] not in settings)
+    rest = lines(entry for entry in entries if entry[0] in settings)
+    more = f"<details><summary>settings of the problem</summary><dl>{rest}</dl></details>" if rest else ""
     note = f'<p class="lead">{escape(str(comparison["note"]))}</p>' if comparison.get("note") else ""
-    return f"<header><h1>{escape(comparison['title'])}</h1>{note}<dl>{items}</dl></header>"
+    return f"<header><h1>{escape(comparison['title'])}</h1>{note}<dl>{items}</dl>{more}</header>"
 
 
 def _differences(comparison: Comparison) -> str:
@@ -231,6 +237,66 @@ def _metrics(comparison: Comparison, cells: Mapping[tuple[str, str], Cell], styl
     )
 
 
+def _profiles(comparison: Comparison, styles: Mapping[str, figures.Look]) -> str:
+    scores = report_extras.scores_of(comparison, "welfare")
+    if not scores or max(map(len, scores.values())) < 2:
+        return ""
+    labels = {method["key"]: method["label"] for method in comparison["methods"]}
+    legend = "".join(f"<li>{figures.swatch(styles[key])}{escape(labels[key])}</li>" for key in scores)
+    drawings = "".join(
+        f'<div class="{kind}">{report_extras.profile_figure(scores, labels, styles, wide=wide)}</div>'
+        for kind, wide in (("desk", True), ("phone", False))
+    )
+    quantiles = report_extras.quantile_rows(scores)
+    decimals = places([max(map(abs, row)) for row in quantiles.values()])
+    rows = [
+        (escape(labels[key]), [str(len(scores[key])), *(number(value, decimals) for value in row)])
+        for key, row in quantiles.items()
+    ]
+    heads = ["method", "runs", *(f"{level:.0%}" for level in report_extras.LEVELS)]
+    caption = (
+        "Share of runs (each training seed on each evaluation seed) whose welfare is above a level. A line "
+        "that lies to the right of another everywhere is better in every quantile; the table "
+        "has the welfare at five of them."
+    )
+    return _section(
+        "Performance profiles",
+        f'<ul class="legend">{legend}</ul><figure>{drawings}<figcaption>{caption}</figcaption></figure>'
+        f'<div class="scroll">{_table(heads, rows)}</div>',
+    )
+
+
+def _frontier(comparison: Comparison, styles: Mapping[str, figures.Look]) -> str:
+    welfare, fairness = (report_extras.scores_of(comparison, key) for key in ("welfare", "jain"))
+    keys = [method["key"] for method in comparison["methods"] if method["key"] in welfare and method["key"] in fairness]
+    if len(keys) < 2:
+        return ""
+    labels = {method["key"]: method["label"] for method in comparison["methods"]}
+    titles = {metric["key"]: metric["label"] for metric in comparison["metrics"]}
+    points = [(float(welfare[key].mean()), float(fairness[key].mean())) for key in keys]
+    best = report_extras.frontier(points)
+    marks = [(labels[k], *point, on, styles[k]) for k, point, on in zip(keys, points, best, strict=True)]
+    rows = [
+        (f"<b>{figures.letter(n)}</b> {escape(label)}", [f"{a:.4f}", f"{b:.4f}", "yes" if on else ""])
+        for n, (label, a, b, on, _) in enumerate(marks)
+    ]
+    names = titles["welfare"], titles["jain"]
+    caption = (
+        "Means over all runs, by letter; more is better on both. The dotted line joins the frontier: no other method "
+        "is better on one and at least as good on the other. Methods a tenth or more below the best welfare are in the table "
+        "alone; intervals are in the table of metrics."
+    )
+    floor = max(a for a, _ in points) - 0.1 * abs(max(a for a, _ in points))
+    near = [(*mark, figures.letter(n)) for n, mark in enumerate(marks) if mark[1] >= floor or mark[3]]
+    drawing = report_extras.frontier_figure(near, names)
+    table = _table(["method", *names, "on the frontier"], rows)
+    return _section(
+        "Welfare against fairness",
+        f'<div class="two"><figure>{drawing}<figcaption>{caption}</figcaption></figure>'
+        f'<div class="scroll">{table}</div></div>',
+    )
+
+
 def _map(comparison: Comparison) -> str:
     snapshot = comparison.get("map")
     if not snapshot:
@@ -310,4 +376,6 @@ def _value(value: Any) -> str:
         return "on" if value else "off"
     if isinstance(value, int):
         return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if value.is_integer() and abs(value) >= 1e3 else f"{value:g}"
     return value if isinstance(value, str) else json.dumps(value)

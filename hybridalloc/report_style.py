@@ -82,6 +82,8 @@ svg .halo { paint-order: stroke; stroke: var(--back); stroke-width: 4px; stroke-
   stroke: none; }
 .station { stroke: var(--back); stroke-width: 1.5; }
 svg .station-number { fill: var(--back); font-size: 11px; font-weight: 700; }
+svg + h3 { margin-top: 18px; }
+summary { cursor: pointer; color: var(--soft); font-size: .86rem; }
 .phone { display: none; }
 @media (max-width: 760px) {
   body { padding: 16px 14px 40px; font-size: 14.5px; }

@@ -31,10 +31,10 @@ from hybridalloc.compare import Settings, compare
 
 place = Path(tempfile.mkdtemp())
 uri = f"sqlite:///{place}/mlflow.db"
-methods = ("hybrid-imappo", "rl-imappo", "game-tuned", "nearest")
+methods = ("hybrid-imappo", "rl-imappo", "game-tuned")
 comparison = compare(Settings(
-    agents=12, servers=3, sites="synthetic", methods=methods, agent_steps=40_000, train_seeds=2, report_seeds=12,
-    tuning=8, runs=str(place / "runs"), report=str(place / "report.html"), tracking_uri=uri, quiet=True,
+    agents=12, servers=3, sites="synthetic", methods=methods, agent_steps=16_000, train_seeds=2, report_seeds=8,
+    tuning=4, runs=str(place / "runs"), report=str(place / "report.html"), tracking_uri=uri, quiet=True,
 ))  # fmt: skip
 print(comparison["mirror"].split("(")[0])
 

@@ -11,8 +11,7 @@ import pytest
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 SMALLER = {
     "02_hybrid_and_rl": {
-        "agent_steps=40_000": "agent_steps=4_000", "report_seeds=12": "report_seeds=3", "tuning=8": "tuning=1",
-        '"game-tuned", "nearest")': '"nearest")',
+        "agent_steps=16_000": "agent_steps=4_000", "report_seeds=8": "report_seeds=3", "tuning=4": "tuning=1",
     },
     "05_your_own_problem": {"agent_steps=20_000": "agent_steps=3_000", "slots=40": "slots=5"},
 }  # fmt: skip

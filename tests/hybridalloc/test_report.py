@@ -188,6 +188,8 @@ def test_page_stands_alone_and_has_every_part(tmp_path: Path) -> None:
         "Paired differences",
         "Learning curves",
         "Metrics",
+        "Performance profiles",
+        "Welfare against fairness",
         "Who is served where",
         "How the numbers were made",
     ]
@@ -354,3 +356,24 @@ def test_every_number_in_a_figure_is_finite(tmp_path: Path) -> None:
     text, _ = page_of(tmp_path, comparison)
     drawings = "".join(re.findall(r"<svg.*?</svg>", text, re.S))
     assert "nan" not in drawings and "inf" not in drawings.replace("information", "")
+
+
+def test_the_frontier_and_the_profiles_numbers_are_those_of_the_definition():
+    import itertools
+
+    from hybridalloc import report_extras
+
+    rng = np.random.default_rng(0)
+    points = [(float(a), float(b)) for a, b in rng.integers(0, 5, (12, 2))]
+    for k, on in enumerate(report_extras.frontier(points)):
+        beaten = any(
+            (p[0] > points[k][0] and p[1] >= points[k][1]) or (p[0] >= points[k][0] and p[1] > points[k][1])
+            for p in points
+        )
+        assert on != beaten
+    scores = {"a": rng.normal(size=40), "b": rng.normal(size=10)}
+    for (key, row), level in itertools.product(report_extras.quantile_rows(scores).items(), (1, 3)):
+        below = float((scores[key] < row[level]).mean())
+        assert abs(below - report_extras.LEVELS[level]) <= 1 / len(scores[key])
+    methods = [{"key": "a", "values": {"welfare": [[1.0, float("nan")]]}}, {"key": "b", "values": {}}]
+    assert {k: v.tolist() for k, v in report_extras.scores_of({"methods": methods}, "welfare").items()} == {"a": [1.0]}
