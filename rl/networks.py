@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from rl.fused import score
 from rl.proposal import Observation
 from rl.proposal import own_features as own_features  # read from here too
 
@@ -91,6 +92,19 @@ class PairScorer(nn.Module):
         allowed: Tensor | None = None,
     ) -> Tensor:
         return self.scale * self.out(self.embed(agent, pair, resource, row, resource_of, allowed))[..., 0]
+
+    def fused(
+        self, agent: Tensor, pair: Tensor, resource: Tensor, row: Tensor, resource_of: Tensor,
+        allowed: Tensor | None = None,
+    ) -> Tensor:
+        """:meth:`forward`, compiled, for training: several times faster, not differentiable in the pairs' features."""
+        if self.information != "own":
+            return self(agent, pair, resource, row, resource_of, allowed)
+        shared = nn.functional.pad(self.resource(resource), (0, 0, 1, 0))[:, resource_of + 1]
+        return self.scale * score(
+            self.agent(agent), pair, shared, row, self.pair.weight, self.mix.weight, self.mix.bias, self.out.weight,
+            self.out.bias,
+        )
 
     def export(self) -> dict[str, Float32]:
         """Weights as arrays, for :class:`ArrayPolicy`."""

@@ -272,7 +272,7 @@ class OnPolicy:
         row, agent = torch.nonzero(batch.live[part], as_tuple=True)
         at = part[row]
         mask = batch.allowed[at, agent]
-        raw = self.actor(
+        raw = self.actor.fused(
             batch.agent[at, agent], batch.pair[at, agent], batch.resource[part], row, batch.resource_of, mask
         )
         return executed_log_density(raw, batch.bias[at, agent], mask, self.settings.limit), mask, row, agent
