@@ -121,4 +121,4 @@ def score(
     w_out: Tensor, b_out: Tensor,
 ) -> Tensor:  # fmt: skip
     """(M, O) from own (M, H), pair (M, O, P), shared (B, O, H), row (M,); weights as torch's Linear has them."""
-    return _Score.apply(own, pair, shared, row, w_pair, w_mix, b_mix, w_out, b_out)  # type: ignore[no-any-return, no-untyped-call]
+    return _Score.apply(own, pair, shared, row, w_pair, w_mix, b_mix, w_out, b_out)

@@ -9,7 +9,7 @@ Training runs in torch; :class:`rl.policy.ArrayPolicy` is the same forward pass 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -145,7 +145,8 @@ class Critic(nn.Module):
             -1,
         )
         # the first layer's two parts apart: what is pooled is the same for all agents of a row
-        first, size = self.body[0], own.shape[-1]
+        first: Any = self.body[0]
+        size = own.shape[-1]
         x = nn.functional.linear(own, first.weight[:, :size])
         x += nn.functional.linear(pooled, first.weight[:, size:], first.bias)[:, None]
         return self.out(self.body[1:](x))[..., 0]
