@@ -1,9 +1,11 @@
-"""Time of ``Allocator.step`` at 50 x 9, one thread: median and 99th percentile over 1,000 states.
+"""Time of ``Allocator.step`` at 50 x 9, one thread: median and 99th percentile over 1,000 states, and by stage.
 
     python benchmarks/step.py
 
-The reference in the same run is nashpy's support enumeration of one 3 x 3 game, so that a reader can scale
-the figures to another machine.
+Stages are medians and their share of the whole: build (state to arrays, the game), observe, propose, equilibrate
+(for the game: its best responses), choose, settle (shares, power, fractions, filter), certify. The reference in
+the same run is nashpy's support enumeration of one 3 x 3 game, so that a reader can scale the figures to another
+machine.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ def main() -> None:
     bimatrix = nashpy.Game(rng.normal(size=(3, 3)), rng.normal(size=(3, 3)))
     print(f"Allocator.step, mec set H, 50 devices x 9 servers, {STATES} states, one thread (ms)")
     print(f"{'method':24s} {'median':>8s} {'p99':>8s} {'feasible':>9s} {'worst regret':>13s} {'of nashpy 3x3':>14s}")
+    stages: dict[str, dict[str, float]] = {}
     for label, method, recommender in (
         ("hybrid, IMAPPO network", "hybrid", "imappo"), ("hybrid, flat prior", "hybrid", None),
         ("pure RL, IMAPPO network", "rl", "imappo"), ("game", "game", None), ("nearest", "nearest", None),
@@ -38,11 +41,14 @@ def main() -> None:
         for state in states[:20]:
             allocator.step(state)
         spent, reference, feasible, regret = [], [], 0, 0.0
+        by_stage: dict[str, list[float]] = {}
         for state in states:
             began = time.perf_counter()
             certificate = allocator.step(state).certificate
             spent.append(time.perf_counter() - began)
             feasible += certificate.feasible
+            for stage, ms in certificate.stages.items():
+                by_stage.setdefault(stage, []).append(ms)
             if np.isfinite(certificate.epsilon_bound):
                 regret = max(regret, certificate.regret)
             if len(reference) < 100:
@@ -53,6 +59,14 @@ def main() -> None:
         ratio = np.median(spent) / np.median(reference)
         shown = f"{regret:13.4f}" if method in ("hybrid", "game") else f"{'':13s}"
         print(f"{label:24s} {median:8.3f} {tail:8.3f} {feasible:9d} {shown} {ratio:14.2f}")
+        stages[label] = {stage: float(np.median(ms)) for stage, ms in by_stage.items()}
+        stages[label]["whole"] = median
+    names = ("build", "observe", "propose", "equilibrate", "choose", "settle", "certify")
+    print(f"\nmedian ms by stage (share of the step)\n{'method':24s}" + "".join(f"{name:>15s}" for name in names))
+    for label, median in stages.items():
+        median["equilibrate"] = median.get("equilibrate", median.get("game", 0.0))
+        cells = (f"{median.get(n, 0.0):.3f} ({100 * median.get(n, 0.0) / median['whole']:2.0f} %)" for n in names)
+        print(f"{label:24s}" + "".join(f"{cell:>15s}" for cell in cells))
 
 
 if __name__ == "__main__":

@@ -16,8 +16,11 @@ computing: partial computation offloading using dynamic voltage scaling", for eq
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 E = float(np.e)
 
@@ -114,3 +117,11 @@ def blend(response: float, curvature: float, trust: float, mean: float, spread: 
         return mean
     own, theirs = trust * curvature, 1.0 / (spread * spread)
     return (own * response + theirs * mean) / (own + theirs)
+
+
+def for_option(value: Any, option: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(E, N) of a proposal's numbers: those of the option taken where each option has its own, (E, N, O)."""
+    value = np.asarray(value, dtype=np.float64)
+    if value.ndim == 3:
+        return np.take_along_axis(value, option[..., None], axis=-1)[..., 0]
+    return np.broadcast_to(value, option.shape).copy()

@@ -63,9 +63,8 @@ def check_limit(name: str, value: ArrayLike, limit: ArrayLike, tolerance: float 
     got, most = np.asarray(value, float), np.asarray(limit, float)
     scale = np.where(most != 0, np.abs(most), 1.0)
     excess = np.where(np.isfinite(got), np.maximum(got - most, -got) / scale, np.inf)
-    messages = tuple(
-        f"{name}: agent {i} has {got[i]:.6g}, permitted is 0 to {most[i]:.6g}" for i in np.flatnonzero(excess > tolerance)
-    )
+    over = np.flatnonzero(excess > tolerance)
+    messages = tuple(f"{name}: agent {i} has {got[i]:.6g}, permitted is 0 to {most[i]:.6g}" for i in over)
     return CapacityCheck(float(excess.max(initial=0.0)), messages)
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +154,33 @@ def identity(problem: Any, prices: Any, config: Any) -> str:
     """What must be the same for a run to go on, as JSON: the problem, its prices and the training's settings."""
     run = {"problem": problem.describe(), "prices": prices._asdict(), "training": asdict(config)}
     return json.dumps(run, default=lambda x: x.item())
+
+
+def run_of(path: str | Path, flags: Any) -> tuple[Any, Any, Any]:
+    """Problem, prices and settings of a checkpoint's run.
+
+    Args:
+        flags: a dataclass of what a user asks for; what is not at its default must agree with the checkpoint.
+
+    Raises:
+        CheckpointError: unreadable, see :func:`read`, or a flag disagrees.
+    """
+    from hybridalloc.problems import restore_problem
+    from hybridalloc.training import TrainConfig
+
+    found = json.loads(read(path)["identity"])
+    problem = restore_problem(found["problem"])
+    training = found["training"] | {"settings": tuple((k, v) for k, v in found["training"]["settings"])}
+    told = {"problem": problem.name} | found["problem"] | found["training"]
+    for field in fields(flags):
+        asked, theirs = getattr(flags, field.name), told.get(field.name)
+        theirs = theirs["name"] if isinstance(theirs, dict) else theirs
+        if field.name in told and asked not in (field.default, theirs):
+            raise CheckpointError(
+                f"{path} is of another run: {field.name} is {theirs!r} there and {asked!r} is asked for; "
+                "leave that flag out, or start afresh without --resume"
+            )
+    return problem, problem.prices_type(**found["prices"]), TrainConfig(**training)
 
 
 def first_difference(theirs: Any, ours: Any, at: str = "") -> str:

@@ -1,18 +1,30 @@
-"""The command line: ``hybridalloc compare | train | evaluate | step | report | sync | data``."""
+"""The command line: ``hybridalloc compare | train | evaluate | export | step | report | sync | log-model | data``."""
 
 from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
-from hybridalloc.errors import InvalidStateError, UnknownNameError
+from hybridalloc.errors import InvalidStateError, UnknownNameError, nearest
 
-EPILOG = "Data: set HYBRIDALLOC_DATA to a folder of data sets, or let `hybridalloc data fetch eua` download them."
+GUIDE = """Resource allocation by reinforcement learning on top of a game: every step feasible, certified, fast.
+
+First steps:
+  hybridalloc step --example | hybridalloc step             one state in, one certified allocation out (JSON)
+  hybridalloc step --problem custom --jobs jobs.csv --servers servers.csv
+                                                            your own jobs and servers: a table, prices, who is left out
+  hybridalloc compare                                       hybrid against pure RL, the game, heuristics: table, report
+  hybridalloc train --out a.npz; hybridalloc evaluate a.npz one recommender, saved, and its metrics
+  hybridalloc log-model a.npz                               into MLflow as a model that `mlflow models serve` serves
+
+Every command has --help. Data: set HYBRIDALLOC_DATA to a folder of data sets, or let `hybridalloc data fetch eua`
+download them; `--sites synthetic` needs none. Runs lie under runs/ as JSON lines; MLflow mirrors them.
+"""
 
 
 @dataclass(frozen=True)
@@ -20,31 +32,45 @@ class Compare:
     """Compare the hybrid with pure RL, the game and heuristics: tune, train, evaluate, log to MLflow, report."""
 
     problem: str = "mec"
+    """mec, custom, or one of your own (entry point group hybridalloc.problems)."""
     agents: int = 50
     servers: int = 9
     scenario: str = "H"
     sites: Literal["eua", "synthetic"] = "eua"
     """eua: real base stations and users (needs the data). synthetic: a hexagonal grid (needs nothing)."""
+    settings: tuple[str, ...] = ()
+    """More settings of the problem, such as --settings transition=my_module:Farm episode=100."""
+    from_runs: str | None = None
+    """Run nothing: table and report again from a folder under runs/, from runs/ itself (the newest), or from an MLflow
+    experiment's name or a comparison's id (with --tracking-uri)."""
     full: bool = False
-    """The table of the README: 5 training seeds, 100 reporting seeds, 2 million agent-steps, 150 tuning trials."""
+    """The table of the README: 5 training seeds, 100 reporting seeds, 4 million agent-steps, 150 tuning trials."""
     agent_steps: int | None = None
     """Training budget of each learner, alone and in the hybrid alike."""
     train_seeds: int | None = None
     report_seeds: int | None = None
     tuning: int | None = None
     """Trials of the random search over toll and prices."""
+    learners: tuple[str, ...] = ("imappo", "dqn")
+    """Recommenders to compare, alone and in the hybrid; "all" for every one."""
     methods: tuple[str, ...] = ()
-    """Rows of the table; default all."""
+    """Rows of the table; default those of the learners, the games and the heuristics."""
     workers: int | None = None
     """Processes; default the number of cores."""
     runs: str = "runs"
     report: str = "report.html"
     tracking_uri: str = "sqlite:///mlflow.db"
     quiet: bool = False
+    """No progress on standard error."""
+    json: bool = False
+    """The whole comparison as JSON on standard output instead of tables."""
 
     def run(self) -> int:
-        from hybridalloc.compare import FULL, METHODS, Settings, compare, summary_lines
+        from hybridalloc.compare import FULL, Settings, compare, summary_lines
+        from hybridalloc.training import LEARNERS
 
+        if self.from_runs is not None:
+            return self._again()
         changes: dict[str, Any] = dict(FULL) if self.full else {}
         for name in ("agent_steps", "train_seeds", "report_seeds", "tuning", "workers"):
             if getattr(self, name) is not None:
@@ -52,12 +78,15 @@ class Compare:
         settings = replace(
             Settings(
                 self.problem, self.agents, self.servers, self.scenario, self.sites,
-                methods=self.methods or tuple(METHODS), runs=self.runs, report=self.report,
-                tracking_uri=self.tracking_uri, quiet=self.quiet,
+                learners=tuple(LEARNERS) if self.learners == ("all",) else self.learners, methods=self.methods,
+                runs=self.runs, report=self.report, tracking_uri=self.tracking_uri, quiet=self.quiet,
+                settings=tuple(_settings(self.settings).items()),
             ),
             **changes,
         )  # fmt: skip
         comparison = compare(settings)
+        if self.json:
+            return _print_json(comparison)
         print(comparison["tables"]["text"])
         print("\n".join(summary_lines(comparison)))
         if not self.full:
@@ -69,6 +98,20 @@ class Compare:
         print(f"record     {comparison['folder']}")
         print(f"MLflow     {comparison['mirror']}")
         print(f"           {comparison['open']}")
+        return 0
+
+    def _again(self) -> int:
+        from hybridalloc.report import text_table, write_report
+        from hybridalloc.stored import comparison_from
+
+        comparison = comparison_from(str(self.from_runs), self.tracking_uri)
+        page = write_report(self.report, comparison)
+        if self.json:
+            return _print_json(comparison)
+        print(text_table(comparison))
+        if comparison.get("note"):
+            print(f"\n{comparison['note']}")
+        print(f"\nfrom       {comparison['source']}\nreport     {page.resolve()}")
         return 0
 
 
@@ -85,35 +128,71 @@ class Train:
     servers: int = 9
     scenario: str = "H"
     sites: Literal["eua", "synthetic"] = "eua"
+    belief: Literal["learned", "bayesian", ""] = "learned"
+    """What stale reports are taken for, where the problem has beliefs; "" takes them at their face value."""
     agent_steps: int = 1_000_000
     tuning: int = 40
     """Trials of the price search before training."""
     seed: int = 0
+    checkpoint_every: int = 250_000
+    """Agent-steps between two checkpoints; the last and the best are kept in a folder beside --out. 0: none."""
+    resume: Path | None = None
+    """Go on from a checkpoint: problem, prices, learner and budget are those of its run."""
+    settings: tuple[str, ...] = ()
+    """More settings of the problem, such as --settings transition=my_module:Farm episode=100."""
+    quiet: bool = False
+    """No progress on standard error."""
+    json: bool = False
+    """What was trained as JSON on standard output."""
 
     def run(self) -> int:
-        from tqdm import tqdm
-
-        from coordinator import Coordinator
         from hybridalloc.allocator import Allocator
-        from hybridalloc.problems import make_problem
-        from hybridalloc.training import TrainConfig, train
-        from hybridalloc.tuning import tune_prices
+        from hybridalloc.checkpoints import Checkpoints, run_of
+        from hybridalloc.problems import make_with
+        from hybridalloc.progress import Stage
+        from hybridalloc.training import BEST_TRUST, LEARNERS, TrainConfig, train
+        from hybridalloc.tuning import tune_game
 
-        problem = make_problem(
-            self.problem, agents=self.agents, servers=self.servers, scenario=self.scenario, sites=self.sites
-        )
-        prices = tune_prices(problem, Coordinator("game"), self.tuning).prices
-        config = TrainConfig(self.learner, self.kind, self.agent_steps, seed=self.seed)
-        with tqdm(total=self.agent_steps, desc="training", unit="step", unit_scale=True) as bar:
+        if self.learner not in LEARNERS:
+            raise nearest("learner", self.learner, LEARNERS)
+        if self.resume is not None:
+            problem, prices, config = run_of(self.resume, self)
+        else:
+            flags = {name: getattr(self, name) for name in ("agents", "servers", "scenario", "sites")}
+            problem = make_with(self.problem, flags, _settings(self.settings))
+            with Stage("tuning prices", self.tuning, "trial", self.quiet) as stage:
+
+                def tried(_trial: int, best: float) -> None:
+                    stage.note(welfare=f"{best:.4f}")
+                    stage.update()
+
+                belief = self.belief if self.belief in getattr(problem, "beliefs", {}) else ""
+                prices = tune_game(problem, belief, self.tuning, tried).prices
+            config = TrainConfig(
+                self.learner, self.kind, self.agent_steps, trust=BEST_TRUST[belief], belief=belief, seed=self.seed
+            )
+        checkpoints = None
+        if self.checkpoint_every or self.resume is not None:
+            folder = self.out.with_name(self.out.name.removesuffix(".npz") + ".checkpoints")
+            checkpoints = Checkpoints(folder, self.checkpoint_every or config.agent_steps, self.resume)
+        with Stage("training", config.agent_steps, "step", self.quiet) as stage:
 
             def report(steps: int, figures: dict[str, float]) -> None:
-                bar.update(steps - bar.n)
+                stage.update(steps - stage.n)
                 if "check_welfare" in figures:
-                    bar.set_postfix(welfare=f"{figures['check_welfare']:.4f}")
+                    stage.note(welfare=f"{figures['check_welfare']:.4f}")
 
-            trained = train(problem, prices, config, report)
-        allocator = Allocator(problem, self.kind, trained.learner.policy, config.trust, prices=prices)
-        print(f"saved {allocator.save(self.out)}; violations in training: {trained.violations}")
+            trained = train(problem, prices, config, report, checkpoints=checkpoints)
+        allocator = Allocator(
+            problem, config.kind, trained.learner.policy, config.final_trust, prices=prices,
+            belief=trained.belief,
+        )  # fmt: skip
+        path = allocator.save(self.out)
+        if self.json:
+            return _print_json({"saved": str(path), "violations": trained.violations, "curve": trained.curve})
+        print(f"saved {path}; violations in training: {trained.violations}")
+        if checkpoints is not None:
+            print(f"checkpoints {checkpoints.folder.resolve()}: last.pt, best.pt")
         return 0
 
 
@@ -123,6 +202,8 @@ class Evaluate:
 
     path: tyro.conf.Positional[str]
     seeds: int = 40
+    json: bool = False
+    """Metrics as JSON on standard output."""
 
     def run(self) -> int:
         from hybridalloc.allocator import Allocator
@@ -130,7 +211,12 @@ class Evaluate:
 
         a = Allocator.load(self.path)
         baseline = a.method if a.method in a.problem.baselines else None
-        seen = evaluate(a.problem, a.prices, a.coordinator, a.recommender, REPORT_SEEDS[: self.seeds], baseline)
+        seen = evaluate(
+            a.problem, a.prices, a.coordinator, a.recommender, REPORT_SEEDS[: self.seeds], baseline, belief=a.belief
+        )
+        if self.json:
+            means = {metric.key: float(seen.metrics[metric.key].mean()) for metric in a.problem.metrics}
+            return _print_json(means | {"violations": seen.violations, "allocations": seen.allocations})
         for metric in a.problem.metrics:
             print(f"{metric.label:40s} {seen.metrics[metric.key].mean():10.4f} {metric.unit}")
         print(f"{'violations of capacity or power':40s} {seen.violations:10d} of {seen.allocations} allocations")
@@ -138,11 +224,44 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
+class Export:
+    """Write a saved allocator's recommender as ONNX, for serving without Python."""
+
+    path: tyro.conf.Positional[str]
+    onnx: Path = Path("recommender.onnx")
+
+    def run(self) -> int:
+        from hybridalloc.allocator import read_checkpoint
+        from hybridalloc.errors import CheckpointError
+        from rl.export import OPSET, write_onnx
+
+        meta, policy, _ = read_checkpoint(self.path)
+        if policy is None:
+            raise CheckpointError(f"{self.path} holds no recommender: it was saved from method {meta['method']!r}")
+        written = write_onnx(policy, self.onnx, {k: json.dumps(meta[k]) for k in ("problem", "prices", "trust")})
+        print(f"saved {written} (ONNX opset {OPSET}): scores of every agent and option, for any numbers of them")
+        return 0
+
+
+@dataclass(frozen=True)
 class Step:
-    """Read a state as JSON from standard input, write the allocation as JSON to standard output."""
+    """One certified allocation: of a state (JSON on standard input; JSON out), or of your own jobs and servers (CSV
+    files; a table out, or --json)."""
 
     problem: str = "mec"
+    """mec, custom, or one of your own."""
     method: str = "hybrid"
+    """hybrid, rl, game or a baseline of the problem."""
+    jobs: Path | None = None
+    """custom: CSV of name, work; optional deadline_s, delay_cost, priority, opt_out_cost, power_limit_w."""
+    servers: Path | None = None
+    """custom: CSV of name, capacity (units of work a second); optional wait_s, full_power_w."""
+    links: Path | None = None
+    """custom: CSV of job, server; optional cost, work. Without it every job reaches every server."""
+    settings: tuple[str, ...] = ()
+    """More settings of the problem, such as --settings agents=20 servers=4."""
+    json: bool = False
+    """JSON also for jobs and servers."""
     allocator: str | None = None
     """A saved allocator (a path or an MLflow URI); its method, prices and recommender are used."""
     trust: float | None = None
@@ -152,25 +271,44 @@ class Step:
 
     def run(self) -> int:
         from hybridalloc.allocator import Allocator
-        from hybridalloc.problems import make_problem
+        from hybridalloc.problems import make_problem, make_with
 
+        settings = _settings(self.settings)
         if self.example:
-            state = make_problem(self.problem, agents=6, servers=3).reset(0).to_dict()
+            if self.problem == "custom" and not settings:
+                settings = {"transition": "hybridalloc.problems.farm:Farm"}
+            state = make_with(self.problem, {"agents": 6, "servers": 3}, settings).reset(0).to_dict()
             state.pop("truth", None)
-            print(json.dumps(state))
-            return 0
+            return _print_json(state)
         changes = {k: getattr(self, k) for k in ("trust", "budget_ms") if getattr(self, k) is not None}
+        if self.jobs is not None or self.servers is not None:
+            return self._tables(changes, settings)
+        given = None
         if self.allocator is not None:
             allocator = Allocator.load(self.allocator, **changes)
         else:
-            allocator = Allocator(make_problem(self.problem), self.method, **changes)
-        try:
-            state = json.load(sys.stdin)
-        except json.JSONDecodeError as error:
-            raise InvalidStateError(
-                f"standard input is not JSON: line {error.lineno}, column {error.colno}: {error.msg}"
-            ) from None
-        print(json.dumps(allocator.step(state).to_dict()))
+            if self.problem == "custom" and not settings:
+                settings = given = _standard_input()  # a state says all that the problem needs
+            allocator = Allocator(make_problem(self.problem, **settings), self.method, **changes)
+        return _print_json(allocator.step(_standard_input() if given is None else given).to_dict())
+
+    def _tables(self, changes: dict[str, Any], settings: dict[str, Any]) -> int:
+        from hybridalloc.allocator import Allocator
+        from hybridalloc.problems import make_problem
+        from hybridalloc.step_report import as_json, as_text
+
+        if self.problem != "custom":
+            raise ValueError(f"--jobs and --servers go with --problem custom; got --problem {self.problem}")
+        problem = make_problem("custom", jobs=self.jobs, servers=self.servers, links=self.links, **settings)
+        if self.allocator is not None:
+            allocator = Allocator.load(self.allocator, problem=problem, **changes)
+        else:
+            allocator = Allocator(problem, self.method, **changes)
+        state = problem.reset()
+        allocation = allocator.step(state)
+        if self.json:
+            return _print_json(as_json(problem, state, allocation, allocator.prices))
+        print(as_text(problem, state, allocation, allocator.prices))
         return 0
 
 
@@ -181,14 +319,19 @@ class Report:
     folder: tyro.conf.Positional[Path]
     """Such as runs/mec-20260101-120000-ab12."""
     out: Path = Path("report.html")
+    json: bool = False
+    """The stored comparison as JSON on standard output."""
 
     def run(self) -> int:
         from hybridalloc.report import text_table, write_report
 
         stored = _stored(self.folder, "results.json")
         comparison = json.loads(stored.read_text(encoding="utf-8"))
+        page = write_report(self.out, comparison)
+        if self.json:
+            return _print_json(comparison)
         print(text_table(comparison))
-        print(f"\nreport     {write_report(self.out, comparison).resolve()}")
+        print(f"\nreport     {page.resolve()}")
         return 0
 
 
@@ -198,15 +341,73 @@ class Sync:
 
     folder: tyro.conf.Positional[Path]
     tracking_uri: str = "sqlite:///mlflow.db"
+    json: bool = False
+    """What MLflow has and lacks as JSON on standard output."""
 
     def run(self) -> int:
         from hybridalloc.tracking import how_to_open, mirror
 
         _stored(self.folder, "comparison.json")
         result = mirror(self.folder, self.tracking_uri)
+        if self.json:
+            _print_json(asdict(result))
+            return 0 if result.complete else 1
         print(result)
         print(how_to_open(self.tracking_uri, result.experiment_id))
         return 0 if result.complete else 1
+
+
+@dataclass(frozen=True)
+class LogModel:
+    """Register a saved allocator in MLflow as a model, alias champion, for `mlflow models serve`."""
+
+    path: tyro.conf.Positional[str]
+    """A saved allocator: a path or an MLflow URI."""
+    name: str = "hybridalloc"
+    """Name of the registered model."""
+    tracking_uri: str = "sqlite:///mlflow.db"
+
+    def run(self) -> int:
+        from hybridalloc.models import how_to_serve, log_model
+
+        logged = log_model(self.path, self.name, self.tracking_uri)
+        print(f"registered {self.name}, version {logged.version}, alias champion")
+        print(how_to_serve(self.name, self.tracking_uri))
+        return 0
+
+
+def _settings(words: tuple[str, ...]) -> dict[str, Any]:
+    """``name=value`` words; a value is JSON where it reads as such, otherwise text."""
+    out: dict[str, Any] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name:
+            raise ValueError(f"--settings {word!r}: write name=value, such as agents=20")
+        try:
+            out[name] = json.loads(value)
+        except json.JSONDecodeError:
+            out[name] = value
+    return out
+
+
+def _standard_input() -> Any:
+    if sys.stdin.isatty():
+        raise InvalidStateError(
+            "a state as JSON is expected on standard input: try `hybridalloc step --example | hybridalloc step`"
+        )
+    try:
+        return json.load(sys.stdin)
+    except json.JSONDecodeError as error:
+        raise InvalidStateError(
+            f"standard input is not JSON: line {error.lineno}, column {error.colno}: {error.msg}"
+        ) from None
+
+
+def _print_json(value: Any) -> int:
+    from hybridalloc.runlog import plain
+
+    print(json.dumps(plain(value)))
+    return 0
 
 
 def _stored(folder: Path, name: str) -> Path:
@@ -245,27 +446,38 @@ Command = (
     Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Step, tyro.conf.subcommand("step")]
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Sync, tyro.conf.subcommand("sync")]
+    | Annotated[LogModel, tyro.conf.subcommand("log-model")]
     | Annotated[Data, tyro.conf.subcommand("data")]
 )
+
+
+COMMANDS = ("compare", "train", "evaluate", "export", "step", "report", "sync", "log-model", "data")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; errors that a user can mend go to standard error in one line, with exit code 2."""
     from hybridalloc.data import DataError
     from hybridalloc.errors import CheckpointError
+    from hybridalloc.runlog import TrackingError
 
-    command: Any = tyro.cli(
-        Command,
-        args=arguments,
-        prog="hybridalloc",
-        description=f"Resource allocation by reinforcement learning on top of a game. {EPILOG}",
-    )
+    words = sys.argv[1:] if arguments is None else arguments
     try:
+        if words and not words[0].startswith("-") and words[0] not in COMMANDS:
+            raise nearest("command", words[0], COMMANDS)
+        if not words:
+            words = ["--help"]
+        command: Any = tyro.cli(Command, args=words, prog="hybridalloc", description=GUIDE)
         return int(command.run())
-    except (InvalidStateError, UnknownNameError, CheckpointError, DataError, ValueError) as error:
+    except BrokenPipeError:  # the reader of our output has gone
+        sys.stdout = None
+        return 1
+    except (
+        InvalidStateError, UnknownNameError, CheckpointError, DataError, TrackingError, FloatingPointError, ValueError,
+    ) as error:  # fmt: skip
         print(f"hybridalloc: {error}", file=sys.stderr)
         return 2
 

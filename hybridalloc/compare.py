@@ -12,24 +12,24 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tqdm import tqdm
-
 from coordinator import Coordinator
 from hybridalloc import data, tracking
 from hybridalloc.allocator import Allocator
 from hybridalloc.beliefs import load_belief, save_belief
 from hybridalloc.errors import nearest
-from hybridalloc.problems import make_problem, restore_problem
+from hybridalloc.problems import make_with, restore_problem
 from hybridalloc.problems.base import Metric
+from hybridalloc.progress import Stage
 from hybridalloc.statistics import paired_difference
 from hybridalloc.training import (
+    BEST_TRUST,
     LEARNERS,
     REPORT_SEEDS,
     REPORT_SLOTS,
@@ -42,7 +42,7 @@ from hybridalloc.training import (
     learn_belief,
     train,
 )
-from hybridalloc.tuning import tune_prices
+from hybridalloc.tuning import tune_game
 
 
 class Method(NamedTuple):
@@ -57,6 +57,7 @@ class Method(NamedTuple):
     learner: str | None = None
     belief: str = ""
     prices: str = "tuned"
+    settings: tuple[tuple[str, Any], ...] = ()  # of the learner, where its defaults are not best
 
 
 NAMES = {"maddpg": "MADDPG", "counterfactual": "leave-one-out", "lagrangian": "MAPPO-Lagrangian"}
@@ -69,7 +70,8 @@ LEARNED = {
 METHODS: dict[str, Method] = LEARNED | {
     "hybrid-untrained": Method("hybrid, no prior", "hybrid", None, "learned"),
     "hybrid-imappo-reports": Method("hybrid, IMAPPO, no beliefs", "hybrid", "imappo"),
-    "rl-imappo-reports": Method("IMAPPO alone, no beliefs", "rl", "imappo"),
+    "rl-imappo": Method("IMAPPO alone", "rl", "imappo", "learned", settings=(("gae", 0.6),)),
+    "rl-imappo-reports": Method("IMAPPO alone, no beliefs", "rl", "imappo", settings=(("gae", 0.6),)),
     "game-belief": Method("game, learned beliefs, tuned", "game", None, "learned"),
     "game-bayes": Method("game, Bayesian with the true law, tuned", "game", None, "bayesian"),
     "game-tuned": Method("game, tuned", "game"),
@@ -80,24 +82,31 @@ METHODS: dict[str, Method] = LEARNED | {
     "greedy": Method("greedy", "heuristic"),
     "random": Method("random", "heuristic"),
 }
-TRUST = {"": 5.0, "learned": 20.0, "bayesian": 20.0}  # by belief: the best of a sweep on the tuning seeds
 RIVALS = (
     "hybrid-untrained", "game-belief", "game-bayes", "game-tuned", "hybrid-imappo-reports", "rl-imappo-reports",
 )  # fmt: skip
 STEP_TIME = Metric("step_ms", "decision time, batched", "ms", "lower")
 
 
-def rows_of(learners: Sequence[str], beliefs: Iterable[str] = ("learned", "bayesian")) -> tuple[str, ...]:
-    """The table's methods: each learner in the hybrid and alone, what learns no prior, and the heuristics.
+def rows_of(problem: Any, learners: Sequence[str]) -> tuple[str, ...]:
+    """The table's methods: each learner in the hybrid and alone, what learns no prior, the problem's own heuristics.
 
-    Args:
-        beliefs: those that the problem has; rows that need another are left out.
+    Rows about beliefs are for problems that have them.
     """
     first = [f"{kind}-{learner}" for kind in ("hybrid", "rl") for learner in learners]
-    rows = [*first, *(name for name in METHODS if name not in LEARNED)]
-    if "imappo" not in learners:
-        rows = [name for name in rows if not name.endswith("-reports")]
-    return tuple(name for name in rows if METHODS[name].belief in ("", *beliefs))
+    rest = [name for name in METHODS if name not in LEARNED and METHODS[name].kind != "heuristic"]
+    if "imappo" not in learners or not getattr(problem, "beliefs", {}):
+        rest = [name for name in rest if not name.endswith("-reports")]
+    if not getattr(problem, "beliefs", {}):
+        rest = [name for name in rest if name not in ("game-belief", "game-bayes")]
+    own = [name for name in METHODS if METHODS[name].kind == "heuristic" and name in problem.baselines]
+    return tuple(first + rest + own + [name for name in problem.baselines if name not in own])
+
+
+def method_of(name: str, problem: Any = None) -> Method:
+    """A row of the table; a heuristic that only this problem has goes by its name, and without beliefs it has none."""
+    method = METHODS.get(name) or Method(name.replace("_", " "), "heuristic")
+    return method if problem is None or getattr(problem, "beliefs", {}) else method._replace(belief="")
 
 
 @dataclass(frozen=True)
@@ -128,9 +137,16 @@ class Settings:
     report: str = "report.html"
     tracking_uri: str = tracking.DEFAULT_URI
     quiet: bool = False
+    settings: tuple[tuple[str, Any], ...] = ()  # of a problem of one's own, by name
 
 
-FULL = {"agent_steps": 2_000_000, "train_seeds": 5, "report_seeds": 100, "tuning": 150}
+FULL = {"agent_steps": 4_000_000, "train_seeds": 5, "report_seeds": 100, "tuning": 150}
+
+
+def problem_of(settings: Settings) -> Any:
+    """The problem, with those of the flags that it has."""
+    flags = {name: getattr(settings, name) for name in ("agents", "servers", "sites", "scenario")}
+    return make_with(settings.problem, flags, dict(settings.settings))
 
 
 class Job(NamedTuple):
@@ -159,23 +175,14 @@ def compare(settings: Settings) -> dict[str, Any]:
     for name in settings.learners:
         if name not in LEARNERS:
             raise nearest("learner", name, LEARNERS)
+    problem = problem_of(settings)
+    known = rows_of(problem, tuple(LEARNERS))
     for name in settings.methods:
-        if name not in METHODS:
-            raise nearest("method", name, METHODS)
-    problem = make_problem(
-        settings.problem,
-        agents=settings.agents,
-        servers=settings.servers,
-        sites=settings.sites,
-        scenario=settings.scenario,
-    )
-    beliefs = getattr(problem, "beliefs", {})
-    settings = replace(settings, methods=settings.methods or rows_of(settings.learners, beliefs))
-    for name in settings.methods:
-        if METHODS[name].belief not in ("", *beliefs):
-            raise nearest(f"belief of {problem.name}", METHODS[name].belief, tuple(beliefs))
+        if name not in known:
+            raise nearest("method", name, known)
+    settings = replace(settings, methods=settings.methods or rows_of(problem, settings.learners))
     problem.reset(0)  # data that is missing is missed here
-    digest = data.digest("eua") if settings.sites == "eua" else "synthetic"
+    digest = data.digest("eua") if getattr(problem, "sites", "") == "eua" else "synthetic"
     began = time.time()
     folder = Path(settings.runs).resolve() / tracking.new_comparison_id(problem.name)
     seeds = {
@@ -219,8 +226,8 @@ def _tune(problem: Any, settings: Settings, folder: Path) -> dict[str, Any]:
     """Prices of each game by what it believes; the tuned ones serve every method with that belief."""
     plain = problem.prices_type()
     prices = {"toll 0": plain._replace(toll=0.0), "toll 1": plain._replace(toll=1.0)}
-    beliefs = list(dict.fromkeys(METHODS[name].belief for name in settings.methods))
-    bar = tqdm(total=settings.tuning * len(beliefs), desc="tuning prices", unit="trial", disable=settings.quiet)
+    beliefs = list(dict.fromkeys(method_of(name, problem).belief for name in settings.methods))
+    bar = Stage("tuning prices", settings.tuning * len(beliefs), "trial", settings.quiet)
     record: dict[str, Any] = {}
     with _pool(min(settings.workers or os.cpu_count() or 1, len(beliefs))) as (pool, queue):
         waiting = [pool.submit(tune_job, problem.describe(), belief, settings.tuning) for belief in beliefs]
@@ -233,28 +240,18 @@ def _tune(problem: Any, settings: Settings, folder: Path) -> dict[str, Any]:
 
 
 def tune_job(description: dict[str, Any], belief: str, trials: int) -> tuple[dict[str, float], dict[str, Any]]:
-    """The best prices of a game that believes ``belief``, and every trial; runs in a worker process.
-
-    A learned belief depends on what is done, so it is learned again at half time, under the best prices so far.
-    """
-    problem = restore_problem(description)
-    prices, rows, welfare = problem.prices_type(), [], 0.0
-    halves = (trials // 2, trials - trials // 2) if belief == "learned" else (trials,)
-    for half, count in enumerate(halves):
-        known, _, _ = learn_belief(problem, prices, TrainConfig(belief=belief))
-        tuned = tune_prices(
-            problem, Coordinator("game"), count, seed=half, belief=known, start=prices,
-            report=lambda *_: _QUEUE.put(1) if _QUEUE is not None else None,
-        )  # fmt: skip
-        prices, welfare = tuned.prices, tuned.welfare
-        rows += [{"prices": p._asdict(), "welfare": w} for p, w in tuned.trials]
-    return prices._asdict(), {"best": prices._asdict(), "welfare": welfare, "trials": rows}
+    """The best prices of a game that believes ``belief``, and every trial; runs in a worker process."""
+    tell = lambda *_: _QUEUE.put(1) if _QUEUE is not None else None
+    tuned = tune_game(restore_problem(description), belief, trials, tell)
+    rows = [{"prices": p._asdict(), "welfare": w} for p, w in tuned.trials]
+    best = tuned.prices._asdict()
+    return best, {"best": best, "welfare": tuned.welfare, "trials": rows}
 
 
 def _learn_beliefs(problem: Any, settings: Settings, folder: Path, prices: dict[str, Any]) -> dict[str, int]:
     """A belief for each training seed, under the tuned prices; every method of that seed goes on from it."""
     counts = {"allocations": 0, "violations": 0}
-    kinds = {METHODS[name].belief for name in settings.methods if METHODS[name].belief}
+    kinds = {method_of(name, problem).belief for name in settings.methods} - {""}
     if not kinds:
         return counts
     todo = [(kind, seed) for kind in sorted(kinds) for seed in range(settings.train_seeds)]
@@ -263,11 +260,12 @@ def _learn_beliefs(problem: Any, settings: Settings, folder: Path, prices: dict[
             pool.submit(belief_job, problem.describe(), prices[k]._asdict(), k, seed, _belief_file(folder, k, seed))
             for k, seed in todo
         ]
-        bar = tqdm(as_completed(waiting), total=len(todo), desc="learning beliefs", disable=settings.quiet)
-        for future in bar:
-            allocations, violations = future.result()
-            counts["allocations"] += allocations
-            counts["violations"] += violations
+        with Stage("learning beliefs", len(todo), "belief", settings.quiet) as bar:
+            for future in as_completed(waiting):
+                allocations, violations = future.result()
+                counts["allocations"] += allocations
+                counts["violations"] += violations
+                bar.update()
     return counts
 
 
@@ -291,7 +289,7 @@ def _jobs(settings: Settings, folder: Path, problem: Any, prices: dict[str, Any]
     }  # fmt: skip
     jobs = []
     for name in settings.methods:
-        method = METHODS[name]
+        method = method_of(name, problem)
         charged = prices[method.belief if method.prices == "tuned" else method.prices]._asdict()
         for seed in range(settings.train_seeds) if method.learner or method.belief == "learned" else (0,):
             belief = _belief_file(folder, method.belief, seed) if method.belief else ""
@@ -301,7 +299,7 @@ def _jobs(settings: Settings, folder: Path, problem: Any, prices: dict[str, Any]
                     settings.report_seeds, tags | {"kind": method.kind, "belief": method.belief or "reports"},
                 )
             )  # fmt: skip
-    return sorted(jobs, key=lambda job: METHODS[job.method].learner is None)  # the long ones first
+    return sorted(jobs, key=lambda job: method_of(job.method).learner is None)  # the long ones first
 
 
 _QUEUE: Any = None
@@ -324,8 +322,8 @@ def _start_worker(queue: Any) -> None:
 def _units(job: Job) -> int:
     """Work of a job in agent-steps of training; an evaluated slot costs about an eighth of a trained one."""
     slots = job.report_seeds * (WARMUP_SLOTS + REPORT_SLOTS)
-    trained = job.agent_steps if METHODS[job.method].learner else 0
-    return trained + slots * job.problem["agents"] // 8
+    trained = job.agent_steps if method_of(job.method).learner else 0
+    return trained + slots * restore_problem(job.problem).agents // 8
 
 
 @contextmanager
@@ -361,10 +359,7 @@ def _watch(queue: Any, bar: Any) -> Callable[[], None]:
 
 def _run(jobs: Sequence[Job], settings: Settings) -> tuple[dict[str, Any], dict[str, Any], dict[str, int]]:
     """Run all jobs; values[method][metric] = [T][V], curves[method] = rows a seed, counts of what was executed."""
-    bar = tqdm(
-        total=sum(map(_units, jobs)), desc="training and evaluating", unit="step", unit_scale=True,
-        disable=settings.quiet, smoothing=0.05,
-    )  # fmt: skip
+    bar = Stage("training and evaluating", sum(map(_units, jobs)), "step", settings.quiet)
     values: dict[str, dict[str, dict[int, list[float]]]] = {}
     curves: dict[str, dict[int, list[dict[str, float]]]] = {}
     counts = {"allocations": 0, "violations": 0}
@@ -392,7 +387,7 @@ def _run(jobs: Sequence[Job], settings: Settings) -> tuple[dict[str, Any], dict[
 
 def run_job(job: Job) -> dict[str, Any]:
     """Train if there is something to train, evaluate on the reporting seeds, log; runs in a worker process."""
-    method = METHODS[job.method]
+    method = method_of(job.method)
     problem = restore_problem(job.problem)
     prices = problem.prices_type(**job.prices)
     params = {"method": job.method, "label": method.label, "seed": job.seed} | {
@@ -411,8 +406,8 @@ def run_job(job: Job) -> dict[str, Any]:
     recommender = None
     belief = load_belief(problem, job.belief) if job.belief else None
     config = TrainConfig(
-        method.learner or "", method.kind, job.agent_steps, trust=TRUST[method.belief], belief=method.belief,
-        belief_steps=0, seed=job.seed,
+        method.learner or "", method.kind, job.agent_steps, trust=BEST_TRUST[method.belief], belief=method.belief,
+        belief_steps=0, seed=job.seed, settings=method.settings,
     )  # fmt: skip
     if method.learner:
         params |= {f"train/{k}": v for k, v in asdict(config).items() if k not in ("settings",)}
@@ -440,14 +435,17 @@ def run_job(job: Job) -> dict[str, Any]:
             allocator = Allocator(problem, kind, recommender, config.trust, prices=prices, belief=belief)
             stem = f"{job.method}-seed{job.seed}"
             log.artifact(allocator.save(Path(job.directory) / stem / "allocator.npz"))
+        metrics = {k: [float(x) for x in v] for k, v in seen.metrics.items()}
+        metrics["step_ms"] = [seen.step_ms] * len(seen.metrics["welfare"])
+        out = {"metrics": metrics, "curve": curve, "allocations": allocations, "violations": violations}
+        whole = Path(job.directory) / f"{job.method}-seed{job.seed}" / "evaluation.json"
+        whole.parent.mkdir(exist_ok=True)
+        whole.write_text(json.dumps(out))
+        log.artifact(whole)  # MLflow has what a table can be made from again
         summary |= {k: float(v.mean()) for k, v in seen.metrics.items()}
         summary |= {"step_ms": seen.step_ms, "allocations": allocations, "violations": violations}
         log.end(summary)
     progress(_units(job))
-    metrics = {k: [float(x) for x in v] for k, v in seen.metrics.items()}
-    metrics["step_ms"] = [seen.step_ms] * len(seen.metrics["welfare"])
-    out = {"metrics": metrics, "curve": curve, "allocations": allocations, "violations": violations}
-    (Path(job.directory) / f"{job.method}-seed{job.seed}" / "evaluation.json").write_text(json.dumps(out))
     return out
 
 
@@ -456,7 +454,7 @@ def _assemble(
 ) -> dict[str, Any]:
     metrics = [m._asdict() for m in (*problem.metrics, STEP_TIME)]
     methods = [
-        {"key": name, "label": METHODS[name].label, "kind": METHODS[name].kind, "values": values[name]}
+        {"key": name, "label": method_of(name).label, "kind": method_of(name).kind, "values": values[name]}
         for name in settings.methods
     ]
     drawn = [
@@ -466,7 +464,7 @@ def _assemble(
             "values": [[row["check_welfare"] for row in seed] for seed in curves[name]],
         }
         for name in settings.methods
-        if METHODS[name].learner
+        if method_of(name).learner
     ]
     differences = []
     for key in ("welfare", "completion"):
@@ -476,20 +474,31 @@ def _assemble(
                 if other in values:
                     d = paired_difference(values[name][key], values[other][key])
                     differences.append({
-                        "label": f"{METHODS[name].label} - {METHODS[other].label}", "metric": key, "mean": d.mean,
+                        "label": f"{method_of(name).label} - {method_of(other).label}", "metric": key, "mean": d.mean,
                         "low": d.low, "high": d.high, "conservative": d.conservative,
                     })  # fmt: skip
     return {
-        "title": f"{problem.name}, set {settings.scenario}: hybrid against its parents",
-        "problem": f"{problem.name}, {settings.agents} devices, {settings.servers} servers, {settings.sites} sites",
+        "title": f"{settings.problem}{_set_of(problem)}: hybrid against its parents",
+        "problem": f"{settings.problem}, {problem.agents} agents, {problem.servers} servers{_sites_of(problem)}",
         "scenario": _readable(record["scenario"]), "budget": record["budget"], "git_commit": record["git_commit"],
         "data_digest": record["data_digest"], "seeds": record["seeds"], "metrics": metrics, "methods": methods,
         "curves": drawn, "levels": [], "differences": differences,
     }  # fmt: skip
 
 
+def _set_of(problem: Any) -> str:
+    name = getattr(problem.scenario, "name", None)
+    return f", set {name}" if name else ""
+
+
+def _sites_of(problem: Any) -> str:
+    return f", {problem.sites} sites" if hasattr(problem, "sites") else ""
+
+
 def _readable(scenario: dict[str, Any]) -> dict[str, Any]:
     """The problem's description in one flat line a setting, for the report's head."""
+    if "scenario" not in scenario:  # a problem of someone's own: what is short enough to read
+        return {key: value for key, value in scenario.items() if isinstance(value, str | int | float)}
     flat: dict[str, Any] = {}
     for key, value in scenario["scenario"].items():
         pair = isinstance(value, list)
@@ -504,10 +513,9 @@ def _levels(problem: Any, prices: dict[str, Any], folder: Path) -> list[dict[str
     config = TrainConfig()
     seeds = TUNE_SEEDS[: config.check_seeds]
     rows = []
-    for label, key, baseline in (
-        ("game, learned beliefs", "learned", None), ("game, tuned", "", None), ("game, toll 1", "toll 1", None),
-        ("nearest server", "", "nearest"), ("random", "", "random"),
-    ):  # fmt: skip
+    games = [("game, learned beliefs", "learned", None), ("game, tuned", "", None), ("game, toll 1", "toll 1", None)]
+    rest = [name for name in ("nearest", "random") if name in problem.baselines] or list(problem.baselines[-2:])
+    for label, key, baseline in games + [(method_of(name, problem).label, "", name) for name in rest]:
         if key in prices:
             belief = load_belief(problem, _belief_file(folder, key, 0)).copy(False) if key == "learned" else None
             seen = evaluate(
@@ -518,9 +526,11 @@ def _levels(problem: Any, prices: dict[str, Any], folder: Path) -> list[dict[str
     return rows
 
 
-def _snapshot(problem: Any, folder: Path, methods: Sequence[str]) -> dict[str, Any]:
-    """Who is served where, in the twentieth slot of the first reporting network."""
-    best = next((m for m in methods if METHODS[m].kind != "heuristic"), methods[0])
+def _snapshot(problem: Any, folder: Path, methods: Sequence[str]) -> dict[str, Any] | None:
+    """Who is served where, in the twentieth slot of the first reporting network; None for a problem without places."""
+    if not hasattr(getattr(problem.reset(REPORT_SEEDS[0]), "truth", None), "site"):
+        return None
+    best = next((m for m in methods if method_of(m, problem).kind != "heuristic"), methods[0])
     allocator = Allocator.load(folder / f"{best}-seed0" / "allocator.npz")
     state = problem.reset(REPORT_SEEDS[0])
     for slot in range(20):
@@ -530,7 +540,7 @@ def _snapshot(problem: Any, folder: Path, methods: Sequence[str]) -> dict[str, A
     return {
         "stations": state.truth.site.tolist(), "devices": state.truth.position.tolist(),
         "option": allocation.option.tolist(), "active": state.active.tolist(),
-        "label": f"{METHODS[best].label}, one slot of network {REPORT_SEEDS[0]}",
+        "label": f"{method_of(best, problem).label}, one slot of network {REPORT_SEEDS[0]}",
     }  # fmt: skip
 
 

@@ -148,7 +148,7 @@ class _Replay:
 
     def run(self) -> None:
         try:
-            with _quiet_and_impatient():
+            with quiet_mlflow():
                 self._replay()
         except Exception as error:  # MLflow's trouble, of whatever kind, must not reach the comparison
             self.error = self.error or f"{type(error).__name__}: {_first_line(error)}"
@@ -193,7 +193,7 @@ class _Replay:
         found = self._call(client.get_experiment_by_name, self.experiment)
         if found is None:
             try:
-                place = _artifact_location(self.tracking_uri)
+                place = artifact_location(self.tracking_uri)
                 return client, self._call(client.create_experiment, self.experiment, artifact_location=place)
             except MlflowException:  # another process was faster
                 found = self._call(client.get_experiment_by_name, self.experiment)
@@ -367,7 +367,7 @@ class _Replay:
 
 
 @contextmanager
-def _quiet_and_impatient() -> Iterator[None]:
+def quiet_mlflow() -> Iterator[None]:
     """MLflow's environment for a replay: short waits (unless the user set them), no chatter, no telemetry."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
     added = {name: value for name, value in _SETTINGS.items() if name not in os.environ}
@@ -387,7 +387,7 @@ def _quiet_and_impatient() -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-def _artifact_location(tracking_uri: str) -> str | None:
+def artifact_location(tracking_uri: str) -> str | None:
     """`mlruns` beside an sqlite file (MLflow's own default is beside the caller's folder of the day)."""
     found = re.match(r"sqlite:///(.+)$", tracking_uri)
     return (Path(found[1]).resolve().parent / "mlruns").as_uri() if found else None

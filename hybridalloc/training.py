@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coordinator import Coordinator, clip_prior
+from coordinator.drift import Ranges
+from coordinator.learned_trust import LearnedTrust
 from coordinator.merge import flat_prior
 from hybridalloc.beliefs import make_belief
 from rl.networks import Sizes
@@ -24,6 +26,7 @@ Float = NDArray[np.float64]
 TRAIN_SEEDS, TUNE_SEEDS, REPORT_SEEDS = range(0, 5000), range(5000, 5100), range(10000, 10100)
 WARMUP_SLOTS, REPORT_SLOTS = 15, 120
 TOLERANCE = 1e-9
+BEST_TRUST = {"": 5.0, "learned": 20.0, "bayesian": 20.0}  # by belief: the best of a sweep on the tuning seeds
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class TrainConfig:
         networks: environments stepped together.
         trust: at which the mixed choice is sampled in training and the pure one taken afterwards; with ``trust_end``
             it moves there by a line, and the pure choice is taken at ``final_trust``.
+        learn_trust: move trust by the policy's gradient, from ``trust``; an allocator can then take "learned" for it.
         rate_schedule: of the learner's learning rate: "constant", "linear" or "cosine".
         belief: "" (reports at their face value), "learned" or "bayesian", see the problem's ``beliefs``.
         belief_steps: agent-steps of the game's own exploration in which a belief is learned before the learner starts;
@@ -50,6 +54,7 @@ class TrainConfig:
     networks: int = 32
     trust: float = 5.0
     trust_end: float | None = None
+    learn_trust: bool = False
     rate_schedule: str = "linear"
     belief: str = ""
     belief_steps: int = 262_144
@@ -106,6 +111,8 @@ LEARNERS = {  # name: module, learner and its settings
     "a2c": ("rl.a2c", "A2c", "A2cConfig"),
     "a3c": ("rl.a3c", "A3c", "A3cConfig"),
     "coma": ("rl.coma", "Coma", "ComaConfig"),
+    "mappo_lagrangian": ("rl.lagrangian", "Lagrangian", "LagrangianConfig"),
+    "mappo_penalty": ("rl.lagrangian", "Penalty", "PenaltyConfig"),
     "counterfactual": ("rl.counterfactual", "Counterfactual", "CounterfactualConfig"),
     "maddpg": ("rl.maddpg", "Maddpg", "MaddpgConfig"),
     "iql": ("rl.value_decomposition", "Iql", "IqlConfig"),
@@ -125,6 +132,26 @@ def make_learner(name: str, sizes: Sizes, seed: int, settings: dict[str, Any] | 
     module, learner, config = LEARNERS[name]
     found = importlib.import_module(module)
     return getattr(found, learner)(sizes, getattr(found, config)(**(settings or {})), seed)
+
+
+def continuous_settings(problem: Any, learner: str, settings: dict[str, Any], trust: float) -> dict[str, Any]:
+    """A learner's settings, with the problem's ranges of the continuous quantities it is asked to learn.
+
+    Raises:
+        ValueError: the learner has options alone, or the problem has no such quantity; those that do are named.
+    """
+    names = tuple(settings.get("continuous", ()))
+    if not names:
+        return settings
+    if learner != "imappo":
+        raise ValueError(f"{learner} proposes options alone; imappo has continuous heads (continuous = {names})")
+    known = getattr(problem, "continuous", {})
+    for name in names:
+        if name not in known:
+            raise ValueError(
+                f"{problem.name} has no continuous quantity {name!r} as it is set; it has: {', '.join(known) or 'none'}"
+            )
+    return {"ranges": tuple(known[n] for n in names), "trust": trust} | settings
 
 
 def learn_belief(problem: Any, prices: Any, config: TrainConfig, prior: Any = None) -> tuple[Any, int, int]:
@@ -192,9 +219,11 @@ def train(
     stagger = problem.scenario.episode * np.arange(config.networks) // config.networks
     batch.age[:] = stagger
     observation = batch.observe()
+    trust = config.trust if config.kind == "hybrid" else 0.0
     settings = {} if config.rate_schedule == "linear" else {"schedule": config.rate_schedule}
-    learner = make_learner(config.learner, Sizes.of(observation), config.seed, settings | dict(config.settings))
-    coordinator = Coordinator(config.kind, config.trust if config.kind == "hybrid" else 0.0, learner.config.limit)
+    settings = continuous_settings(problem, config.learner, settings | dict(config.settings), trust)
+    learner = make_learner(config.learner, Sizes.of(observation), config.seed, settings)
+    coordinator = Coordinator(config.kind, trust, learner.config.limit)
     # a learner paid by the team or by its own outcome is not charged for what others lose
     credit = config.credit if getattr(learner, "credit", "difference") == "difference" else 0.0
     agents = max(problem.agents, 1)
@@ -204,7 +233,8 @@ def train(
     due = [round(slots * k / max(config.checks, 1)) for k in range(config.checks + 1)] if config.checks else []
     seconds = {"policy": 0.0, "game": 0.0, "environment": 0.0, "update": 0.0}
     done = Progress(0, due, [], [], allocations, violations, 0, seconds)
-    parts = {"learner": learner, "batch": batch, "belief": belief, "rng": rng}
+    ranges, learned = Ranges(seed=config.seed), LearnedTrust(config.trust) if config.learn_trust else None
+    parts = {"learner": learner, "batch": batch, "belief": belief, "rng": rng, "ranges": ranges, "trust": learned}
     if resumed:
         assert checkpoints is not None
         done = Progress(**checkpoints.restore(parts))
@@ -237,6 +267,10 @@ def train(
         progress = done.slot / slots
         if config.trust_end is not None and config.kind == "hybrid":
             coordinator = replace(coordinator, trust=config.trust_at(progress))
+        if learned is not None:
+            coordinator = replace(coordinator, trust=learned.trust)
+        if done.slot % 16 == 0:
+            ranges.update(observation)
         t0 = time.perf_counter()
         raw = learner.propose(observation)
         t1 = time.perf_counter()
@@ -244,7 +278,8 @@ def train(
         log_prior = clip_prior(raw, game.allowed, learner.config.limit)
         merged = coordinator.explore(game, log_prior, rng.random(observation.live.shape))
         t2 = time.perf_counter()
-        plan = batch.settle(merged.option, prices)
+        wish = learner.sample_continuous(observation, merged.option, rng) if settings.get("continuous") else None
+        plan = batch.settle(merged.option, prices, wish, coordinator.trust)
         overload = batch.overload(merged.option, prices)
         done.violations += int((batch.excess(plan) > TOLERANCE).sum())
         done.overloads += int((overload > 0).sum())
@@ -257,10 +292,13 @@ def train(
         following = batch.observe()
         t3 = time.perf_counter()
         reward = outcome.reward + credit * outcome.lost
-        cost = {"cost": overload} if getattr(learner, "wants_cost", False) else {}
-        learner.record(
-            observation, merged.option, log_prior, merged.bias, reward, outcome.carried, truncated, final, **cost
-        )
+        more: dict[str, Any] = {"cost": overload} if getattr(learner, "wants_cost", False) else {}
+        if wish is not None:
+            more["blended"] = {"wish": wish, "responses": batch.responses, "trust": coordinator.trust}
+        carried = outcome.carried
+        learner.record(observation, merged.option, log_prior, merged.bias, reward, carried, truncated, final, **more)
+        if learned is not None:
+            learned.record(log_prior, merged.bias, game.allowed, game.live, merged.option, reward)
         observation = following
         try:
             figures = learner.update(observation, progress) if learner.ready() else None
@@ -276,6 +314,7 @@ def train(
             figures |= {k: float(np.mean(summary[k])) for k in ("welfare", "completion", "raw_violation")}
             figures |= {"trust": coordinator.trust} | done.timing(steps())
             figures |= belief.figures() if belief is not None else {}
+            figures |= {"trust_gradient": learned.update()} if learned is not None else {}
             batch.clear_tallies()
             done.updates.append({"agent_steps": float(steps())} | figures)
             if report is not None:
@@ -283,6 +322,8 @@ def train(
         check()
         if checkpoints is not None and (done.slot == slots or checkpoints.due(steps())):
             checkpoints.keep(steps(), parts, vars(done))
+    notes = ranges.bounds() | ({} if learned is None else {"trust": np.float64(learned.trust)})
+    learner.policy.weights = {**learner.policy.weights, **notes}  # for the allocator: drift, and trust="learned"
     return Trained(
         learner, belief, done.updates, done.curve, done.allocations, done.violations, done.overloads, done.seconds
     )
@@ -349,6 +390,8 @@ def evaluate(
         some = seeds[start : start + chunk]
         batch = problem.batch(some, belief.copy(belief.learning) if belief is not None else None)
         rng = np.random.default_rng([some[0], 99])
+        carrying = getattr(recommender, "carrying", None)  # a policy with a memory keeps it from slot to slot
+        speaker = recommender if carrying is None else carrying()
         for slot in range(WARMUP_SLOTS + slots):
             if slot == WARMUP_SLOTS:
                 batch.clear_tallies()
@@ -358,7 +401,7 @@ def evaluate(
                 plan = batch.settle(raw, prices)
             else:
                 assert coordinator is not None
-                decision = coordinator.decide(batch, recommender, prices)
+                decision = coordinator.decide(batch, speaker, prices)
                 raw = decision.raw
                 plan = batch.settle(decision.option, prices, decision.wish, coordinator.trust)
             spent += time.perf_counter() - t0

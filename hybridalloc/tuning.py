@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from coordinator import Coordinator
-from hybridalloc.training import TUNE_SEEDS, evaluate
+from hybridalloc.training import TUNE_SEEDS, TrainConfig, evaluate, learn_belief
 
 
 class Tuned(NamedTuple):
@@ -69,6 +69,24 @@ def tune_prices(
         if report is not None:
             report(trial, top)
     return Tuned(best, top, tried)
+
+
+def tune_game(
+    problem: Any, belief: str, trials: int, report: Callable[[int, float], None] | None = None, seed: int = 0
+) -> Tuned:
+    """The best prices of a game that believes ``belief``, a name of the problem's ``beliefs`` or "" for the reports.
+
+    A learned belief depends on what is done, so it is learned again at half time, under the best prices so far.
+    """
+    halves = (trials // 2, trials - trials // 2) if belief == "learned" else (trials,)
+    tuned = Tuned(problem.prices_type(), -np.inf, [])
+    for half, count in enumerate(halves):
+        known, _, _ = learn_belief(problem, tuned.prices, TrainConfig(belief=belief, seed=seed))
+        found = tune_prices(
+            problem, Coordinator("game"), count, seed=seed + half, belief=known, start=tuned.prices, report=report
+        )
+        tuned = found._replace(trials=tuned.trials + found.trials)
+    return tuned
 
 
 def _draw(rng: np.random.Generator, bounds: tuple[float, float, bool], around: float | None) -> float:

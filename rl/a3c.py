@@ -46,7 +46,10 @@ class Applied:
 
     def __init__(self, copy: nn.Module, shared: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         self.copy, self.shared, self.optimizer = copy, shared, optimizer
-        self.param_groups = optimizer.param_groups
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        return self.optimizer.param_groups  # a new list once the optimizer has loaded its state
 
     def zero_grad(self) -> None:
         self.copy.zero_grad()

@@ -4,19 +4,17 @@ In units of a quantity's range, a proposal x is drawn from a density with spread
 
     y = (1 - k) r + k x,   k = 1 / (1 + trust s^2),
 
-the least of trust (y - r)^2 / 2 + (y - x)^2 / (2 s^2), with r the agent's best response in the game. What enters the
-policy gradient is the density of y. r is the game's part and held constant, as the bias of the options is; k is not:
-s also says how far an agent relies on the game, and that is learned with it. Alone, trust = 0 and y = x.
+the least of trust (y - r)^2 / 2 + (y - x)^2 / (2 s^2), with r the agent's best response in the game, held constant as
+the bias of the options is. Alone, trust = 0 and y = x. What enters the policy gradient:
 
-- "clipped": x ~ N(m, s), and y is clipped to [0, 1]. Its density is exact: N((1 - k) r + k m, (k s)^2) inside, and the
-  mass of a tail at an end (Fujita and Maeda 2018). s starts where y strays from r by ``spread`` and k is small, so an
-  untrained proposal leaves the game nearly as it is.
-- "beta": x ~ Beta(1 + softplus, 1 + softplus) (Chou et al. 2017). log p(y) = log Beta((y - (1 - k) r) / k) - log k.
-- "tanh": x = (1 + tanh z) / 2, z ~ N(m, 2 s0) with s0 the raw spread; s is the spread of x to first order about m.
-
-Under changed weights k changes, and x with it; for beta and tanh it may then leave its support, and is moved back to
-within .001 of it. Their s cannot pass about .3 (beta) or vanish from the ends (tanh), so with either an untrained
-hybrid is not the game. In any density the first update's ratio is 1 to rounding, since both sides use this code.
+- "clipped": x ~ N(m, s), and y is clipped to [0, 1]. The density of y is exact, N((1 - k) r + k m, (k s)^2) inside and
+  the mass of a tail at an end (Fujita and Maeda 2018), with k a function of s: how far an agent relies on the game is
+  learned too. s starts where y strays from r by ``spread`` and k is small, so an untrained hybrid is nearly the game.
+- "beta": x ~ Beta(1 + softplus, 1 + softplus) (Chou et al. 2017), "tanh": x = (1 + tanh z) / 2, z ~ N(m, 2 s0) with
+  s0 the raw spread and s that of x to first order about m. The density is that of x: k is held constant as it was
+  executed. (Were it not, the ends of y's support would move with the weights, where the score's variance is not
+  finite.) So reliance on the game follows the spread that exploration and entropy leave, and as s is at most about
+  .3 for beta, an untrained hybrid at trust 5 follows its proposal by .7 and more: it is not the game.
 
 Sources: Fujita and Maeda (2018), "Clipped action policy gradient"; Chou, Maturana and Scherer (2017), "Improving
 stochastic policy gradients in continuous control with deep reinforcement learning using the Beta distribution";
@@ -36,7 +34,7 @@ from rl.networks import PairScorer, Sizes
 from rl.policy import DENSITIES, centre_and_spread
 
 Float = NDArray[np.float64]
-EDGE = 1e-3
+EDGE = 1e-6  # keeps a draw that rounds to an end inside
 
 
 class ContinuousHeads(nn.Module):
@@ -110,34 +108,30 @@ def start_spread(executed: float, trust: float) -> float:
 
 
 def log_executed(
-    y: Tensor, response: Tensor, trust: Tensor, raw: Tensor, density: str, start: float
+    x: Tensor, y: Tensor, response: Tensor, trust: Tensor, raw: Tensor, density: str, start: float
 ) -> tuple[Tensor, Tensor]:
-    """Log-density of the executed y (...,) in units of the range, and the entropy of what was drawn and pulled.
+    """Log-density (...,) of what was executed, and the entropy of it before clipping, in units of the range.
 
     Args:
-        response: (...,) r. trust: broadcastable. raw: (..., 2) as :class:`ContinuousHeads` gives.
+        x: (...,) drawn. y: executed. response: r. trust: broadcastable. raw: (..., 2) from :class:`ContinuousHeads`.
     """
-    y, response, trust, first, second = (x.double() for x in (y, response, trust, raw[..., 0], raw[..., 1]))
-    gauss = 0.5 * math.log(2 * math.pi * math.e)
+    x, y, response, trust, first, second = (v.double() for v in (x, y, response, trust, raw[..., 0], raw[..., 1]))
+    flat = 0.5 * math.log(2 * math.pi)
     if density == "clipped":
         s = _scale(second, start)
         k = 1 / (1 + trust * s.square())
         mean, sd = (1 - k) * response + k * (0.5 + first), k * s
         z = (y - mean) / sd
-        inside = -0.5 * z.square() - sd.log() - 0.5 * math.log(2 * math.pi)
+        inside = -0.5 * z.square() - sd.log() - flat
         below, above = torch.special.log_ndtr(z), torch.special.log_ndtr(-z)
-        return torch.where(y <= 0, below, torch.where(y >= 1, above, inside)), gauss + sd.log()
+        return torch.where(y <= 0, below, torch.where(y >= 1, above, inside)), 0.5 + flat + sd.log()
+    x = x.clamp(EDGE, 1 - EDGE)
     if density == "beta":
-        a, b = 1 + nn.functional.softplus(first), 1 + nn.functional.softplus(second)
-        beta = torch.distributions.Beta(a, b, validate_args=False)
-        k = 1 / (1 + trust * beta.variance)
-        x = ((y - (1 - k) * response) / k).clamp(EDGE, 1 - EDGE)
-        return beta.log_prob(x) - k.log(), beta.entropy() + k.log()
-    s0 = _scale(second, start)
-    k = 1 / (1 + trust * (s0 * (1 - first.tanh().square())).clamp(min=1e-3).square())
-    x = ((y - (1 - k) * response) / k).clamp(EDGE, 1 - EDGE)
-    z = torch.atanh(2 * x - 1)
-    slope = (1 - (2 * x - 1).square()) / 2  # dx / dz
-    sd = 2 * s0
-    log = -0.5 * ((z - first) / sd).square() - sd.log() - 0.5 * math.log(2 * math.pi) - slope.log() - k.log()
-    return log, gauss + sd.log() + slope.log().detach() + k.log()
+        beta = torch.distributions.Beta(
+            1 + nn.functional.softplus(first), 1 + nn.functional.softplus(second), validate_args=False
+        )
+        return beta.log_prob(x), beta.entropy()
+    sd = 2 * _scale(second, start)
+    z, slope = torch.atanh(2 * x - 1), (1 - (2 * x - 1).square()) / 2  # slope: dx / dz
+    log = -0.5 * ((z - first) / sd).square() - sd.log() - flat - slope.log()
+    return log, 0.5 + flat + sd.log() + slope.log()

@@ -43,6 +43,7 @@ class DqnConfig(OffPolicyConfig):
         huber: width of the loss's quadratic part.
     """
 
+    updates: int = 4
     batch: int = 1024
     credit: str = "difference"
     agents: bool = True

@@ -55,7 +55,7 @@ class ImappoConfig(MappoConfig):
     continuous: tuple[str, ...] = ()
     ranges: tuple[tuple[float, float], ...] = ()
     density: str = "clipped"
-    spread: float = 0.1
+    spread: float = 0.03
     trust: float = 0.0
     memory: int = 0
     replay: int = 0
@@ -195,11 +195,12 @@ class Imappo(Mappo):
         response = np.where(active, response, 0.5)
         y = np.clip((1 - k) * response + k * x, 0.0, 1.0)
         slot |= {
-            "executed": y, "response": response, "active": active, "trust": np.full((len(y), 1, 1), trust),
+            "drawn": x, "executed": y, "response": response, "active": active,
+            "trust": np.full((len(y), 1, 1), trust),
         }  # fmt: skip
         raw = self._raw(observation._replace(agent=slot["agent"]), slot["option"])
         t = torch.from_numpy
-        log, _ = log_executed(t(y), t(response), torch.tensor(trust), raw, c.density, heads.first)
+        log, _ = log_executed(t(x), t(y), t(response), torch.tensor(trust), raw, c.density, heads.first)
         slot["old"] = (slot["old"] + (log.numpy() * active).sum(-1)).astype(np.float32)
 
     def remember(self, observation: Observation) -> dict[str, Any]:
@@ -216,12 +217,10 @@ class Imappo(Mappo):
         if self.heads is None:
             return taken
         agent, pair, resource, option = (x[part] for x in (batch.agent, batch.pair, batch.resource, batch.option))
-        more = {k: batch.more[k][part] for k in ("executed", "response", "active", "trust")}
+        x, y, response, trust = (batch.more[k][part] for k in ("drawn", "executed", "response", "trust"))
         raw = self.heads(agent, pair, resource, option, batch.resource_of)
-        log, entropy = log_executed(
-            more["executed"], more["response"], more["trust"], raw, self.config.density, self.heads.first
-        )
-        active = more["active"][taken.row, taken.agent]
+        log, entropy = log_executed(x, y, response, trust, raw, self.config.density, self.heads.first)
+        active = batch.more["active"][part][taken.row, taken.agent]
         pick = lambda x: torch.where(active, x[taken.row, taken.agent], 0.0).float()
         spread = pick(entropy)
         figures = {

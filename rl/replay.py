@@ -66,7 +66,7 @@ class Sample(NamedTuple):
     """B transitions of joint slots, or of single agents as slots with N = 1.
 
     now, then: observation, own (B, N, A + 3 P), option (B, N), bias (B, N, O) at the first and after the last slot;
-    reward (B, N) discounted over the m slots between; discount (B,) gamma^m; weight (B,) importance; index (B,) for
+    reward (B, N) discounted over the m slots between; discount (B,) gamma^m; weight (B,) importance; place (B,) for
     :meth:`Replay.prioritise`.
     """
 
@@ -75,7 +75,7 @@ class Sample(NamedTuple):
     reward: Tensor
     discount: Tensor
     weight: Tensor
-    index: NDArray[np.int64]
+    place: NDArray[np.int64]
 
 
 class Replay:

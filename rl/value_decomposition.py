@@ -109,8 +109,12 @@ class Iql(Dqn):
 
     def network(self, sizes: Sizes) -> QNetwork:
         c = self.config
-        makers = {"none": lambda: None, "sum": SumMixer, "monotone": lambda: MonotoneMixer(sizes, c.hidden, c.embed)}
-        return QNetwork(sizes, c.hidden, c.dueling, makers[c.mixer]())
+        mixer: nn.Module | None = None
+        if c.mixer == "sum":
+            mixer = SumMixer()
+        elif c.mixer == "monotone":
+            mixer = MonotoneMixer(sizes, c.hidden, c.embed)
+        return QNetwork(sizes, c.hidden, c.dueling, mixer)
 
 
 class Vdn(Iql):

@@ -23,6 +23,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from coordinator.continuous import for_option
 from games.certificate import CapacityCheck, check_capacity, check_limit, count_excess
 from games.congestion import CongestionBatch, CongestionGame, Float, Int
 from games.errors import InvalidStateError
@@ -363,6 +364,13 @@ class Mec(WhatIf):
         worst = max(c.max_violation for c in checks)
         return CapacityCheck(worst, tuple(v for c in checks for v in c.violations))
 
+    @property
+    def continuous(self) -> dict[str, tuple[float, float]]:
+        """Quantities that a learner may propose beside an option, with their least and greatest values."""
+        p = self.physics
+        power = {"power": (p.least_w, p.power_w)} if p.power_control else {}
+        return power | ({"fraction": (0.0, 1.0)} if p.partial else {})
+
     def describe(self) -> dict[str, Any]:
         """Plain settings, enough to make the problem again with :meth:`restore`."""
         scenario = {f.name: getattr(self.scenario, f.name) for f in fields(Scenario) if f.name != "dynamics"}
@@ -395,6 +403,7 @@ class MecBatch:
         self.tallies = _tallies(e, n)
         self.belief: Belief | None = None
         self.memory: Memory | None = None  # as it was before this slot's reports
+        self.responses: dict[str, Float] = {}
         self.history = new_history(e, n, world.rate.shape[2], world.server_hz.shape[1])
         self.blocked_then: Float = world.attenuation  # the Bayesian oracle's note
         core.believe(self.physics, world, np.ones(e, bool))
@@ -516,8 +525,9 @@ class MecBatch:
         """Shares, power and fractions for a joint choice (E, N), after the safety filter: what is executed.
 
         A choice of a server out of reach, or of a device without a task, becomes option 0. ``wish`` is a proposal
-        of the continuous parts: (E, N) "power" in W and "fraction", each with its "..._spread"; every device's best
-        response is pulled towards it by that spread, the less the larger ``trust`` is.
+        of the continuous parts: "power" in W and "fraction", each with its "..._spread", (E, N) or, for whichever
+        option is taken, (E, N, O); every device's best response is pulled towards it by that spread, the less the
+        larger ``trust`` is. ``responses`` then holds those best responses, nan where there was none to pull.
         """
         w = self.world
         e, n, b = w.rate.shape
@@ -529,9 +539,10 @@ class MecBatch:
             np.where(w.active & reached, option, 0), np.zeros((e, n)), np.zeros((e, n)), np.zeros((e, n)),
             np.zeros((e, n)), np.ones((e, n), bool), np.zeros((e, b)), np.zeros((e, k)),
         )  # fmt: skip
-        asked = Wish(*(np.full((e, n), fill) for fill in (0.0, np.inf, 0.0, np.inf)))
+        asked = Wish(*(np.full((e, n), fill) for fill in (0.0, np.inf, 0.0, np.inf, np.nan, np.nan)))
+        self.responses = {"power": asked.power_response, "fraction": asked.fraction_response}
         if wish is not None and np.isfinite(trust):
-            given = {name: np.broadcast_to(value, (e, n)).astype(float) for name, value in wish.items()}
+            given = {name: for_option(value, plan.option) for name, value in wish.items()}
             asked = asked._replace(**given)
         core.settle(self.physics, w, prices, self.priority(), asked, trust, plan)
         return plan

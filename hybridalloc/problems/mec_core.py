@@ -129,12 +129,17 @@ class Plan(NamedTuple):
 
 
 class Wish(NamedTuple):
-    """A proposal's power (W) and offloaded fraction with its spreads, (E, N); an infinite spread asks for nothing."""
+    """A proposal's power (W) and offloaded fraction with its spreads, (E, N); an infinite spread asks for nothing.
+
+    ``settle`` fills in the best responses that it pulled towards them; nan where it did not.
+    """
 
     power: Float
     power_spread: Float
     fraction: Float
     fraction_spread: Float
+    power_response: Float
+    fraction_response: Float
 
 
 class Outcome(NamedTuple):
@@ -288,7 +293,8 @@ def settle(p, w, prices, priority, wish, trust, plan):
                 watt_price = prices.energy / (p.efficiency * ENERGY_UNIT) + prices.interference * harm / tau
                 power = best_power(prices.delay / (tau * share), watt_price, gain, p.least_w, p.power_w)
                 if np.isfinite(wish.power_spread[e, i]):  # in units of the range, where the cost's curvature is about 1
-                    scale = p.power_w
+                    wish.power_response[e, i] = power
+                    scale = p.power_w - p.least_w
                     pulled = blend(power / scale, 1.0, trust, wish.power[e, i] / scale, wish.power_spread[e, i] / scale)
                     power = min(max(pulled * scale, p.least_w), p.power_w)
                 air_s[i] = w.task_bits[e, i] / (p.band_hz * np.log2(1.0 + power * gain) + LEAST_RATE)
@@ -318,6 +324,7 @@ def settle(p, w, prices, priority, wish, trust, plan):
                     local_j, wait, remote, plan.power_w[e, i] * air_s[i] / p.efficiency, tau, prices.miss,
                 )  # fmt: skip
                 if np.isfinite(wish.fraction_spread[e, i]):
+                    wish.fraction_response[e, i] = rho
                     pulled = blend(rho, 1.0, trust, wish.fraction[e, i], wish.fraction_spread[e, i])
                     rho = min(max(pulled, 0.0), 1.0)
                 if rho > 0.0 and (1.0 - rho) * cycles / w.device_hz[e, i] > w.deadline_s[e, i]:

@@ -98,7 +98,13 @@ class WhatIf:
         }  # fmt: skip
 
     def admits(
-        self, state: Any, allocation: Any, agent: int, prices: Any, wish: Any = None, trust: float = np.inf,
+        self,
+        state: Any,
+        allocation: Any,
+        agent: int,
+        prices: Any,
+        wish: Any = None,
+        trust: float = np.inf,
         memory: Any = None,
     ) -> tuple[dict[str, Any], ...]:
         """What would admit a device whose deadline is not expected to hold, everything else as it is.

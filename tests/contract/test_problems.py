@@ -20,6 +20,7 @@ CASES = [
     ("mec", {"agents": 9, "servers": 3, "scenario": "A"}),
     ("mec", {"agents": 6, "servers": 2, "choose_channel": True}),
     ("mec", {"agents": 1, "servers": 1}),
+    ("custom", {"transition": "hybridalloc.problems.farm:Farm"}),
 ]
 
 

@@ -25,11 +25,14 @@ class Ticking(Clock):
         return self.now
 
 
-def test_usual_is_the_third_largest_of_the_last_times():
+def test_usual_is_the_second_largest_of_the_last_thousand_times():
     usual = Usual()
-    for k in range(MEMORY):
-        usual.learn("settle", 10, 1.0 + (k in (50, 60)) * 100)
-    assert usual.of("settle", 10) == 1.0  # two hiccups are not usual
+    usual.learn("settle", 10, 3.0)
+    usual.learn("settle", 10, 1.0)
+    assert usual.of("settle", 10) == 3.0  # of few, the largest
+    for k in range(2 * MEMORY):
+        usual.learn("settle", 10, 1.0 + (k == 1500) * 100)
+    assert usual.of("settle", 10) == 1.0  # a lone hiccup is not usual
     usual.learn("settle", 10, 100.0)
     assert usual.of("settle", 10) == 100.0
     for _ in range(2 * MEMORY):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import lambertw
 
-from coordinator.continuous import best_fraction, best_power, blend, lambert_w
+from coordinator.continuous import best_fraction, best_power, blend, for_option, lambert_w
 
 BRANCH = -1 / np.e
 
@@ -125,3 +125,13 @@ def test_blend_minimises_its_sum_and_has_its_limits():
     assert blend(0.3, 1.0, 10.0, 0.9, np.inf) == 0.3  # no proposal
     assert blend(0.3, 1.0, 10.0, 0.9, 0.0) == 0.9  # a certain one
     assert blend(0.3, 1.0, 0.0, 0.9, 1.0) == 0.9  # no trust in the game
+
+
+def test_a_proposal_for_each_option_is_read_at_the_option_taken():
+    rng = np.random.default_rng(0)
+    option = rng.integers(0, 4, (3, 5))
+    every, one = rng.random((3, 5, 4)), rng.random((3, 5))
+    got = for_option(every, option)
+    assert all(got[e, i] == every[e, i, option[e, i]] for e, i in np.ndindex(3, 5))
+    np.testing.assert_array_equal(for_option(one, option), one)
+    np.testing.assert_array_equal(for_option(0.5, option), np.full((3, 5), 0.5))

@@ -108,7 +108,8 @@ def test_bad_windows_are_named():
 def look(rng, shift=0.0, live=True, e=4, n=10, o=3):
     pick = lambda *shape: (rng.normal(size=shape) + shift).astype(np.float32)
     flags = np.full((e, n), live)
-    return Observation(pick(e, n, 5), pick(e, 2, 4), pick(e, n, o, 6), flags, np.ones((e, n, o), bool), np.arange(o) - 1)
+    allowed, rows = np.ones((e, n, o), bool), np.arange(o) - 1
+    return Observation(pick(e, n, 5), pick(e, 2, 4), pick(e, n, o, 6), flags, allowed, rows)
 
 
 def trained(rng, steps=60):

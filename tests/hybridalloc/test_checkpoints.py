@@ -145,9 +145,9 @@ def refused(path, message, problem=None, config=TINY, prices=None):
 
 def test_a_checkpoint_of_another_run_is_refused_with_the_first_difference(finished):
     last = finished[0] / "last.pt"
-    other = make_problem("mec", agents=7, servers=2)
+    other, calm = (make_problem("mec", agents=n, servers=2, bursts=b) for n, b in ((7, True), (6, False)))
     refused(last, r"of another run: problem\.agents is 6 there and 7 here; it was left as it is", other)
-    refused(last, r"problem\.dynamics\.bursts is True there and False here", make_problem("mec", agents=6, servers=2, bursts=False))
+    refused(last, r"problem\.dynamics\.bursts is True there and False here", calm)
     refused(last, r"training\.learner is 'imappo' there and 'dqn' here", config=replace(TINY, learner="dqn"))
     refused(last, r"training\.agent_steps is 768 there", config=replace(TINY, agent_steps=999))
     refused(last, r"prices\.toll is", prices=make().prices_type(toll=3.25))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from coordinator import Coordinator
-from hybridalloc import make_problem
+from hybridalloc import Allocator, CheckpointError, make_problem
+from hybridalloc.beliefs import load_belief, save_belief
 from hybridalloc.problems.mec_belief import BLOCK, BLOCKED, BayesianBelief, LearnedBelief
 from hybridalloc.training import TrainConfig, evaluate, learn_belief
 
@@ -163,3 +166,95 @@ def test_resumed_it_learns_on_bit_for_bit():
         play(problem.batch(range(3), belief), 9, seed=1)
     assert one.figures() == other.figures()
     assert all((a == b).all() for a, b in zip(one.channel.network.weights, other.channel.network.weights, strict=True))
+
+
+@pytest.mark.parametrize("staleness", [True, False])
+def test_step_by_step_an_allocator_believes_and_learns_as_a_batch_does(learned, staleness):
+    problem = make_problem("mec", agents=24, servers=4, staleness=staleness)
+    prices = problem.prices_type(caution=0.4)
+    inside, outside = learned[1].copy(), learned[1].copy()
+    for belief in (inside, outside):
+        belief.every = 3
+    batch = problem.batch([77], inside)
+    allocator = Allocator(problem, "game", prices=prices, belief=outside)
+    for _ in range(8):
+        allocation = allocator.step(batch.state(0))
+        option = Coordinator("game").decide(batch, None, prices).option
+        assert (allocation.option == option[0]).all() and allocation.certificate.feasible
+        plan = batch.settle(option, prices)
+        np.testing.assert_allclose(allocation.shares["air"], plan.air[0], rtol=1e-9)
+        np.testing.assert_allclose(allocation.power, plan.power_w[0], rtol=1e-9)
+        batch.execute(plan)
+        batch.drift()
+    assert inside.channel.network.steps == outside.channel.network.steps > learned[1].channel.network.steps
+    for a, b in zip(inside.channel.network.weights, outside.channel.network.weights, strict=True):
+        assert (a == b).all()
+
+
+def test_a_gap_or_another_network_begins_the_memory_anew(learned):
+    problem, belief = learned
+    allocator = Allocator(problem, "game", belief=belief.copy())
+    batch = problem.batch([5])
+    seen = []
+    for slot in range(6):
+        allocator.step(batch.state(0))
+        seen.append(int(allocator._past[0].history.seen[0]))
+        batch.execute(batch.settle(batch.baseline("nearest", None), problem.prices_type()))
+        batch.drift()
+        if slot == 2:
+            batch.drift()  # a slot that the allocator was not asked about
+    assert seen == [1, 2, 3, 1, 2, 3]
+    allocator.step(make_problem("mec", agents=7, servers=4).reset(1))
+    assert allocator._past[0].history.seen[0] == 1
+
+
+def test_saved_and_loaded_an_allocator_goes_on_learning(learned, tmp_path):
+    problem, belief = learned
+    one = Allocator(problem, "game", belief=belief.copy())
+    other = Allocator.load(one.save(tmp_path / "a.npz"))
+    assert other.belief.settings() == one.belief.settings()
+    batch = problem.batch([8])
+    for _ in range(18):
+        a, b = one.step(batch.state(0)), other.step(batch.state(0))
+        assert (a.option == b.option).all() and (a.power == b.power).all()
+        batch.execute(batch.settle(a.option[None], problem.prices_type()))
+        batch.drift()
+    np.testing.assert_array_equal(one.belief.channel.network.weights[0], other.belief.channel.network.weights[0])
+    assert one.belief.channel.network.steps > belief.channel.network.steps
+
+
+def test_files_of_beliefs_are_refused_with_the_reason(learned, tmp_path):
+    problem, belief = learned
+    path = save_belief(tmp_path / "b.npz", belief)
+    assert load_belief(problem, path).figures() == belief.figures()
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CheckpointError, match="truncated or not a belief"):
+        load_belief(problem, path)
+    assert path.read_bytes() == whole[: len(whole) // 2]
+    with pytest.raises(CheckpointError, match="no belief at"):
+        load_belief(problem, tmp_path / "none.npz")
+    np.savez(tmp_path / "other.npz", x=np.zeros(2))
+    with pytest.raises(CheckpointError, match="holds no belief; it has x"):
+        load_belief(problem, tmp_path / "other.npz")
+    with pytest.raises(ValueError, match="learned"):
+        Allocator(problem, "game", belief="lerned")
+
+
+def test_what_would_admit_a_device_is_asked_under_the_same_belief(learned):
+    crowded = make_problem("mec", agents=24, servers=4, server_hz=(1e9, 2e9))
+    allocator = Allocator(crowded, "nearest", belief=learned[1].copy())
+    state = crowded.reset(3)
+    for seed in range(3):
+        state, _ = crowded.advance(state, allocator.step(state), seed)
+    allocation = allocator.step(state)
+    asked = 0
+    for i in allocation.certificate.unserved[:4]:
+        for row in allocation.why(i).admission:
+            if row["knob"] == "deadline_s":
+                tau = state.deadline_s.copy()
+                tau[i] = row["needed"] * (1 + 1e-9)
+                eased = crowded.batch_of(replace(state, deadline_s=tau, truth=None), allocation.origin.memory)
+                assert eased.settle(allocation.option[None], allocator.prices).served[0, i]
+                asked += 1
+    assert asked

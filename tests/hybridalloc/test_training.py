@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from coordinator import Coordinator
-from hybridalloc import make_problem
+from hybridalloc import Allocator, make_problem
 from hybridalloc.training import REPORT_SEEDS, TRAIN_SEEDS, TUNE_SEEDS, TrainConfig, evaluate, train
 from hybridalloc.tuning import tune_prices
 
@@ -87,3 +87,62 @@ def test_tuning_never_ends_below_the_default_and_uses_its_own_seeds(problem):
     for name, (low, high, _) in problem.price_space.items():
         for prices, _welfare in tuned.trials[1:]:
             assert low - 1e-12 <= getattr(prices, name) <= high + 1e-12
+
+
+# --- continuous heads, and a memory
+
+
+def test_continuous_heads_are_trained_on_what_is_executed_and_served(problem, tmp_path):
+    """Untrained nearly the game; the responses recorded are those it was pulled towards; saved, loaded, feasible."""
+    prices = problem.prices_type()
+    assert problem.continuous == {"power": (0.001, 1.0), "fraction": (0.0, 1.0)}
+    settings = (("continuous", ("power", "fraction")), ("horizon", 8))
+    trained = train(problem, prices, TrainConfig("imappo", "hybrid", 16 * 32 * 24, checks=1, settings=settings))
+    flat = evaluate(problem, prices, Coordinator("hybrid", 5.0), None, TUNE_SEEDS[:16], slots=60)
+    assert trained.violations == 0
+    assert trained.curve[0]["check_welfare"] == pytest.approx(flat.metrics["welfare"].mean(), abs=3e-3)
+    figures = trained.updates[-1]
+    assert {"entropy_mode", "entropy_server", "entropy_power", "entropy_fraction", "critic_norm"} <= figures.keys()
+    saved = Allocator(problem, "hybrid", trained.learner.policy).save(tmp_path / "a.npz")
+    state = problem.reset(3)
+    first, second = (
+        a.step(state) for a in (Allocator(problem, "hybrid", trained.learner.policy), Allocator.load(saved))
+    )
+    np.testing.assert_array_equal(first.power, second.power)
+    assert first.certificate.feasible and first.certificate.source == "hybrid"
+    batch, rng = problem.batch([1, 2]), np.random.default_rng(0)
+    seen = batch.observe()
+    option = np.where(seen.live, 1, 0)
+    wish = trained.learner.sample_continuous(seen, option, rng)
+    plan = batch.settle(option, prices, wish, 5.0)
+    r, x, s = batch.responses["power"], wish["power"], wish["power_spread"] / 0.999
+    blended = np.clip((5 * s * s * r + x) / (5 * s * s + 1), 0.001, 1.0)
+    pulled = np.isfinite(r)
+    assert pulled.any() and not pulled[~seen.live].any()
+    paid = pulled & (plan.fraction > 0) & (plan.power_w >= blended - 1e-9)  # a battery may afford less
+    assert paid.sum() > 0.5 * pulled.sum()
+    np.testing.assert_allclose(plan.power_w[paid], blended[paid], rtol=1e-9)
+    assert not np.isfinite(batch.settle(option, prices) and batch.responses["power"]).any()
+
+
+def test_who_has_no_continuous_heads_and_which_quantities_there_are_is_said(problem):
+    prices = problem.prices_type()
+    with pytest.raises(ValueError, match=r"dqn proposes options alone; imappo has continuous heads"):
+        train(problem, prices, TrainConfig("dqn", settings=(("continuous", ("power",)),)))
+    with pytest.raises(ValueError, match=r"no continuous quantity 'colour' as it is set; it has: power, fraction"):
+        train(problem, prices, TrainConfig("imappo", settings=(("continuous", ("colour",)),)))
+    binary = make_problem("mec", agents=4, servers=2, partial=False)
+    with pytest.raises(ValueError, match=r"no continuous quantity 'fraction' as it is set; it has: power"):
+        train(binary, prices, TrainConfig("imappo", settings=(("continuous", ("fraction",)),)))
+
+
+def test_a_memory_is_carried_through_an_evaluation_and_from_none_to_the_next(problem):
+    prices = problem.prices_type()
+    config = TrainConfig("imappo", "rl", 16 * 32 * 16, checks=0, settings=(("memory", 4), ("horizon", 8)))
+    policy = train(problem, prices, config).learner.policy
+    policy.weights["out.weight"] += 0.3
+    run = lambda p, seeds: evaluate(problem, prices, Coordinator("rl"), p, seeds, slots=20, chunk=1).metrics["welfare"]
+    both, alone = run(policy, [5, 6]), run(policy, [6])
+    assert both[1] == alone[0]
+    forgetful = type("Forgetful", (), {"name": "x", "propose": lambda self, o: policy.propose(o)})()
+    assert run(forgetful, [6])[0] != alone[0]

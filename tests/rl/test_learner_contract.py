@@ -29,6 +29,11 @@ def observation(rng):
 SIZES = Sizes(5, 3, 4)
 
 
+def cost_for(learner, rng):
+    """What the trainer also passes to a learner under a constraint."""
+    return {"cost": rng.random(E)} if getattr(learner, "wants_cost", False) else {}
+
+
 def run(learner, updates, seed=0, episode=5):
     """Updates on random situations, staggered cuts and credit that comes late."""
     rng = np.random.default_rng(seed)
@@ -49,7 +54,7 @@ def run(learner, updates, seed=0, episode=5):
             truncated = (slot + np.arange(E)) % episode == 0
             final = observation(rng) if truncated.any() else None
             kept = copy.deepcopy((view, option, reward))
-            learner.record(view, option, prior, bias, reward, carried, truncated, final)
+            learner.record(view, option, prior, bias, reward, carried, truncated, final, **cost_for(learner, rng))
             for a, b in zip((*view, option, reward), (*kept[0], *kept[1:]), strict=True):
                 np.testing.assert_array_equal(a, b)  # what it is given stays as it was
             view = following
@@ -93,8 +98,9 @@ def test_nobody_to_decide_for(name):
         view = observation(rng)._replace(live=np.zeros((E, N), bool))
         zero = np.zeros((E, N, M))
         learner.record(
-            view, np.zeros((E, N), np.int64), zero, zero, np.zeros((E, N)), np.zeros((E, N, 2)), np.zeros(E, bool), None
-        )
+            view, np.zeros((E, N), np.int64), zero, zero, np.zeros((E, N)), np.zeros((E, N, 2)), np.zeros(E, bool),
+            None, **cost_for(learner, rng),
+        )  # fmt: skip
         if learner.ready():
             assert all(np.isfinite(v) for v in learner.update(view, 0.0).values())
             assert learner.updates == 1

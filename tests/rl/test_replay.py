@@ -114,12 +114,12 @@ def test_priorities_set_the_frequencies_and_importance_weights_undo_them(agents)
     replay.prioritise(leaves, error)
     share = (error + 1e-6) ** alpha / ((error + 1e-6) ** alpha).sum()
     drawn = [replay.sample(rng, 50, 0.9, 1, 1.0) for _ in range(200)]
-    counts = np.array([sum((d.index == leaf).sum() for d in drawn) for leaf in leaves])
+    counts = np.array([sum((d.place == leaf).sum() for d in drawn) for leaf in leaves])
     assert counts.sum() == 10_000
     rare = share * 10_000 >= 5
     assert stats.chisquare(counts[rare], share[rare] / share[rare].sum() * counts[rare].sum()).pvalue > 1e-4
     d = drawn[0]
-    w = (1 / share)[np.searchsorted(leaves, d.index)]
+    w = (1 / share)[np.searchsorted(leaves, d.place)]
     np.testing.assert_allclose(d.weight.numpy(), w / w.max(), rtol=1e-5)
     assert (replay.sample(rng, 50, 0.9, 1, 0.0).weight == 1).all()
     top = max(1.0, (error.max() + 1e-6) ** alpha)
@@ -134,7 +134,7 @@ def test_state_round_trip_draws_the_same_and_goes_on_the_same(alpha, slots):
     first, second = fill(Replay(7, True, alpha), slots, (3, 8)), Replay(7, True, alpha)
     if alpha:
         drawn = first.sample(np.random.default_rng(2), 40, 0.9)
-        first.prioritise(drawn.index, np.random.default_rng(3).exponential(size=40))
+        first.prioritise(drawn.place, np.random.default_rng(3).exponential(size=40))
     second.load_state_dict({k: np.copy(v) if isinstance(v, np.ndarray) else v for k, v in first.state_dict().items()})
     for _ in range(3):
         a, b = (r.sample(np.random.default_rng(5), 100, 0.9, 2, 0.5) for r in (first, second))

@@ -1,0 +1,60 @@
+"""Progress of long work: a bar with the time left on a terminal, one line a stage in a log, nothing if quiet."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Any, Self
+
+from tqdm import tqdm
+
+
+class Stage:
+    """One stage of work, counted in units; a context manager.
+
+    Args:
+        title: such as "tuning prices". total: units in all. unit: their name. quiet: say nothing.
+    """
+
+    def __init__(self, title: str, total: int, unit: str, quiet: bool = False) -> None:
+        self.title, self.unit, self.quiet = title, unit, quiet
+        self.began, self.n, self.notes = time.monotonic(), 0, ""
+        terminal = sys.stderr.isatty()
+        self._bar = tqdm(
+            total=total, desc=title, unit=unit, unit_scale=True, smoothing=0.05, disable=quiet or not terminal
+        )  # fmt: skip
+        self._log = not quiet and not terminal
+        if self._log:
+            self._say(f"{title}: {total:,} {unit}s")
+
+    def update(self, units: int = 1) -> None:
+        """That many more units are done."""
+        self.n += units
+        self._bar.update(units)
+
+    def note(self, **figures: Any) -> None:
+        """Figures to show beside the bar, and on the log's last line."""
+        self.notes = ", ".join(f"{name} {value}" for name, value in figures.items())
+        self._bar.set_postfix_str(self.notes, refresh=False)
+
+    def close(self) -> None:
+        """End the stage; in a log, with a line that says how long it took."""
+        self._bar.close()
+        if self._log:
+            more = f", {self.notes}" if self.notes else ""
+            self._say(f"{self.title}: done in {time.monotonic() - self.began:.0f} s{more}")
+            self._log = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._log = self._log and kind is None
+        self.close()
+
+    @staticmethod
+    def _say(text: str) -> None:
+        print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)

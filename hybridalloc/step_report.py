@@ -1,0 +1,81 @@
+"""An allocation of a custom problem for the terminal, and as JSON with names beside the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from hybridalloc.allocation import Allocation
+from hybridalloc.problems.admission import remedies
+from hybridalloc.problems.custom import NO_DEADLINE, Custom, CustomState
+
+WAYS = 3  # remedies shown an agent
+
+
+def as_json(problem: Custom, state: CustomState, allocation: Allocation, prices: Any = None) -> dict[str, Any]:
+    """``allocation.to_dict()`` with names, times, prices by resource and what would admit who was left out."""
+    ways = remedies(problem, state, allocation, prices)
+    return allocation.to_dict() | {
+        "jobs": [
+            {
+                "name": state.label(i), "option": problem.option_name(int(o)), "served": bool(allocation.served[i]),
+                "share": {f: float(s[i]) for f, s in allocation.shares.items() if s[i] > 0},
+                "time_s": float(t) if np.isfinite(t) else None,
+            }
+            for i, (o, t) in enumerate(zip(allocation.option, problem.times(state, allocation), strict=True))
+        ],
+        "price_of": _prices(problem, allocation),
+        "unserved": [
+            {"name": state.label(i), "would_be_served": [way.text(problem, state) for way in some[:WAYS]]}
+            for i, some in ways.items()
+        ],
+    }  # fmt: skip
+
+
+def as_text(problem: Custom, state: CustomState, allocation: Allocation, prices: Any = None) -> str:
+    """Who gets what, what each resource is worth, who was left out and what would admit them, the certificate."""
+    seconds = problem.times(state, allocation)
+    rows = []
+    for i, o in enumerate(allocation.option):
+        shares = [f"{100 * s[i]:.1f}" for s in allocation.shares.values() if s[i] > 0]
+        deadline = f"{state.deadline_s[i]:.4g}" if state.deadline_s[i] < NO_DEADLINE else "-"
+        took = f"{seconds[i]:.4g}" if np.isfinite(seconds[i]) else "-"
+        verdict = "yes" if allocation.served[i] else ("NO" if state.active[i] else "idle")
+        rows.append([state.label(i), problem.option_name(int(o)), " + ".join(shares) or "-", took, deadline, verdict])
+    parts = [table(["job", "goes to", "share %", "takes s", "deadline s", "in time"], rows)]
+    rows = []
+    for r, (name, price) in enumerate(_prices(problem, allocation).items()):
+        family = allocation.shares[problem.families_of[r]]
+        here = [i for i, o in enumerate(allocation.option) if o and r in problem.options[o - 1]]
+        used = 100 * sum(float(family[i]) for i in here)
+        rows.append([name, str(len(here)), f"{used:.1f}", f"{state.capacity[r]:.4g}", f"{price:.4g}"])
+    parts.append(table(["resource", "jobs", "used %", "units/s", "price"], rows))
+    parts.append("price: what one more resource like it would save, in cost, at the margin")
+    left = remedies(problem, state, allocation, prices)
+    if left:
+        parts.append("\nnot served in time, by priority; each would be")
+        for i, ways in left.items():
+            texts = [way.text(problem, state) for way in ways[:WAYS]] or ["nowhere: it reaches no server"]
+            parts.append(f"  {state.label(i)}: " + f"\n  {' ' * len(state.label(i))}  or ".join(texts))
+    c = allocation.certificate
+    bound = f"{c.epsilon_bound:.3g}" if np.isfinite(c.epsilon_bound) else "none"
+    parts.append(
+        f"\n{'feasible' if c.feasible else 'NOT feasible: ' + '; '.join(c.violations)}; regret {c.regret:.3g} "
+        f"(bound {bound}); by {c.source}, {c.status}"
+    )
+    return "\n".join(parts)
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns by width, the first two to the left and the rest to the right."""
+    widths = [max(len(row[c]) for row in (heads, *rows)) for c in range(len(heads))]
+    pad = lambda c, text: text.ljust(widths[c]) if c < 2 else text.rjust(widths[c])
+    line = lambda row: "  ".join(pad(c, text) for c, text in enumerate(row))
+    return "\n".join([line(heads).rstrip(), *(line(row).rstrip() for row in rows), ""])
+
+
+def _prices(problem: Custom, allocation: Allocation) -> dict[str, float]:
+    queue = {family: iter(values) for family, values in allocation.prices.items()}
+    return {name: float(next(queue[f])) for name, f in zip(problem.resources, problem.families_of, strict=True)}

@@ -1,0 +1,223 @@
+"""A user's own problem: equilibria against enumeration, shares against cvxpy, remedies by settling again."""
+
+from __future__ import annotations
+
+import itertools
+
+import cvxpy as cp
+import numpy as np
+import pytest
+
+from hybridalloc import Allocator, InvalidStateError, make_problem
+from hybridalloc.problems.admission import remedies
+from hybridalloc.problems.custom import CustomPrices, CustomState
+
+
+def drawn(seed: int, agents: int = 5, servers: int = 2, tight: float = 1.0, **more):
+    rng = np.random.default_rng(seed)
+    return make_problem(
+        "custom", work=rng.uniform(1, 3, (agents, servers)), capacity=rng.uniform(2, 6, servers),
+        deadline_s=rng.uniform(0.5, 3, agents) * tight, priority=rng.uniform(0, 1, agents),
+        private_cost=rng.uniform(0, 1, (agents, servers + 1)), opt_out_cost=np.full(agents, 2.0), **more,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_game_is_an_equilibrium_by_enumeration_of_the_definition(seed):
+    """Each agent's cost is what its delay and private cost come to when the square-root rule shares the servers."""
+    problem = drawn(seed, wait_s=np.array([0.1, 0.3]))
+    state, prices = problem.reset(), CustomPrices(toll=0.0, miss=0.0)
+    allocation = Allocator(problem, "game", prices=prices).step(state)
+
+    def cost(choice, i):
+        o = choice[i]
+        total = state.private_cost[i, o] + (state.opt_out_cost[i] if o == 0 else 0)
+        if o:
+            weights = {j: np.sqrt(state.delay_cost[j] * state.work[j, o - 1]) for j, p in enumerate(choice) if p == o}
+            share = weights[i] / sum(weights.values())
+            seconds = state.wait_s[o - 1] + state.work[i, o - 1] / (share * state.capacity[o - 1])
+            total += state.delay_cost[i] * seconds
+        return total
+
+    equilibria = {
+        choice
+        for choice in itertools.product(range(3), repeat=5)
+        if all(
+            cost(choice, i) <= cost((*choice[:i], o, *choice[i + 1 :]), i) + 1e-9 for i in range(5) for o in range(3)
+        )
+    }
+    assert tuple(allocation.option) in equilibria
+    for i, row in itertools.product(range(5), range(3)):
+        other = (*allocation.option[:i], row, *allocation.option[i + 1 :])
+        assert allocation.game.costs(allocation.option)[i, row] == pytest.approx(cost(other, i), rel=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_shares_with_floors_caps_and_priorities_match_cvxpy(seed):
+    rng = np.random.default_rng(100 + seed)
+    problem = drawn(seed, 6, 2, full_power_w=np.full((6, 2), 100.0), power_limit_w=rng.uniform(15, 80, 6))
+    state = problem.reset()
+    option = rng.integers(0, 3, 6)
+    batch = problem.batch_of(state)
+    plan = batch.settle(option[None], problem.prices_type())
+    assert batch.excess(plan).max() <= 1e-9
+    cap = state.power_limit_w / 100
+    for r in range(2):
+        on = np.flatnonzero(option == r + 1)
+        if not len(on):
+            continue
+        seconds = state.work[on, r] / state.capacity[r]
+        floor = seconds / state.deadline_s[on]
+        room, admitted = 1.0, []
+        for k in sorted(range(len(on)), key=lambda k: -state.priority[on[k]]):  # by priority, by hand
+            if floor[k] <= min(room, cap[on[k]]):
+                room -= floor[k]
+                admitted.append(k)
+        assert set(on[plan.served[0, on]]) >= set(on[admitted])
+        low = np.zeros(len(on))
+        low[admitted] = floor[admitted]
+        f = cp.Variable(len(on))
+        limits = [cp.sum(f) <= 1, f >= low, f <= cap[on]]
+        program = cp.Problem(cp.Minimize(cp.sum(cp.multiply(state.delay_cost[on] * seconds, cp.inv_pos(f)))), limits)
+        program.solve(solver=cp.CLARABEL)
+        share = plan.share[0, on, 0]
+        value = (state.delay_cost[on] * seconds / np.maximum(share, 1e-300)).sum()
+        assert value == pytest.approx(program.value, rel=1e-5)
+        assert share == pytest.approx(f.value, abs=2e-4)
+        assert plan.price[0, r] == pytest.approx(float(limits[0].dual_value), rel=2e-3, abs=1e-4)
+        assert (
+            plan.power_w[0, on] == pytest.approx(100 * share) and (plan.power_w[0] <= state.power_limit_w + 1e-9).all()
+        )
+
+
+def test_two_resources_in_turn_meet_the_deadline_together():
+    """Air then CPU: at the floors, both legs are stretched alike and the time is the deadline exactly."""
+    problem = make_problem(
+        "custom", work=[[1.0, 1.0, 4.0, 4.0]] * 2, capacity=[4.0, 2.0, 10.0, 20.0], options=[[0, 2], [1, 3]],
+        deadline_s=[1.5, 9.0], families=["air", "air", "cpu", "cpu"], resources=["a1", "a2", "c1", "c2"],
+    )  # fmt: skip
+    state = problem.reset()
+    plan = problem.batch_of(state).settle(np.array([[1, 1]]), problem.prices_type())
+    assert plan.time_s[0] == pytest.approx(problem.times(state, Parts(problem, plan)))
+    assert plan.served.all() and plan.share.sum(1).max() <= 1 + 1e-12
+    tight = make_problem(**described(problem, deadline_s=[0.68, 99.0]))
+    plan = tight.batch_of(tight.reset()).settle(np.array([[1, 1]]), problem.prices_type())
+    assert plan.time_s[0, 0] == pytest.approx(0.68) and plan.served.all()
+    assert problem.option_name(1) == "a1 + c1" and problem.families == ("air", "cpu")
+    assert set(Allocator(problem, "game").step(state).shares) == {"air", "cpu"}
+
+
+def described(problem, **changes):
+    start = problem.start.to_dict() | changes
+    start.pop("delay_cost"), start.pop("opt_out_cost")
+    return {"name": "custom", "options": problem.options, "families": problem.families_of} | start
+
+
+class Parts:
+    def __init__(self, problem, plan):
+        self.__dict__ |= problem.batch_of(problem.reset()).parts(plan)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_what_would_admit_an_unserved_agent_does(seed):
+    problem = drawn(seed, 8, 2, tight=0.6, full_power_w=np.full((8, 2), 10.0), power_limit_w=np.full(8, 7.0))
+    state = problem.reset()
+    allocation = Allocator(problem, "game").step(state)
+    assert allocation.certificate.feasible
+    checked = 0
+    for i, ways in remedies(problem, state, allocation).items():
+        for way in ways:
+            assert way.text(problem, state)
+            option = allocation.option.copy()
+            option[i] = way.option
+            for changes in changed(problem, state, allocation, way):
+                again = CustomState(**state.to_dict() | changes)
+                plan = problem.batch_of(again).settle(option[None], problem.prices_type())
+                assert plan.served[0, i], (way, changes)
+                checked += 1
+            if way.cheaper_by is not None:
+                before = CustomState(**state.to_dict() | {"private_cost": cheaper(state, i, way, 1e-6)})
+                after = problem.batch_of(before).single_game(problem.prices_type()).costs(allocation.option)[i]
+                assert after[way.option] <= after[allocation.option[i]]
+                checked += 1
+    assert checked or not allocation.certificate.unserved
+
+
+def cheaper(state, i, way, more):
+    private = state.private_cost.copy()
+    private[i, way.option] -= way.cheaper_by + more
+    return private
+
+
+def changed(problem, state, allocation, way):
+    rank = state.priority + 1e6 * allocation.served  # after all who are served, before the others left out
+    rank[way.agent] = 1e5
+    first = {"priority": rank}
+    if way.capacity:
+        grown = state.capacity.copy()
+        for name, value in way.capacity.items():
+            grown[problem.resources.index(name)] = value * (1 + 1e-9)
+        yield first | {"capacity": grown}
+    if way.deadline_s is not None:
+        later = state.deadline_s.copy()
+        later[way.agent] = way.deadline_s * (1 + 1e-9)
+        yield first | {"deadline_s": later}
+
+
+def test_an_agent_that_needs_more_power_is_told_how_much():
+    problem = make_problem(
+        "custom", work=[1.0], capacity=[1.0], deadline_s=[2.0], full_power_w=[[10.0]], power_limit_w=[3.0]
+    )
+    allocation = Allocator(problem, "game").step(problem.reset())
+    (way,) = remedies(problem, problem.reset(), allocation)[0]
+    assert allocation.certificate.unserved == (0,) and way.power_limit_w == pytest.approx(5.0)
+    assert "its power limit were 5 W (now 3)" in way.text(problem, problem.reset())
+
+
+def test_without_a_deadline_nobody_opts_out_and_priorities_do_not_matter():
+    problem = make_problem("custom", work=np.ones(20), capacity=[1.0, 3.0])
+    allocation = Allocator(problem).step(problem.reset())
+    counts = np.bincount(allocation.option, minlength=3)
+    assert counts[0] == 0 and counts[1] == pytest.approx(5, abs=1)  # equal delays: 1 to 3
+    assert allocation.certificate.unserved == () and allocation.certificate.source == "hybrid"
+
+
+def test_a_state_of_another_size_of_agents_is_taken_and_of_other_resources_refused():
+    problem = drawn(0)
+    grown = problem.state(work=np.ones((9, 2)), deadline_s=np.ones(9))
+    assert len(Allocator(problem, "game").step(grown.to_dict()).option) == 9
+    with pytest.raises(InvalidStateError, match="capacity has 3 entries; this problem has 2 resources"):
+        Allocator(problem, "game").step({"work": [[1.0, 1.0, 1.0]], "capacity": [1.0, 1.0, 1.0]})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"work": [[1.0, -1.0]], "capacity": [1.0, 1.0]}, r"work\[0, 1\] = -1.0; it must be finite and >= 0 units"),
+        ({"work": [1.0], "capacity": [0.0]}, r"capacity\[0\] = 0.0; it must be finite and > 0 units/s"),
+        ({"work": [1.0], "capacity": [1.0], "deadline": [1.0]}, "did you mean 'deadline_s'"),
+        ({"work": [1.0]}, "custom needs work= and capacity="),
+        ({"work": [1.0], "capacity": [1.0], "options": [[3]]}, r"options\[0, 0\] = 3; a resource is -1"),
+        (
+            {"work": [1.0], "capacity": [1.0, 1.0], "options": [[0, 1]], "families": ["x", "x"]},
+            "two resources of one family",
+        ),
+        ({"work": [1.0], "capacity": [1.0], "private_cost": [[0.0, 1.0, 1.0]]}, "3 options; there are 2"),
+        ({"work": [1.0], "capacity": [1.0], "allowed": [[False, True]]}, r"allowed\[0, 0\] = False; option 0"),
+        ({"work": [1.0], "capacity": [1.0], "names": ["a", "b"]}, "names has 2 entries; work has 1 agents"),
+        ({"work": [1.0], "capacity": [1.0], "resources": ["a", "b"]}, "resources has 2 names"),
+        ({"transition": "no.such:Farm"}, "'no.such:Farm' cannot be loaded"),
+        ({"work": [1.0], "jobs": "jobs.csv"}, "either jobs= and servers=, or arrays"),
+    ],
+)
+def test_settings_that_are_wrong_are_named(settings, message):
+    with pytest.raises(ValueError, match=message):
+        make_problem("custom", **settings)
+
+
+def test_without_a_transition_moving_on_says_what_is_missing():
+    problem = drawn(0)
+    allocation = Allocator(problem, "game").step(problem.reset())
+    with pytest.raises(ValueError, match="has no transition, so it does not move on"):
+        problem.advance(problem.reset(), allocation, seed=0)
+    assert problem.evaluate(problem.reset(), allocation)["completion"] > 0
