@@ -12,7 +12,7 @@ export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 
-.PHONY: demo full test lint bench clean
+.PHONY: demo full test lint bench docs notebooks clean
 
 demo: $(VENV)/.installed
 	$(BIN)/hybridalloc compare
@@ -31,6 +31,12 @@ lint: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/step.py
 
+docs: $(VENV)/.installed-docs
+	$(BIN)/mkdocs build --strict
+
+notebooks: $(VENV)/.installed-dev
+	$(BIN)/python notebooks/make.py
+
 $(VENV)/.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -e .
@@ -40,5 +46,9 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $@
 
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[docs]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) build *.egg-info runs mlflow.db mlruns report.html
+	rm -rf $(VENV) site build *.egg-info runs mlflow.db mlruns report.html

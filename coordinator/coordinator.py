@@ -90,7 +90,8 @@ class Coordinator:
             return self.decide_on(game, flat_prior(game), False)
         observation = situation.observe()
         log_prior = clip_prior(recommender.propose(observation), game.allowed, self.limit)
-        return replace(self.decide_on(game, log_prior, True), wish=continuous_wish(recommender, observation))
+        decision = self.decide_on(game, log_prior, True)
+        return replace(decision, wish=wish_at(continuous_wish(recommender, observation), decision.option))
 
     def decide_on(
         self, game: CongestionBatch, log_prior: Float, proposes: bool, clock: Clock | None = None
@@ -128,3 +129,12 @@ def continuous_wish(recommender: Recommender, observation: Observation) -> Mappi
     """What a recommender proposes for power and fraction, or None if it proposes options only."""
     propose = getattr(recommender, "propose_continuous", None)
     return None if propose is None else propose(observation)
+
+
+def wish_at(wish: Mapping[str, Float] | None, option: Int) -> Mapping[str, Float] | None:
+    """The continuous parts (E, N) at the chosen options; a proposal may give them for every option, (E, N, O)."""
+    if wish is None:
+        return None
+    arrays = {name: np.asarray(value, dtype=np.float64) for name, value in wish.items()}
+    pick = lambda a: np.take_along_axis(a, option[..., None], -1)[..., 0] if a.ndim == 3 else a
+    return {name: pick(array) for name, array in arrays.items()}

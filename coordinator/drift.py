@@ -17,6 +17,7 @@ Source: Vitter (1985), "Random sampling with a reservoir", algorithm R.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,15 @@ class Ranges:
             out[f"ranges/{kind}"] = np.quantile(rows, (0.001, 0.999), axis=0).astype(np.float32)
         return out
 
+    def state_dict(self) -> dict[str, Any]:
+        """All of it, the random state too: training that goes on from it notes the same rows."""
+        return {"rows": dict(self._rows), "seen": dict(self._seen), "rng": json.dumps(self._rng.bit_generator.state)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._rows = {kind: np.array(rows, np.float32) for kind, rows in state["rows"].items()}
+        self._seen = {kind: int(count) for kind, count in state["seen"].items()}
+        self._rng.bit_generator.state = json.loads(state["rng"])
+
 
 class DriftWatch:
     """Scores observations against a policy's saved ranges and raises trust by the rule above.
@@ -88,7 +98,7 @@ class DriftWatch:
                 low, high = np.asarray(bounds[f"ranges/{kind}"], np.float32)
                 margin = np.maximum(WIDEN * (high - low), 1e-3)
                 self.low[kind], self.high[kind] = low - margin, high + margin
-        self.keep, self.level, self._weight = keep, 0.0, 0.0
+        self.keep, self.level = keep, 0.0  # nothing is suspected before it is seen
 
     @property
     def active(self) -> bool:
@@ -106,10 +116,7 @@ class DriftWatch:
 
     def update(self, observation: Observation) -> float:
         """Take in one step; returns the running score."""
-        self.level = (self.keep * self._weight * self.level + (1 - self.keep) * self.score(observation)) / (
-            self.keep * self._weight + 1 - self.keep
-        )
-        self._weight = self.keep * self._weight + 1 - self.keep
+        self.level = self.keep * self.level + (1 - self.keep) * self.score(observation)
         return self.level
 
     def distrust(self) -> float:

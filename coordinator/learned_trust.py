@@ -16,6 +16,7 @@ is in the policy's gradient.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,6 +83,15 @@ class LearnedTrust:
         self._seen = 0.9 * self._seen + 0.1
         move = self.rate * np.clip(gradient / (np.sqrt(self._size / self._seen) + 1e-12), -1, 1)
         self.trust = float(np.clip(self.trust * np.exp(move), self.lowest, self.highest))
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it, slots not yet learned from included."""
+        lists = {"scores": list(self._scores), "rewards": list(self._rewards), "live": list(self._live)}
+        return {"trust": self.trust, "size": self._size, "seen": self._seen} | lists
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.trust, self._size, self._seen = state["trust"], state["size"], state["seen"]
+        self._scores, self._rewards, self._live = (list(state[k]) for k in ("scores", "rewards", "live"))
 
 
 def trust_score(log_prior: Float, bias: Float, allowed: Bool, option: Int) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from coordinator import Coordinator
 from coordinator.budget import Clock, Usual
-from coordinator.coordinator import continuous_wish
+from coordinator.coordinator import continuous_wish, wish_at
 from coordinator.drift import DriftWatch
 from coordinator.health import Health, HealthWatch
 from coordinator.hedge import Exp3, Hedge
@@ -103,7 +103,7 @@ class Allocator:
         self.budget_ms, self.seed, self.hysteresis = budget_ms, seed, float(hysteresis)
         self.belief = make_belief(problem, belief, seed)
         self.recommender = _find_recommender(problem, recommender, seed)
-        weights = getattr(self.recommender, "weights", {})
+        weights = getattr(getattr(self.recommender, "policy", self.recommender), "weights", {})
         self.trust_rule = Trust(trust, _learned_trust(weights), seed=seed, period=period)
         if self.trust_rule.setting == "robust" and not problem.scenarios():
             raise ValueError(f"trust='robust' needs scenarios; {problem.name} has an empty set")
@@ -266,6 +266,7 @@ class Allocator:
         if situation is not None:
             try:
                 with clock.stage("settle"):
+                    draft = replace(draft, wish=wish_at(draft.wish, draft.option))
                     plan = situation.settle(draft.option, self.prices, draft.wish, draft.trust)
                     parts = situation.parts(plan)
                     self._past = (situation, plan)
@@ -445,11 +446,11 @@ def _usable_wish(wish: Mapping[str, Float] | None, game: CongestionBatch) -> Map
     """A recommender's continuous parts, or a ValueError that says what is wrong with them."""
     if wish is None:
         return None
-    shape = game.private_cost.shape[:2]
+    shape = game.private_cost.shape
     for name, value in wish.items():
         array = np.asarray(value, dtype=np.float64)
-        if array.shape not in ((), shape):
-            raise ValueError(f"{name} has shape {array.shape}; this state needs {shape}")
+        if array.shape not in ((), shape[:2], shape):
+            raise ValueError(f"{name} has shape {array.shape}; this state needs {shape[:2]} or {shape}")
         spread = name.endswith("_spread")
         bad = ~(array >= 0) if spread else ~np.isfinite(array)
         if bad.any():

@@ -11,6 +11,7 @@ of :class:`~hybridalloc.errors.InvalidStateError`, which names field, index, val
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,9 +51,8 @@ def log_model(
 
     loaded = allocator if isinstance(allocator, Allocator) else Allocator.load(allocator)
     with quiet_mlflow(), tempfile.TemporaryDirectory() as place:
-        before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
+        before = os.environ.get("MLFLOW_TRACKING_URI")  # where set_tracking_uri keeps it too
         mlflow.set_tracking_uri(tracking_uri)
-        mlflow.set_registry_uri(tracking_uri)
         try:
             if mlflow.get_experiment_by_name(experiment) is None:
                 mlflow.create_experiment(experiment, artifact_location=artifact_location(tracking_uri))
@@ -73,8 +73,7 @@ def log_model(
             version = int(info.registered_model_version)
             mlflow.MlflowClient(tracking_uri).set_registered_model_alias(name, alias, str(version))
         finally:
-            mlflow.set_tracking_uri(before[0])
-            mlflow.set_registry_uri(before[1])
+            mlflow.set_tracking_uri(before)  # type: ignore[arg-type]
     return Logged(info.model_uri, name, version, run.info.run_id)
 
 

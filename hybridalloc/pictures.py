@@ -17,23 +17,20 @@ def write_pictures(folder: str | Path, comparison: Mapping[str, Any]) -> list[Pa
     Args:
         comparison: as :func:`hybridalloc.report.write_report` takes it.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
+    from matplotlib.figure import Figure  # without pyplot, whose backend belongs to the caller
 
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     drawings = {"learning_curves": _curves, "welfare": _welfare, "map": _map}
     paths = []
     for name, draw in drawings.items():
-        figure, axes = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
+        figure = Figure(figsize=(7.5, 4.2), layout="constrained")
+        axes = figure.subplots()
         if draw(axes, comparison):
             for side in ("top", "right"):
                 axes.spines[side].set_visible(False)
             figure.savefig(target / f"{name}.png", dpi=130)
             paths.append(target / f"{name}.png")
-        plt.close(figure)
     return paths
 
 

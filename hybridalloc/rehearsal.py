@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from coordinator import Coordinator
+from coordinator.coordinator import wish_at
 from coordinator.trust import Trust
 from games.congestion import CongestionBatch, Float
 
@@ -33,7 +34,7 @@ def candidates(step: Remembered, coordinator: Coordinator, trust: Trust, prices:
     out = []
     for value in trust.grid:
         option = replace(coordinator, trust=float(value)).decide_on(step.game, step.log_prior, step.proposes).option
-        plan = step.situation.settle(option, prices, step.wish, float(value))
+        plan = step.situation.settle(option, prices, wish_at(step.wish, option), float(value))
         out.append(SimpleNamespace(**step.situation.parts(plan)))
     return out
 

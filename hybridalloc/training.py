@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coordinator import Coordinator, clip_prior
+from coordinator.drift import Ranges
+from coordinator.learned_trust import LearnedTrust
 from coordinator.merge import flat_prior
 from hybridalloc.beliefs import make_belief
 from rl.networks import Sizes
@@ -37,6 +39,7 @@ class TrainConfig:
         networks: environments stepped together.
         trust: at which the mixed choice is sampled in training and the pure one taken afterwards; with ``trust_end``
             it moves there by a line, and the pure choice is taken at ``final_trust``.
+        learn_trust: move trust by the policy's gradient, from ``trust``; an allocator can then take "learned" for it.
         rate_schedule: of the learner's learning rate: "constant", "linear" or "cosine".
         belief: "" (reports at their face value), "learned" or "bayesian", see the problem's ``beliefs``.
         belief_steps: agent-steps of the game's own exploration in which a belief is learned before the learner starts;
@@ -51,6 +54,7 @@ class TrainConfig:
     networks: int = 32
     trust: float = 5.0
     trust_end: float | None = None
+    learn_trust: bool = False
     rate_schedule: str = "linear"
     belief: str = ""
     belief_steps: int = 262_144
@@ -229,7 +233,8 @@ def train(
     due = [round(slots * k / max(config.checks, 1)) for k in range(config.checks + 1)] if config.checks else []
     seconds = {"policy": 0.0, "game": 0.0, "environment": 0.0, "update": 0.0}
     done = Progress(0, due, [], [], allocations, violations, 0, seconds)
-    parts = {"learner": learner, "batch": batch, "belief": belief, "rng": rng}
+    ranges, learned = Ranges(seed=config.seed), LearnedTrust(config.trust) if config.learn_trust else None
+    parts = {"learner": learner, "batch": batch, "belief": belief, "rng": rng, "ranges": ranges, "trust": learned}
     if resumed:
         assert checkpoints is not None
         done = Progress(**checkpoints.restore(parts))
@@ -262,6 +267,10 @@ def train(
         progress = done.slot / slots
         if config.trust_end is not None and config.kind == "hybrid":
             coordinator = replace(coordinator, trust=config.trust_at(progress))
+        if learned is not None:
+            coordinator = replace(coordinator, trust=learned.trust)
+        if done.slot % 16 == 0:
+            ranges.update(observation)
         t0 = time.perf_counter()
         raw = learner.propose(observation)
         t1 = time.perf_counter()
@@ -288,6 +297,8 @@ def train(
             more["blended"] = {"wish": wish, "responses": batch.responses, "trust": coordinator.trust}
         carried = outcome.carried
         learner.record(observation, merged.option, log_prior, merged.bias, reward, carried, truncated, final, **more)
+        if learned is not None:
+            learned.record(log_prior, merged.bias, game.allowed, game.live, merged.option, reward)
         observation = following
         try:
             figures = learner.update(observation, progress) if learner.ready() else None
@@ -303,6 +314,7 @@ def train(
             figures |= {k: float(np.mean(summary[k])) for k in ("welfare", "completion", "raw_violation")}
             figures |= {"trust": coordinator.trust} | done.timing(steps())
             figures |= belief.figures() if belief is not None else {}
+            figures |= {"trust_gradient": learned.update()} if learned is not None else {}
             batch.clear_tallies()
             done.updates.append({"agent_steps": float(steps())} | figures)
             if report is not None:
@@ -310,6 +322,8 @@ def train(
         check()
         if checkpoints is not None and (done.slot == slots or checkpoints.due(steps())):
             checkpoints.keep(steps(), parts, vars(done))
+    notes = ranges.bounds() | ({} if learned is None else {"trust": np.float64(learned.trust)})
+    learner.policy.weights = {**learner.policy.weights, **notes}  # for the allocator: drift, and trust="learned"
     return Trained(
         learner, belief, done.updates, done.curve, done.allocations, done.violations, done.overloads, done.seconds
     )

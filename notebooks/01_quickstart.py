@@ -33,7 +33,9 @@ allocation.option  # 0 = compute on the device, k = offload to server k - 1
 for i in np.flatnonzero(allocation.option)[:5]:
     air, cpu = allocation.shares["air"][i], allocation.shares["cpu"][i]
     where = allocation.option[i] - 1
-    print(f"device {i:2d} -> server {where}: {air:.0%} of its air time, {cpu:.0%} of its CPU, {allocation.power[i]:.2f} W")
+    print(
+        f"device {i:2d} -> server {where}: {air:.0%} of its air time, {cpu:.0%} of its CPU, {allocation.power[i]:.2f} W"
+    )
 
 # %% [markdown]
 # The certificate. `regret` is the most that one device could gain by deviating alone, measured; `epsilon_bound` is

@@ -21,18 +21,19 @@ import tempfile
 import warnings
 from pathlib import Path
 
-import mlflow
 import numpy as np
 from matplotlib import pyplot as plt
 
+warnings.filterwarnings("ignore", message="IProgress")  # a widget that is not needed
+import mlflow
+
 from hybridalloc.compare import Settings, compare
 
-warnings.filterwarnings("ignore", category=FutureWarning)
 place = Path(tempfile.mkdtemp())
 uri = f"sqlite:///{place}/mlflow.db"
 methods = ("hybrid-imappo", "rl-imappo", "game-tuned", "nearest")
 comparison = compare(Settings(
-    agents=12, servers=3, sites="synthetic", methods=methods, agent_steps=60_000, train_seeds=2, report_seeds=12,
+    agents=12, servers=3, sites="synthetic", methods=methods, agent_steps=40_000, train_seeds=2, report_seeds=12,
     tuning=8, runs=str(place / "runs"), report=str(place / "report.html"), tracking_uri=uri, quiet=True,
 ))  # fmt: skip
 print(comparison["mirror"].split("(")[0])

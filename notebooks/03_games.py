@@ -47,7 +47,7 @@ print(f"{len(potential) - 1} moves; regret at the end {game.regret(choice):.1e}"
 figure, axes = plt.subplots(figsize=(7, 3.8), layout="constrained")
 axes.step(range(len(potential)), potential, where="post", color="#1d4ed8", label="potential: falls with every move")
 axes.step(range(len(social)), social, where="post", color="#ea580c", label="social cost: need not")
-axes.set(xlabel="moves", ylabel="cost", title="Best responses from everyone on one server")
+axes.set(xlabel="moves", ylabel="cost", title="Best responses from everyone on one server", xticks=range(0, 18, 3))
 axes.legend(frameon=False)
 plt.show()
 

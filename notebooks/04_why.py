@@ -37,7 +37,14 @@ figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
 axes.bar(k - 0.2, allocation.prices["air"], 0.4, label="air", color="#1d4ed8")
 axes.bar(k + 0.2, allocation.prices["cpu"], 0.4, label="cpu", color="#ea580c")
 for j in k:
-    axes.annotate(f"{users[j]} devices", (j, max(allocation.prices[f][j] for f in ("air", "cpu"))), ha="center", va="bottom", fontsize=8)
+    axes.annotate(
+        f"{users[j]} dev.",
+        (j, max(allocation.prices[f][j] for f in ("air", "cpu"))),
+        ha="center",
+        va="bottom",
+        fontsize=8,
+    )
+axes.margins(y=0.12)
 axes.set(xlabel="server", ylabel="price", title="Where capacity is worth most in this slot")
 axes.legend(frameon=False)
 plt.show()
@@ -53,8 +60,8 @@ print(f"{'option':>6} {'private':>8} {'congestion':>10} {'learned':>8} {'total':
 rows = list(allocation.why(agent))
 for row in rows:
     mark = " <- chosen" if row["chosen"] else ""
-    print(f"{row['option']:6d} {row['private']:8.3f} {row['congestion']:10.3f} {row['learned']:8.3f} {row['total']:7.3f} "
-          f"{row['admits']:7.3f}{mark}")  # fmt: skip
+    print(f"{row['option']:6d} {row['private']:8.3f} {row['congestion']:10.3f} {row['learned']:8.3f} "
+          f"{row['total']:7.3f} {row['admits']:7.3f}{mark}")  # fmt: skip
 
 # %% [markdown]
 # **What if?** Change the state and ask again. Here the server that this device uses becomes slower and slower, until

@@ -13,14 +13,24 @@ def scripts() -> list[Path]:
     return sorted(HERE.glob("[0-9]*.py"))
 
 
-def run(script: Path, seconds: int = 300) -> object:
-    """The script as a notebook that has been run; raises CellExecutionError where a cell fails."""
+def run(script: Path, seconds: int = 900, smaller: dict[str, str] | None = None) -> object:
+    """The script as a notebook that has been run; raises CellExecutionError where a cell fails.
+
+    ``smaller`` replaces settings in its text, to try it in less time; each must be there.
+    """
     import jupytext
     from nbclient import NotebookClient
 
-    notebook = jupytext.read(script)
+    text = script.read_text(encoding="utf-8")
+    for setting, less in (smaller or {}).items():
+        if setting not in text:
+            raise ValueError(f"{script.name} does not say {setting!r}")
+        text = text.replace(setting, less)
+    notebook = jupytext.reads(text, fmt="py:percent")
     notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    NotebookClient(notebook, timeout=seconds, kernel_name="python3", resources={"metadata": {"path": str(HERE)}}).execute()
+    NotebookClient(
+        notebook, timeout=seconds, kernel_name="python3", resources={"metadata": {"path": str(HERE)}}
+    ).execute()
     for cell in notebook.cells:
         cell.pop("id", None)  # made anew each time: the file would change with every run
         cell.metadata.pop("execution", None)

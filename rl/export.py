@@ -59,7 +59,7 @@ def onnx_model(policy: ArrayPolicy, notes: Mapping[str, str]) -> Any:
         raise ModuleNotFoundError("export to ONNX needs the package onnx: pip install 'hybridalloc[export]'") from None
     from onnx import TensorProto, helper, numpy_helper
 
-    w = policy.weights
+    w = {k: v for k, v in policy.weights.items() if k != "trust" and not k.startswith("ranges/")}  # the allocator's
     wrong = [f"{k} is missing" for k in SCORER if k not in w] + [f"{k} is unknown" for k in w if k not in SCORER]
     if wrong:
         raise ValueError(f"{policy.name} is not a pair scorer that ONNX export knows: {', '.join(wrong)}")

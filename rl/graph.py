@@ -40,6 +40,7 @@ class GraphScorer(PairScorer):
     """A pair scorer whose agents have exchanged ``rounds`` messages through the resources they share."""
 
     information = "neighbours"
+    rounds: Tensor
 
     def __init__(self, sizes: Sizes, hidden: int = 32, scale: float = 10.0, gain: float = 0.0, rounds: int = 2) -> None:
         super().__init__(sizes, hidden, scale, gain)

@@ -130,5 +130,8 @@ class Critic(nn.Module):
             ],
             -1,
         )
-        x = torch.cat([own, pooled[:, None].expand(-1, own.shape[1], -1)], -1)
-        return self.out(self.body(x))[..., 0]
+        # the first layer's two parts apart: what is pooled is the same for all agents of a row
+        first, size = self.body[0], own.shape[-1]
+        x = nn.functional.linear(own, first.weight[:, :size])
+        x += nn.functional.linear(pooled, first.weight[:, size:], first.bias)[:, None]
+        return self.out(self.body[1:](x))[..., 0]

@@ -1,0 +1,36 @@
+"""Every Python block of the README and of the docs runs, page by page, in a folder of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HOUSE = Path(__file__).resolve().parents[2]
+PAGES = [HOUSE / "README.md", *sorted((HOUSE / "docs").rglob("*.md"))]
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.M | re.S)
+WITH_CODE = [page for page in PAGES if BLOCK.search(page.read_text(encoding="utf-8"))]
+
+
+@pytest.mark.parametrize("page", WITH_CODE, ids=lambda page: page.relative_to(HOUSE).as_posix())
+def test_its_code_runs(page, tmp_path):
+    code = "\n".join(BLOCK.findall(page.read_text(encoding="utf-8")))
+    (tmp_path / "page.txt").write_text(code, encoding="utf-8")
+    guard = 'if __name__ == "__main__":\n    exec(open("page.txt").read())\n'  # workers import it, and run nothing
+    (tmp_path / "page.py").write_text(guard, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "page.py"], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(HOUSE)}, capture_output=True,
+        text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_there_is_code_to_run_and_links_lead_somewhere():
+    assert len(WITH_CODE) >= 4
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:\s]+?)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.relative_to(HOUSE)}: {target}"
