@@ -85,6 +85,7 @@ METHODS: dict[str, Method] = LEARNED | {
 RIVALS = (
     "hybrid-untrained", "game-belief", "game-bayes", "game-tuned", "hybrid-imappo-reports", "rl-imappo-reports",
 )  # fmt: skip
+MLFLOW_SLOW_S = 7.0  # what a slow or silent MLflow may cost at the end; `hybridalloc sync` brings the rest
 STEP_TIME = Metric("step_ms", "decision time, batched", "ms", "lower")
 
 
@@ -219,7 +220,7 @@ def _open_store(folder: Path, uri: str) -> None:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the mirror at the end says what is missing
-        tracking.mirror(folder, uri, only=())
+        tracking.mirror(folder, uri, only=(), slow_s=MLFLOW_SLOW_S)
 
 
 def _tune(problem: Any, settings: Settings, folder: Path) -> dict[str, Any]:
@@ -387,8 +388,8 @@ def _run(jobs: Sequence[Job], settings: Settings) -> tuple[dict[str, Any], dict[
 
 def run_job(job: Job) -> dict[str, Any]:
     """Train if there is something to train, evaluate on the reporting seeds, log; runs in a worker process."""
-    method = method_of(job.method)
     problem = restore_problem(job.problem)
+    method = method_of(job.method, problem)
     prices = problem.prices_type(**job.prices)
     params = {"method": job.method, "label": method.label, "seed": job.seed} | {
         f"price/{k}": v for k, v in job.prices.items()
@@ -554,8 +555,9 @@ def _publish(comparison: dict[str, Any], settings: Settings, folder: Path, opene
     inside = write_report(folder / "report.html", comparison)
     shutil.copyfile(inside, settings.report)
     comparison["tables"] = {"text": text_table(comparison), "markdown": markdown_table(comparison)}
-    opener.join(timeout=30)
-    mirrored = tracking.mirror(folder, settings.tracking_uri)
+    # a new file's tables take a loaded machine up to half a minute; a server is there or it is not
+    opener.join(timeout=30 if settings.tracking_uri.startswith("sqlite:") else 3)
+    mirrored = tracking.mirror(folder, settings.tracking_uri, stall_s=MLFLOW_SLOW_S, slow_s=MLFLOW_SLOW_S)
     comparison["mirror"] = str(mirrored)
     comparison["open"] = tracking.how_to_open(settings.tracking_uri, mirrored.experiment_id)
 

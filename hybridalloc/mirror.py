@@ -27,6 +27,7 @@ from hybridalloc.runlog import COMPARISON_FILE, RunRecord, TrackingError, read_c
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 OPEN_AGAIN_S = (1.0, 2.0, 4.0)  # waits before opening an sqlite file again
+SLOW_CALL_S = 3.0
 BATCH = 900  # metrics a call; MLflow takes 1,000 entities a batch, tags included
 KEY_TAG = "hybridalloc.run_key"
 LINES_TAG = "hybridalloc.lines"
@@ -78,6 +79,7 @@ def mirror(
     *,
     budget_s: float = 300.0,
     stall_s: float = 60.0,
+    slow_s: float = float("inf"),
 ) -> MirrorResult:
     """Bring MLflow up to date with a comparison's folder; call it again to complete what was left.
 
@@ -89,6 +91,8 @@ def mirror(
         budget_s: longest stay in all.
         stall_s: longest wait for one call to MLflow (the first, on a new sqlite file, takes 3 to 8 s on a
             free machine and 25 s on a loaded one).
+        slow_s: stop once calls of more than ``SLOW_CALL_S`` each have taken this long together: a store that takes
+            seconds a call would take hours for a comparison.
 
     Returns:
         MirrorResult. Trouble with MLflow never raises: it warns once and is in `error`.
@@ -108,6 +112,10 @@ def mirror(
         if now - began > budget_s or now - work.alive > stall_s:
             work.stop.set()
             work.error = f"no answer for {now - work.alive:.0f} s, {now - began:.0f} s in all"
+            break
+        if work.opened and work.slow + max(now - work.alive - SLOW_CALL_S, 0.0) > slow_s:
+            work.stop.set()
+            work.error = f"slow: {work.slow + now - work.alive:.0f} s for calls of more than {SLOW_CALL_S:g} s each"
             break
         thread.join(0.05)
     done = tuple(work.done)
@@ -144,6 +152,8 @@ class _Replay:
     experiment_id: str | None = None
     error: str = ""
     alive: float = field(default_factory=time.monotonic)
+    slow: float = 0.0
+    opened: bool = False
     stop: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
@@ -169,8 +179,11 @@ class _Replay:
         """Call MLflow, unless the caller has gone; note that it answered."""
         if self.stop.is_set():
             raise TimeoutError("left behind")
+        began = time.monotonic()
         answer = function(*arguments, **options)
         self.alive = time.monotonic()
+        if self.alive - began > SLOW_CALL_S:
+            self.slow += self.alive - began
         return answer
 
     def _open(self) -> tuple[Any, str]:
@@ -191,6 +204,7 @@ class _Replay:
 
         client = self._call(MlflowClient, tracking_uri=self.tracking_uri)
         found = self._call(client.get_experiment_by_name, self.experiment)
+        self.opened = True  # a new file's tables, which take long, are there
         if found is None:
             try:
                 place = artifact_location(self.tracking_uri)

@@ -17,7 +17,7 @@ class AllocatorModel(PythonModel):
     def load_context(self, context: Any) -> None:
         self.allocator = Allocator.load(context.artifacts["allocator"])
 
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # hints would be schemas
+    def predict(self, context, model_input, params=None):  # no hints: MLflow would take them for schemas
         answers = []
         for row, state in enumerate(_states(model_input)):
             try:

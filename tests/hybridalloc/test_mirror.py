@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from hybridalloc import tracking
+from hybridalloc.mirror import _Replay
 from hybridalloc.tracking import RunLog, how_to_open, mirror, write_comparison
 
 STEPS = 1100  # more than one batch
@@ -189,6 +191,113 @@ def test_silent_server_is_left_behind(tmp_path: Path) -> None:
     assert time.monotonic() - start < 3
     assert len(result.left) == 2
     silent.close()
+
+
+def small_comparison(folder: Path) -> Path:
+    write_comparison(
+        folder,
+        problem="mec",
+        scenario={"name": "H"},
+        methods=["a", "b"],
+        seeds=[0],
+        budget={},
+        data_digest="ab",
+        git="x",
+    )
+    for method in ("a", "b"):
+        with RunLog(folder, method, 0) as log:
+            for step in range(5):
+                log.metrics(step, {"welfare": float(step)})
+            (folder / f"{method}.bin").write_text(method)
+            log.artifact(f"{method}.bin")
+            log.end({"welfare": 0.9})
+    return folder
+
+
+def check_small(uri: str, folder: Path) -> None:
+    client = MlflowClient(uri)
+    runs = runs_of_comparison(client, folder.name)
+    assert set(runs) == {folder.name, "a-seed0", "b-seed0"}
+    for method in ("a", "b"):
+        run = runs[f"{method}-seed0"]
+        history = client.get_metric_history(run.info.run_id, "welfare")
+        assert [(point.step, point.value) for point in history] == [(k, float(k)) for k in range(5)]
+        assert run.info.status == "FINISHED" and run.data.metrics["final/welfare"] == 0.9
+        assert [item.path for item in client.list_artifacts(run.info.run_id)] == [f"{method}.bin"]
+
+
+def runs_of_comparison(client: MlflowClient, name: str) -> dict[str, Any]:
+    experiment = client.get_experiment_by_name("hybridalloc")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], f"tags.`hybridalloc.comparison` = '{name}'")
+    named = {run.info.run_name: run for run in runs}
+    assert len(named) == len(runs)
+    return named
+
+
+@pytest.mark.parametrize("moment", [1, 2, 4, 6, 9, 12, 15])
+@pytest.mark.parametrize("before", [True, False])
+def test_a_disk_that_fills_at_any_moment_loses_nothing(
+    tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch, moment: int, before: bool
+) -> None:
+    folder = small_comparison(tmp_path / "runs" / "mec-9")
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    calls = 0
+    real = _Replay._call
+
+    def filling(self: Any, function: Any, *arguments: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls >= moment and before:
+            raise OSError(28, "No space left on device")
+        answer = real(self, function, *arguments, **options)
+        if calls >= moment:  # done there, and not told here
+            raise OSError(28, "No space left on device")
+        return answer
+
+    monkeypatch.setattr(_Replay, "_call", filling)
+    monkeypatch.setattr("hybridalloc.mirror.OPEN_AGAIN_S", (0.01,))
+    with pytest.warns(RuntimeWarning, match="No space left"):
+        assert not mirror(folder, uri).complete
+    monkeypatch.setattr(_Replay, "_call", real)
+    assert mirror(folder, uri).complete  # what `hybridalloc sync` does
+    check_small(uri, folder)
+
+
+def test_a_slow_store_is_left_behind_in_time_and_completed_later(
+    tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = small_comparison(tmp_path / "runs" / "mec-10")
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    MlflowClient(uri).search_experiments()
+    real = _Replay._call
+
+    def sluggish(self: Any, function: Any, *arguments: Any, **options: Any) -> Any:
+        return real(self, lambda: (time.sleep(0.5), function(*arguments, **options))[1])
+
+    monkeypatch.setattr(_Replay, "_call", sluggish)
+    monkeypatch.setattr("hybridalloc.mirror.SLOW_CALL_S", 0.3)  # a tenth of the times in service: 5 s a call
+    start = time.monotonic()
+    with pytest.warns(RuntimeWarning, match="slow: .* for calls of more than 0.3 s each"):
+        assert not mirror(folder, uri, slow_s=0.7).complete
+    assert time.monotonic() - start < 10
+    monkeypatch.setattr(_Replay, "_call", real)
+    time.sleep(0.7)  # its last call ends, and no other follows
+    assert mirror(folder, uri).complete
+    check_small(uri, folder)
+
+
+def test_two_comparisons_at_once_on_one_store(tmp_path: Path, empty_store: Path) -> None:
+    folders = [small_comparison(tmp_path / "runs" / f"mec-{k}") for k in (20, 21, 22)]
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    with ThreadPoolExecutor(3) as pool:
+        results = list(pool.map(lambda folder: mirror(folder, uri), folders))
+    assert all(result.complete for result in results), results
+    for folder in folders:
+        check_small(uri, folder)
 
 
 def test_how_to_open() -> None:
