@@ -4,9 +4,9 @@
     python benchmarks/trust.py gap runs/<comparison>/hybrid-imappo-seed*/allocator.npz
 
 *rules*: the parents, trust fixed at several values, learned, hedge, robust, without *choose*, with hysteresis; on the
-reporting seeds, paired with the game, averaged over the allocators given (one a training seed). *gap*: the parents, the
-hybrid and the robust hybrid where path loss, channel correlation, load, CPU or staleness are not as in training, by 1 to
-2 x: welfare, and what is lost of it. Every row counts what it executed and how much of it broke a limit. The same
+reporting seeds, paired with the game, averaged over the allocators given (one a training seed). *gap*: the parents,
+the hybrid, hedge and robust where path loss, channel correlation, load, CPU or staleness are not as in training, by 1
+to 2 x: welfare, and what is lost of it. Every row counts what it executed and how much of it broke a limit. The same
 worlds for every method. ``--seeds`` and ``--slots`` set the size.
 """
 
