@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--limit", type=float, default=0.05)
     parser.add_argument("--penalties", type=float, nargs="*", default=(1.0, 10.0))
+    parser.add_argument("--rows", default="", help="only rows whose name holds this")
     asked = parser.parse_args()
     problem = make_problem("mec", agents=16, servers=3)
     prices = problem.prices_type()
@@ -41,7 +42,7 @@ def main() -> None:
     print(f"mec H, 16 x 3, RL alone, {asked.agent_steps:,} agent-steps, {asked.seeds} training seeds: means")
     print(f"{'':28s} {'executed':>9s} {'raw, of all':>12s} {'resources overloaded raw, %':>36s} {'welfare':>9s}")
     print(f"{'':28s} {'':>9s} {'allocations':>12s} {'training':>10s} {'last fifth':>12s} {'trained':>12s}")
-    for label, learner, settings in rows:
+    for label, learner, settings in (row for row in rows if asked.rows in row[0]):
         began = time.perf_counter()
         found = []
         for seed in range(asked.seeds):

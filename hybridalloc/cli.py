@@ -44,7 +44,7 @@ class Compare:
     """Run nothing: table and report again from a folder under runs/, from runs/ itself (the newest), or from an MLflow
     experiment's name or a comparison's id (with --tracking-uri)."""
     full: bool = False
-    """The table of the README: 5 training seeds, 100 reporting seeds, 4 million agent-steps, 150 tuning trials."""
+    """The table of the README: 5 training seeds, 100 reporting seeds, 2 million agent-steps, 150 tuning trials."""
     agent_steps: int | None = None
     """Training budget of each learner, alone and in the hybrid alike."""
     train_seeds: int | None = None

@@ -141,7 +141,7 @@ class Settings:
     settings: tuple[tuple[str, Any], ...] = ()  # of a problem of one's own, by name
 
 
-FULL = {"agent_steps": 4_000_000, "train_seeds": 5, "report_seeds": 100, "tuning": 150}
+FULL = {"agent_steps": 2_000_000, "train_seeds": 5, "report_seeds": 100, "tuning": 150}
 
 
 def problem_of(settings: Settings) -> Any:

@@ -53,7 +53,7 @@ class A2c(OnPolicy):
         a = torch.from_numpy(advantage / self.norm.spread).reshape(shape).float()
         target = torch.from_numpy((returns - self.norm.centre) / self.norm.spread).reshape(shape).float()
         every = torch.arange(len(a))
-        logs: dict[str, list[float]] = {k: [] for k in ("policy_loss", "value_loss", "entropy", "norm")}
+        logs: dict[str, list[float]] = {k: [] for k in ("policy_loss", "value_loss", "entropy", "kl", "norm")}
         if batch.live.any():
             log_pi, mask, row, agent = self.log_pi(batch, every)
             chosen = log_pi.gather(1, batch.option[row, agent][:, None])[:, 0]
@@ -62,6 +62,7 @@ class A2c(OnPolicy):
             logs["norm"].append(descend(-gain - c.entropy * entropy, self.actor_optimizer, self.actor, c.gradient_norm))
             logs["policy_loss"].append(-float(gain.detach()))
             logs["entropy"].append(float(entropy.detach()))
+            logs["kl"].append(self.kl(batch, every))
         loss = (self.critic(batch.own, batch.resource) - target).square().mean() / 2
         descend(loss, self.critic_optimizer, self.critic, c.gradient_norm)
         logs["value_loss"].append(float(loss.detach()))

@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from rl.a2c import A2c, A2cConfig
 from rl.networks import Sizes
-from rl.on_policy import Float
+from rl.on_policy import Batch, Float
 from rl.policy import ArrayPolicy
 from rl.proposal import Observation
 
@@ -82,6 +82,14 @@ class Worker(A2c):
 
     def ready(self) -> bool:
         return self.full(self.due)
+
+    def kl(self, batch: Batch, part: Tensor) -> float:
+        """Of the shared weights, which the step moved; the copy follows."""
+        own, self.actor = self.actor, self.shared.actor
+        try:
+            return super().kl(batch, part)
+        finally:
+            self.actor = own
 
 
 class A3c(A2c):

@@ -91,7 +91,7 @@ class Coma(OnPolicy):
             q = self.target(batch, every).gather(-1, batch.option[..., None])[..., 0].numpy()
         q = (self.norm.centre + self.norm.spread * q).reshape(batch.reward.shape)
         returns, learn = td_lambda(batch.reward, q, batch.cut, c.gamma, c.gae)
-        logs: dict[str, list[float]] = {k: [] for k in ("policy_loss", "value_loss", "entropy", "norm")}
+        logs: dict[str, list[float]] = {k: [] for k in ("policy_loss", "value_loss", "entropy", "kl", "norm")}
         kept = torch.from_numpy(np.flatnonzero(learn))
         if len(kept):
             self.norm.update(returns[learn])
@@ -113,6 +113,7 @@ class Coma(OnPolicy):
             logs["norm"].append(descend(-gain - c.entropy * entropy, self.actor_optimizer, self.actor, c.gradient_norm))
             logs["policy_loss"].append(-float(gain.detach()))
             logs["entropy"].append(float(entropy.detach()))
+            logs["kl"].append(self.kl(batch, kept))
         if (self.updates + 1) % c.target_period == 0:
             self.target.load_state_dict(self.critic.state_dict())
         return self.finish(logs, explained_variance=explained_variance(returns, q), learning_rate=rate)

@@ -77,7 +77,7 @@ class Lagrangian(Mappo):
         self.multiplier = self.memory = c.multiplier  # lambda and I
         self.cost = c.cost_limit  # J of the last rollout
 
-    def record(
+    def record(  # type: ignore[override]  # the trainer passes a cost to those that want it
         self,
         observation: Observation,
         option: NDArray[np.int64],
@@ -170,7 +170,7 @@ class Penalty(Mappo):
     def __init__(self, sizes: Sizes, config: PenaltyConfig | None = None, seed: int = 0) -> None:
         super().__init__(sizes, config or PenaltyConfig(), seed)
 
-    def record(
+    def record(  # type: ignore[override]  # the trainer passes a cost to those that want it
         self,
         observation: Observation,
         option: NDArray[np.int64],

@@ -9,13 +9,14 @@ Training runs in torch; :class:`rl.policy.ArrayPolicy` is the same forward pass 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from rl.fused import score
 from rl.proposal import Observation
 from rl.proposal import own_features as own_features  # read from here too
 
@@ -92,6 +93,19 @@ class PairScorer(nn.Module):
     ) -> Tensor:
         return self.scale * self.out(self.embed(agent, pair, resource, row, resource_of, allowed))[..., 0]
 
+    def fused(
+        self, agent: Tensor, pair: Tensor, resource: Tensor, row: Tensor, resource_of: Tensor,
+        allowed: Tensor | None = None,
+    ) -> Tensor:
+        """:meth:`forward`, compiled, for training: several times faster, not differentiable in the pairs' features."""
+        if self.information != "own":
+            return self(agent, pair, resource, row, resource_of, allowed)
+        shared = nn.functional.pad(self.resource(resource), (0, 0, 1, 0))[:, resource_of + 1]
+        return self.scale * score(
+            self.agent(agent), pair, shared, row, self.pair.weight, self.mix.weight, self.mix.bias, self.out.weight,
+            self.out.bias,
+        )
+
     def export(self) -> dict[str, Float32]:
         """Weights as arrays, for :class:`ArrayPolicy`."""
         arrays = {k: v.detach().numpy().copy() for k, v in self.state_dict().items()}
@@ -131,7 +145,8 @@ class Critic(nn.Module):
             -1,
         )
         # the first layer's two parts apart: what is pooled is the same for all agents of a row
-        first, size = self.body[0], own.shape[-1]
+        first: Any = self.body[0]
+        size = own.shape[-1]
         x = nn.functional.linear(own, first.weight[:, :size])
         x += nn.functional.linear(pooled, first.weight[:, size:], first.bias)[:, None]
         return self.out(self.body[1:](x))[..., 0]

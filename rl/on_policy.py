@@ -272,10 +272,18 @@ class OnPolicy:
         row, agent = torch.nonzero(batch.live[part], as_tuple=True)
         at = part[row]
         mask = batch.allowed[at, agent]
-        raw = self.actor(
+        raw = self.actor.fused(
             batch.agent[at, agent], batch.pair[at, agent], batch.resource[part], row, batch.resource_of, mask
         )
         return executed_log_density(raw, batch.bias[at, agent], mask, self.settings.limit), mask, row, agent
+
+    def kl(self, batch: Batch, part: Tensor) -> float:
+        """Approximate KL, E[r - 1 - log r], of what would be executed now from what was in rows ``part``."""
+        with torch.no_grad():
+            log_pi, _, row, agent = self.log_pi(batch, part)
+            at = part[row]
+            x = log_pi.gather(1, batch.option[at, agent][:, None])[:, 0] - batch.old[at, agent]
+            return float((x.exp() - 1 - x).mean())
 
     def set_rate(self, progress: float) -> float:
         c = self.settings

@@ -215,9 +215,8 @@ class Replay:
     def _gather(self, at: Any, network: Any, agent: Any) -> Slot:
         fields = {}
         for k in (*SEEN, "option", "bias"):
-            fields[k] = self.arrays[k][at, network]
-            if agent is not None and k != "resource":
-                fields[k] = self.arrays[k][at, network, agent][:, None]
+            whole = agent is None or k == "resource"
+            fields[k] = self.arrays[k][at, network] if whole else self.arrays[k][at, network, agent][:, None]
         seen = Observation(**{k: fields[k] for k in SEEN}, resource_of=np.zeros(0, np.int64))
         fields["own"] = own_features(seen)
         return {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in fields.items()}

@@ -578,3 +578,29 @@ def test_a_recommender_that_fails_half_way_leaves_nothing_behind(problem):
     assert allocation.certificate.source == "game"
     assert not allocation.log_prior.any()
     np.testing.assert_array_equal(allocation.option, Allocator(problem, "game").step(problem.reset(7)).option)
+
+
+def test_prices_with_deadline_floors_are_marginal_too():
+    """Floors that bind hold their share, the rest pay: differences of the optimum over capacity, both families."""
+
+    from games.shares import delay_shares
+
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        weight, where = rng.uniform(0.2, 2, 9), rng.integers(0, 3, 9)
+        floor = rng.uniform(0, 0.3, 9)
+        for r in range(3):
+            total = floor[where == r].sum()
+            floor[where == r] *= min(1.0, 0.9 / max(total, 1e-9))
+        answer = delay_shares(weight, floor, where, 3)
+        for r in range(3):
+            here = where == r
+            if not here.any():
+                continue
+
+            def cost(scale, w=weight[here], low=floor[here]):  # of a capacity times scale: floors shrink to low / scale
+                share = delay_shares(w, low / scale, np.zeros(len(w), int), 1).share
+                return (w**2 / (share * scale)).sum()
+
+            slope = (cost(1 - 1e-5) - cost(1 + 1e-5)) / 2e-5
+            assert answer.price[r] == pytest.approx(slope, rel=1e-3)

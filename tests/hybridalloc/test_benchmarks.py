@@ -11,7 +11,10 @@ import pytest
 HOUSE = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize("name", ["beliefs", "budget", "environment", "games", "properties", "step", "transfer"])
+BENCHMARKS = ("beliefs", "budget", "environment", "games", "properties", "step", "transfer", "trust")
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
 def test_a_benchmark_finds_the_packages(name):
     code = f"import runpy, sys; sys.argv = ['benchmarks/{name}.py']; sys.path[0] = 'benchmarks'; " + (
         f"runpy.run_path('benchmarks/{name}.py', run_name='loaded'); import games; print(games.__file__)"

@@ -31,6 +31,9 @@ VARIANTS = {n: replace(TINY, learner=n, settings=QUICK if n in REPLAYING else TI
         TINY, learner="dqn", kind="rl", settings=(*QUICK, ("prioritised", True), ("steps", 3), ("capacity", 20))
     ),
     "learned belief, schedules": replace(TINY, belief="learned", trust_end=2.0, rate_schedule="cosine"),
+    "imappo, heads and memory": replace(TINY, settings=(("horizon", 8), ("continuous", ("power",)), ("memory", 4))),
+    "imappo, recent policies": replace(TINY, settings=(("horizon", 8), ("replay", 2))),
+    "graph network": replace(TINY, settings=(("horizon", 8), ("network", "graph"))),
     "bayesian belief": replace(TINY, learner="mappo", belief="bayesian"),
 }
 

@@ -114,3 +114,23 @@ def test_compare_from_tuning_to_mlflow(capsys, tmp_path, monkeypatch):
     assert f"no results.json in runs/none; there are runs/{folder.name}" in capsys.readouterr().err
     assert main(["evaluate", str(folder / "rl-dqn-seed0" / "allocator.npz"), "--seeds", "2"]) == 0
     assert "violations of capacity or power" in capsys.readouterr().out
+
+
+def test_a_run_is_resumed_and_its_recommender_exported(capsys, tmp_path):
+    small = ["train", "--agents", "4", "--servers", "2", "--agent-steps", "1", "--tuning", "1", "--kind", "rl"]
+    assert main([*small, "--out", str(tmp_path / "a.npz")]) == 0
+    kept = tmp_path / "a.checkpoints"
+    assert sorted(p.name for p in kept.iterdir()) == ["best.pt", "last.pt"]
+    assert main(["train", "--resume", str(kept / "best.pt"), "--out", str(tmp_path / "b.npz")]) == 0
+    first, again = (Allocator.load(tmp_path / f"{name}.npz") for name in "ab")
+    assert first.method == again.method == "rl" and first.prices == again.prices
+    for name, array in first.recommender.weights.items():
+        np.testing.assert_array_equal(array, again.recommender.weights[name])
+    capsys.readouterr()
+    assert main(["train", "--resume", str(kept / "last.pt"), "--agents", "5"]) == 2
+    assert "agents is 4 there and 5 is asked for; leave that flag out" in capsys.readouterr().err
+    assert main(["train", "--resume", str(tmp_path / "a.npz")]) == 2
+    assert "is truncated or not a checkpoint of a training run" in capsys.readouterr().err
+    pytest.importorskip("onnx")
+    assert main(["export", str(tmp_path / "a.npz"), "--onnx", str(tmp_path / "a.onnx")]) == 0
+    assert (tmp_path / "a.onnx").stat().st_size > 5000

@@ -146,3 +146,19 @@ def test_a_memory_is_carried_through_an_evaluation_and_from_none_to_the_next(pro
     assert both[1] == alone[0]
     forgetful = type("Forgetful", (), {"name": "x", "propose": lambda self, o: policy.propose(o)})()
     assert run(forgetful, [6])[0] != alone[0]
+
+
+def test_trust_is_learned_beside_the_policy_and_ranges_are_noted(tmp_path):
+    """What training leaves is what ``trust="learned"`` and the drift watch start from; trust moved, nothing broke."""
+    problem = make_problem("mec", agents=6, servers=2)
+    config = TrainConfig(agent_steps=6 * 4 * 64, networks=4, trust=3.0, learn_trust=True, checks=0)
+    trained = train(problem, problem.prices_type(), config)
+    assert trained.violations == 0
+    trusts = [row["trust"] for row in trained.updates]
+    assert trusts[0] == 3.0 and len(set(trusts)) == len(trusts) == 2
+    weights = trained.learner.policy.weights
+    assert weights["trust"] != 3.0 and weights["ranges/agent"].shape[0] == 2
+    path = Allocator(problem, "hybrid", trained.learner.policy, trust="learned").save(tmp_path / "a")
+    again = Allocator.load(path)
+    assert again.trust == "learned" and again.trust_rule.now == float(weights["trust"]) and again.drift.active
+    assert again.step(problem.reset(0)).certificate.feasible

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+import rl.mappo
 from rl.a2c import A2cConfig
 from rl.imappo import Imappo, ImappoConfig
 from rl.mappo import IppoConfig, Mappo, MappoConfig
@@ -115,6 +116,31 @@ def test_the_leave_one_out_advantage_is_a_plus_v_less_b(lab):
     np.testing.assert_allclose(b, learner.norm.centre + learner.norm.spread * raw, rtol=1e-5)
     np.testing.assert_allclose(advantage + value - b, returns - b)
     assert np.abs(b - value).max() > 1e-3
+
+
+@pytest.mark.parametrize("baseline", ["value", "leave_one_out"])
+def test_the_actor_is_given_the_return_less_the_baseline(lab, monkeypatch, baseline):
+    game = lab.Chain(agents=2, networks=4)
+    config = MappoConfig(horizon=6, credit="own", baseline=baseline)
+    learner = Mappo(lab.Sizes.of(game.observe()), config, seed=0)
+    lab.play(learner, game, 1)
+    seen = {}
+    lesson, scale = learner.lesson, rl.mappo.scaled
+
+    def taught(batch):
+        seen["lesson"] = lesson(batch)
+        seen["b"] = learner.baseline(batch, seen["lesson"].value)
+        return seen["lesson"]
+
+    def scaled(advantage, live):
+        seen["advantage"] = advantage
+        return scale(advantage, live)
+
+    learner.lesson = taught
+    monkeypatch.setattr(rl.mappo, "scaled", scaled)
+    lab.play(learner, game, 1)
+    np.testing.assert_allclose(seen["advantage"], seen["lesson"].returns - seen["b"])
+    assert (baseline == "value") == np.array_equal(seen["b"], seen["lesson"].value)
 
 
 def test_the_entropies_of_the_heads_sum_to_the_whole():

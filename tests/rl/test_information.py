@@ -99,6 +99,25 @@ def test_an_unknown_network_names_those_there_are():
         MappoConfig(network="grpah")
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_compiled_pass_is_the_plain_one_with_its_gradients(name):
+    """Also over more agents than one block holds, and with weights that silence some units."""
+    for seed, shape in enumerate(((1, 1, 2), (5, 30, 4))):
+        actor, o = trained(name, seed), situation(seed, *shape)
+        row, at = np.nonzero(o.live)
+        t = torch.from_numpy
+        given = t(o.agent[row, at]), t(o.pair[row, at]), t(o.resource), t(row), t(o.resource_of), t(o.allowed[row, at])
+        slope = torch.randn(len(row), shape[2])
+        results = []
+        for forward in (actor, actor.fused):
+            actor.zero_grad()
+            got = forward(*given)
+            (got * slope).sum().backward()
+            results.append([got.detach(), *[p.grad.clone() for p in actor.parameters()]])
+        for one, other in zip(*results, strict=True):
+            assert (one - other).abs().max() <= 2e-5 * max(float(one.abs().max()), 1.0)
+
+
 # --- the networks that hear others
 
 

@@ -13,7 +13,11 @@ from rl.networks import Sizes
 from rl.proposal import Observation
 
 E, N, M = 6, 4, 3
-SMALL = {"horizon": 8}
+REPLAYING = ("dqn", "iql", "vdn", "qmix", "maddpg")
+
+
+def small(name):
+    return {"horizon": 8} | ({"batch": 48} if name in REPLAYING else {})
 
 
 def observation(rng):
@@ -67,7 +71,7 @@ pytestmark = pytest.mark.parametrize("name", list(LEARNERS))
 
 def test_an_untrained_prior_is_flat_and_has_the_right_shape(name):
     view = observation(np.random.default_rng(0))
-    learner = make_learner(name, SIZES, 0, SMALL)
+    learner = make_learner(name, SIZES, 0, small(name))
     raw = learner.propose(view)
     assert raw.shape == (E, N, M)
     np.testing.assert_array_equal(clip_prior(raw, view.allowed, 10.0), 0.0)
@@ -77,12 +81,13 @@ def test_an_untrained_prior_is_flat_and_has_the_right_shape(name):
 
 
 def test_updates_are_finite_and_move_the_policy(name):
-    learner = make_learner(name, SIZES, 0, SMALL)
+    learner = make_learner(name, SIZES, 0, small(name))
     logs = run(learner, 4)
     assert learner.updates == len(logs) == 4
     for row in logs:
         assert row and all(np.isfinite(v) and isinstance(v, float) for v in row.values())
-        assert {"value_loss", "norm", "learning_rate"} <= row.keys()
+        assert {"value_loss", "norm", "learning_rate", "kl", "entropy", "explained_variance"} <= row.keys()
+        assert row["kl"] > -1e-6 and 0 <= row["entropy"] <= np.log(M) + 1e-6 and row["explained_variance"] <= 1
     view = observation(np.random.default_rng(9))
     raw = learner.propose(view)
     assert np.isfinite(raw).all()
@@ -92,7 +97,7 @@ def test_updates_are_finite_and_move_the_policy(name):
 
 def test_nobody_to_decide_for(name):
     """Slots in which no agent is live are recorded and learned from without a fault."""
-    learner = make_learner(name, SIZES, 0, SMALL)
+    learner = make_learner(name, SIZES, 0, small(name))
     rng = np.random.default_rng(0)
     for _ in range(40):
         view = observation(rng)._replace(live=np.zeros((E, N), bool))
@@ -109,7 +114,7 @@ def test_nobody_to_decide_for(name):
 
 
 def test_training_is_a_function_of_the_seed(name):
-    runs = [make_learner(name, SIZES, seed, SMALL) for seed in (3, 3, 4)]
+    runs = [make_learner(name, SIZES, seed, small(name)) for seed in (3, 3, 4)]
     logs = [run(learner, 3) for learner in runs]
     assert logs[0] == logs[1] != logs[2]
     for k, v in runs[0].policy.weights.items():
@@ -117,9 +122,9 @@ def test_training_is_a_function_of_the_seed(name):
 
 
 def test_state_round_trip_and_training_goes_on_as_if_uninterrupted(name):
-    first = make_learner(name, SIZES, 0, SMALL)
+    first = make_learner(name, SIZES, 0, small(name))
     run(first, 3)
-    second = make_learner(name, SIZES, 1, SMALL)
+    second = make_learner(name, SIZES, 1, small(name))
     second.load_state_dict(copy.deepcopy(first.state_dict()))
     view = observation(np.random.default_rng(5))
     np.testing.assert_array_equal(first.propose(view), second.propose(view))
@@ -130,7 +135,7 @@ def test_state_round_trip_and_training_goes_on_as_if_uninterrupted(name):
 
 
 def test_a_decentralised_actor_cannot_see_another_agents_observation(name):
-    learner = make_learner(name, SIZES, 0, SMALL)
+    learner = make_learner(name, SIZES, 0, small(name))
     run(learner, 3)
     view = observation(np.random.default_rng(5))._replace(live=np.ones((E, N), bool))
     agent, pair = view.agent.copy(), view.pair.copy()
@@ -142,7 +147,7 @@ def test_a_decentralised_actor_cannot_see_another_agents_observation(name):
 
 
 def test_agents_may_be_reordered(name):
-    learner = make_learner(name, SIZES, 0, SMALL)
+    learner = make_learner(name, SIZES, 0, small(name))
     run(learner, 2)
     view = observation(np.random.default_rng(6))
     turn = np.array([2, 0, 3, 1])
