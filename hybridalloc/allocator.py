@@ -154,6 +154,8 @@ class Allocator:
                 draft = replace(draft, status=f"budget of {self.budget_ms:g} ms: nothing but opting out was in time")
             else:
                 draft = self._decide(state, situation, clock)
+        except InvalidStateError:  # the state does not fit the problem: the caller's mistake
+            raise
         except Exception as error:
             draft = replace(draft, status=f"all agents opt out: {type(error).__name__}: {error}")
             self._warn("all agents opt out", draft.status)

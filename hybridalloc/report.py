@@ -283,8 +283,8 @@ def _frontier(comparison: Comparison, styles: Mapping[str, figures.Look]) -> str
     names = titles["welfare"], titles["jain"]
     caption = (
         "Means over all runs, by letter; more is better on both. The dotted line joins the frontier: no other method "
-        "is better on one and at least as good on the other. Methods a tenth or more below the best welfare are in the table "
-        "alone; intervals are in the table of metrics."
+        "is better on one and at least as good on the other. Methods a tenth or more below the "
+        "best welfare are in the table alone; intervals are in the table of metrics."
     )
     floor = max(a for a, _ in points) - 0.1 * abs(max(a for a, _ in points))
     near = [(*mark, figures.letter(n)) for n, mark in enumerate(marks) if mark[1] >= floor or mark[3]]

@@ -64,7 +64,7 @@ def test_a_byte_order_mark_blank_lines_and_quotes_are_read(tmp_path):
         ("servers", "name,capacity,wait_s\ns,1,-1\n", "column 'wait_s': -1 is out of range; write a number >= 0 s"),
         ("links", "job,server\nrender,old\n", "servers.csv, line 3, column 'name': no job reaches server 'new'"),
         ("links", "job,server\nrendr,old\n", r"links.csv, line 2, column 'job': 'rendr' is not in .*; did you mean"),
-        ("links", "job,server\nrender,old\nrender,old\n", "links.csv, line 3: .* linked already in line 2"),
+        ("links", "job,server\nrender,old\nrender,old\n", "links.csv, line 3, .* linked already in line 2"),
     ],
 )
 def test_a_mistake_is_told_with_file_line_column_and_remedy(tmp_path, table, text, message):
