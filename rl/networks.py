@@ -60,7 +60,12 @@ class PairScorer(nn.Module):
             nn.init.orthogonal_(self.out.weight, gain)
 
     def embed(
-        self, agent: Tensor, pair: Tensor, resource: Tensor, row: Tensor, resource_of: Tensor,
+        self,
+        agent: Tensor,
+        pair: Tensor,
+        resource: Tensor,
+        row: Tensor,
+        resource_of: Tensor,
         allowed: Tensor | None = None,
     ) -> Tensor:
         """(M, O, H) from agent (M, A), pair (M, O, P), resource (B, R, S), row (M,) into B, allowed (M, O)."""
@@ -88,13 +93,23 @@ class PairScorer(nn.Module):
         return phi[:, 0].unflatten(0, (b, n))
 
     def forward(
-        self, agent: Tensor, pair: Tensor, resource: Tensor, row: Tensor, resource_of: Tensor,
+        self,
+        agent: Tensor,
+        pair: Tensor,
+        resource: Tensor,
+        row: Tensor,
+        resource_of: Tensor,
         allowed: Tensor | None = None,
     ) -> Tensor:
         return self.scale * self.out(self.embed(agent, pair, resource, row, resource_of, allowed))[..., 0]
 
     def fused(
-        self, agent: Tensor, pair: Tensor, resource: Tensor, row: Tensor, resource_of: Tensor,
+        self,
+        agent: Tensor,
+        pair: Tensor,
+        resource: Tensor,
+        row: Tensor,
+        resource_of: Tensor,
         allowed: Tensor | None = None,
     ) -> Tensor:
         """:meth:`forward`, compiled, for training: several times faster, not differentiable in the pairs' features."""
@@ -102,7 +117,14 @@ class PairScorer(nn.Module):
             return self(agent, pair, resource, row, resource_of, allowed)
         shared = nn.functional.pad(self.resource(resource), (0, 0, 1, 0))[:, resource_of + 1]
         return self.scale * score(
-            self.agent(agent), pair, shared, row, self.pair.weight, self.mix.weight, self.mix.bias, self.out.weight,
+            self.agent(agent),
+            pair,
+            shared,
+            row,
+            self.pair.weight,
+            self.mix.weight,
+            self.mix.bias,
+            self.out.weight,
             self.out.bias,
         )
 
