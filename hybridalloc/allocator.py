@@ -115,6 +115,7 @@ class Allocator:
         self._warned: set[str] = set()
         self._usual = Usual()
         self._last: Remembered | None = None
+        self._voice: Any = None
         self._past: tuple[Any, Any] | None = None  # the last situation and what was executed, for the belief
         if budget_ms is not None:
             self._warm_up()
@@ -182,9 +183,10 @@ class Allocator:
                 with clock.stage("observe"):
                     observation = situation.observe()
                 with clock.stage("propose"):
-                    raw = np.asarray(self.recommender.propose(observation), dtype=np.float64)
+                    speaker = self._speaker()
+                    raw = np.asarray(speaker.propose(observation), dtype=np.float64)
                     log_prior, proposes = clip_prior(_usable(raw, game), game.allowed, coordinator.limit), True
-                    wish = _usable_wish(continuous_wish(self.recommender, observation), game)
+                    wish = _usable_wish(continuous_wish(speaker, observation), game)
                 if self.drift.active:
                     self.drift.update(observation)
             except Exception as error:
@@ -207,6 +209,14 @@ class Allocator:
             status += f"; hysteresis for {int((anchor.max(axis=1) > 0).sum())} agents that go back and forth"
         trust = coordinator.trust if coordinator.kind != "game" else float("inf")
         return _Draft(decision.option, trust, log_prior, wish, anchor, coordinator.kind, status, bound)
+
+    def _speaker(self) -> Any:
+        """The recommender; one with a memory keeps it from step to step."""
+        if not isinstance(self.recommender, ArrayPolicy):
+            return self.recommender
+        if self._voice is None or getattr(self._voice, "policy", self._voice) is not self.recommender:
+            self._voice = self.recommender.carrying()
+        return self._voice
 
     def _trusting(self, coordinator: Coordinator, status: str) -> tuple[Coordinator, str]:
         """The coordinator at the trust of this step: drawn by the rule, raised where observations have drifted."""
@@ -324,6 +334,7 @@ class Allocator:
             self.step(self.problem.reset(seed))
         self.budget_ms, self._rng.bit_generator.state = budget, draws
         self._usual.forget(20 // 4)
+        self._voice = self._past = None  # nothing is remembered of the warm-up
 
     def _warn(self, head: str, message: str) -> None:
         if head not in self._warned:

@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 
 from coordinator.drift import Ranges
+from coordinator.merge import clip_prior
 from coordinator.trust import DEFAULT_GRID
 from games.certificate import measure_regret
 from hybridalloc import Allocator, CheckpointError, InvalidStateError, make_problem
 from hybridalloc.errors import UnknownNameError
+from hybridalloc.training import make_learner
+from rl.networks import Sizes
 from rl.policy import ArrayPolicy
 
 
@@ -604,3 +607,21 @@ def test_prices_with_deadline_floors_are_marginal_too():
 
             slope = (cost(1 - 1e-5) - cost(1 + 1e-5)) / 2e-5
             assert answer.price[r] == pytest.approx(slope, rel=1e-3)
+
+
+def test_a_recommender_with_a_memory_keeps_it_from_step_to_step():
+    problem = make_problem("mec", agents=6, servers=2)
+    policy = make_learner("imappo", Sizes.of(problem.batch([0]).observe()), 0, {"memory": 8}).policy
+    rng = np.random.default_rng(1)
+    policy.weights["out.weight"][:] = rng.standard_normal(policy.weights["out.weight"].shape)
+    allocator = Allocator(problem, "hybrid", policy, trust=1.0)
+    speaker, state = policy.carrying(), problem.reset(4)
+    for seed in range(4):
+        allocation = allocator.step(state)
+        raw = speaker.propose(problem.batch_of(state).observe())
+        expected = clip_prior(raw, np.ones_like(raw, bool), allocator.coordinator.limit)[0]
+        live = state.active
+        np.testing.assert_allclose(allocation.log_prior[live], expected[live], atol=1e-6)
+        state, _ = problem.advance(state, allocation, seed)
+    alone = policy.propose(problem.batch_of(state).observe())
+    assert not np.allclose(alone, speaker.propose(problem.batch_of(state).observe()))
