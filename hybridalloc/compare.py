@@ -60,7 +60,7 @@ class Method(NamedTuple):
     settings: tuple[tuple[str, Any], ...] = ()  # of the learner, where its defaults are not best
 
 
-NAMES = {"maddpg": "MADDPG", "counterfactual": "leave-one-out", "lagrangian": "MAPPO-Lagrangian"}
+NAMES = {"counterfactual": "leave-one-out", "mappo_lagrangian": "MAPPO-Lagrangian", "mappo_penalty": "MAPPO, penalty"}
 name_of = lambda learner: NAMES.get(learner, learner.upper())
 LEARNED = {
     f"{kind}-{learner}": Method(label.format(name_of(learner)), kind, learner, "learned")
