@@ -68,7 +68,7 @@ def test_it_works_in_a_command(package):
         [sys.executable, "-c", code, *words], input=given, capture_output=True, text=True, check=True,
         env=os.environ | {"PYTHONPATH": path},
     )  # fmt: skip
-    state = run("step", "--problem", "orchard", "--settings", "trees=3", "--example").stdout
+    state = run("step", "--problem", "orchard", "--settings", "trees=3", "servers=2", "--example").stdout
     assert len(json.loads(state)["work"]) == 3
     answer = json.loads(run("step", "--problem", "orchard", "--json", given=state).stdout)
     assert len(answer["option"]) == 3 and answer["certificate"]["feasible"]
