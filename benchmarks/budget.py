@@ -16,13 +16,12 @@ import time
 from collections import Counter
 from pathlib import Path
 
-if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parents[1])  # benchmarks/games.py would hide the package games
+sys.path[0] = str(Path(__file__).resolve().parents[1])  # benchmarks/games.py would hide the package games
 
-import numpy as np
+import numpy as np  # noqa: E402
 
-from coordinator import budget as budget_clock
-from hybridalloc import Allocator, make_problem
+from coordinator import budget as budget_clock  # noqa: E402
+from hybridalloc import Allocator, make_problem  # noqa: E402
 
 
 def main() -> None:

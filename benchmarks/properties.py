@@ -17,17 +17,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parents[1])  # benchmarks/games.py would hide the package games
+sys.path[0] = str(Path(__file__).resolve().parents[1])  # benchmarks/games.py would hide the package games
 
-import numpy as np
+import numpy as np  # noqa: E402
 
-from coordinator import Coordinator, clip_prior
-from coordinator.choose import model_cost
-from coordinator.merge import equilibrate
-from games.certificate import deviations, measure_regret
-from games.congestion import CongestionGame
-from hybridalloc import Allocator, make_problem
+from coordinator import Coordinator, clip_prior  # noqa: E402
+from coordinator.choose import model_cost  # noqa: E402
+from coordinator.merge import equilibrate  # noqa: E402
+from games.certificate import deviations, measure_regret  # noqa: E402
+from games.congestion import CongestionGame  # noqa: E402
+from hybridalloc import Allocator, make_problem  # noqa: E402
 
 OFF = dict.fromkeys(
     ("staleness", "varied_fading", "blockage", "interference", "queues", "batteries", "migration", "bursts"), False

@@ -18,15 +18,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parents[1])  # benchmarks/games.py would hide the package games
+sys.path[0] = str(Path(__file__).resolve().parents[1])  # benchmarks/games.py would hide the package games
 
-import numpy as np
+import numpy as np  # noqa: E402
 
-from hybridalloc import Allocator
-from hybridalloc.problems.mec import Mec
-from hybridalloc.statistics import paired_difference
-from hybridalloc.training import REPORT_SEEDS, WARMUP_SLOTS
+from hybridalloc import Allocator  # noqa: E402
+from hybridalloc.problems.mec import Mec  # noqa: E402
+from hybridalloc.statistics import paired_difference  # noqa: E402
+from hybridalloc.training import REPORT_SEEDS, WARMUP_SLOTS  # noqa: E402
 
 METHODS: dict[str, dict[str, Any]] = {
     "RL alone": {"method": "rl"},

@@ -29,6 +29,7 @@ from hybridalloc.problems.base import Metric
 from hybridalloc.progress import Stage
 from hybridalloc.statistics import paired_difference
 from hybridalloc.training import (
+    BELIEF_STEPS,
     BEST_TRUST,
     LEARNERS,
     REPORT_SEEDS,
@@ -231,7 +232,9 @@ def _tune(problem: Any, settings: Settings, folder: Path) -> dict[str, Any]:
     bar = Stage("tuning prices", settings.tuning * len(beliefs), "trial", settings.quiet)
     record: dict[str, Any] = {}
     with _pool(min(settings.workers or os.cpu_count() or 1, len(beliefs))) as (pool, queue):
-        waiting = [pool.submit(tune_job, problem.describe(), belief, settings.tuning) for belief in beliefs]
+        waiting = [
+            pool.submit(tune_job, problem.describe(), belief, settings.tuning, _watched(settings)) for belief in beliefs
+        ]
         stop = _watch(queue, bar)
         for belief, future in zip(beliefs, waiting, strict=True):
             prices[belief], record[belief or "reports"] = problem.prices_type(**future.result()[0]), future.result()[1]
@@ -240,10 +243,17 @@ def _tune(problem: Any, settings: Settings, folder: Path) -> dict[str, Any]:
     return prices
 
 
-def tune_job(description: dict[str, Any], belief: str, trials: int) -> tuple[dict[str, float], dict[str, Any]]:
+def _watched(settings: Settings) -> int:
+    """Agent-steps that a belief watches before anything builds on it; in a small trial no more than the training's."""
+    return min(BELIEF_STEPS, settings.agent_steps)
+
+
+def tune_job(
+    description: dict[str, Any], belief: str, trials: int, steps: int
+) -> tuple[dict[str, float], dict[str, Any]]:
     """The best prices of a game that believes ``belief``, and every trial; runs in a worker process."""
     tell = lambda *_: _QUEUE.put(1) if _QUEUE is not None else None
-    tuned = tune_game(restore_problem(description), belief, trials, tell)
+    tuned = tune_game(restore_problem(description), belief, trials, tell, belief_steps=steps)
     rows = [{"prices": p._asdict(), "welfare": w} for p, w in tuned.trials]
     best = tuned.prices._asdict()
     return best, {"best": best, "welfare": tuned.welfare, "trials": rows}
@@ -255,10 +265,13 @@ def _learn_beliefs(problem: Any, settings: Settings, folder: Path, prices: dict[
     kinds = {method_of(name, problem).belief for name in settings.methods} - {""}
     if not kinds:
         return counts
+    steps = _watched(settings)
     todo = [(kind, seed) for kind in sorted(kinds) for seed in range(settings.train_seeds)]
     with _pool(min(settings.workers or os.cpu_count() or 1, len(todo))) as (pool, _):
         waiting = [
-            pool.submit(belief_job, problem.describe(), prices[k]._asdict(), k, seed, _belief_file(folder, k, seed))
+            pool.submit(
+                belief_job, problem.describe(), prices[k]._asdict(), k, seed, _belief_file(folder, k, seed), steps
+            )
             for k, seed in todo
         ]
         with Stage("learning beliefs", len(todo), "belief", settings.quiet) as bar:
@@ -270,10 +283,12 @@ def _learn_beliefs(problem: Any, settings: Settings, folder: Path, prices: dict[
     return counts
 
 
-def belief_job(problem: dict[str, Any], prices: dict[str, float], kind: str, seed: int, path: str) -> tuple[int, int]:
+def belief_job(
+    problem: dict[str, Any], prices: dict[str, float], kind: str, seed: int, path: str, steps: int
+) -> tuple[int, int]:
     """Learn one belief and save it; allocations executed, and those that violated a limit."""
     restored = restore_problem(problem)
-    config = TrainConfig(belief=kind, seed=seed)
+    config = TrainConfig(belief=kind, belief_steps=steps, seed=seed)
     belief, allocations, violations = learn_belief(restored, restored.prices_type(**prices), config)
     save_belief(path, belief)
     return allocations, violations

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 COLOURS = {"hybrid": "#1d4ed8", "rl": "#ea580c", "game": "#15803d", "heuristic": "#6b7280"}
+STYLES = ("-", "--", ":", "-.")
 
 
 def write_pictures(folder: str | Path, comparison: Mapping[str, Any]) -> list[Path]:
@@ -35,21 +36,36 @@ def write_pictures(folder: str | Path, comparison: Mapping[str, Any]) -> list[Pa
 
 
 def _curves(axes: Any, comparison: Mapping[str, Any]) -> bool:
-    """Welfare against agent-steps: mean over training seeds, band from the lowest to the highest."""
+    """Welfare against agent-steps: mean over training seeds, band from the lowest to the highest; the top enlarged."""
+    curves = comparison.get("curves", ())
+    if not curves:
+        return False
     methods = {m["key"]: m for m in comparison["methods"]}
-    for curve in comparison.get("curves", ()):
+    levels = comparison.get("levels", ())
+    best = max(float(np.asarray(curve["values"]).mean(0)[-1]) for curve in curves)
+    near = axes.inset_axes((0.4, 0.12, 0.59, 0.5))
+    drawn: dict[str, int] = {}
+    for curve in curves:
         method, values = methods[curve["method"]], np.asarray(curve["values"])
-        style = "--" if "DQN" in method["label"] else "-"
-        steps = np.asarray(curve["steps"]) / 1e6
-        axes.plot(steps, values.mean(0), style, color=COLOURS[method["kind"]], label=method["label"])
-        axes.fill_between(steps, values.min(0), values.max(0), color=COLOURS[method["kind"]], alpha=0.15, lw=0)
-    for level in comparison.get("levels", ()):
-        axes.axhline(level["value"], color="#9ca3af", lw=0.8, ls=":")
-        axes.annotate(level["label"], (0, level["value"]), fontsize=7, color="#6b7280", va="bottom")
+        kind, steps = method["kind"], np.asarray(curve["steps"]) / 1e6
+        style = STYLES[drawn.get(kind, 0) % len(STYLES)]
+        drawn[kind] = drawn.get(kind, 0) + 1
+        for part in (axes, near):
+            part.plot(steps, values.mean(0), style, color=COLOURS[kind], label=method["label"], lw=1.4)
+            part.fill_between(steps, values.min(0), values.max(0), color=COLOURS[kind], alpha=0.12, lw=0)
+    for level in levels:
+        for part in (axes, near):
+            part.axhline(level["value"], color="#9ca3af", lw=0.8, ls=":")
+        if best - 0.04 < level["value"] < best + 0.004:
+            near.annotate(level["label"], (0, level["value"]), fontsize=6, color="#6b7280", va="top")
+        else:
+            axes.annotate(level["label"], (0, level["value"]), fontsize=7, color="#6b7280", va="bottom")
+    near.set_ylim(best - 0.04, best + 0.004)
+    near.tick_params(labelsize=6)
     axes.set(xlabel="million agent-steps of training", ylabel="welfare, a device and slot (tuning seeds)")
-    if comparison.get("curves"):
-        axes.legend(frameon=False, loc="lower right")
-    return bool(comparison.get("curves"))
+    axes.set_ylim(top=best + 0.12)
+    axes.legend(frameon=False, loc="upper center", ncols=3, fontsize=7)
+    return True
 
 
 def _welfare(axes: Any, comparison: Mapping[str, Any]) -> bool:

@@ -26,6 +26,7 @@ Float = NDArray[np.float64]
 TRAIN_SEEDS, TUNE_SEEDS, REPORT_SEEDS = range(0, 5000), range(5000, 5100), range(10000, 10100)
 WARMUP_SLOTS, REPORT_SLOTS = 15, 120
 TOLERANCE = 1e-9
+BELIEF_STEPS = 262_144
 BEST_TRUST = {"": 5.0, "learned": 20.0, "bayesian": 20.0}  # by belief: the best of a sweep on the tuning seeds
 
 
@@ -57,7 +58,7 @@ class TrainConfig:
     learn_trust: bool = False
     rate_schedule: str = "linear"
     belief: str = ""
-    belief_steps: int = 262_144
+    belief_steps: int = BELIEF_STEPS
     credit: float = 1.0
     seed: int = 0
     checks: int = 10

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from coordinator import Coordinator
-from hybridalloc.training import TUNE_SEEDS, TrainConfig, evaluate, learn_belief
+from hybridalloc.training import BELIEF_STEPS, TUNE_SEEDS, TrainConfig, evaluate, learn_belief
 
 
 class Tuned(NamedTuple):
@@ -72,7 +72,12 @@ def tune_prices(
 
 
 def tune_game(
-    problem: Any, belief: str, trials: int, report: Callable[[int, float], None] | None = None, seed: int = 0
+    problem: Any,
+    belief: str,
+    trials: int,
+    report: Callable[[int, float], None] | None = None,
+    seed: int = 0,
+    belief_steps: int = BELIEF_STEPS,
 ) -> Tuned:
     """The best prices of a game that believes ``belief``, a name of the problem's ``beliefs`` or "" for the reports.
 
@@ -81,7 +86,9 @@ def tune_game(
     halves = (trials // 2, trials - trials // 2) if belief == "learned" else (trials,)
     tuned = Tuned(problem.prices_type(), -np.inf, [])
     for half, count in enumerate(halves):
-        known, _, _ = learn_belief(problem, tuned.prices, TrainConfig(belief=belief, seed=seed))
+        known, _, _ = learn_belief(
+            problem, tuned.prices, TrainConfig(belief=belief, belief_steps=belief_steps, seed=seed)
+        )
         found = tune_prices(
             problem, Coordinator("game"), count, seed=seed + half, belief=known, start=tuned.prices, report=report
         )

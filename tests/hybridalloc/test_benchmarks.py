@@ -11,7 +11,7 @@ import pytest
 HOUSE = Path(__file__).resolve().parents[2]
 
 
-BENCHMARKS = ("beliefs", "budget", "environment", "games", "properties", "step", "transfer", "trust")
+BENCHMARKS = tuple(sorted(path.stem for path in (HOUSE / "benchmarks").glob("*.py")))
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
