@@ -128,7 +128,7 @@ class Settings:
     servers: int = 9
     scenario: str = "H"
     sites: str = "eua"
-    agent_steps: int = 1_000_000
+    agent_steps: int = 600_000
     train_seeds: int = 2
     report_seeds: int = 40
     tuning: int = 40
