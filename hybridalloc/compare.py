@@ -7,108 +7,41 @@ own; each writes its JSON lines as it goes, and MLflow is brought up to date fro
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from concurrent.futures import as_completed
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from coordinator import Coordinator
 from hybridalloc import data, tracking
 from hybridalloc.allocator import Allocator
-from hybridalloc.beliefs import load_belief, save_belief
+from hybridalloc.beliefs import load_belief
 from hybridalloc.errors import nearest
-from hybridalloc.problems import make_with, restore_problem
+from hybridalloc.jobs import Job, belief_file, belief_job, follow, open_pool, run_job, tune_job, units
+from hybridalloc.methods import METHODS, RIVALS, method_of, rows_of
+from hybridalloc.problems import make_with
 from hybridalloc.problems.base import Metric
 from hybridalloc.progress import Stage
 from hybridalloc.statistics import paired_difference
 from hybridalloc.training import (
     BELIEF_STEPS,
-    BEST_TRUST,
     LEARNERS,
     REPORT_SEEDS,
     REPORT_SLOTS,
     TRAIN_SEEDS,
     TUNE_SEEDS,
     WARMUP_SLOTS,
-    Evaluation,
     TrainConfig,
     evaluate,
-    learn_belief,
-    train,
 )
-from hybridalloc.tuning import tune_game
 
-
-class Method(NamedTuple):
-    """A row of the table.
-
-    ``learner`` is None for what learns no prior. ``belief`` is what it takes the reports for, see the problem's
-    ``beliefs``; "" takes them at their face value. ``prices``: "tuned" for its belief, "toll 0" or "toll 1".
-    """
-
-    label: str
-    kind: str  # "hybrid" | "rl" | "game" | "heuristic"
-    learner: str | None = None
-    belief: str = ""
-    prices: str = "tuned"
-    settings: tuple[tuple[str, Any], ...] = ()  # of the learner, where its defaults are not best
-
-
-NAMES = {"counterfactual": "leave-one-out", "mappo_lagrangian": "MAPPO-Lagrangian", "mappo_penalty": "MAPPO, penalty"}
-name_of = lambda learner: NAMES.get(learner, learner.upper())
-LEARNED = {
-    f"{kind}-{learner}": Method(label.format(name_of(learner)), kind, learner, "learned")
-    for learner in LEARNERS
-    for kind, label in (("hybrid", "hybrid, {}"), ("rl", "{} alone"))
-}
-METHODS: dict[str, Method] = LEARNED | {
-    "hybrid-untrained": Method("hybrid, no prior", "hybrid", None, "learned"),
-    "hybrid-imappo-reports": Method("hybrid, IMAPPO, no beliefs", "hybrid", "imappo"),
-    "rl-imappo": Method("IMAPPO alone", "rl", "imappo", "learned", settings=(("gae", 0.6),)),
-    "rl-imappo-reports": Method("IMAPPO alone, no beliefs", "rl", "imappo", settings=(("gae", 0.6),)),
-    "game-belief": Method("game, learned beliefs, tuned", "game", None, "learned"),
-    "game-bayes": Method("game, Bayesian with the true law, tuned", "game", None, "bayesian"),
-    "game-tuned": Method("game, tuned", "game"),
-    "game-toll-1": Method("game, toll 1", "game", prices="toll 1"),
-    "game-toll-0": Method("game, toll 0", "game", prices="toll 0"),
-    "local": Method("local only", "heuristic"),
-    "nearest": Method("nearest server", "heuristic"),
-    "greedy": Method("greedy", "heuristic"),
-    "random": Method("random", "heuristic"),
-}
-RIVALS = (
-    "hybrid-untrained", "game-belief", "game-bayes", "game-tuned", "hybrid-imappo-reports", "rl-imappo-reports",
-)  # fmt: skip
 MLFLOW_SLOW_S = 7.0  # what a slow or silent MLflow may cost at the end; `hybridalloc sync` brings the rest
 STEP_TIME = Metric("step_ms", "decision time, batched", "ms", "lower")
-
-
-def rows_of(problem: Any, learners: Sequence[str]) -> tuple[str, ...]:
-    """The table's methods: each learner in the hybrid and alone, what learns no prior, the problem's own heuristics.
-
-    Rows about beliefs are for problems that have them.
-    """
-    first = [f"{kind}-{learner}" for kind in ("hybrid", "rl") for learner in learners]
-    rest = [name for name in METHODS if name not in LEARNED and METHODS[name].kind != "heuristic"]
-    if "imappo" not in learners or not getattr(problem, "beliefs", {}):
-        rest = [name for name in rest if not name.endswith("-reports")]
-    if not getattr(problem, "beliefs", {}):
-        rest = [name for name in rest if name not in ("game-belief", "game-bayes")]
-    own = [name for name in METHODS if METHODS[name].kind == "heuristic" and name in problem.baselines]
-    return tuple(first + rest + own + [name for name in problem.baselines if name not in own])
-
-
-def method_of(name: str, problem: Any = None) -> Method:
-    """A row of the table; a heuristic that only this problem has goes by its name, and without beliefs it has none."""
-    method = METHODS.get(name) or Method(name.replace("_", " "), "heuristic")
-    return method if problem is None or getattr(problem, "beliefs", {}) else method._replace(belief="")
 
 
 @dataclass(frozen=True)
@@ -149,20 +82,6 @@ def problem_of(settings: Settings) -> Any:
     """The problem, with those of the flags that it has."""
     flags = {name: getattr(settings, name) for name in ("agents", "servers", "sites", "scenario")}
     return make_with(settings.problem, flags, dict(settings.settings))
-
-
-class Job(NamedTuple):
-    """One run of one method, for a process of its own."""
-
-    directory: str
-    method: str
-    seed: int
-    problem: dict[str, Any]
-    prices: dict[str, float]
-    belief: str  # a file, "" for none
-    agent_steps: int
-    report_seeds: int
-    tags: dict[str, str]
 
 
 def compare(settings: Settings) -> dict[str, Any]:
@@ -231,11 +150,11 @@ def _tune(problem: Any, settings: Settings, folder: Path) -> dict[str, Any]:
     beliefs = list(dict.fromkeys(method_of(name, problem).belief for name in settings.methods))
     bar = Stage("tuning prices", settings.tuning * len(beliefs), "trial", settings.quiet)
     record: dict[str, Any] = {}
-    with _pool(min(settings.workers or os.cpu_count() or 1, len(beliefs))) as (pool, queue):
+    with open_pool(min(settings.workers or os.cpu_count() or 1, len(beliefs))) as (pool, queue):
         waiting = [
             pool.submit(tune_job, problem.describe(), belief, settings.tuning, _watched(settings)) for belief in beliefs
         ]
-        stop = _watch(queue, bar)
+        stop = follow(queue, bar)
         for belief, future in zip(beliefs, waiting, strict=True):
             prices[belief], record[belief or "reports"] = problem.prices_type(**future.result()[0]), future.result()[1]
         stop()
@@ -248,17 +167,6 @@ def _watched(settings: Settings) -> int:
     return min(BELIEF_STEPS, settings.agent_steps)
 
 
-def tune_job(
-    description: dict[str, Any], belief: str, trials: int, steps: int
-) -> tuple[dict[str, float], dict[str, Any]]:
-    """The best prices of a game that believes ``belief``, and every trial; runs in a worker process."""
-    tell = lambda *_: _QUEUE.put(1) if _QUEUE is not None else None
-    tuned = tune_game(restore_problem(description), belief, trials, tell, belief_steps=steps)
-    rows = [{"prices": p._asdict(), "welfare": w} for p, w in tuned.trials]
-    best = tuned.prices._asdict()
-    return best, {"best": best, "welfare": tuned.welfare, "trials": rows}
-
-
 def _learn_beliefs(problem: Any, settings: Settings, folder: Path, prices: dict[str, Any]) -> dict[str, int]:
     """A belief for each training seed, under the tuned prices; every method of that seed goes on from it."""
     counts = {"allocations": 0, "violations": 0}
@@ -267,10 +175,10 @@ def _learn_beliefs(problem: Any, settings: Settings, folder: Path, prices: dict[
         return counts
     steps = _watched(settings)
     todo = [(kind, seed) for kind in sorted(kinds) for seed in range(settings.train_seeds)]
-    with _pool(min(settings.workers or os.cpu_count() or 1, len(todo))) as (pool, _):
+    with open_pool(min(settings.workers or os.cpu_count() or 1, len(todo))) as (pool, _):
         waiting = [
             pool.submit(
-                belief_job, problem.describe(), prices[k]._asdict(), k, seed, _belief_file(folder, k, seed), steps
+                belief_job, problem.describe(), prices[k]._asdict(), k, seed, belief_file(folder, k, seed), steps
             )
             for k, seed in todo
         ]
@@ -283,21 +191,6 @@ def _learn_beliefs(problem: Any, settings: Settings, folder: Path, prices: dict[
     return counts
 
 
-def belief_job(
-    problem: dict[str, Any], prices: dict[str, float], kind: str, seed: int, path: str, steps: int
-) -> tuple[int, int]:
-    """Learn one belief and save it; allocations executed, and those that violated a limit."""
-    restored = restore_problem(problem)
-    config = TrainConfig(belief=kind, belief_steps=steps, seed=seed)
-    belief, allocations, violations = learn_belief(restored, restored.prices_type(**prices), config)
-    save_belief(path, belief)
-    return allocations, violations
-
-
-def _belief_file(folder: Path, kind: str, seed: int) -> str:
-    return str(folder / "beliefs" / f"{kind}-seed{seed}.npz")
-
-
 def _jobs(settings: Settings, folder: Path, problem: Any, prices: dict[str, Any], record: dict[str, Any]) -> list[Job]:
     tags = {
         "scenario": settings.scenario, "sites": settings.sites, "git_commit": str(record["git_commit"]),
@@ -308,7 +201,7 @@ def _jobs(settings: Settings, folder: Path, problem: Any, prices: dict[str, Any]
         method = method_of(name, problem)
         charged = prices[method.belief if method.prices == "tuned" else method.prices]._asdict()
         for seed in range(settings.train_seeds) if method.learner or method.belief == "learned" else (0,):
-            belief = _belief_file(folder, method.belief, seed) if method.belief else ""
+            belief = belief_file(folder, method.belief, seed) if method.belief else ""
             jobs.append(
                 Job(
                     str(folder), name, seed, problem.describe(), charged, belief, settings.agent_steps,
@@ -318,69 +211,14 @@ def _jobs(settings: Settings, folder: Path, problem: Any, prices: dict[str, Any]
     return sorted(jobs, key=lambda job: method_of(job.method).learner is None)  # the long ones first
 
 
-_QUEUE: Any = None
-
-
-def _start_worker(queue: Any) -> None:
-    global _QUEUE
-    _QUEUE = queue
-    os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1", NUMBA_NUM_THREADS="1")
-    parent = os.getppid()
-
-    def leave_with_parent() -> None:  # a killed comparison leaves no training behind
-        while os.getppid() == parent:
-            time.sleep(2)
-        os._exit(1)
-
-    threading.Thread(target=leave_with_parent, daemon=True).start()
-
-
-def _units(job: Job) -> int:
-    """Work of a job in agent-steps of training; an evaluated slot costs about an eighth of a trained one."""
-    slots = job.report_seeds * (WARMUP_SLOTS + REPORT_SLOTS)
-    trained = job.agent_steps if method_of(job.method).learner else 0
-    return trained + slots * restore_problem(job.problem).agents // 8
-
-
-@contextmanager
-def _pool(workers: int) -> Iterator[tuple[ProcessPoolExecutor, Any]]:
-    """Worker processes of one thread each, and the queue on which they tell how far they are."""
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    with ProcessPoolExecutor(workers, context, _start_worker, (queue,)) as pool:
-        yield pool, queue
-
-
-def _watch(queue: Any, bar: Any) -> Callable[[], None]:
-    """Move ``bar`` by what comes on ``queue`` until the function that is returned is called."""
-    done = threading.Event()
-
-    def watch() -> None:
-        while not done.is_set() or not queue.empty():
-            try:
-                bar.update(queue.get(timeout=0.2))
-            except Exception:
-                continue
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-
-    def stop() -> None:
-        done.set()
-        watcher.join(timeout=2)
-        bar.close()
-
-    return stop
-
-
 def _run(jobs: Sequence[Job], settings: Settings) -> tuple[dict[str, Any], dict[str, Any], dict[str, int]]:
     """Run all jobs; values[method][metric] = [T][V], curves[method] = rows a seed, counts of what was executed."""
-    bar = Stage("training and evaluating", sum(map(_units, jobs)), "step", settings.quiet)
+    bar = Stage("training and evaluating", sum(map(units, jobs)), "step", settings.quiet)
     values: dict[str, dict[str, dict[int, list[float]]]] = {}
     curves: dict[str, dict[int, list[dict[str, float]]]] = {}
     counts = {"allocations": 0, "violations": 0}
-    with _pool(min(settings.workers or os.cpu_count() or 1, len(jobs))) as (pool, queue):
-        stop = _watch(queue, bar)
+    with open_pool(min(settings.workers or os.cpu_count() or 1, len(jobs))) as (pool, queue):
+        stop = follow(queue, bar)
         try:
             waiting = {pool.submit(run_job, job): job for job in jobs}
             for future in as_completed(waiting):
@@ -399,70 +237,6 @@ def _run(jobs: Sequence[Job], settings: Settings) -> tuple[dict[str, Any], dict[
             stop()
     ordered = {m: {k: [rows[s] for s in sorted(rows)] for k, rows in v.items()} for m, v in values.items()}
     return ordered, {m: [rows[s] for s in sorted(rows)] for m, rows in curves.items()}, counts
-
-
-def run_job(job: Job) -> dict[str, Any]:
-    """Train if there is something to train, evaluate on the reporting seeds, log; runs in a worker process."""
-    problem = restore_problem(job.problem)
-    method = method_of(job.method, problem)
-    prices = problem.prices_type(**job.prices)
-    params = {"method": job.method, "label": method.label, "seed": job.seed} | {
-        f"price/{k}": v for k, v in job.prices.items()
-    }
-    done = 0
-
-    def progress(steps: int) -> None:
-        nonlocal done
-        if _QUEUE is not None:
-            _QUEUE.put(steps - done)
-        done = steps
-
-    curve: list[dict[str, float]] = []
-    allocations = violations = 0
-    recommender = None
-    belief = load_belief(problem, job.belief) if job.belief else None
-    config = TrainConfig(
-        method.learner or "", method.kind, job.agent_steps, trust=BEST_TRUST[method.belief], belief=method.belief,
-        belief_steps=0, seed=job.seed, settings=method.settings,
-    )  # fmt: skip
-    if method.learner:
-        params |= {f"train/{k}": v for k, v in asdict(config).items() if k not in ("settings",)}
-    with tracking.RunLog(job.directory, job.method, job.seed, params, job.tags) as log:
-        summary: dict[str, float] = {}
-        if method.learner:
-
-            def report(steps: int, figures: dict[str, float]) -> None:
-                log.metrics(steps, figures)
-                progress(steps)
-
-            trained = train(problem, prices, config, report, belief)
-            belief = trained.belief
-            recommender, curve = trained.learner.policy, trained.curve
-            allocations, violations = trained.allocations, trained.violations
-            summary |= {f"train_seconds/{k}": v for k, v in trained.seconds.items()}
-        coordinator = None if method.kind == "heuristic" else Coordinator(method.kind, config.trust)
-        baseline = job.method if method.kind == "heuristic" else None
-        seen: Evaluation = evaluate(
-            problem, prices, coordinator, recommender, REPORT_SEEDS[: job.report_seeds], baseline, belief=belief
-        )
-        allocations, violations = allocations + seen.allocations, violations + seen.violations
-        kind = method.kind if baseline is None else job.method
-        if kind != "rl" or recommender is not None:
-            allocator = Allocator(problem, kind, recommender, config.trust, prices=prices, belief=belief)
-            stem = f"{job.method}-seed{job.seed}"
-            log.artifact(allocator.save(Path(job.directory) / stem / "allocator.npz"))
-        metrics = {k: [float(x) for x in v] for k, v in seen.metrics.items()}
-        metrics["step_ms"] = [seen.step_ms] * len(seen.metrics["welfare"])
-        out = {"metrics": metrics, "curve": curve, "allocations": allocations, "violations": violations}
-        whole = Path(job.directory) / f"{job.method}-seed{job.seed}" / "evaluation.json"
-        whole.parent.mkdir(exist_ok=True)
-        whole.write_text(json.dumps(out))
-        log.artifact(whole)  # MLflow has what a table can be made from again
-        summary |= {k: float(v.mean()) for k, v in seen.metrics.items()}
-        summary |= {"step_ms": seen.step_ms, "allocations": allocations, "violations": violations}
-        log.end(summary)
-    progress(_units(job))
-    return out
 
 
 def _assemble(
@@ -533,7 +307,7 @@ def _levels(problem: Any, prices: dict[str, Any], folder: Path) -> list[dict[str
     rest = [name for name in ("nearest", "random") if name in problem.baselines] or list(problem.baselines[-2:])
     for label, key, baseline in games + [(method_of(name, problem).label, "", name) for name in rest]:
         if key in prices:
-            belief = load_belief(problem, _belief_file(folder, key, 0)).copy(False) if key == "learned" else None
+            belief = load_belief(problem, belief_file(folder, key, 0)).copy(False) if key == "learned" else None
             seen = evaluate(
                 problem, prices[key], Coordinator("game"), None, seeds, baseline, slots=config.check_slots,
                 belief=belief,

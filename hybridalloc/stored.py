@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from hybridalloc import tracking
-from hybridalloc.compare import METHODS, Settings, _assemble, method_of
+from hybridalloc.compare import Settings, _assemble
+from hybridalloc.methods import METHODS, method_of
 from hybridalloc.mirror import COMPARISON_TAG, KEY_TAG, TrackingError
 from hybridalloc.problems import restore_problem
 from hybridalloc.runlog import COMPARISON_FILE

@@ -1,0 +1,193 @@
+"""What a comparison runs in processes of their own: tuning, learning a belief, training and evaluating."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from coordinator import Coordinator
+from hybridalloc import tracking
+from hybridalloc.allocator import Allocator
+from hybridalloc.beliefs import load_belief, save_belief
+from hybridalloc.methods import method_of
+from hybridalloc.problems import restore_problem
+from hybridalloc.training import (
+    BEST_TRUST,
+    REPORT_SEEDS,
+    REPORT_SLOTS,
+    WARMUP_SLOTS,
+    Evaluation,
+    TrainConfig,
+    evaluate,
+    learn_belief,
+    train,
+)
+from hybridalloc.tuning import tune_game
+
+
+class Job(NamedTuple):
+    """One run of one method, for a process of its own."""
+
+    directory: str
+    method: str
+    seed: int
+    problem: dict[str, Any]
+    prices: dict[str, float]
+    belief: str  # a file, "" for none
+    agent_steps: int
+    report_seeds: int
+    tags: dict[str, str]
+
+
+_QUEUE: Any = None
+
+
+def _start_worker(queue: Any) -> None:
+    global _QUEUE
+    _QUEUE = queue
+    os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1", NUMBA_NUM_THREADS="1")
+    parent = os.getppid()
+
+    def leave_with_parent() -> None:  # a killed comparison leaves no training behind
+        while os.getppid() == parent:
+            time.sleep(2)
+        os._exit(1)
+
+    threading.Thread(target=leave_with_parent, daemon=True).start()
+
+
+def units(job: Job) -> int:
+    """Work of a job in agent-steps of training; an evaluated slot costs about an eighth of a trained one."""
+    slots = job.report_seeds * (WARMUP_SLOTS + REPORT_SLOTS)
+    trained = job.agent_steps if method_of(job.method).learner else 0
+    return trained + slots * restore_problem(job.problem).agents // 8
+
+
+@contextmanager
+def open_pool(workers: int) -> Iterator[tuple[ProcessPoolExecutor, Any]]:
+    """Worker processes of one thread each, and the queue on which they tell how far they are."""
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    with ProcessPoolExecutor(workers, context, _start_worker, (queue,)) as pool:
+        yield pool, queue
+
+
+def follow(queue: Any, bar: Any) -> Callable[[], None]:
+    """Move ``bar`` by what comes on ``queue`` until the function that is returned is called."""
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.is_set() or not queue.empty():
+            try:
+                bar.update(queue.get(timeout=0.2))
+            except Exception:
+                continue
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+
+    def stop() -> None:
+        done.set()
+        watcher.join(timeout=2)
+        bar.close()
+
+    return stop
+
+
+def tune_job(
+    description: dict[str, Any], belief: str, trials: int, steps: int
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """The best prices of a game that believes ``belief``, and every trial; runs in a worker process."""
+    tell = lambda *_: _QUEUE.put(1) if _QUEUE is not None else None
+    tuned = tune_game(restore_problem(description), belief, trials, tell, belief_steps=steps)
+    rows = [{"prices": p._asdict(), "welfare": w} for p, w in tuned.trials]
+    best = tuned.prices._asdict()
+    return best, {"best": best, "welfare": tuned.welfare, "trials": rows}
+
+
+def belief_job(
+    problem: dict[str, Any], prices: dict[str, float], kind: str, seed: int, path: str, steps: int
+) -> tuple[int, int]:
+    """Learn one belief and save it; allocations executed, and those that violated a limit."""
+    restored = restore_problem(problem)
+    config = TrainConfig(belief=kind, belief_steps=steps, seed=seed)
+    belief, allocations, violations = learn_belief(restored, restored.prices_type(**prices), config)
+    save_belief(path, belief)
+    return allocations, violations
+
+
+def belief_file(folder: Path, kind: str, seed: int) -> str:
+    return str(folder / "beliefs" / f"{kind}-seed{seed}.npz")
+
+
+def run_job(job: Job) -> dict[str, Any]:
+    """Train if there is something to train, evaluate on the reporting seeds, log; runs in a worker process."""
+    problem = restore_problem(job.problem)
+    method = method_of(job.method, problem)
+    prices = problem.prices_type(**job.prices)
+    params = {"method": job.method, "label": method.label, "seed": job.seed} | {
+        f"price/{k}": v for k, v in job.prices.items()
+    }
+    done = 0
+
+    def progress(steps: int) -> None:
+        nonlocal done
+        if _QUEUE is not None:
+            _QUEUE.put(steps - done)
+        done = steps
+
+    curve: list[dict[str, float]] = []
+    allocations = violations = 0
+    recommender = None
+    belief = load_belief(problem, job.belief) if job.belief else None
+    config = TrainConfig(
+        method.learner or "", method.kind, job.agent_steps, trust=BEST_TRUST[method.belief], belief=method.belief,
+        belief_steps=0, seed=job.seed, settings=method.settings,
+    )  # fmt: skip
+    if method.learner:
+        params |= {f"train/{k}": v for k, v in asdict(config).items() if k not in ("settings",)}
+    with tracking.RunLog(job.directory, job.method, job.seed, params, job.tags) as log:
+        summary: dict[str, float] = {}
+        if method.learner:
+
+            def report(steps: int, figures: dict[str, float]) -> None:
+                log.metrics(steps, figures)
+                progress(steps)
+
+            trained = train(problem, prices, config, report, belief)
+            belief = trained.belief
+            recommender, curve = trained.learner.policy, trained.curve
+            allocations, violations = trained.allocations, trained.violations
+            summary |= {f"train_seconds/{k}": v for k, v in trained.seconds.items()}
+        coordinator = None if method.kind == "heuristic" else Coordinator(method.kind, config.trust)
+        baseline = job.method if method.kind == "heuristic" else None
+        seen: Evaluation = evaluate(
+            problem, prices, coordinator, recommender, REPORT_SEEDS[: job.report_seeds], baseline, belief=belief
+        )
+        allocations, violations = allocations + seen.allocations, violations + seen.violations
+        kind = method.kind if baseline is None else job.method
+        if kind != "rl" or recommender is not None:
+            allocator = Allocator(problem, kind, recommender, config.trust, prices=prices, belief=belief)
+            stem = f"{job.method}-seed{job.seed}"
+            log.artifact(allocator.save(Path(job.directory) / stem / "allocator.npz"))
+        metrics = {k: [float(x) for x in v] for k, v in seen.metrics.items()}
+        metrics["step_ms"] = [seen.step_ms] * len(seen.metrics["welfare"])
+        out = {"metrics": metrics, "curve": curve, "allocations": allocations, "violations": violations}
+        whole = Path(job.directory) / f"{job.method}-seed{job.seed}" / "evaluation.json"
+        whole.parent.mkdir(exist_ok=True)
+        whole.write_text(json.dumps(out))
+        log.artifact(whole)  # MLflow has what a table can be made from again
+        summary |= {k: float(v.mean()) for k, v in seen.metrics.items()}
+        summary |= {"step_ms": seen.step_ms, "allocations": allocations, "violations": violations}
+        log.end(summary)
+    progress(units(job))
+    return out
