@@ -147,14 +147,15 @@ class Allocator:
         draft = _Draft(np.zeros((1, state.agents), np.int64))
         try:
             with clock.stage("build"):
-                memory = None if self.belief is None else self.problem.recall(self.belief, state, self._past)
-                situation = self.problem.batch_of(state, memory) if memory else self.problem.batch_of(state)
+                situation, doubt = self._believed(state)
             if self.method in self.problem.baselines:
                 draft = replace(draft, option=situation.baseline(self.method, self._rng), source=self.method)
             elif not clock.fits("game"):
                 draft = replace(draft, status=f"budget of {self.budget_ms:g} ms: nothing but opting out was in time")
             else:
                 draft = self._decide(state, situation, clock)
+            if doubt:
+                draft = replace(draft, status=doubt if draft.status == "ok" else f"{draft.status}; {doubt}")
         except InvalidStateError:  # the state does not fit the problem: the caller's mistake
             raise
         except Exception as error:
@@ -165,6 +166,20 @@ class Allocator:
             costs = allocation.game.costs(allocation.option)
             self.watch.see(allocation.option, state.active, costs, allocation.log_prior, allocation.game.private_cost)
         return allocation
+
+    def _believed(self, state: Any) -> tuple[Any, str]:
+        """The state's batch under the belief, and "" or why it is under the reports alone."""
+        if self.belief is None:
+            return self.problem.batch_of(state), ""
+        try:
+            memory = self.problem.recall(self.belief, state, self._past)
+            return self.problem.batch_of(state, memory), ""
+        except InvalidStateError:
+            raise
+        except Exception as error:
+            doubt = f"belief failed ({type(error).__name__}: {error}); the reports at their face value"
+            self._warn("belief failed", doubt)
+            return self.problem.batch_of(state), doubt
 
     def _decide(self, state: Any, situation: Any, clock: Clock) -> _Draft:
         """The coordinator's choice; a recommender that fails, or a budget that is spent, leaves the game alone."""

@@ -223,6 +223,17 @@ def test_saved_and_loaded_an_allocator_goes_on_learning(learned, tmp_path):
     assert one.belief.channel.network.steps > belief.channel.network.steps
 
 
+def test_a_belief_that_fails_leaves_the_reports_and_says_so(learned):
+    problem, belief = learned
+    broken = belief.copy()
+    broken.channel.network.weights[0] = np.zeros((3, 3), np.float32)
+    state = problem.reset(2)
+    with pytest.warns(RuntimeWarning, match="belief failed"):
+        allocation = Allocator(problem, "game", belief=broken).step(state)
+    assert allocation.certificate.source == "game" and "reports at their face value" in allocation.certificate.status
+    assert (allocation.option == Allocator(problem, "game").step(state).option).all()
+
+
 def test_files_of_beliefs_are_refused_with_the_reason(learned, tmp_path):
     problem, belief = learned
     path = save_belief(tmp_path / "b.npz", belief)
