@@ -8,9 +8,12 @@ with t-intervals that count the few training seeds. Groups:
 
 * parts: belief, prior and prices each on and off; the game with the oracle's belief; merged at execution only.
 * credit: what an agent is paid in training.
-* trust: at which the prior is trained and executed; schedules and learned trust where the learner has them.
+* trust: at which the prior is trained and executed; a schedule; learned by the policy's gradient.
 * dynamics: each switched off in turn; the hybrid against the belief game and IMAPPO alone, all of them tuned there.
-* shift: laws other than the oracle's; all tuned there, the oracle still believes the base law.
+* shift: the base law (one correlation for all, no blockage, interference or drifting arrivals), then each of these and
+  all of them, which is set H; all tuned there. One oracle believes the base law all along, another knows the true one.
+
+``--out`` keeps every row's figures; a row that is in it, or in another group, is not run again.
 """
 
 from __future__ import annotations
@@ -36,12 +39,12 @@ from hybridalloc.statistics import paired_difference  # noqa: E402
 from hybridalloc.training import BEST_TRUST, REPORT_SEEDS, TrainConfig, evaluate, learn_belief, train  # noqa: E402
 from hybridalloc.tuning import tune_game  # noqa: E402
 
-SHIFTS: dict[str, dict[str, Any]] = {
-    "base law": {}, "one correlation (.7) for all": {"varied_fading": False},
-    "no reuse: all servers interfere": {"reuse": 1},
-    "load x 1.4": {"load": 0.84}, "servers x .7": {"server_hz": (4.2e9, 9.8e9)},
-    "all of these": {"varied_fading": False, "reuse": 1, "load": 0.84, "server_hz": (4.2e9, 9.8e9)},
+BASE = ("varied_fading", "blockage", "interference", "bursts")  # dynamics that the base law has not
+SHIFTS = {
+    "base law": (), "correlation per device": ("varied_fading",), "blockage": ("blockage",),
+    "interference": ("interference",), "drifting arrivals": ("bursts",), "all of these": BASE,
 }  # fmt: skip
+NAMED = ("staleness", "interference", "queues", "batteries", "migration", "bursts")  # switched off in turn
 
 
 class Row(NamedTuple):
@@ -57,6 +60,12 @@ class Row(NamedTuple):
     config: tuple[tuple[str, Any], ...] = ()
     executed: str = ""  # kind at execution, where it is not that of training
     changes: tuple[tuple[str, Any], ...] = ()  # of the problem
+    prices: tuple[tuple[str, float], ...] = ()  # set so
+
+    @property
+    def many(self) -> bool:
+        """Whether it learns, so that it is run once a training seed."""
+        return self.kind != "game" or self.belief == "learned"
 
 
 def rows_of(group: str) -> list[Row]:
@@ -68,6 +77,7 @@ def rows_of(group: str) -> list[Row]:
             Row("prior", belief="", tuned=False), Row("belief, prices: the belief game", "game"),
             Row("belief", "game", tuned=False), Row("prices: the tuned game", "game", belief=""),
             Row("none: the game at toll 1", "game", belief="", tuned=False),
+            Row("the game at toll 0", "game", belief="", tuned=False, prices=(("toll", 0.0),)),
             Row("the oracle's belief, prices", "game", belief="bayesian"),
             Row("the oracle's belief, prior, prices", belief="bayesian"),
             Row("IMAPPO alone", "rl", settings=alone),
@@ -83,20 +93,23 @@ def rows_of(group: str) -> list[Row]:
         ]  # fmt: skip
     if group == "trust":
         fixed = [Row(f"trust {t:g}", trust=t) for t in (20.0, 5.0, 10.0, 40.0, 80.0)]
-        return [*fixed, Row("trust from 5 to 40", trust=5.0, config=(("trust_end", 40.0),))]
+        from_5, learned = (("trust_end", 40.0),), (("learn_trust", True),)
+        return [*fixed, Row("trust from 5 to 40", trust=5.0, config=from_5), Row("learned, from 5", trust=5.0,
+                config=learned), Row("learned, from 20", trust=20.0, config=learned)]  # fmt: skip
     if group == "dynamics":
-        out = []
-        for name in ("all on", *(f.name for f in fields(Dynamics)), "all off"):
-            off = {} if name == "all on" else {f.name: False for f in fields(Dynamics) if name in ("all off", f.name)}
-            for label, row in _three(alone):
-                out.append(row._replace(label=f"{name if name.startswith('all') else 'without ' + name}: {label}",
-                                        changes=tuple(off.items())))  # fmt: skip
-        return out
-    if group == "shift":
-        oracle = ("Bayesian game", Row("", "game", belief="bayesian"))
+        worlds = {"all on": ()} | {f"without {name}": (name,) for name in NAMED}
+        worlds["all off"] = tuple(f.name for f in fields(Dynamics))
         return [
-            row._replace(label=f"{name}: {label}", changes=tuple(changes.items()))
-            for name, changes in SHIFTS.items() for label, row in (*_three(alone), oracle)
+            row._replace(label=f"{name}: {label}", changes=tuple((d, False) for d in off))
+            for name, off in worlds.items() for label, row in _three(alone)
+        ]  # fmt: skip
+    if group == "shift":
+        hybrid, game, _ = _three(alone)
+        oracle = ("oracle of the base law", Row("", "game", belief="base_law"))
+        knows = ("oracle of the true law", Row("", "game", belief="bayesian"))
+        return [
+            row._replace(label=f"{name}: {label}", changes=tuple((d, False) for d in BASE if d not in on))
+            for name, on in SHIFTS.items() for label, row in (hybrid, game, oracle, knows)
         ]  # fmt: skip
     raise SystemExit(f"unknown group {group!r}; there are parts, credit, trust, dynamics, shift")
 
@@ -112,7 +125,7 @@ def tune(description: dict[str, Any], belief: str, trials: int) -> dict[str, flo
 def measure(
     row: Row, description: dict[str, Any], prices: dict[str, float], steps: int, seed: int, networks: int
 ) -> Any:
-    """Welfare, completion (V,) on the reporting seeds after training with one seed; and violations."""
+    """Figures on the reporting seeds after training with one seed: welfare (V,), completion, violations, trust."""
     problem = restore_problem(description)
     charged = problem.prices_type(**prices)
     trust = row.trust or BEST_TRUST[row.belief]
@@ -120,15 +133,20 @@ def measure(
         row.learner, "rl" if row.kind == "rl" else "hybrid", steps, trust=trust, belief=row.belief, seed=seed, checks=0,
         settings=row.settings, **dict(row.config),
     )  # fmt: skip
-    policy, violations = None, 0
+    policy, violations, trust_now = None, 0, config.final_trust
     if row.kind == "game":
         belief, _, violations = learn_belief(problem, charged, config)
     else:
         trained = train(problem, charged, config)
         policy, belief, violations = trained.learner.policy, trained.belief, trained.violations
-    at = Coordinator(row.executed or row.kind, config.final_trust if (row.executed or row.kind) == "hybrid" else 0.0)
+        trust_now = float(policy.weights.get("trust", trust_now))
+    kind = row.executed or row.kind
+    at = Coordinator(kind, trust_now if kind == "hybrid" else 0.0)
     seen = evaluate(problem, charged, at, policy, REPORT_SEEDS[:networks], belief=belief)
-    return seen.metrics["welfare"], seen.metrics["completion"], violations + seen.violations
+    return {
+        "welfare": seen.metrics["welfare"].tolist(), "completion": float(seen.metrics["completion"].mean()),
+        "violations": violations + seen.violations, "trust": trust_now,
+    }  # fmt: skip
 
 
 def main() -> int:
@@ -143,50 +161,68 @@ def main() -> int:
     parser.add_argument("--servers", type=int, default=9)
     parser.add_argument("--out", type=Path, help="JSON of every row's figures")
     given = parser.parse_args()
-    kept: dict[str, Any] = {}
+    kept: dict[str, Any] = json.loads(given.out.read_text()) if given.out and given.out.exists() else {}
+    size = (given.sites, given.agents, given.servers, given.networks, given.agent_steps, given.tuning)
+
+    def problem_of(row: Row) -> dict[str, Any]:
+        dynamics = Dynamics(**dict(row.changes))
+        made = make_problem("mec", agents=given.agents, servers=given.servers, sites=given.sites, dynamics=dynamics)
+        return dict(made.describe())
+
+    def key(row: Row, seed: int) -> str:
+        return repr((size, row._replace(label=""), seed))
+
+    def prices_key(row: Row) -> str:
+        return repr((size, row.changes, row.belief))
+
+    def keep(key: str, figures: Any) -> None:
+        kept[key] = figures
+        if given.out:
+            given.out.write_text(json.dumps(kept))
+
+    groups = {group: rows_of(group) for group in given.groups}
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
-        known: dict[Any, Any] = {}
-        for group in given.groups:
-            rows = rows_of(group)
-            described = {
-                row.changes: make_problem(
-                    "mec", agents=given.agents, servers=given.servers, sites=given.sites, **dict(row.changes)
-                ).describe()
-                for row in rows
-            }
+        waiting: dict[str, Any] = {}
+        for group, rows in groups.items():
             for row in rows:
-                key = (row.changes, row.belief)
-                if row.tuned and key not in known:
-                    known[key] = pool.submit(tune, described[row.changes], row.belief, given.tuning)
-            plain = restore_problem(described[rows[0].changes]).prices_type()._asdict()
-            waiting = []
+                where = prices_key(row)
+                if row.tuned and where not in kept and where not in waiting:
+                    waiting[where] = pool.submit(tune, problem_of(row), row.belief, given.tuning)
             for row in rows:
-                prices = known[row.changes, row.belief].result() if row.tuned else plain
-                many = range(given.seeds) if row.kind != "game" or row.belief == "learned" else (0,)
-                waiting.append([
-                    pool.submit(measure, row, described[row.changes], prices, given.agent_steps, seed, given.networks)
-                    for seed in many
-                ])  # fmt: skip
-            first: Any = None
+                where = prices_key(row)
+                if row.tuned and where not in kept:
+                    keep(where, waiting[where].result())
+                prices = (kept[where] if row.tuned else {}) | dict(row.prices)
+                for seed in range(given.seeds if row.many else 1):
+                    if key(row, seed) not in kept and key(row, seed) not in waiting:
+                        waiting[key(row, seed)] = pool.submit(
+                            measure, row, problem_of(row), prices, given.agent_steps, seed, given.networks
+                        )
             print(f"\n## {group}: {given.agent_steps:,} agent-steps, {given.seeds} x {given.networks} seeds\n")
             print("| setting | welfare | completion % | less the first of its kind | 95 % t-interval | violations |")
             print("|---|---:|---:|---:|---:|---:|", flush=True)
-            for k, (row, futures) in enumerate(zip(rows, waiting, strict=True)):
-                found = [f.result() for f in futures]
-                scores = [f[0] for f in found]
+            first: Any = None
+            for k, row in enumerate(rows):
+                found = []
+                for seed in range(given.seeds if row.many else 1):
+                    at = key(row, seed)
+                    if at not in kept:
+                        keep(at, waiting[at].result())
+                    found.append(kept[at])
+                scores = [f["welfare"] for f in found]
                 if k == 0 or row.changes != rows[k - 1].changes:
                     first = scores
                 d = paired_difference(scores, first)
                 low, high = d.conservative or (d.low, d.high)
-                mean = lambda j, found=found: sum(float(f[j].mean()) for f in found) / len(found)
+                welfare = sum(map(sum, scores)) / sum(map(len, scores))
+                completion = sum(f["completion"] for f in found) / len(found)
                 less = "" if scores is first else f"{d.mean:+.4f} | [{low:+.4f}, {high:+.4f}]"
+                label = row.label + (f" ({found[0]['trust']:.3g})" if dict(row.config).get("learn_trust") else "")
                 print(
-                    f"| {row.label} | {mean(0):.4f} | {mean(1):.2f} | {less or ' | '} | {sum(f[2] for f in found)} |",
+                    f"| {label} | {welfare:.4f} | {completion:.2f} | {less or ' | '} |"
+                    f" {sum(f['violations'] for f in found)} |",
                     flush=True,
                 )
-                kept[f"{group}/{row.label}"] = {"welfare": [s.tolist() for s in scores]}
-    if given.out:
-        given.out.write_text(json.dumps(kept))
     return 0
 
 

@@ -27,7 +27,7 @@ TRAIN_SEEDS, TUNE_SEEDS, REPORT_SEEDS = range(0, 5000), range(5000, 5100), range
 WARMUP_SLOTS, REPORT_SLOTS = 15, 120
 TOLERANCE = 1e-9
 BELIEF_STEPS = 262_144
-BEST_TRUST = {"": 5.0, "learned": 20.0, "bayesian": 20.0}  # by belief: the best of a sweep on the tuning seeds
+BEST_TRUST = {"": 5.0} | dict.fromkeys(("learned", "bayesian", "base_law"), 20.0)  # best of a sweep on the tuning seeds
 
 
 @dataclass(frozen=True)

@@ -218,6 +218,7 @@ class BayesianBelief:
 
     name = "bayesian"
     learns = learning = False
+    base_law = False  # believe every correlation .7, no link blocked, no interference, whatever holds
 
     def __init__(self, quantiles: int = 15, seed: int = 0) -> None:
         self.quantiles, self.seed = quantiles, seed
@@ -231,8 +232,12 @@ class BayesianBelief:
             guess = np.empty((len(e), w.rate.shape[2], self.quantiles), np.float32)
             fresh = batch.history.seen <= 1
             then = w.attenuation if fresh.all() else np.where(fresh[:, None, None], w.attenuation, batch.blocked_then)
-            posterior(w, then, e, i, d.blockage, self.nodes, guess)
-            guess -= np.log1p(w.noise_rise[e])[:, :, None].astype(np.float32)
+            rho = w.correlation
+            if self.base_law:
+                then, rho = np.ones_like(w.attenuation), np.full_like(w.correlation, 0.7)
+            posterior(w, rho, then, e, i, d.blockage and not self.base_law, self.nodes, guess)
+            if not self.base_law:
+                guess -= np.log1p(w.noise_rise[e])[:, :, None].astype(np.float32)
             fill_rates(p, w, e, i, guess)
         w.cpu_wait_s[which] = w.backlog_s[which]
         w.air_wait_s[which] = w.air_backlog_s[which]
@@ -257,7 +262,14 @@ class BayesianBelief:
         """It knows what it knows."""
 
 
-BELIEFS = {"learned": LearnedBelief, "bayesian": BayesianBelief}
+class BaseLawBelief(BayesianBelief):
+    """The posterior under the base law where another may hold: how much an oracle loses when its law is wrong."""
+
+    name = "base_law"
+    base_law = True
+
+
+BELIEFS = {"learned": LearnedBelief, "bayesian": BayesianBelief, "base_law": BaseLawBelief}
 
 
 def log_deviation(w: World, e: Int, i: Int, b: Int) -> Float:
@@ -405,7 +417,7 @@ def fill_rates(p, w, e_of, i_of, guess):
 
 
 @njit(cache=True, error_model="numpy")
-def posterior(w, then, e_of, i_of, blockage, nodes, guess):
+def posterior(w, correlation, then, e_of, i_of, blockage, nodes, guess):
     """Quantiles (M, B, Q) of log gain over mean gain, given the last slot's gain, its attenuation and the law."""
     bands, values = guess.shape[1], guess.shape[2]
     per = bands // w.server_hz.shape[1]
@@ -413,7 +425,7 @@ def posterior(w, then, e_of, i_of, blockage, nodes, guess):
     power = np.empty(count)
     for m in range(len(e_of)):
         e, i = e_of[m], i_of[m]
-        rho = w.correlation[e, i]
+        rho = correlation[e, i]
         spread = np.sqrt((1.0 - rho * rho) / 2.0)
         for b in range(bands):
             k = b // per
