@@ -230,7 +230,7 @@ def show_mix(study: Study) -> None:
         mix = ", ".join(f"{w:.2f} at {t:g}" for w, t in zip(rule.weights, rule.grid, strict=True) if w > 0.005)
         worst = rule.payoff.min(axis=1)
         print(
-            f"robust, training seed {seed}: {mix}; by {rule.criterion}, worst shortfall {rule.shortfall:.4f}, "
+            f"robust, training seed {seed}: {mix}; worst shortfall {rule.shortfall:.4f}, "
             f"worst case {rule.value:.4f} (proposal {worst[0]:.4f}, game {worst[-1]:.4f})"
         )
 

@@ -10,9 +10,10 @@ is Savage's: the shortfall max_k P_ks - P_ks of each row from the best of its wo
 * its worst shortfall is at most that of every row, both parents included;
 * its worst case min_s w P_s is at least that of every row that is a parent.
 
-The first is the minimax theorem's: each row is itself a mix. The second is not implied (a small shortfall in a mild
-world may outweigh the loss in a harsh one), so it is checked, and where it fails the plain maximin mix is taken, of
-which it is true for the same reason; ``criterion`` says which of the two it is.
+The first is the minimax theorem's: each row is itself a mix. The second is not implied (a shortfall avoided in a mild
+world may cost more in a harsh one), so it is checked. Where it fails, as little as mends it of the plain maximin mix
+is blended in, of which it holds, again by the minimax theorem: a world's payoff is linear in the blend, so the least
+share is the largest of the worlds' own. The second promise then holds, the first up to that ``share``.
 
 Solved by :mod:`games.normal_form` (nashpy's support enumeration, Lemke-Howson paths), whose answers are bounded in
 time and carry a measured regret. Source: Savage (1951), "The theory of statistical decision".
@@ -41,9 +42,10 @@ class Robust:
         start: index of the trust to take until :meth:`solve` was called; default the middle.
 
     Attributes:
-        weights: (K,) the mix. criterion: "" until solved, then "shortfall" or "worst case".
+        weights: (K,) the mix. payoff: (K, S) as last solved, None before.
         value: min over worlds of the mix's payoff. shortfall: its worst shortfall from the best of a world.
-        regret: of the solution, in the game that was solved. against: (S,) the worlds' worst mix there.
+        share: of the plain maximin mix in it. regret: of the solutions, in the games that were solved.
+        against: (S,) the worlds' worst mix in the game of shortfalls.
     """
 
     name = "robust"
@@ -56,7 +58,7 @@ class Robust:
         self.weights: Float = np.zeros(len(self.grid))
         self.weights[len(self.grid) // 2 if start is None else start] = 1.0
         self.payoff: Float | None = None
-        self.criterion, self.against = "", np.zeros(0)
+        self.against, self.share = np.zeros(0), 0.0
         self.value, self.shortfall, self.regret = -np.inf, np.inf, np.inf
 
     def due(self) -> bool:
@@ -80,12 +82,16 @@ class Robust:
             raise ValueError(f"payoff[{k}, {s}] = {new[k, s]}; a payoff is finite")
         if self.payoff is not None and self.payoff.shape == new.shape:
             new = self.keep * self.payoff + (1 - self.keep) * new
-        self.payoff, self.criterion = new, "shortfall"
-        best, parents = new.max(axis=0), new[[0, -1]].min(axis=1).max()
+        self.payoff, self.share, self.steps = new, 0.0, 0  # what was drawn before is not held on to
+        best, promised = new.max(axis=0), new[[0, -1]].min(axis=1).max()
         self.weights, self.against, self.regret = maximin(new - best)
-        if (self.weights @ new).min() < parents - TOLERANCE:
-            self.criterion = "worst case"
-            self.weights, self.against, self.regret = maximin(new)
+        if (self.weights @ new).min() < promised:
+            plain, _, regret = maximin(new)
+            low, high = self.weights @ new, plain @ new
+            need = low < promised
+            self.share = float(np.clip((promised - low[need]) / np.maximum(high - low, 1e-300)[need], 0, 1).max())
+            self.weights = (1 - self.share) * self.weights + self.share * plain
+            self.regret = max(self.regret, regret)
         self.value = float((self.weights @ new).min())
         self.shortfall = float((best - self.weights @ new).max())
 
@@ -94,9 +100,10 @@ class Robust:
         return {"steps": self.steps, "payoff": None if self.payoff is None else self.payoff.tolist()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.steps, self.payoff = state["steps"], None
+        self.payoff = None
         if state["payoff"] is not None:
             self.solve(state["payoff"])
+        self.steps = state["steps"]
 
 
 def maximin(payoff: Float) -> tuple[Float, Float, float]:

@@ -26,9 +26,9 @@ class Trust:
     """The trust of each step.
 
     Args:
-        setting: None (5), a number >= 0, "hedge", "exp3", "robust", or "learned" with ``learned`` given.
+        setting: None (``trained``), a number >= 0, "hedge", "exp3", "robust", or "learned" with ``learned`` given.
         learned: what training left, for "learned".
-        trained: the trust that the recommender was trained at: the rules start there, on a grid of its multiples.
+        trained: the trust that the recommender was trained at: the default; rules start there, on a grid of multiples.
         grid: trusts that the rules mix instead, about ``trained``.
         seed: of the draws. period: steps for which a robust trust holds what it drew.
 
@@ -57,15 +57,16 @@ class Trust:
                     'trust="learned" needs a recommender that was trained with TrainConfig(learn_trust=True)'
                 )
             if setting != "learned":
-                trusts = check_grid(trained * np.array(MULTIPLES) if grid is None else grid)
-                start = int(np.argmin(np.abs(trusts - trained)))
-                robust = lambda: Robust(trusts, period, start=start)
-                self.rule = {"robust": robust, "hedge": lambda: Hedge(trusts, start), "exp3": lambda: Exp3(trusts)}[
-                    setting
-                ]()
+                middle = trained if 0 < trained < np.inf else DEFAULT_TRUST
+                trusts = check_grid(middle * np.array(MULTIPLES) if grid is None else grid)
+                start = int(np.argmin(np.abs(trusts - middle)))
+                if setting == "robust":
+                    self.rule = Robust(trusts, period, start=start)
+                else:
+                    self.rule = Hedge(trusts, start) if setting == "hedge" else Exp3(trusts)
                 self.now = float(trusts[start])
         else:
-            setting = DEFAULT_TRUST if setting is None else float(setting)
+            setting = trained if setting is None else float(setting)
         self.setting = setting
         if self.rule is None:
             self.now = float(learned if setting == "learned" else setting)  # type: ignore[arg-type]

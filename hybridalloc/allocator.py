@@ -55,7 +55,8 @@ class Allocator:
         method: "hybrid", "rl", "game" or the name of one of the problem's baselines.
         recommender: None (flat prior), "imappo" or "dqn" (fresh, untrained), a path or MLflow URI of a saved
             allocator (its recommender is taken), or an object with ``propose(observation)``. "rl" needs one.
-        trust: weight of the game against the recommender: a number >= 0 (0 is pure RL, inf the pure game; default 5),
+        trust: weight of the game against the recommender: a number >= 0 (0 is pure RL, inf the pure game; default
+            that which the recommender was trained at, 5 where it was not),
             or how to find it: "learned" (by training), "hedge" (adapts to :meth:`feedback`), "exp3" (adapts to
             :meth:`observe_outcome`), "robust" (holds against the problem's scenarios); see docs/coordinator.md.
         budget_ms: stop in time: a stage that would not fit is left out, a solver stops between two sweeps, and the
@@ -242,7 +243,7 @@ class Allocator:
         """The coordinator at the trust of this step: drawn by the rule, raised where observations have drifted."""
         rule = self.trust_rule.rule
         drawn = self.trust_rule.draw()
-        if isinstance(rule, Robust) and not rule.criterion and status == "ok":
+        if isinstance(rule, Robust) and rule.payoff is None and status == "ok":
             status = f"ok: robust trust {drawn:g} until rehearse() is called"
         trust = self.drift.trust(drawn) if self.drift.active else drawn
         if trust != drawn and status == "ok":
@@ -260,18 +261,15 @@ class Allocator:
         Raises:
             ValueError: trust is not "robust", or one slot's payoffs are wanted before a step.
         """
-        rule = self.trust_rule.rule
-        rolls = hasattr(self.problem, "shifted")
-        if not isinstance(rule, Robust) or (not rolls and self._last is None):
-            raise ValueError(f'rehearse() needs trust="robust"{"" if rolls else " and a step before it"}')
-        if rolls:
+        rule, last = self.trust_rule.rule, self._last
+        if isinstance(rule, Robust) and hasattr(self.problem, "shifted"):
             on = range(5000, 5000 + networks) if seeds is None else seeds
             given = (self.coordinator, self.recommender, self.prices, self.belief)
             rule.solve(rollouts(self.problem, rule.grid, *given, on, slots))
+        elif isinstance(rule, Robust) and last is not None:
+            rule.solve(scenario_payoffs(self.problem, last, self.coordinator, self.trust_rule, self.prices, rule.steps))
         else:
-            rule.solve(
-                scenario_payoffs(self.problem, self._last, self.coordinator, self.trust_rule, self.prices, rule.steps)
-            )
+            raise ValueError('rehearse() needs trust="robust", and where the problem has no simulator a step before it')
 
     def feedback(self, following: Any) -> None:
         """Tell the allocator the state that followed its last step: what that reveals adapts a trust of "hedge".
@@ -413,8 +411,6 @@ class Allocator:
             CheckpointError: no such file, a truncated one, another version, or not an allocator.
         """
         meta, policy, arrays = read_checkpoint(source)
-        if policy is not None and isinstance(meta["trust"], float):  # saved as training left it
-            policy.weights = {"trained_trust": np.float64(meta["trust"]), **policy.weights}
         problem = changes.pop("problem", None) or restore_problem(meta["problem"])
         prices = problem.prices_type(**meta["prices"])
         settings = {
@@ -449,6 +445,8 @@ def read_checkpoint(source: str | Path) -> tuple[dict[str, Any], ArrayPolicy | N
     if meta.get("format") != FORMAT:
         raise CheckpointError(f"{path} has format {meta.get('format')}; this version reads format {FORMAT}")
     weights = {k.removeprefix("policy/"): v for k, v in arrays.items() if k.startswith("policy/")}
+    if not isinstance(meta["trust"], str):  # files from before training noted it
+        weights = {"trained_trust": np.float64(meta["trust"])} | weights if weights else weights
     return meta, ArrayPolicy(weights, meta["recommender"]) if weights else None, arrays
 
 

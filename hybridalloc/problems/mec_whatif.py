@@ -47,7 +47,7 @@ class WhatIf:
         """This problem in the world of ``shift``: another law for its simulator, see :mod:`mec_shift`."""
         from hybridalloc.problems.mec_shift import shifted  # which is built on the problem itself
 
-        return shifted(self, shift)
+        return shifted(self, shift)  # type: ignore[arg-type]
 
     def revealed(self, state: Any, following: Any) -> Any:
         """The state as the next one's reports show it to have been: channel and queues, where reports are stale."""
