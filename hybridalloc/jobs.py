@@ -171,8 +171,9 @@ def run_job(job: Job) -> dict[str, Any]:
         coordinator = None if method.kind == "heuristic" else Coordinator(method.kind, config.trust)
         baseline = job.method if method.kind == "heuristic" else None
         seen: Evaluation = evaluate(
-            problem, prices, coordinator, recommender, REPORT_SEEDS[: job.report_seeds], baseline, belief=belief
-        )
+            problem, prices, coordinator, recommender, REPORT_SEEDS[: job.report_seeds], baseline, belief=belief,
+            health=True,
+        )  # fmt: skip
         allocations, violations = allocations + seen.allocations, violations + seen.violations
         kind = method.kind if baseline is None else job.method
         if kind != "rl" or recommender is not None:
