@@ -27,6 +27,37 @@ from coordinator.merge import equilibrate  # noqa: E402
 from games.certificate import deviations, measure_regret  # noqa: E402
 from games.congestion import CongestionGame  # noqa: E402
 from hybridalloc import Allocator, make_problem  # noqa: E402
+from hybridalloc.problems.custom import CustomState  # noqa: E402
+from hybridalloc.problems.farm import Farm  # noqa: E402
+
+
+@dataclass(frozen=True)
+class Disorder:
+    """A custom problem in which everything is drawn anew: two families, what is allowed, deadlines, power, waits."""
+
+    agents: int = 12
+    pairs: int = 3
+
+    def reset(self, seed: int) -> CustomState:
+        return self._drawn(np.random.default_rng(seed))
+
+    def advance(self, state: CustomState, allocation: Any, rng: np.random.Generator) -> CustomState:
+        return self._drawn(rng)
+
+    def reward(self, state: CustomState, allocation: Any) -> Any:
+        return allocation.served.astype(float)
+
+    def _drawn(self, rng: np.random.Generator) -> CustomState:
+        n, r, o = self.agents, 2 * self.pairs, 1 + self.pairs
+        allowed = rng.random((n, o)) < 0.7
+        allowed[:, 0] = True
+        return CustomState(
+            work=rng.uniform(0.0, 4.0, (n, r)), capacity=rng.uniform(1.0, 10.0, r), allowed=allowed,
+            deadline_s=rng.uniform(0.2, 4.0, n), private_cost=rng.uniform(-1.0, 1.0, (n, o)), priority=rng.random(n),
+            wait_s=rng.uniform(0.0, 0.5, r), full_power_w=rng.uniform(0.0, 5.0, (n, r)),
+            power_limit_w=rng.uniform(0.5, 8.0, n), active=rng.random(n) < 0.9, opt_out_cost=rng.uniform(0.0, 3.0, n),
+        )  # fmt: skip
+
 
 OFF = dict.fromkeys(
     ("staleness", "varied_fading", "blockage", "interference", "queues", "batteries", "migration", "bursts"), False
@@ -43,6 +74,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "no device": {"agents": 0, "servers": 2},
     "crowded": {"agents": 60, "servers": 3, "load": 1.0},
     "no floors, no power control": {"agents": 24, "servers": 5, "floors": False, "power_control": False},
+    "custom, a farm": {"transition": Farm(tenants=16, nodes=4)},
+    "custom, two legs, drawn anew": {"transition": Disorder(), "options": [[0, 3], [1, 4], [2, 5]]},
 }
 TRUSTS = (0.0, 0.3, 2.5, 5.0, 30.0, np.inf)
 NETWORKS = 50
@@ -82,7 +115,7 @@ def states(name: str, seed: int, count: int = NETWORKS) -> tuple[Any, Any, Any, 
     """A batch of networks some random slots in, its prices and a generator."""
     settings = dict(SETTINGS[name])
     reach = settings.pop("reach", 1.0)
-    problem = make_problem("mec", **settings)
+    problem = make_problem("mec" if "servers" in settings else "custom", **settings)
     rng = np.random.default_rng([seed, len(name)])
     batch = problem.batch(rng.integers(0, 2**31, count))
     low, high = zip(*[problem.price_space[k][:2] for k in problem.price_space], strict=True)
@@ -91,7 +124,8 @@ def states(name: str, seed: int, count: int = NETWORKS) -> tuple[Any, Any, Any, 
     for _ in range(rng.integers(0, 4)):
         batch.execute(batch.settle(batch.baseline("random", rng), prices))
         batch.drift()
-    batch.world.reachable[:] = rng.random(batch.world.reachable.shape) < reach
+    if problem.name == "mec":
+        batch.world.reachable[:] = rng.random(batch.world.reachable.shape) < reach
     return problem, batch, prices, rng
 
 
@@ -139,7 +173,7 @@ def check_batch(name: str, seed: int, count: Count, networks: int = NETWORKS) ->
 def check_steps(name: str, seed: int, count: Count, steps: int) -> None:
     """The same of ``Allocator.step``, one state at a time, by the certificate and beside it."""
     problem, batch, prices, rng = states(name, seed, steps)
-    trusts = (*TRUSTS, "hedge", "robust")
+    trusts = (*TRUSTS, "hedge", *(("robust",) if problem.scenarios() else ()))
     for e in range(steps):
         state, trust = batch.state(e), trusts[int(rng.integers(len(trusts)))]
         method = ("hybrid", "hybrid", "rl", "game", *problem.baselines)[int(rng.integers(4 + len(problem.baselines)))]

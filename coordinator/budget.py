@@ -1,71 +1,74 @@
 """The time of one step: what each stage took, what is left, and whether the next stage fits.
 
-A stage starts only if what it usually takes, and what must still follow it, fit in what is left. "Usually" is the
-third largest of its last 200 times at this size of state, so that a lone hiccup of the machine does not shut a stage
-out; a size not seen yet is scaled up from the nearest, doubled. Iterative kernels are run a few sweeps a call and
-read the clock in between, so at most one sweep is under way when time is up.
+A stage starts only if what it takes in nine steps of ten fits in what is left after a reserve: what settling and
+certifying take together in all but one step of a thousand. Where a hiccup of the machine has eaten the reserve, all
+agents opt out instead, which takes a tenth of it. So what runs over is what hiccups in its last stage alone. Iterative
+kernels are run a few sweeps a call and read the clock in between, so at most one sweep is under way when time is up.
 """
 
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from math import ceil
+
+import numpy as np
+
+from games.congestion import Float
 
 now = time.perf_counter  # what the clock reads, in s; benchmarks put the thread's own processor time here
-MEMORY, PATIENCE = 1000, 2000
+MEMORY, PATIENCE, AGAIN = 1000, 2000, 50
+MOSTLY, NEARLY_ALWAYS = 0.9, 0.999  # shares of the steps
 STAGES = ("build", "observe", "propose", "game", "equilibrate", "choose", "settle", "certify")
+LAST = ("settle", "certify")
 
 
 class Usual:
-    """What each stage usually takes, in ms, by the size of the state (agents times options)."""
+    """What stages usually take together, in ms, by the size of the state: quantiles over the last ``MEMORY`` steps."""
 
     def __init__(self) -> None:
-        self._times: dict[tuple[str, int], deque[float]] = {}
-        self._usual: dict[tuple[str, int], float] = {}
-        self._since: dict[tuple[str, int], int] = {}
-        self._shut: dict[tuple[str, int], int] = {}
+        self._steps: dict[int, Float] = {}  # size: (MEMORY, stages) ms, nan where a stage did not run
+        self._seen: dict[int, int] = {}
+        self._known: dict[int, dict[tuple[tuple[str, ...], float], float]] = {}
+        self._shut: dict[int, int] = {}
 
-    def learn(self, stage: str, size: int, spent_ms: float) -> None:
-        key = (stage, size)
-        times = self._times.setdefault(key, deque(maxlen=MEMORY))
-        times.append(spent_ms)
-        self._shut.pop(key, None)
-        known = self._usual.get(key)
-        self._since[key] = self._since.get(key, 0) + 1
-        if known is None or spent_ms >= known or self._since[key] % 50 == 0:
-            self._usual[key] = _usual(times)
+    def learn(self, size: int, spent_ms: dict[str, float]) -> None:
+        """What the stages of one step took, those that were cut short left out."""
+        rows = self._steps.setdefault(size, np.full((MEMORY, len(STAGES)), np.nan))
+        seen = self._seen[size] = self._seen.get(size, 0) + 1
+        rows[(seen - 1) % MEMORY] = [spent_ms.get(stage, np.nan) for stage in STAGES]
+        self._shut.pop(size, None)
+        if seen < AGAIN or seen % AGAIN == 0:
+            self._known.pop(size, None)
 
-    def of(self, stage: str, size: int) -> float:
-        """ms; 0 for a stage that was never measured."""
-        if (stage, size) in self._usual:
-            return self._usual[stage, size]
-        near = [(abs(s - size), s) for name, s in self._usual if name == stage]
-        if not near:
-            return 0.0
-        other = min(near)[1]
-        return 2.0 * self._usual[stage, other] * max(size / max(other, 1), 1.0)
+    def of(self, stages: tuple[str, ...], size: int, share: float = NEARLY_ALWAYS) -> float:
+        """ms within which ``stages`` end in this share of the steps that ran them all.
+
+        A size not seen yet is scaled up from the nearest, doubled; 0 where nothing was measured.
+        """
+        if size not in self._steps:
+            near = min(self._steps, key=lambda other: abs(other - size), default=None)
+            return 0.0 if near is None else 2.0 * self.of(stages, near, share) * max(size / max(near, 1), 1.0)
+        known = self._known.setdefault(size, {})
+        if (stages, share) not in known:
+            sums = self._steps[size][:, [STAGES.index(stage) for stage in stages]].sum(axis=1)
+            sums = np.sort(sums[~np.isnan(sums)])
+            known[stages, share] = float(sums[ceil(share * len(sums)) - 1]) if len(sums) else 0.0
+        return known[stages, share]
 
     def forget(self, count: int) -> None:
-        """Drop the first ``count`` times of each stage: they held compilation."""
-        for key, times in self._times.items():
-            kept = list(times)[count:] or list(times)
-            self._times[key] = deque(kept, maxlen=MEMORY)
-            self._usual[key] = _usual(kept)
+        """Drop the first ``count`` steps of each size: they held compilation."""
+        for rows in self._steps.values():
+            rows[:count] = np.nan
+        self._known.clear()
 
-    def shut_out(self, stage: str, size: int) -> None:
-        """A stage did not fit; after ``PATIENCE`` times in a row its times are forgotten, so that it is tried again."""
-        key = (stage, size)
-        self._shut[key] = self._shut.get(key, 0) + 1
-        if self._shut[key] >= PATIENCE:
-            for memory in (self._shut, self._times, self._usual):
-                memory.pop(key, None)
-
-
-def _usual(times: Iterable[float]) -> float:
-    ordered = sorted(times)
-    return ordered[-2 if len(ordered) >= MEMORY // 2 else -1]
+    def shut_out(self, size: int) -> None:
+        """Something did not fit; after ``PATIENCE`` times in a row its size is forgotten, so that it is tried again."""
+        self._shut[size] = self._shut.get(size, 0) + 1
+        if self._shut[size] >= PATIENCE:
+            for memory in (self._shut, self._steps, self._seen, self._known):
+                memory.pop(size, None)
 
 
 class Clock:
@@ -93,24 +96,23 @@ class Clock:
     def spent_ms(self) -> float:
         return 1e3 * (now() - self.began)
 
-    def left_ms(self, after: tuple[str, ...] = ("settle", "certify")) -> float:
-        """What is left of the budget once the stages ``after`` have had their usual time."""
+    def left_ms(self) -> float:
+        """What is left of the budget less the reserve for settling and certifying."""
         if self.budget_ms is None:
             return float("inf")
-        reserve = sum(self.usual.of(stage, self.size) for stage in after) if self.usual else 0.0
+        reserve = self.usual.of(LAST, self.size) if self.usual else 0.0
         return self.budget_ms - self.spent_ms() - reserve
 
     def fits(self, *stages: str) -> bool:
-        """Whether these stages, and settling and certifying after them, fit in what is left; notes it if not."""
+        """Whether these stages fit in what is left; without stages, whether the reserve is whole. Notes it if not."""
         if self.budget_ms is None:
             return True
-        need = sum(self.usual.of(stage, self.size) for stage in stages) if self.usual else 0.0
+        need = self.usual.of(stages, self.size, MOSTLY) if self.usual and stages else 0.0
         if need < self.left_ms():
             return True
-        self.skipped.append(stages[0])
+        self.skipped.append(stages[0] if stages else LAST[0])
         if self.usual is not None:
-            for stage in stages:
-                self.usual.shut_out(stage, self.size)
+            self.usual.shut_out(self.size)
         return False
 
     @contextmanager
@@ -124,7 +126,6 @@ class Clock:
 
     def close(self) -> None:
         """End of the step: what its stages took is remembered, but for those that were cut short."""
-        if self.usual is not None:
-            for name, spent in self.stages.items():
-                if name not in self.skipped:
-                    self.usual.learn(name, self.size, spent)
+        kept = {name: ms for name, ms in self.stages.items() if name in STAGES and name not in self.skipped}
+        if self.usual is not None and kept:
+            self.usual.learn(self.size, kept)

@@ -71,25 +71,24 @@ def check_limit(name: str, value: ArrayLike, limit: ArrayLike, tolerance: float 
 def measure_regret(game: CongestionGame, choice: ArrayLike) -> float:
     """Largest gain of one agent by deviating alone, each deviation evaluated from the definition.
 
-    O(N O S) in plain Python loops over options: for verification, not for a hot path.
+    O(N O S), from arrays of size N x O x S: for verification, not for a hot path.
     """
     taken = np.asarray(choice)
-    used = np.zeros(game.weight.shape)
-    for i, o in enumerate(taken):
-        for r in game.options[o]:
-            if r >= 0:
-                used[i, r] = game.weight[i, r]
-    load = used.sum(axis=0)
-    others = load[None] - used
-    own = game.weight
-    price = own * (own + others + game.toll * others) / game.capacity
-    costs = np.full(game.private_cost.shape, np.inf)
-    for o, resources in enumerate(game.options):
-        costs[:, o] = game.private_cost[:, o] + sum(price[:, r] for r in resources if r >= 0)
-    costs[~game.allowed] = np.inf
     if not len(taken):
         return 0.0
-    return float((costs[np.arange(len(taken)), taken] - costs.min(axis=1)).max())
+    agents = np.arange(len(taken))
+    own = np.zeros((len(taken), game.weight.shape[1] + 1))  # the last column is for resource -1: none
+    own[:, :-1] = game.weight
+    used = np.zeros(own.shape)
+    of = game.options[taken]
+    used[agents[:, None], of] = own[agents[:, None], of]
+    others = used.sum(axis=0) - used
+    price = own * (own + others)
+    price[:, :-1] += own[:, :-1] * game.toll * others[:, :-1]
+    price[:, :-1] /= game.capacity
+    costs = game.private_cost + price[:, game.options].sum(axis=2)
+    costs[~game.allowed] = np.inf
+    return float((costs[agents, taken] - costs.min(axis=1)).max())
 
 
 def measure_residual(game: CongestionGame, log_prior: ArrayLike, trust: float, mixed: ArrayLike) -> float:

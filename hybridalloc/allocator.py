@@ -105,8 +105,10 @@ class Allocator:
         self.recommender = _find_recommender(problem, recommender, seed)
         weights = getattr(getattr(self.recommender, "policy", self.recommender), "weights", {})
         self.trust_rule = Trust(trust, _learned_trust(weights), seed=seed, period=period)
-        if self.trust_rule.setting == "robust" and not problem.scenarios():
+        if self.trust_rule.setting == "robust" and not getattr(problem, "scenarios", tuple)():
             raise ValueError(f"trust='robust' needs scenarios; {problem.name} has an empty set")
+        if self.trust_rule.setting == "hedge" and not hasattr(problem, "revealed"):
+            raise ValueError(f"trust='hedge' needs revealed(state, following); {problem.name} has none; take 'exp3'")
         kind = method if method in ("hybrid", "rl", "game") else "game"
         self.coordinator = Coordinator(kind, self.trust_rule.now if kind == "hybrid" else 0.0, limit, choose)
         self.drift = DriftWatch(weights)
@@ -145,15 +147,17 @@ class Allocator:
         clock.size = sum(v.size for v in vars(state).values() if isinstance(v, np.ndarray))
         situation = None
         draft = _Draft(np.zeros((1, state.agents), np.int64))
+        heuristic, doubt = self.method in self.problem.baselines, ""
         try:
-            with clock.stage("build"):
-                situation, doubt = self._believed(state)
-            if self.method in self.problem.baselines:
-                draft = replace(draft, option=situation.baseline(self.method, self._rng), source=self.method)
-            elif not clock.fits("game"):
+            if not heuristic and not clock.fits("build", "game"):
                 draft = replace(draft, status=f"budget of {self.budget_ms:g} ms: nothing but opting out was in time")
             else:
-                draft = self._decide(state, situation, clock)
+                with clock.stage("build"):
+                    situation, doubt = self._believed(state)
+                if heuristic:
+                    draft = replace(draft, option=situation.baseline(self.method, self._rng), source=self.method)
+                else:
+                    draft = self._decide(state, situation, clock)
             if doubt:
                 draft = replace(draft, status=doubt if draft.status == "ok" else f"{draft.status}; {doubt}")
         except InvalidStateError:  # the state does not fit the problem: the caller's mistake
@@ -290,6 +294,9 @@ class Allocator:
     def _finish(self, state: Any, situation: Any, draft: _Draft, clock: Clock) -> Allocation:
         """Shares, power, fractions; then the certificate. A problem that fails here leaves everyone opted out."""
         game, unserved, self._past = None, np.flatnonzero(state.active), None
+        if situation is not None and not clock.fits():
+            situation, draft = None, _Draft(draft.option, status=f"budget of {self.budget_ms:g} ms: all agents opt out")
+        last = "idle" if situation is None else "certify"
         if situation is not None:
             try:
                 with clock.stage("settle"):
@@ -308,7 +315,7 @@ class Allocator:
         if situation is None:
             parts, draft = _opt_out(self.problem, state), replace(draft, log_prior=None, anchor=None)
             unserved = np.flatnonzero(~parts["served"] & state.active)
-        with clock.stage("certify"):
+        with clock.stage(last):
             prior = draft.log_prior[0] if draft.log_prior is not None else np.zeros((state.agents, 1))
             if game is not None and draft.log_prior is None:
                 prior = np.zeros(game.private_cost.shape)

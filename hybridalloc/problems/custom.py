@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
@@ -110,6 +110,21 @@ class CustomState(State):
     def label(self, agent: int) -> str:
         """The agent's name, or "agent 3"."""
         return self.names[agent] if self.names else f"agent {agent}"
+
+
+class Shift(NamedTuple):
+    """How a world differs from the one stated: factors on work, on the time a resource takes, on waits."""
+
+    name: str
+    work: float = 1.0
+    slower: float = 1.0
+    wait: float = 1.0
+
+
+SHIFTS = (
+    Shift("as stated"), Shift("work x 1.5", work=1.5), Shift("work x 2", work=2.0),
+    Shift("resources / 1.5", slower=1.5), Shift("resources / 2", slower=2.0), Shift("waits x 2", wait=2.0),
+)  # fmt: skip
 
 
 class Transition(Protocol):
@@ -247,6 +262,21 @@ class Custom:
         batch = self.batch_of(state)
         batch.execute(batch.plan_of(allocation))
         return {key: float(value[0]) for key, value in batch.summary().items()}
+
+    def scenarios(self) -> tuple[Shift, ...]:
+        """Worlds that a robust trust must hold against: more work than stated, slower resources, longer waits."""
+        return SHIFTS
+
+    def perturbed(self, state: CustomState, shift: Shift, seed: int = 0) -> CustomState:
+        """The state as it would truly be if ``shift`` were so."""
+        return replace(
+            state, work=state.work * shift.work, capacity=state.capacity / shift.slower,
+            wait_s=state.wait_s * shift.wait,
+        )  # fmt: skip
+
+    def revealed(self, state: CustomState, following: CustomState) -> CustomState:
+        """The state as the next one shows it to have been: here it was told as it is."""
+        return state
 
     def advance(self, state: CustomState, allocation: Any, seed: int) -> tuple[CustomState, dict[str, float]]:
         """Execute an allocation; the next state by the transition, and this step's metrics.

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -251,7 +252,7 @@ class Mec(WhatIf):
         """Bands a server: its channels where devices choose one, otherwise one pooled band."""
         return self.scenario.channels if self.scenario.choose_channel else 1
 
-    @property
+    @cached_property
     def physics(self) -> Physics:
         s, d = self.scenario, self.scenario.dynamics
         band_hz = s.channel_hz * (1 if s.choose_channel else s.channels)
@@ -265,7 +266,7 @@ class Mec(WhatIf):
             floors=s.floors,
         )  # fmt: skip
 
-    @property
+    @cached_property
     def law(self) -> Law:
         """How tasks, batteries and channels change from slot to slot."""
         s, d = self.scenario, self.scenario.dynamics

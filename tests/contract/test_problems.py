@@ -11,6 +11,7 @@ import pytest
 from coordinator import Coordinator
 from games.certificate import measure_regret
 from games.congestion import CongestionBatch, CongestionGame
+from hybridalloc import Allocator
 from hybridalloc.environments import make_env
 from hybridalloc.problems import PROBLEMS, make_problem, restore_problem
 from rl.proposal import Observation
@@ -146,3 +147,18 @@ def test_both_views_run(problem, view):
             env.step(env.action_space.sample())
         else:
             env.step({a: env.action_space(a).sample() for a in env.agents})
+
+
+@pytest.mark.parametrize("rule", ["robust", "hedge"])
+def test_trust_that_adapts_works_on_every_problem(problem, rule):
+    """Robust against its own scenarios, the first of which changes nothing; hedge on what the next state reveals."""
+    allocator = Allocator(problem, "hybrid", trust=rule, period=2)
+    for seed in range(3):
+        state = problem.reset(seed)
+        allocation = allocator.step(state)
+        assert allocation.certificate.feasible and allocation.certificate.status.startswith("ok")
+        allocator.feedback(problem.advance(state, allocation, seed)[0])
+    weights = allocator.trust_rule.rule.weights
+    assert abs(weights.sum() - 1) < 1e-9 and (weights >= -1e-12).all()
+    same = problem.perturbed(state, problem.scenarios()[0], 0)
+    assert {**same.to_dict(), "truth": None} == {**state.to_dict(), "truth": None}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,7 @@ from coordinator.budget import MEMORY, PATIENCE, Clock, Usual
 from coordinator.merge import equilibrate, flat_prior
 from games.certificate import measure_regret
 from games.congestion import CongestionGame
-from hybridalloc import make_problem
+from hybridalloc import Allocator, make_problem
 
 
 class Ticking(Clock):
@@ -25,49 +27,85 @@ class Ticking(Clock):
         return self.now
 
 
-def test_usual_is_the_second_largest_of_the_last_thousand_times():
+def steps(size, *rows):
     usual = Usual()
-    usual.learn("settle", 10, 3.0)
-    usual.learn("settle", 10, 1.0)
-    assert usual.of("settle", 10) == 3.0  # of few, the largest
-    for k in range(2 * MEMORY):
-        usual.learn("settle", 10, 1.0 + (k == 1500) * 100)
-    assert usual.of("settle", 10) == 1.0  # a lone hiccup is not usual
-    usual.learn("settle", 10, 100.0)
-    assert usual.of("settle", 10) == 100.0
-    for _ in range(2 * MEMORY):
-        usual.learn("settle", 10, 2.0)
-    assert usual.of("settle", 10) == 2.0
-    assert usual.of("settle", 30) == 12.0 and usual.of("settle", 1) == 4.0 and usual.of("choose", 10) == 0.0
+    for row in rows:
+        usual.learn(size, row)
+    return usual
 
 
-def test_a_stage_fits_only_with_what_must_follow():
-    usual = Usual()
-    for stage, ms in (("choose", 3.0), ("settle", 2.0), ("certify", 4.0)):
-        usual.learn(stage, 0, ms)
+def test_usual_is_a_quantile_of_the_stages_sum_over_the_last_thousand_steps():
+    rng = np.random.default_rng(0)
+    settle, certify = rng.random((2, MEMORY))
+    usual = steps(10, *({"settle": 9.0, "certify": 9.0} for _ in range(MEMORY)))
+    for a, b in zip(settle, certify, strict=True):
+        usual.learn(10, {"settle": a, "certify": b})
+    ordered = np.sort(settle + certify)
+    assert usual.of(("settle", "certify"), 10) == ordered[-2]  # a lone hiccup in a thousand is not usual
+    assert usual.of(("settle", "certify"), 10, 0.9) == ordered[899]
+    assert usual.of(("settle",), 10, 0.9) == np.sort(settle)[899]
+
+
+def test_usual_of_few_steps_is_the_largest_and_of_another_size_is_scaled():
+    usual = steps(10, {"settle": 3.0}, {"settle": 1.0, "choose": 2.0}, {"settle": 1.5})
+    assert usual.of(("settle",), 10) == 3.0
+    assert usual.of(("settle", "choose"), 10) == 3.0  # only of steps that ran both
+    assert usual.of(("settle",), 30) == 18.0 and usual.of(("settle",), 1) == 6.0 and usual.of(("game",), 10) == 0.0
+    assert Usual().of(("settle",), 10) == 0.0
+
+
+def test_a_stage_fits_only_with_the_reserve():
+    usual = steps(0, {"choose": 3.0, "settle": 2.0, "certify": 4.0})
     assert Ticking(11.0, usual).fits("choose")
     clock = Ticking(10.0, usual)
     assert not clock.fits("choose") and clock.skipped == ["choose"]
+    assert Ticking(7.5, usual).fits() and not Ticking(7.0, usual).fits()
     assert Clock(None).fits("choose") and Clock(None).left_ms() == np.inf
 
 
-def test_a_stage_shut_out_for_long_is_tried_again():
-    usual = Usual()
-    usual.learn("choose", 0, 50.0)
+def test_what_is_shut_out_for_long_is_tried_again():
+    usual = steps(0, {"choose": 50.0})
     clock = Clock(1.0, usual)
     assert [clock.fits("choose") for _ in range(PATIENCE)] == [False] * PATIENCE
-    assert usual.of("choose", 0) == 0.0
+    assert usual.of(("choose",), 0) == 0.0
+    with clock.stage("build"):
+        time.sleep(2e-3)
+    clock.close()  # all that there was time for
+    assert not Clock(1.0, usual).fits("build")
 
 
 def test_stages_cut_short_are_not_remembered():
     usual = Usual()
     clock = Clock(5.0, usual)
-    with clock.stage("settle"):
-        pass
+    for stage in ("settle", "certify"):
+        with clock.stage(stage):
+            pass
     with clock.stage("equilibrate"):
         clock.skipped.append("equilibrate")
     clock.close()
-    assert usual.of("settle", 0) > 0 and usual.of("equilibrate", 0) == 0
+    assert usual.of(("settle",), 0) > 0 and usual.of(("equilibrate",), 0) == 0
+
+
+class Slow:
+    """A recommender that is quick but when it is told to hang for some milliseconds."""
+
+    name, hang_ms = "slow", 0.0
+
+    def propose(self, observation):
+        time.sleep(1e-3 * self.hang_ms)
+        return np.zeros(observation.allowed.shape)
+
+
+def test_a_hiccup_that_eats_the_reserve_leaves_everyone_opted_out_and_certified():
+    problem = make_problem("mec", agents=12, servers=3)
+    slow = Slow()
+    allocator = Allocator(problem, "hybrid", slow, budget_ms=200.0)
+    assert allocator.step(problem.reset(1)).certificate.source == "hybrid"
+    slow.hang_ms = 220.0
+    allocation = allocator.step(problem.reset(1))
+    assert allocation.certificate.feasible and allocation.certificate.source == "fallback"
+    assert "budget of 200 ms: all agents opt out" in allocation.certificate.status
+    assert not allocation.option.any()
 
 
 @pytest.fixture(scope="module")
@@ -107,8 +145,7 @@ def test_a_solver_out_of_time_stops_between_sweeps_and_says_so():
 
 
 def test_choose_is_left_out_when_it_would_not_fit(game):
-    usual = Usual()
-    usual.learn("choose", 0, 1e9)
+    usual = steps(0, {"choose": 1e9})
     prior = -np.random.default_rng(0).random(game.private_cost.shape) * game.allowed
     decision = Coordinator(trust=5.0).decide_on(game, prior, True, Clock(1e6, usual))
     assert decision.origin.tolist() == [0] and decision.stable.all()
