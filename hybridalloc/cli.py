@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-
 GUIDE = """Resource allocation by reinforcement learning on top of a game: every step feasible, certified, fast.
 
 First steps:

@@ -17,6 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from coordinator import Coordinator
 from hybridalloc import data, tracking
 from hybridalloc.allocator import Allocator
@@ -41,6 +43,7 @@ from hybridalloc.training import (
 )
 
 MLFLOW_SLOW_S = 7.0  # what a slow or silent MLflow may cost at the end; `hybridalloc sync` brings the rest
+SHOWN_SLOTS = 40  # of one network, in the report
 STEP_TIME = Metric("step_ms", "decision time, batched", "ms", "lower")
 
 
@@ -127,7 +130,10 @@ def compare(settings: Settings) -> dict[str, Any]:
     counts = {name: counts[name] + executed[name] for name in counts}
     comparison = _assemble(settings, problem, record, values, curves)
     comparison["levels"] = _levels(problem, prices, folder)
-    comparison["map"] = _snapshot(problem, folder, settings.methods)
+    try:
+        comparison |= _snapshots(problem, folder, settings.methods)
+    except Exception as error:  # a problem of someone's own: hours of results do not hang on two pictures
+        comparison["note"] = f"Without map and allocation over time ({type(error).__name__}: {error})."
     comparison["counts"] = counts
     comparison["seconds"] = round(time.time() - began, 1)
     comparison["folder"] = str(folder)
@@ -316,22 +322,28 @@ def _levels(problem: Any, prices: dict[str, Any], folder: Path) -> list[dict[str
     return rows
 
 
-def _snapshot(problem: Any, folder: Path, methods: Sequence[str]) -> dict[str, Any] | None:
-    """Who is served where, in the twentieth slot of the first reporting network; None for a problem without places."""
-    if not hasattr(getattr(problem.reset(REPORT_SEEDS[0]), "truth", None), "site"):
-        return None
+def _snapshots(problem: Any, folder: Path, methods: Sequence[str]) -> dict[str, Any]:
+    """The first method on the first reporting network: agents by option in each slot and, where a problem has places,
+    who is served where in the twentieth."""
     best = next((m for m in methods if method_of(m, problem).kind != "heuristic"), methods[0])
     allocator = Allocator.load(folder / f"{best}-seed0" / "allocator.npz")
-    state = problem.reset(REPORT_SEEDS[0])
-    for slot in range(20):
+    state, rows, shown = problem.reset(REPORT_SEEDS[0]), [], None
+    label = f"{method_of(best, problem).label}, network {REPORT_SEEDS[0]}"
+    for slot in range(SHOWN_SLOTS):
         allocation = allocator.step(state)
-        if slot < 19:
-            state, _ = problem.advance(state, allocation, seed=slot)
-    return {
-        "stations": state.truth.site.tolist(), "devices": state.truth.position.tolist(),
-        "option": allocation.option.tolist(), "active": state.active.tolist(),
-        "label": f"{method_of(best, problem).label}, one slot of network {REPORT_SEEDS[0]}",
-    }  # fmt: skip
+        active = np.asarray(getattr(state, "active", np.ones(len(allocation.option), bool)))
+        chosen = np.bincount(allocation.option[active], minlength=allocation.log_prior.shape[1])
+        rows.append([*chosen[1:].tolist(), int(chosen[0]), int((~active).sum())])
+        if slot == 19 and hasattr(getattr(state, "truth", None), "site"):
+            shown = {
+                "stations": state.truth.site.tolist(), "devices": state.truth.position.tolist(),
+                "option": allocation.option.tolist(), "active": state.active.tolist(), "label": f"{label}, slot {slot}",
+            }  # fmt: skip
+        state, _ = problem.advance(state, allocation, seed=slot)
+    named = getattr(problem, "option_name", None)
+    options = [named(o) if named else f"station {o}" for o in range(1, len(rows[0]) - 1)]
+    over_time = {"counts": rows, "options": [*options, "opted out", "idle"], "label": label}
+    return {"map": shown, "over_time": over_time}
 
 
 def _publish(comparison: dict[str, Any], settings: Settings, folder: Path, opener: threading.Thread) -> None:

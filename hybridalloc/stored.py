@@ -74,7 +74,7 @@ def rebuild(folder: Path) -> dict[str, Any]:
     results = folder / "results.json"
     if results.is_file():
         stored = json.loads(results.read_text(encoding="utf-8"))
-        comparison |= {name: stored[name] for name in ("levels", "map", "seconds") if name in stored}
+        comparison |= {name: stored[name] for name in ("levels", "map", "over_time", "seconds") if name in stored}
     comparison |= {"counts": counts, "folder": str(folder)}
     missing = left + [f"{name} (never begun)" for name in record["methods"] if name not in values and name in METHODS]
     missing = [name for k, name in enumerate(missing) if name not in missing[:k]]
