@@ -70,7 +70,7 @@ def learning_curves(
     heights = [values[np.isfinite(values)] for _, _, values in drawn]
     everything = np.concatenate([*heights, [float(level["value"]) for level in levels]])
     x_top = max(float(steps.max()) for _, steps, _ in drawn)
-    x_ticks = ticks(0.0, x_top or 1.0, 6 if wide else 5)
+    x_ticks = [tick for tick in ticks(0.0, x_top or 1.0, 6 if wide else 5) if tick <= (x_top or 1.0)]
     y_low, y_high = float(everything.min() if floor is None else floor), float(everything.max())
     levels = [level for level in levels if float(level["value"]) >= y_low]
     margin = 0.04 * (y_high - y_low) or 0.5
@@ -178,7 +178,7 @@ def forest(
         parts.append(_text(x(mark), height - 6, tick_text(mark, marks), "tick middle"))
     for k, (label, mean, below, above, wider) in enumerate(rows):
         y = top + k * row
-        parts.append(_text(2, y + 12, label, "bar-label halo"))
+        parts.append(_text(2, y + 12, label, "bar-label halo", fit=width - 4))
         if wider:
             parts.append(_line(x(wider[0]), y + 23, x(wider[1]), y + 23, "whisker thin"))
         if np.isfinite(below):
@@ -315,9 +315,10 @@ def _line(x1: float, y1: float, x2: float, y2: float, kind: str, colour: str = "
     return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{kind}"{style}/>'
 
 
-def _text(x: float, y: float, text: str, kind: str, title: str = "") -> str:
+def _text(x: float, y: float, text: str, kind: str, title: str = "", fit: float = np.inf) -> str:
     more = f"<title>{escape(title)}</title>" if title else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}">{escape(text)}{more}</text>'
+    narrow = f' textLength="{fit:g}" lengthAdjust="spacingAndGlyphs"' if 6.2 * len(text) > fit else ""
+    return f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}"{narrow}>{escape(text)}{more}</text>'
 
 
 def _points(points: Sequence[tuple[float, float]]) -> str:

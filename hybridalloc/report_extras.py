@@ -122,7 +122,7 @@ def over_time_figure(counts: NDArray[np.int_], names: Sequence[str]) -> str:
 
 def option_colour(k: int, names: Sequence[str]) -> str:
     """Servers in their colours on the map; what is not served, which the last two names say, in grey."""
-    grey = {len(names) - 2: "var(--soft)", len(names) - 1: "var(--grid)"}
+    grey = {len(names) - 2: "var(--rule)", len(names) - 1: "var(--grid)"}
     return grey.get(k, figures.station_colour(k))
 
 
