@@ -27,7 +27,7 @@ from typing import Any
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])  # benchmarks/games.py would hide the package games
 
-METHODS = ("hybrid-imappo", "hybrid-untrained", "game-tuned", "balanced")
+METHODS = ("hybrid-imappo", "game-tuned", "balanced")
 COMPARE = (
     "compare --problem custom --settings transition=hybridalloc.problems.farm:Farm --agent-steps 1000 --train-seeds 1 "
     f"--report-seeds 2 --tuning 1 --workers 1 --methods {' '.join(METHODS)}"
@@ -179,10 +179,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", default=["server", "disk", "two"], choices=["server", "disk", "two"])
     chosen = parser.parse_args().only
+    from mlflow.tracking import MlflowClient
+
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    print(
-        "| MLflow | whole command s | after results s | record | sync s | runs after sync |\n|---|---:|---:|---|---:|---:|"
-    )
+    print("| MLflow | whole command s | after results s | record | sync s | runs after sync |")
+    print("|---|---:|---:|---|---:|---:|")
     good = True
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
@@ -199,8 +200,7 @@ def main() -> int:
         if "server" in chosen:
             with mlflow_server(place) as port:
                 well = f"http://127.0.0.1:{port}"
-                healthy = Proxy(port)
-                one("warm-up", healthy.uri, well)
+                MlflowClient(well).search_experiments()  # its first answer takes seconds
                 healthy = Proxy(port)
                 one("healthy server", healthy.uri, well)
                 print(f"({healthy.count} calls)", flush=True)
@@ -208,16 +208,12 @@ def main() -> int:
                 one("silent from the beginning", Proxy(port, delay_s=3600).uri, well)
                 one("dies at its 4th call", Proxy(port, calls_left=3).uri, well)
                 one("dies half-way", Proxy(port, calls_left=healthy.count // 2).uri, well)
-                one("dies at its last calls", Proxy(port, calls_left=healthy.count - 3).uri, well)
                 one("slow, 5 s a call", Proxy(port, delay_s=SLOW_S).uri, well)
                 one("slow, 2 s a call", Proxy(port, delay_s=2.0).uri, well)
         if "disk" in chosen:
             one("healthy sqlite, a new file", f"sqlite:///{place}/new.db", f"sqlite:///{place}/new.db")
             size = Path(place, "new.db").stat().st_size // 1024
-            for label, kilobytes in (
-                ("disk full from the beginning", 4), ("disk full in the tables", size // 2),
-                ("disk full among the runs", size + 60), ("disk full among the files", size + 400),
-            ):  # fmt: skip
+            for label, kilobytes in (("disk full from the beginning", 4), ("disk full among the runs", size + 60)):
                 with small_disk(place / f"disk-{kilobytes}", kilobytes) as disk:
                     uri = f"sqlite:///{disk}/mlflow.db"
                     more = ["mount", "-o", "remount,size=64m", str(disk)]

@@ -25,7 +25,7 @@ from hybridalloc.allocator import Allocator
 from hybridalloc.beliefs import load_belief
 from hybridalloc.errors import nearest
 from hybridalloc.jobs import Job, belief_file, belief_job, follow, open_pool, run_job, tune_job, units
-from hybridalloc.methods import METHODS, RIVALS, method_of, rows_of
+from hybridalloc.methods import RIVALS, method_of, rows_of
 from hybridalloc.problems import make_with
 from hybridalloc.problems.base import Metric
 from hybridalloc.progress import Stage
@@ -42,7 +42,7 @@ from hybridalloc.training import (
     evaluate,
 )
 
-MLFLOW_SLOW_S = 7.0  # what a slow or silent MLflow may cost at the end; `hybridalloc sync` brings the rest
+MLFLOW_SLOW_S = 6.0  # what a slow or silent MLflow may cost at the end; `hybridalloc sync` brings the rest
 SHOWN_SLOTS = 40  # of one network, in the report
 STEP_TIME = Metric("step_ms", "decision time, batched", "ms", "lower")
 
@@ -264,7 +264,7 @@ def _assemble(
     ]
     differences = []
     for key in ("welfare", "completion"):
-        for name in (m for m in settings.methods if METHODS[m].kind == "hybrid" and METHODS[m].learner):
+        for name in (m for m in settings.methods if method_of(m).kind == "hybrid" and method_of(m).learner):
             alone = name.replace("hybrid-", "rl-")
             for other in (alone, *(r for r in RIVALS if r not in (name, alone))):
                 if other in values:
@@ -356,11 +356,24 @@ def _publish(comparison: dict[str, Any], settings: Settings, folder: Path, opene
     inside = write_report(folder / "report.html", comparison)
     shutil.copyfile(inside, settings.report)
     comparison["tables"] = {"text": text_table(comparison), "markdown": markdown_table(comparison)}
-    # a new file's tables take a loaded machine up to half a minute; a server is there or it is not
-    opener.join(timeout=30 if settings.tracking_uri.startswith("sqlite:") else 3)
-    mirrored = tracking.mirror(folder, settings.tracking_uri, stall_s=MLFLOW_SLOW_S, slow_s=MLFLOW_SLOW_S)
+    if _opened(opener, settings.tracking_uri):
+        mirrored = tracking.mirror(folder, settings.tracking_uri, stall_s=MLFLOW_SLOW_S, slow_s=MLFLOW_SLOW_S)
+    else:  # two at once would make its runs twice
+        mirrored = tracking.left_out(folder, "MLflow has not answered yet")
     comparison["mirror"] = str(mirrored)
     comparison["open"] = tracking.how_to_open(settings.tracking_uri, mirrored.experiment_id)
+
+
+def _opened(opener: threading.Thread, uri: str) -> bool:
+    """Wait for the first contact: while it works, not while it only waits for a store that does not answer."""
+    waits = 0  # seconds in which nobody in this process worked
+    for _ in range(30 if uri.startswith("sqlite:") else 3):  # a new file's tables: half a minute on a loaded machine
+        worked = time.process_time()
+        opener.join(1.0)
+        waits = 0 if time.process_time() - worked > 0.02 else waits + 1
+        if not opener.is_alive() or waits >= MLFLOW_SLOW_S:
+            break
+    return not opener.is_alive()
 
 
 def summary_lines(comparison: dict[str, Any]) -> list[str]:
