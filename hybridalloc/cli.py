@@ -10,8 +10,6 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from hybridalloc.errors import InvalidStateError, UnknownNameError, nearest
-
 GUIDE = """Resource allocation by reinforcement learning on top of a game: every step feasible, certified, fast.
 
 First steps:
@@ -151,6 +149,7 @@ class Train:
         from hybridalloc.allocator import Allocator
         from hybridalloc.calibration import calibrate
         from hybridalloc.checkpoints import Checkpoints, run_of
+        from hybridalloc.errors import nearest
         from hybridalloc.problems import make_with
         from hybridalloc.progress import Stage
         from hybridalloc.training import BEST_TRUST, LEARNERS, TrainConfig, train
@@ -395,6 +394,8 @@ def _settings(words: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _standard_input() -> Any:
+    from hybridalloc.errors import InvalidStateError
+
     if sys.stdin.isatty():
         raise InvalidStateError(
             "a state as JSON is expected on standard input: try `hybridalloc step --example | hybridalloc step`"
@@ -464,13 +465,14 @@ COMMANDS = ("compare", "train", "evaluate", "export", "step", "report", "sync", 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; errors that a user can mend go to standard error in one line, with exit code 2."""
-    from hybridalloc.data import DataError
-    from hybridalloc.errors import CheckpointError
-    from hybridalloc.runlog import TrackingError
-
     words = sys.argv[1:] if arguments is None else arguments
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)  # my_module:MyWorld is found where the command is started; worker processes get it too
     try:
         if words and not words[0].startswith("-") and words[0] not in COMMANDS:
+            from hybridalloc.errors import nearest
+
             raise nearest("command", words[0], COMMANDS)
         if not words:
             words = ["--help"]
@@ -479,9 +481,12 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone
         sys.stdout = None
         return 1
-    except (
-        InvalidStateError, UnknownNameError, CheckpointError, DataError, TrackingError, FloatingPointError, ValueError,
-    ) as error:  # fmt: skip
+    except (ValueError, FloatingPointError, RuntimeError) as error:
+        from hybridalloc.data import DataError
+        from hybridalloc.runlog import TrackingError
+
+        if isinstance(error, RuntimeError) and not isinstance(error, DataError | TrackingError):
+            raise
         print(f"hybridalloc: {error}", file=sys.stderr)
         return 2
 
