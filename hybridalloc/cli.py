@@ -10,8 +10,6 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from hybridalloc.errors import InvalidStateError, UnknownNameError, nearest
-
 GUIDE = """Resource allocation by reinforcement learning on top of a game: every step feasible, certified, fast.
 
 First steps:
@@ -133,6 +131,8 @@ class Train:
     agent_steps: int = 1_000_000
     tuning: int = 40
     """Trials of the price search before training."""
+    calibrate: bool = True
+    """Weigh the trained prior by what it is worth on tuning seeds; without, at the trust of training."""
     seed: int = 0
     checkpoint_every: int = 250_000
     """Agent-steps between two checkpoints; the last and the best are kept in a folder beside --out. 0: none."""
@@ -147,7 +147,9 @@ class Train:
 
     def run(self) -> int:
         from hybridalloc.allocator import Allocator
+        from hybridalloc.calibration import calibrate
         from hybridalloc.checkpoints import Checkpoints, run_of
+        from hybridalloc.errors import nearest
         from hybridalloc.problems import make_with
         from hybridalloc.progress import Stage
         from hybridalloc.training import BEST_TRUST, LEARNERS, TrainConfig, train
@@ -183,14 +185,15 @@ class Train:
                     stage.note(welfare=f"{figures['check_welfare']:.4f}")
 
             trained = train(problem, prices, config, report, checkpoints=checkpoints)
-        allocator = Allocator(
-            problem, config.kind, trained.learner.policy, config.final_trust, prices=prices,
-            belief=trained.belief,
-        )  # fmt: skip
+        policy, trust = trained.learner.policy, config.final_trust
+        if self.kind == "hybrid" and self.calibrate:
+            trust = calibrate(problem, prices, policy, trust, belief=trained.belief).trust
+        allocator = Allocator(problem, config.kind, policy, trust, prices=prices, belief=trained.belief)
         path = allocator.save(self.out)
         if self.json:
-            return _print_json({"saved": str(path), "violations": trained.violations, "curve": trained.curve})
-        print(f"saved {path}; violations in training: {trained.violations}")
+            told = {"saved": str(path), "violations": trained.violations, "trust": trust, "curve": trained.curve}
+            return _print_json(told)
+        print(f"saved {path}; violations in training: {trained.violations}; trust {trust:g}")
         if checkpoints is not None:
             print(f"checkpoints {checkpoints.folder.resolve()}: last.pt, best.pt")
         return 0
@@ -391,6 +394,8 @@ def _settings(words: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _standard_input() -> Any:
+    from hybridalloc.errors import InvalidStateError
+
     if sys.stdin.isatty():
         raise InvalidStateError(
             "a state as JSON is expected on standard input: try `hybridalloc step --example | hybridalloc step`"
@@ -460,13 +465,14 @@ COMMANDS = ("compare", "train", "evaluate", "export", "step", "report", "sync", 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; errors that a user can mend go to standard error in one line, with exit code 2."""
-    from hybridalloc.data import DataError
-    from hybridalloc.errors import CheckpointError
-    from hybridalloc.runlog import TrackingError
-
     words = sys.argv[1:] if arguments is None else arguments
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)  # my_module:MyWorld is found where the command is started; worker processes get it too
     try:
         if words and not words[0].startswith("-") and words[0] not in COMMANDS:
+            from hybridalloc.errors import nearest
+
             raise nearest("command", words[0], COMMANDS)
         if not words:
             words = ["--help"]
@@ -475,9 +481,12 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone
         sys.stdout = None
         return 1
-    except (
-        InvalidStateError, UnknownNameError, CheckpointError, DataError, TrackingError, FloatingPointError, ValueError,
-    ) as error:  # fmt: skip
+    except (ValueError, FloatingPointError, RuntimeError) as error:
+        from hybridalloc.data import DataError
+        from hybridalloc.runlog import TrackingError
+
+        if isinstance(error, RuntimeError) and not isinstance(error, DataError | TrackingError):
+            raise
         print(f"hybridalloc: {error}", file=sys.stderr)
         return 2
 

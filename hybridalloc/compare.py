@@ -17,13 +17,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from coordinator import Coordinator
 from hybridalloc import data, tracking
 from hybridalloc.allocator import Allocator
 from hybridalloc.beliefs import load_belief
 from hybridalloc.errors import nearest
 from hybridalloc.jobs import Job, belief_file, belief_job, follow, open_pool, run_job, tune_job, units
-from hybridalloc.methods import METHODS, RIVALS, method_of, rows_of
+from hybridalloc.methods import RIVALS, method_of, rows_of
 from hybridalloc.problems import make_with
 from hybridalloc.problems.base import Metric
 from hybridalloc.progress import Stage
@@ -40,8 +42,13 @@ from hybridalloc.training import (
     evaluate,
 )
 
-MLFLOW_SLOW_S = 7.0  # what a slow or silent MLflow may cost at the end; `hybridalloc sync` brings the rest
-STEP_TIME = Metric("step_ms", "decision time, batched", "ms", "lower")
+MLFLOW_SLOW_S = 6.0  # what a slow or silent MLflow may cost at the end; `hybridalloc sync` brings the rest
+SHOWN_SLOTS = 40  # of one network, in the report
+COMMON = (
+    Metric("oscillating", "agents that go back and forth", "%", "lower"),
+    Metric("lazy", "agents whose choice does not respond", "%", "lower"),
+    Metric("step_ms", "decision time, batched", "ms", "lower"),
+)  # of every problem, beside its own
 
 
 @dataclass(frozen=True)
@@ -127,7 +134,10 @@ def compare(settings: Settings) -> dict[str, Any]:
     counts = {name: counts[name] + executed[name] for name in counts}
     comparison = _assemble(settings, problem, record, values, curves)
     comparison["levels"] = _levels(problem, prices, folder)
-    comparison["map"] = _snapshot(problem, folder, settings.methods)
+    try:
+        comparison |= _snapshots(problem, folder, settings.methods)
+    except Exception as error:  # a problem of someone's own: hours of results do not hang on two pictures
+        comparison["note"] = f"Without map and allocation over time ({type(error).__name__}: {error})."
     comparison["counts"] = counts
     comparison["seconds"] = round(time.time() - began, 1)
     comparison["folder"] = str(folder)
@@ -242,7 +252,8 @@ def _run(jobs: Sequence[Job], settings: Settings) -> tuple[dict[str, Any], dict[
 def _assemble(
     settings: Settings, problem: Any, record: dict[str, Any], values: dict[str, Any], curves: dict[str, Any]
 ) -> dict[str, Any]:
-    metrics = [m._asdict() for m in (*problem.metrics, STEP_TIME)]
+    told = set.intersection(*(set(values[name]) for name in settings.methods))
+    metrics = [m._asdict() for m in (*problem.metrics, *COMMON) if m.key in told]
     methods = [
         {"key": name, "label": method_of(name).label, "kind": method_of(name).kind, "values": values[name]}
         for name in settings.methods
@@ -258,7 +269,7 @@ def _assemble(
     ]
     differences = []
     for key in ("welfare", "completion"):
-        for name in (m for m in settings.methods if METHODS[m].kind == "hybrid" and METHODS[m].learner):
+        for name in (m for m in settings.methods if method_of(m).kind == "hybrid" and method_of(m).learner):
             alone = name.replace("hybrid-", "rl-")
             for other in (alone, *(r for r in RIVALS if r not in (name, alone))):
                 if other in values:
@@ -316,22 +327,28 @@ def _levels(problem: Any, prices: dict[str, Any], folder: Path) -> list[dict[str
     return rows
 
 
-def _snapshot(problem: Any, folder: Path, methods: Sequence[str]) -> dict[str, Any] | None:
-    """Who is served where, in the twentieth slot of the first reporting network; None for a problem without places."""
-    if not hasattr(getattr(problem.reset(REPORT_SEEDS[0]), "truth", None), "site"):
-        return None
+def _snapshots(problem: Any, folder: Path, methods: Sequence[str]) -> dict[str, Any]:
+    """The first method on the first reporting network: agents by option in each slot and, where a problem has places,
+    who is served where in the twentieth."""
     best = next((m for m in methods if method_of(m, problem).kind != "heuristic"), methods[0])
     allocator = Allocator.load(folder / f"{best}-seed0" / "allocator.npz")
-    state = problem.reset(REPORT_SEEDS[0])
-    for slot in range(20):
+    state, rows, shown = problem.reset(REPORT_SEEDS[0]), [], None
+    label = f"{method_of(best, problem).label}, network {REPORT_SEEDS[0]}"
+    for slot in range(SHOWN_SLOTS):
         allocation = allocator.step(state)
-        if slot < 19:
-            state, _ = problem.advance(state, allocation, seed=slot)
-    return {
-        "stations": state.truth.site.tolist(), "devices": state.truth.position.tolist(),
-        "option": allocation.option.tolist(), "active": state.active.tolist(),
-        "label": f"{method_of(best, problem).label}, one slot of network {REPORT_SEEDS[0]}",
-    }  # fmt: skip
+        active = np.asarray(getattr(state, "active", np.ones(len(allocation.option), bool)))
+        chosen = np.bincount(allocation.option[active], minlength=allocation.log_prior.shape[1])
+        rows.append([*chosen[1:].tolist(), int(chosen[0]), int((~active).sum())])
+        if slot == 19 and hasattr(getattr(state, "truth", None), "site"):
+            shown = {
+                "stations": state.truth.site.tolist(), "devices": state.truth.position.tolist(),
+                "option": allocation.option.tolist(), "active": state.active.tolist(), "label": f"{label}, slot {slot}",
+            }  # fmt: skip
+        state, _ = problem.advance(state, allocation, seed=slot)
+    named = getattr(problem, "option_name", None)
+    options = [named(o) if named else f"station {o}" for o in range(1, len(rows[0]) - 1)]
+    over_time = {"counts": rows, "options": [*options, "opted out", "idle"], "label": label}
+    return {"map": shown, "over_time": over_time}
 
 
 def _publish(comparison: dict[str, Any], settings: Settings, folder: Path, opener: threading.Thread) -> None:
@@ -344,11 +361,24 @@ def _publish(comparison: dict[str, Any], settings: Settings, folder: Path, opene
     inside = write_report(folder / "report.html", comparison)
     shutil.copyfile(inside, settings.report)
     comparison["tables"] = {"text": text_table(comparison), "markdown": markdown_table(comparison)}
-    # a new file's tables take a loaded machine up to half a minute; a server is there or it is not
-    opener.join(timeout=30 if settings.tracking_uri.startswith("sqlite:") else 3)
-    mirrored = tracking.mirror(folder, settings.tracking_uri, stall_s=MLFLOW_SLOW_S, slow_s=MLFLOW_SLOW_S)
+    if _opened(opener, settings.tracking_uri):
+        mirrored = tracking.mirror(folder, settings.tracking_uri, stall_s=MLFLOW_SLOW_S, slow_s=MLFLOW_SLOW_S)
+    else:  # two at once would make its runs twice
+        mirrored = tracking.left_out(folder, "MLflow has not answered yet")
     comparison["mirror"] = str(mirrored)
     comparison["open"] = tracking.how_to_open(settings.tracking_uri, mirrored.experiment_id)
+
+
+def _opened(opener: threading.Thread, uri: str) -> bool:
+    """Wait for the first contact: while it works, not while it only waits for a store that does not answer."""
+    waits = 0  # seconds in which nobody in this process worked
+    for _ in range(30 if uri.startswith("sqlite:") else 3):  # a new file's tables: half a minute on a loaded machine
+        worked = time.process_time()
+        opener.join(1.0)
+        waits = 0 if time.process_time() - worked > 0.02 else waits + 1
+        if not opener.is_alive() or waits >= MLFLOW_SLOW_S:
+            break
+    return not opener.is_alive()
 
 
 def summary_lines(comparison: dict[str, Any]) -> list[str]:

@@ -49,6 +49,7 @@ def learning_curves(
     styles: Mapping[str, Look],
     *,
     wide: bool,
+    floor: float | None = None,
     y_label: str = "welfare per agent-slot",
     x_label: str = "agent-steps of training",
 ) -> str:
@@ -59,6 +60,7 @@ def learning_curves(
         levels: {"label", "value"}: methods without training; a letter ties each line to the legend.
         labels, styles: by method key.
         wide: 1080 units across instead of 360 (a phone).
+        floor: draw only what is above this height.
     """
     width, height = (1080, 400) if wide else (360, 320)
     left, right, top, bottom = 58, 22, 30, 46
@@ -68,8 +70,9 @@ def learning_curves(
     heights = [values[np.isfinite(values)] for _, _, values in drawn]
     everything = np.concatenate([*heights, [float(level["value"]) for level in levels]])
     x_top = max(float(steps.max()) for _, steps, _ in drawn)
-    x_ticks = ticks(0.0, x_top or 1.0, 6 if wide else 5)
-    y_low, y_high = float(everything.min()), float(everything.max())
+    x_ticks = [tick for tick in ticks(0.0, x_top or 1.0, 6 if wide else 5) if tick <= (x_top or 1.0)]
+    y_low, y_high = float(everything.min() if floor is None else floor), float(everything.max())
+    levels = [level for level in levels if float(level["value"]) >= y_low]
     margin = 0.04 * (y_high - y_low) or 0.5
     y_low, y_high = y_low - margin, y_high + margin
     y_ticks = [tick for tick in ticks(y_low, y_high, 7) if y_low <= tick <= y_high]
@@ -94,6 +97,9 @@ def learning_curves(
         at = y(float(level["value"]))
         parts.append(_line(left, at, width - right, at, "level"))
         parts.append(_text(width - right + 5, place + 4, letter(k), "tick", title=str(level["label"])))
+    if floor is not None:
+        name, size = f"top-{width}", f'width="{width}" height="{height - bottom}"'
+        parts.append(f'<clipPath id="{name}"><rect x="0" y="0" {size}/></clipPath><g clip-path="url(#{name})">')
     for curve, steps, values in drawn:
         look = styles[curve["method"]]
         ok = np.isfinite(values).all(axis=0)
@@ -109,7 +115,9 @@ def learning_curves(
             f'<polyline points="{_points(middle)}" stroke="{look.colour}" stroke-dasharray="{look.dash}" '
             f'class="curve"><title>{escape(labels[curve["method"]])}</title></polyline>'
         )
-    return _svg(width, height, "Learning curves", parts)
+    if floor is not None:
+        parts.append("</g>")
+    return _svg(width, height, "Learning curves" + (", the top enlarged" if floor is not None else ""), parts)
 
 
 def metric_bars(rows: Sequence[tuple[str, Interval, int, Look]], title: str, *, width: int = 340) -> str:
@@ -170,7 +178,7 @@ def forest(
         parts.append(_text(x(mark), height - 6, tick_text(mark, marks), "tick middle"))
     for k, (label, mean, below, above, wider) in enumerate(rows):
         y = top + k * row
-        parts.append(_text(2, y + 12, label, "bar-label halo"))
+        parts.append(_text(2, y + 12, label, "bar-label halo", fit=width - 4))
         if wider:
             parts.append(_line(x(wider[0]), y + 23, x(wider[1]), y + 23, "whisker thin"))
         if np.isfinite(below):
@@ -307,9 +315,10 @@ def _line(x1: float, y1: float, x2: float, y2: float, kind: str, colour: str = "
     return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{kind}"{style}/>'
 
 
-def _text(x: float, y: float, text: str, kind: str, title: str = "") -> str:
+def _text(x: float, y: float, text: str, kind: str, title: str = "", fit: float = np.inf) -> str:
     more = f"<title>{escape(title)}</title>" if title else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}">{escape(text)}{more}</text>'
+    narrow = f' textLength="{fit:g}" lengthAdjust="spacingAndGlyphs"' if 6.2 * len(text) > fit else ""
+    return f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}"{narrow}>{escape(text)}{more}</text>'
 
 
 def _points(points: Sequence[tuple[float, float]]) -> str:

@@ -27,7 +27,8 @@ from hybridalloc.runlog import COMPARISON_FILE, RunRecord, TrackingError, read_c
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 OPEN_AGAIN_S = (1.0, 2.0, 4.0)  # waits before opening an sqlite file again
-SLOW_CALL_S = 3.0
+NO_WAITING = ("disk is full", "No space left", "readonly database", "unable to open", "disk I/O")  # of no use then
+FAIR_CALL_S = 0.5  # what a call may take before it counts as waiting
 BATCH = 900  # metrics a call; MLflow takes 1,000 entities a batch, tags included
 KEY_TAG = "hybridalloc.run_key"
 LINES_TAG = "hybridalloc.lines"
@@ -67,7 +68,7 @@ class MirrorResult:
         left = ", ".join(self.left) or "the parent"
         return (
             f"MLflow has {len(self.done)} of {count} runs; left to replay: {left} ({self.error}). "
-            "The record in the run folder is whole."
+            "The record in the run folder is whole; `hybridalloc sync` completes MLflow."
         )
 
 
@@ -91,8 +92,8 @@ def mirror(
         budget_s: longest stay in all.
         stall_s: longest wait for one call to MLflow (the first, on a new sqlite file, takes 3 to 8 s on a
             free machine and 25 s on a loaded one).
-        slow_s: stop once calls of more than ``SLOW_CALL_S`` each have taken this long together: a store that takes
-            seconds a call would take hours for a comparison.
+        slow_s: stop once what calls took beyond ``FAIR_CALL_S`` each adds up to this: a store that takes seconds a
+            call would take hours for a comparison.
 
     Returns:
         MirrorResult. Trouble with MLflow never raises: it warns once and is in `error`.
@@ -103,7 +104,7 @@ def mirror(
     folder = Path(directory)
     comparison = read_comparison(folder)
     records = [record for record in read_runs(folder) if only is None or record.name in only]
-    work = _Replay(folder, comparison, records, tracking_uri, experiment)
+    work = _Replay(folder, comparison, records, tracking_uri, experiment, opened=not _is_sqlite(tracking_uri))
     thread = threading.Thread(target=work.run, name="hybridalloc-mirror", daemon=True)
     began = time.monotonic()
     thread.start()
@@ -113,9 +114,9 @@ def mirror(
             work.stop.set()
             work.error = f"no answer for {now - work.alive:.0f} s, {now - began:.0f} s in all"
             break
-        if work.opened and work.slow + max(now - work.alive - SLOW_CALL_S, 0.0) > slow_s:
+        if work.opened and work.calling and work.slow + max(now - work.calling - FAIR_CALL_S, 0.0) > slow_s:
             work.stop.set()
-            work.error = f"slow: {work.slow + now - work.alive:.0f} s for calls of more than {SLOW_CALL_S:g} s each"
+            work.error = f"slow: {work.calls} calls took {now - began:.0f} s"
             break
         thread.join(0.05)
     done = tuple(work.done)
@@ -152,6 +153,8 @@ class _Replay:
     experiment_id: str | None = None
     error: str = ""
     alive: float = field(default_factory=time.monotonic)
+    calling: float = 0.0  # since when a call is under way, 0 between calls
+    calls: int = 0
     slow: float = 0.0
     opened: bool = False
     stop: threading.Event = field(default_factory=threading.Event)
@@ -179,22 +182,23 @@ class _Replay:
         """Call MLflow, unless the caller has gone; note that it answered."""
         if self.stop.is_set():
             raise TimeoutError("left behind")
-        began = time.monotonic()
+        self.calling = time.monotonic()
         answer = function(*arguments, **options)
         self.alive = time.monotonic()
-        if self.alive - began > SLOW_CALL_S:
-            self.slow += self.alive - began
+        if self.opened:
+            self.slow += max(self.alive - self.calling - FAIR_CALL_S, 0.0)
+        self.calling, self.calls = 0.0, self.calls + 1
         return answer
 
     def _open(self) -> tuple[Any, str]:
         """Client and experiment. Two processes that make the tables of one sqlite file collide: wait then."""
-        for wait in OPEN_AGAIN_S if self.tracking_uri.startswith("sqlite:") else ():
+        for wait in OPEN_AGAIN_S if _is_sqlite(self.tracking_uri) else ():
             try:
                 return self._open_once()
             except TrackingError:
                 raise
-            except Exception:
-                if self.stop.wait(wait):
+            except Exception as error:
+                if any(words in str(error) for words in NO_WAITING) or self.stop.wait(wait):
                     raise
         return self._open_once()
 
@@ -342,6 +346,7 @@ class _Replay:
     def _dataset(self, client: Any, run_id: str) -> None:
         """Name the data as MLflow's dataset input; its digest holds 36 of our 64 characters."""
         from mlflow.entities import Dataset, DatasetInput
+        from mlflow.exceptions import MlflowException
 
         digest = str(self.comparison.get("data_digest") or "")
         if not digest:
@@ -349,7 +354,12 @@ class _Replay:
         name = str((self.comparison.get("scenario") or {}).get("sites") or "data")
         source = json.dumps({"sha256": digest, "command": "hybridalloc data verify"})
         dataset = Dataset(name=name, digest=digest[:36], source_type="hybridalloc", source=source)
-        self._call(client.log_inputs, run_id, datasets=[DatasetInput(dataset)])
+        try:
+            self._call(client.log_inputs, run_id, datasets=[DatasetInput(dataset)])
+        except MlflowException as error:  # another comparison named the same data in this moment: it is there now
+            if "UNIQUE" not in str(error).upper():
+                raise
+            self._call(client.log_inputs, run_id, datasets=[DatasetInput(dataset)])
 
     def _parent_files(self, client: Any, known: dict[str, Any]) -> None:
         """The comparison's own files: its JSON, the report, the figures; sent when they changed."""
@@ -399,6 +409,17 @@ def quiet_mlflow() -> Iterator[None]:
             logger.setLevel(levels[name])
         for name in added:
             os.environ.pop(name, None)
+
+
+def left_out(directory: str | Path, reason: str) -> MirrorResult:
+    """The result where MLflow was not asked at all: everything is left, for that reason."""
+    result = MirrorResult(None, None, (), tuple(record.name for record in read_runs(directory)), reason)
+    warnings.warn(str(result), RuntimeWarning, stacklevel=2)
+    return result
+
+
+def _is_sqlite(uri: str) -> bool:
+    return uri.startswith("sqlite:")
 
 
 def artifact_location(tracking_uri: str) -> str | None:

@@ -47,6 +47,7 @@ def write_report(path: str | Path, comparison: Comparison) -> Path:
              "curves": [{"method", "steps": (S,), "values": (T, S)}],
              "levels": [{"label", "value"}],
              "differences": [{"label", "metric", "mean", "low", "high", "conservative": [low, high]}],
+             "over_time": {"counts": (S, O) agents by option in each slot, "options": (O,) names, "label"},
              "map": {"stations": (K, 2), "devices": (N, 2), "option": (N,), "active": (N,), "label"}}
 
             title, problem, metrics and methods are required; what else is missing, the page leaves out.
@@ -68,6 +69,7 @@ def write_report(path: str | Path, comparison: Comparison) -> Path:
         _metrics(comparison, cells, styles),
         _profiles(comparison, styles),
         _frontier(comparison, styles),
+        _over_time(comparison),
         _map(comparison),
         _method_notes(comparison),
     ]
@@ -112,28 +114,28 @@ def _differences(comparison: Comparison) -> str:
         return ""
     metrics = {metric["key"]: metric for metric in comparison["metrics"]}
     careful = any(entry.get("conservative") for entry in entries)
-    several = len({entry["metric"] for entry in entries}) > 1
-    heads = ["difference", *(["metric"] if several else []), "mean", "95 % interval"]
-    rows = []
-    for entry in entries:
-        text = difference_text(entry)
-        metric = metrics.get(entry["metric"], {})
-        better = {"above 0": "higher", "below 0": "lower"}.get(text.verdict)
-        tone = "" if better is None else " good" if metric.get("better") == better else " bad"
-        row = [escape(metric.get("label", entry["metric"]))] if several else []
-        extra = f'<span class="range">t: {text.conservative}</span>' if text.conservative else ""
-        row += [f'{text.mean}<span class="range{tone}">{text.verdict}</span>', text.interval + extra]
-        rows.append((escape(entry["label"]), row))
-    drawings = []
+    heads = ["difference", "mean", "95 % interval"]
+    blocks = []
     for key in dict.fromkeys(entry["metric"] for entry in entries):
         metric = metrics.get(key, {})
-        chosen = [
-            (e["label"], float(e["mean"]), float(e["low"]), float(e["high"]), e.get("conservative"))
-            for e in entries
-            if e["metric"] == key
-        ]
+        chosen = [entry for entry in entries if entry["metric"] == key]
+        rows = []
+        for entry in chosen:
+            text = difference_text(entry)
+            better = {"above 0": "higher", "below 0": "lower"}.get(text.verdict)
+            tone = "" if better is None else " good" if metric.get("better") == better else " bad"
+            extra = f'<span class="range">t: {text.conservative}</span>' if text.conservative else ""
+            row = [f'{text.mean}<span class="range{tone}">{text.verdict}</span>', text.interval + extra]
+            rows.append((escape(entry["label"]), row))
         title = _metric_title(metric) if metric else key
-        drawings.append(f"<h3>{escape(title)}</h3>" + figures.forest(chosen, f"Paired differences in {title}"))
+        drawn = [
+            (e["label"], float(e["mean"]), float(e["low"]), float(e["high"]), e.get("conservative")) for e in chosen
+        ]
+        forest = figures.forest(drawn, f"Paired differences in {title}")
+        blocks.append(
+            f'<div class="two"><figure><h3>{escape(title)}</h3>{forest}</figure>'
+            f'<div class="scroll">{_table(heads, rows)}</div></div>'
+        )
     caption = (
         "Dot: mean difference over common training and evaluation seeds. Line: 95 % interval from resampling "
         "both kinds of seed. A difference is told apart from 0 only where its interval leaves 0 out."
@@ -143,11 +145,7 @@ def _differences(comparison: Comparison) -> str:
             " With few training seeds that line is too short. The thin line, and t in the table, is the "
             "t-interval, which counts how few they are; the words under the mean go by it."
         )
-    return _section(
-        "Paired differences",
-        f'<div class="two"><figure>{"".join(drawings)}<figcaption>{caption}</figcaption></figure>'
-        f'<div class="scroll">{_table(heads, rows, "firm")}</div></div>',
-    )
+    return _section("Paired differences", f'{"".join(blocks)}<p class="note">{caption}</p>')
 
 
 def _curves(comparison: Comparison, styles: Mapping[str, figures.Look]) -> str:
@@ -161,8 +159,10 @@ def _curves(comparison: Comparison, styles: Mapping[str, figures.Look]) -> str:
     ]
     legend_levels = [f"<li><b>{figures.letter(k)}</b> {escape(level['label'])}</li>" for k, level in enumerate(levels)]
     drawings = "".join(
-        f'<div class="{kind}">{figures.learning_curves(curves, levels, labels, styles, wide=wide)}</div>'
+        f'<div class="{kind}">{figures.learning_curves(curves, levels, labels, styles, wide=wide, floor=floor)}</div>'
+        for floor in (None, _near_the_top(curves, comparison))
         for kind, wide in (("desk", True), ("phone", False))
+        if floor is None or floor > -np.inf
     )
     final = [np.atleast_2d(np.asarray(curve["values"], dtype=float)) for curve in curves]
     decimals = places([float(np.nanmax(np.abs(values))) for values in final])
@@ -181,7 +181,8 @@ def _curves(comparison: Comparison, styles: Mapping[str, figures.Look]) -> str:
     heads = ["method", "seeds", "start", "half-way", "end", "end, by seed", "agent-steps"]
     caption = (
         "Welfare per agent-slot during training: line, the mean over training seeds; band, from the lowest "
-        "to the highest seed (not an interval). Dotted lines, by letter: methods that do not train."
+        "to the highest seed (not an interval). Dotted lines, by letter: methods that do not train. Below, "
+        "where there is room for it, the top of the same figure enlarged."
     )
     return _section(
         "Learning curves",
@@ -189,6 +190,22 @@ def _curves(comparison: Comparison, styles: Mapping[str, figures.Look]) -> str:
         f"<figure>{drawings}<figcaption>{caption}</figcaption></figure>"
         f'<div class="scroll">{_table(heads, rows)}</div>',
     )
+
+
+def _near_the_top(curves: Sequence[Mapping[str, Any]], comparison: Comparison) -> float:
+    """From where on the learning curves are worth enlarging: -inf where all lies close together anyway."""
+    ends = [float(np.nanmean(np.asarray(curve["values"], dtype=float), axis=0)[-1]) for curve in curves]
+    kinds = {method["key"]: method["kind"] for method in comparison["methods"]}
+    starts = [
+        float(np.nanmin(np.asarray(curve["values"], dtype=float)))
+        for curve in curves
+        if kinds.get(curve["method"]) == "hybrid"
+    ]
+    everything = [float(np.nanmin(np.asarray(curve["values"], dtype=float))) for curve in curves]
+    everything += [float(level["value"]) for level in comparison.get("levels") or []]
+    top, low = max(ends), min(ends + starts)
+    floor = low - 0.3 * (top - low)
+    return floor if np.isfinite(floor) and top - min(everything) > 3 * (top - floor) > 0 else -np.inf
 
 
 def _metrics(comparison: Comparison, cells: Mapping[tuple[str, str], Cell], styles: Mapping[str, figures.Look]) -> str:
@@ -242,12 +259,14 @@ def _profiles(comparison: Comparison, styles: Mapping[str, figures.Look]) -> str
     if not scores or max(map(len, scores.values())) < 2:
         return ""
     labels = {method["key"]: method["label"] for method in comparison["methods"]}
-    legend = "".join(f"<li>{figures.swatch(styles[key])}{escape(labels[key])}</li>" for key in scores)
+    quantiles = report_extras.quantile_rows(scores)
+    best = max(row[2] for row in quantiles.values())
+    shown = {key: scores[key] for key, row in quantiles.items() if row[-1] >= best - 0.3 * abs(best)}
+    legend = "".join(f"<li>{figures.swatch(styles[key])}{escape(labels[key])}</li>" for key in shown)
     drawings = "".join(
-        f'<div class="{kind}">{report_extras.profile_figure(scores, labels, styles, wide=wide)}</div>'
+        f'<div class="{kind}">{report_extras.profile_figure(shown, labels, styles, wide=wide)}</div>'
         for kind, wide in (("desk", True), ("phone", False))
     )
-    quantiles = report_extras.quantile_rows(scores)
     decimals = places([max(map(abs, row)) for row in quantiles.values()])
     rows = [
         (escape(labels[key]), [str(len(scores[key])), *(number(value, decimals) for value in row)])
@@ -257,7 +276,8 @@ def _profiles(comparison: Comparison, styles: Mapping[str, figures.Look]) -> str
     caption = (
         "Share of runs (each training seed on each evaluation seed) whose welfare is above a level. A line "
         "that lies to the right of another everywhere is better in every quantile; the table "
-        "has the welfare at five of them."
+        "has the welfare at five of them"
+        + (", and the methods that lie far to the left." if len(shown) < len(scores) else ".")
     )
     return _section(
         "Performance profiles",
@@ -294,6 +314,31 @@ def _frontier(comparison: Comparison, styles: Mapping[str, figures.Look]) -> str
         "Welfare against fairness",
         f'<div class="two"><figure>{drawing}<figcaption>{caption}</figcaption></figure>'
         f'<div class="scroll">{table}</div></div>',
+    )
+
+
+def _over_time(comparison: Comparison) -> str:
+    """Slot by slot, how many agents each option has; comparison["over_time"] = {"counts", "options", "label"}."""
+    given = comparison.get("over_time")
+    if not given:
+        return ""
+    counts, names = np.asarray(given["counts"], dtype=int), [str(name) for name in given["options"]]
+    drawing = report_extras.over_time_figure(counts, names)
+    rows = []
+    for k, name in enumerate(names):
+        column = counts[:, k]
+        patch = f'<span class="patch" style="background:{report_extras.option_colour(k, names)}"></span>'
+        rows.append(
+            (f"{patch}{escape(name)}", [number(float(column.mean()), 1), f"{int(column.min())} to {int(column.max())}"])
+        )
+    caption = (
+        f"{escape(str(given['label']))}: one column a slot, agents by what they were given, from the bottom in the "
+        "table's order. One network, not an average."
+    )
+    return _section(
+        "Allocation over time",
+        f'<div class="two"><figure>{drawing}<figcaption>{caption}</figcaption></figure>'
+        f'<div class="scroll">{_table(["given", "agents, mean", "range"], rows)}</div></div>',
     )
 
 

@@ -1,4 +1,4 @@
-"""Two more figures of the report: performance profiles, and the frontier of welfare against fairness.
+"""More figures of the report: performance profiles, the frontier of welfare against fairness, allocation over time.
 
 Profile: the share of runs (training seed x evaluation seed) whose score is above a level, for every level. Unlike a
 mean it shows the tails. Source: Agarwal et al. (2021), "Deep reinforcement learning at the edge of the statistical
@@ -57,7 +57,7 @@ def profile_figure(
 def frontier_figure(rows: Sequence[tuple[str, float, float, bool, figures.Look, str]], names: tuple[str, str]) -> str:
     """Dots by welfare (across) and fairness (up) with the methods' letters; those on the frontier are joined."""
     width, height = 440, 320
-    left, right, top, bottom = 58, 20, 16, 44
+    left, right, top, bottom = 58, 20, 30, 44
     across = figures.ticks(min(r[1] for r in rows), max(r[1] for r in rows), 4)
     up = figures.ticks(min(r[2] for r in rows), max(r[2] for r in rows), 4)
     x = lambda v: left + (width - left - right) * (v - across[0]) / (across[-1] - across[0])
@@ -71,13 +71,59 @@ def frontier_figure(rows: Sequence[tuple[str, float, float, bool, figures.Look, 
     best = sorted((r[1], r[2]) for r in rows if r[3])
     points = figures._points([(x(a), y(b)) for a, b in best])
     parts.append(f'<polyline points="{points}" class="level" fill="none"/>')
-    for label, a, b, _, look, mark_of in rows:
-        dot = f'<circle cx="{x(a):.1f}" cy="{y(b):.1f}" r="5.5" style="fill:{look.colour}">'
+    dots = [(x(a), y(b)) for _, a, b, *_ in rows]
+    for (label, *_, look, _), (px, py) in zip(rows, dots, strict=True):
+        dot = f'<circle cx="{px:.1f}" cy="{py:.1f}" r="5" style="fill:{look.colour}">'
         parts.append(f"{dot}<title>{escape(label)}</title></circle>")
-        parts.append(figures._text(x(a) + 8, y(b) + 4, mark_of, "bar-label halo"))
+    for (*_, mark_of), (px, py) in zip(rows, _beside(dots), strict=True):
+        parts.append(figures._text(px, py + 4, mark_of, "bar-label halo middle"))
     parts.append(figures._text((left + width - right) / 2, height - 8, names[0], "axis middle"))
     parts.append(figures._text(4, 10, names[1], "axis"))
     return figures._svg(width, height, f"{names[0]} against {names[1]}, by method", parts)
+
+
+def _beside(dots: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """A place for each dot's letter, near it and as far as can be from other dots and from letters placed before."""
+    ways = [(r * np.cos(turn), r * np.sin(turn)) for r in (13.0, 20.0) for turn in np.arange(8) * np.pi / 4]
+    taken: list[tuple[float, float]] = []
+    for k, (px, py) in enumerate(dots):
+        others = np.array([*(dot for j, dot in enumerate(dots) if j != k), *taken, (1e6, 1e6)])
+        room = [min(np.hypot(*(others - (px + dx, py + dy)).T).min(), 14.0) for dx, dy in ways]
+        dx, dy = ways[int(np.argmax(room))]
+        taken.append((px + dx, py + dy))
+    return taken
+
+
+def over_time_figure(counts: NDArray[np.int_], names: Sequence[str]) -> str:
+    """(slots, options) agents by option: a stacked column a slot."""
+    width, height = 440, 260
+    left, right, top, bottom = 40, 8, 24, 40
+    slots, total = len(counts), int(counts.sum(axis=1).max())
+    marks = [mark for mark in figures.ticks(0.0, float(total), 5) if mark <= total]
+    step = (width - left - right) / slots
+    y = lambda v: height - bottom - (height - top - bottom) * v / total
+    parts = [figures._text(4, 12, "agents", "axis")]
+    for mark in marks:
+        parts.append(figures._line(left, y(mark), width - right, y(mark), "grid"))
+        parts.append(figures._text(left - 6, y(mark) + 4, figures.tick_text(mark, marks), "tick end"))
+    for slot, row in enumerate(counts):
+        base = 0
+        for k, count in enumerate(row):
+            if count:
+                where = f'x="{left + slot * step:.1f}" y="{y(base + count):.1f}" width="{0.92 * step:.2f}"'
+                size = f'height="{y(base) - y(base + count):.1f}" style="fill:{option_colour(k, names)}"'
+                parts.append(f"<rect {where} {size}><title>slot {slot}: {escape(names[k])} {count}</title></rect>")
+            base += int(count)
+    for slot in range(0, slots, max(1, slots // 8)):
+        parts.append(figures._text(left + (slot + 0.46) * step, height - bottom + 16, str(slot), "tick middle"))
+    parts.append(figures._text((left + width - right) / 2, height - 6, "slot", "axis middle"))
+    return figures._svg(width, height, "Agents by option in each slot", parts)
+
+
+def option_colour(k: int, names: Sequence[str]) -> str:
+    """Servers in their colours on the map; what is not served, which the last two names say, in grey."""
+    grey = {len(names) - 2: "var(--rule)", len(names) - 1: "var(--grid)"}
+    return grey.get(k, figures.station_colour(k))
 
 
 def quantile_rows(scores: Mapping[str, NDArray[np.float64]]) -> dict[str, list[float]]:

@@ -49,11 +49,11 @@ thead th { color: var(--soft); font-weight: 600; border-bottom-color: var(--rule
 th:first-child, td:first-child { text-align: left; }
 tbody th { font-weight: 500; white-space: normal; min-width: 108px; }
 thead th { white-space: normal; }
-.firm tbody th { white-space: nowrap; }
-.main thead th:not(:first-child) { min-width: 84px; }
-.main { font-size: .82rem; } .main td, .main th { padding: 5px 6px; }
+.main thead th:not(:first-child) { min-width: 80px; }
+.main { font-size: .79rem; } .main td, .main th { padding: 5px 4px; }
 .main th:first-child { position: sticky; left: 0; background: var(--back); }
-.range { display: block; color: var(--soft); font-size: .78rem; }
+.range { display: block; color: var(--soft); font-size: .78rem; } .main .range { font-size: .72rem; }
+.patch { display: inline-block; width: 11px; height: 11px; border-radius: 2px; margin-right: 6px; }
 .best { font-weight: 700; }
 .range.good { color: var(--good); font-weight: 600; } .range.bad { color: var(--bad); font-weight: 600; }
 .legend { display: flex; flex-wrap: wrap; gap: 4px 18px; margin: 0 0 8px; padding: 0; list-style: none;
@@ -88,7 +88,6 @@ summary { cursor: pointer; color: var(--soft); font-size: .86rem; }
 @media (max-width: 760px) {
   body { padding: 16px 14px 40px; font-size: 14.5px; }
   .two { grid-template-columns: minmax(0, 1fr); }
-  .firm tbody th { white-space: normal; }
   th, td { padding: 5px 7px; }
   .desk { display: none; } .phone { display: block; }
   dl { grid-template-columns: repeat(2, minmax(0, 1fr)); padding: 12px; gap: 8px 14px; }

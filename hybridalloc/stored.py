@@ -12,7 +12,7 @@ from typing import Any
 
 from hybridalloc import tracking
 from hybridalloc.compare import Settings, _assemble
-from hybridalloc.methods import METHODS, method_of
+from hybridalloc.methods import method_of
 from hybridalloc.mirror import COMPARISON_TAG, KEY_TAG, TrackingError
 from hybridalloc.problems import restore_problem
 from hybridalloc.runlog import COMPARISON_FILE
@@ -74,9 +74,9 @@ def rebuild(folder: Path) -> dict[str, Any]:
     results = folder / "results.json"
     if results.is_file():
         stored = json.loads(results.read_text(encoding="utf-8"))
-        comparison |= {name: stored[name] for name in ("levels", "map", "seconds") if name in stored}
+        comparison |= {name: stored[name] for name in ("levels", "map", "over_time", "seconds") if name in stored}
     comparison |= {"counts": counts, "folder": str(folder)}
-    missing = left + [f"{name} (never begun)" for name in record["methods"] if name not in values and name in METHODS]
+    missing = left + [f"{name} (never begun)" for name in record["methods"] if name not in values]
     missing = [name for k, name in enumerate(missing) if name not in missing[:k]]
     if missing:
         comparison["note"] = f"Incomplete: without {', '.join(missing)}, which did not end."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hybridalloc.mirror import DEFAULT_URI, MirrorResult, how_to_open, mirror
+from hybridalloc.mirror import DEFAULT_URI, MirrorResult, how_to_open, left_out, mirror
 from hybridalloc.runlog import (
     RunLog,
     RunRecord,
@@ -24,6 +24,7 @@ __all__ = [
     "TrackingError",
     "git_commit",
     "how_to_open",
+    "left_out",
     "mirror",
     "new_comparison_id",
     "read_comparison",

@@ -473,6 +473,7 @@ def _load(address: str, settings: Mapping[str, Any]) -> Any:
             found = getattr(found, part)
     except (ImportError, AttributeError) as error:
         raise InvalidStateError(
-            f"transition {address!r} cannot be loaded ({error}); write it as 'module:Class', importable from here"
+            f"transition {address!r} cannot be loaded ({error}); write it as 'module:Class', module.py in this folder "
+            "or installed"
         ) from None
     return found(**settings)

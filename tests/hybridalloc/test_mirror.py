@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import socket
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -278,9 +279,9 @@ def test_a_slow_store_is_left_behind_in_time_and_completed_later(
         return real(self, lambda: (time.sleep(0.5), function(*arguments, **options))[1])
 
     monkeypatch.setattr(_Replay, "_call", sluggish)
-    monkeypatch.setattr("hybridalloc.mirror.SLOW_CALL_S", 0.3)  # a tenth of the times in service: 5 s a call
+    monkeypatch.setattr("hybridalloc.mirror.FAIR_CALL_S", 0.05)  # a tenth of the times in service: 5 s a call
     start = time.monotonic()
-    with pytest.warns(RuntimeWarning, match="slow: .* for calls of more than 0.3 s each"):
+    with pytest.warns(RuntimeWarning, match="slow: .* calls took"):
         assert not mirror(folder, uri, slow_s=0.7).complete
     assert time.monotonic() - start < 10
     monkeypatch.setattr(_Replay, "_call", real)
@@ -305,3 +306,32 @@ def test_how_to_open() -> None:
         "mlflow ui --backend-store-uri sqlite:///mlflow.db   # then open http://127.0.0.1:5000/#/experiments"
     )
     assert how_to_open("http://host:80/", "7") == "open http://host:80/#/experiments/7/runs"
+
+
+def test_the_first_contact_is_waited_for_while_it_works_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    from hybridalloc import compare
+
+    monkeypatch.setattr(compare, "MLFLOW_SLOW_S", 2.0)
+    release = threading.Event()
+    waiting = threading.Thread(target=release.wait, daemon=True)
+    waiting.start()
+    start = time.monotonic()
+    assert not compare._opened(waiting, "sqlite:///hanging.db")
+    assert 1.5 < time.monotonic() - start < 8  # seconds in which nobody worked; a busy machine adds to them
+    release.set()
+
+    def work() -> None:
+        until = time.thread_time() + 0.5
+        while time.thread_time() < until:
+            sum(range(1000))
+
+    working = threading.Thread(target=work, daemon=True)
+    working.start()
+    assert compare._opened(working, "sqlite:///new.db")
+
+
+def test_a_store_that_never_answered_leaves_every_run_named(tmp_path: Path) -> None:
+    folder = small_comparison(tmp_path / "runs" / "mec-30")
+    with pytest.warns(RuntimeWarning, match="0 of 2 runs; left to replay: a-seed0, b-seed0 .not answered"):
+        result = tracking.left_out(folder, "not answered")
+    assert not result.complete and result.left == ("a-seed0", "b-seed0")

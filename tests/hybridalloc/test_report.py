@@ -125,6 +125,11 @@ def made_up() -> dict[str, Any]:
             if key in ("hybrid-untrained", "game-0", "game-1", "game-tuned", "greedy")
         ],
         "differences": differences,
+        "over_time": {
+            "counts": [[3, 0, 40, 7], [2, 5, 43, 0]],
+            "options": ["station 1", "station 2", "opted out", "idle"],
+            "label": "hybrid",
+        },
         "map": {
             "stations": stations,
             "devices": devices,
@@ -190,6 +195,7 @@ def test_page_stands_alone_and_has_every_part(tmp_path: Path) -> None:
         "Metrics",
         "Performance profiles",
         "Welfare against fairness",
+        "Allocation over time",
         "Who is served where",
         "How the numbers were made",
     ]
@@ -356,6 +362,48 @@ def test_every_number_in_a_figure_is_finite(tmp_path: Path) -> None:
     text, _ = page_of(tmp_path, comparison)
     drawings = "".join(re.findall(r"<svg.*?</svg>", text, re.S))
     assert "nan" not in drawings and "inf" not in drawings.replace("information", "")
+
+
+def test_allocation_over_time_draws_every_agent(tmp_path: Path) -> None:
+    text, page = page_of(tmp_path, made_up())
+    section = text[text.index("Allocation over time") :]
+    drawn = re.findall(r'height="([\d.]+)" style="[^"]*"><title>slot (\d): ([^<]*) (\d+)</title>', section)
+    assert [(int(slot), name, int(n)) for _, slot, name, n in drawn] == [
+        (0, "station 1", 3), (0, "opted out", 40), (0, "idle", 7),
+        (1, "station 1", 2), (1, "station 2", 5), (1, "opted out", 43),
+    ]  # fmt: skip
+    one = float(drawn[1][0]) / 40
+    assert all(float(tall) == pytest.approx(int(n) * one, abs=0.15) for tall, _, _, n in drawn)
+    assert page.row("station 2", 3) == ["station 2", "2.5", "0 to 5"]
+
+
+def test_the_top_of_the_curves_is_enlarged_where_a_start_from_scratch_hides_it(tmp_path: Path) -> None:
+    comparison = made_up()
+    for curve, start in zip(comparison["curves"], (0.79, 0.8, 0.2, 0.3), strict=True):
+        curve["values"] = np.linspace(start, 0.82, 41)[None] * np.ones((3, 1))
+    text, _ = page_of(tmp_path, comparison)
+    assert text.count('the top enlarged"') == 2  # desk and phone
+    enlarged = figures.learning_curves(
+        comparison["curves"], [{"label": "low", "value": 0.1}, {"label": "high", "value": 0.9}],
+        {m["key"]: m["label"] for m in comparison["methods"]}, figures.looks(comparison["methods"]),
+        wide=True, floor=0.7,
+    )  # fmt: skip
+    assert enlarged.count('class="level"') == 1 and "clipPath" in enlarged
+    for curve in comparison["curves"]:
+        curve["values"] = 0.8 + 0.001 * np.asarray(curve["values"])
+    comparison["levels"] = []
+    assert 'the top enlarged"' not in page_of(tmp_path, comparison)[0]
+
+
+def test_the_frontiers_letters_keep_off_other_dots():
+    from hybridalloc.report_extras import _beside
+
+    dots = [(100.0, 100.0), (101.0, 100.0), (112.0, 101.0), (300.0, 50.0)]
+    placed = _beside(dots)
+    for k, (x, y) in enumerate(placed):
+        assert np.hypot(x - dots[k][0], y - dots[k][1]) <= 20.001
+        assert min(np.hypot(x - a, y - b) for j, (a, b) in enumerate(dots) if j != k) > 9
+        assert all(np.hypot(x - a, y - b) > 9 for a, b in placed[:k])
 
 
 def test_the_frontier_and_the_profiles_numbers_are_those_of_the_definition():

@@ -1,0 +1,69 @@
+"""A comparison of a problem of one's own, from its values to the table, and its pictures."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from hybridalloc import Allocator, compare, make_problem
+from hybridalloc.methods import method_of, rows_of
+from hybridalloc.report import write_report
+from hybridalloc.stored import comparison_from
+from hybridalloc.summary import markdown_table, text_table
+from hybridalloc.tracking import RunLog, write_comparison
+
+FARM = "hybridalloc.problems.farm:Farm"
+
+
+@pytest.fixture(scope="module")
+def farm():
+    return make_problem("custom", transition=FARM)
+
+
+@pytest.fixture
+def folder(farm, tmp_path):
+    """The record of a comparison whose every row, the farm's own heuristics too, has ended."""
+    rng, names = np.random.default_rng(0), rows_of(farm, ("imappo",))
+    there = tmp_path / "runs" / "custom-1"
+    write_comparison(
+        there, problem="custom", scenario=farm.describe(), methods=names,
+        seeds={"train": [0], "report": [10000, 10001]}, budget={"agent_steps": 10}, data_digest="synthetic", git="x",
+    )  # fmt: skip
+    for name in names:
+        keys = [m.key for m in farm.metrics] + ["step_ms"]
+        curve = [{"agent_steps": n, "check_welfare": 0.1 * n} for n in (0, 1)] if method_of(name).learner else []
+        out = {"metrics": {k: rng.random(2).tolist() for k in keys}, "curve": curve, "allocations": 8, "violations": 0}
+        with RunLog(there, name, 0) as log:
+            (there / log.name).mkdir()
+            (there / log.name / "evaluation.json").write_text(json.dumps(out))
+            log.artifact(there / log.name / "evaluation.json")
+    return there
+
+
+def test_the_table_of_a_problem_of_ones_own_has_its_own_heuristics(farm, folder, tmp_path):
+    comparison = comparison_from(str(folder.parent))
+    assert {"opt_out", "fastest", "balanced", "random"} <= {m["key"] for m in comparison["methods"]}
+    assert "note" not in comparison and comparison["counts"] == {
+        "allocations": 8 * len(comparison["methods"]),
+        "violations": 0,
+    }
+    assert "hybrid, IMAPPO - IMAPPO alone" in {d["label"] for d in comparison["differences"]}
+    assert "balanced" in text_table(comparison) and "balanced" in markdown_table(comparison)
+    assert "balanced" in write_report(tmp_path / "report.html", comparison).read_text()
+    (folder / "balanced-seed0" / "evaluation.json").unlink()
+    assert "balanced" in comparison_from(str(folder.parent))["note"]
+
+
+def test_the_pictures_count_every_agent_in_every_slot(farm, tmp_path):
+    Allocator(farm, "hybrid").save(tmp_path / "hybrid-untrained-seed0" / "allocator.npz")
+    shown = compare._snapshots(farm, tmp_path, ("balanced", "hybrid-untrained"))
+    counts = np.array(shown["over_time"]["counts"])
+    assert shown["map"] is None and counts.shape == (compare.SHOWN_SLOTS, farm.servers + 2)
+    assert (counts.sum(axis=1) == farm.agents).all() and counts[:, :-2].any()
+    state = farm.reset(10000)
+    allocation = Allocator.load(tmp_path / "hybrid-untrained-seed0" / "allocator.npz").step(state)
+    first = [int((allocation.option == k).sum()) for k in range(1, farm.servers + 1)]
+    assert counts[0, :-2].tolist() == first and counts[0, -1] == int((~state.active).sum())
+    assert shown["over_time"]["options"][-2:] == ["opted out", "idle"]
