@@ -445,7 +445,7 @@ def read_checkpoint(source: str | Path) -> tuple[dict[str, Any], ArrayPolicy | N
     if meta.get("format") != FORMAT:
         raise CheckpointError(f"{path} has format {meta.get('format')}; this version reads format {FORMAT}")
     weights = {k.removeprefix("policy/"): v for k, v in arrays.items() if k.startswith("policy/")}
-    if not isinstance(meta["trust"], str):  # files from before training noted it
+    if not isinstance(meta["trust"], str):  # what training and calibration left
         weights = {"trained_trust": np.float64(meta["trust"])} | weights if weights else weights
     return meta, ArrayPolicy(weights, meta["recommender"]) if weights else None, arrays
 

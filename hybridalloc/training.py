@@ -324,8 +324,7 @@ def train(
         check()
         if checkpoints is not None and (done.slot == slots or checkpoints.due(steps())):
             checkpoints.keep(steps(), parts, vars(done))
-    notes = ranges.bounds() | {"trained_trust": np.float64(coordinator.trust or config.final_trust)}
-    notes |= {} if learned is None else {"trust": np.float64(learned.trust)}
+    notes = ranges.bounds() | ({} if learned is None else {"trust": np.float64(learned.trust)})
     learner.policy.weights = {**learner.policy.weights, **notes}  # for the allocator: drift, and trust="learned"
     return Trained(
         learner, belief, done.updates, done.curve, done.allocations, done.violations, done.overloads, done.seconds

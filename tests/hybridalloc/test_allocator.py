@@ -392,6 +392,15 @@ def test_robust_rehearses_every_scenario_and_guarantees_either_parents_worst_cas
         Allocator(problem, "hybrid").rehearse()
 
 
+def test_robust_leaves_a_recommender_that_misleads(problem):
+    """Noise as a prior: what it costs in rollouts leaves the proposal and low trusts without weight."""
+    allocator = Allocator(problem, "hybrid", Random(0, 20.0), trust="robust")
+    allocator.rehearse(networks=8, slots=10)
+    rule = allocator.trust_rule.rule
+    assert rule.weights[rule.grid >= 10].sum() > 0.9
+    assert rule.shortfall < 0.5 * (rule.payoff.max(axis=0) - rule.payoff)[3].max()  # of trust 5, left alone
+
+
 @pytest.mark.parametrize("shift", SHIFTS[1:], ids=lambda s: s.name)
 def test_a_shifted_world_shifts_what_it_names_and_nothing_else(problem, shift):
     seeds = range(40)
