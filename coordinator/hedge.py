@@ -14,8 +14,8 @@ q = 1; nine tenths of the weight on one trust give it q = .05, and the others 2.
 
 Proof. The mix's -ln(sum_k p_k exp(-eta L_k)) / eta is at most L_k + ln(1/p_k) / eta and falls as eta rises, so
 R_T(k) <= Delta_T + q_k (Delta_T + S_T). And Delta_T <= B as without S: a step's gap d has 2 d / eta <= v + 2/3 s d and
-d <= s, with v <= s^2 / 4 (source, proof of theorem 6), so Delta_T^2 = sum 2 d_t Delta_{t-1} + d_t^2, where Delta_{t-1} <=
-ln K / eta_t, is at most ln K sum v_t + (2/3 ln K + 1) S_T Delta_T.
+d <= s, with v <= s^2 / 4 (source, proof of theorem 6). So Delta_T^2 = sum 2 d_t Delta_{t-1} + d_t^2, in which
+Delta_{t-1} <= ln K / eta_t, is at most ln K sum v_t + (2/3 ln K + 1) S_T Delta_T.
 
 :class:`Exp3` sees only the loss of the trust that was played, in [0, 1]; with eta_t = sqrt(ln K / (t K)) its
 expected loss is within 2 sqrt(T K ln K) of that of any trust that is fixed beforehand.
