@@ -298,6 +298,9 @@ class Step:
 
         if self.problem != "custom":
             raise ValueError(f"--jobs and --servers go with --problem custom; got --problem {self.problem}")
+        for flag, given, holds in (("--jobs", self.jobs, "name, work"), ("--servers", self.servers, "name, capacity")):
+            if given is None:
+                raise ValueError(f"{flag} is missing: give a CSV file with the columns {holds}")
         problem = make_problem("custom", jobs=self.jobs, servers=self.servers, links=self.links, **settings)
         if self.allocator is not None:
             allocator = Allocator.load(self.allocator, problem=problem, **changes)
@@ -473,6 +476,10 @@ def main(arguments: list[str] | None = None) -> int:
         if not words:
             words = ["--help"]
         command: Any = tyro.cli(Command, args=words, prog="hybridalloc", description=GUIDE)
+        if isinstance(command, Compare | Train | Evaluate | Step) and not getattr(command, "quiet", False):
+            from hybridalloc.progress import tell_of_compiling
+
+            tell_of_compiling()
         return int(command.run())
     except BrokenPipeError:  # the reader of our output has gone
         sys.stdout = None
