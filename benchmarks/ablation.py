@@ -107,9 +107,11 @@ def rows_of(group: str) -> list[Row]:
         hybrid, game, _ = _three(alone)
         oracle = ("oracle of the base law", Row("", "game", belief="base_law"))
         knows = ("oracle of the true law", Row("", "game", belief="bayesian"))
+        prior = ("hybrid on that oracle's belief", Row("", belief="bayesian"))
         return [
             row._replace(label=f"{name}: {label}", changes=tuple((d, False) for d in BASE if d not in on))
-            for name, on in SHIFTS.items() for label, row in (hybrid, game, oracle, knows)
+            for name, on in SHIFTS.items() for label, row in (hybrid, game, oracle, knows, prior)
+            if label != prior[0] or name in ("base law", "all of these")
         ]  # fmt: skip
     raise SystemExit(f"unknown group {group!r}; there are parts, credit, trust, dynamics, shift")
 

@@ -1,9 +1,10 @@
 """The time of one step: what each stage took, what is left, and whether the next stage fits.
 
 A stage starts only if what it takes in nine steps of ten fits in what is left after a reserve: what settling and
-certifying take together in all but one step of a thousand. Where a hiccup of the machine has eaten the reserve, all
-agents opt out instead, which takes a tenth of it. So what runs over is what hiccups in its last stage alone. Iterative
-kernels are run a few sweeps a call and read the clock in between, so at most one sweep is under way when time is up.
+certifying take together in all but one step of a thousand, and a tenth more. Where a hiccup of the machine has eaten
+the reserve, all agents opt out instead, which takes a tenth of it. So what runs over is what hiccups in its last stage
+alone. Iterative kernels are run a few sweeps a call and read the clock in between, so at most one sweep is under way
+when time is up.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ class Clock:
         """What is left of the budget less the reserve for settling and certifying."""
         if self.budget_ms is None:
             return float("inf")
-        reserve = self.usual.of(LAST, self.size) if self.usual else 0.0
+        reserve = 1.1 * self.usual.of(LAST, self.size) if self.usual else 0.0
         return self.budget_ms - self.spent_ms() - reserve
 
     def fits(self, *stages: str) -> bool:

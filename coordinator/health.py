@@ -25,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from games.congestion import Bool, Float, Int
+from games.congestion import Bool, CongestionBatch, Float, Int, costs_at
 
 RETURNS, CALLS = 3, 3
 STILL = 1e-6  # a prior or a cost that varies less does not respond
@@ -123,10 +123,13 @@ class HealthWatch:
         mean = (self._gain * self._back).sum(axis=0) / np.maximum(count, 1)
         return np.asarray((count >= RETURNS) & (mean < self.worth))
 
+    def lazy(self) -> NDArray[np.bool_]:
+        """(N,) agents whose choice did not respond though their cheapest option moved."""
+        return np.asarray((self._called.sum(axis=0) >= CALLS) & ~self._moved.any(axis=0))
+
     def report(self) -> Health:
         """What the window shows."""
         moves = int(self._moved.sum())
-        lazy = (self._called.sum(axis=0) >= CALLS) & ~self._moved.any(axis=0)
         deaf = np.zeros(len(self.held), bool)
         if np.nan_to_num(self._prior).any():  # a flat prior is nobody's fault
             seen = self._live.sum(axis=0) >= CALLS
@@ -137,7 +140,7 @@ class HealthWatch:
             returns=int(self._back.sum()) / max(moves, 1),
             wasted=int(small.sum()) / max(moves, 1),
             oscillating=tuple(np.flatnonzero(self.oscillating()).tolist()),
-            lazy=tuple(np.flatnonzero(lazy).tolist()),
+            lazy=tuple(np.flatnonzero(self.lazy()).tolist()),
             deaf=tuple(np.flatnonzero(deaf).tolist()),
             steps=min(self.steps, self.window),
         )
@@ -154,6 +157,39 @@ class HealthWatch:
         out[which] = self.worth
         out[which, self.held[which]] = 0.0
         return out
+
+
+class FleetWatch:
+    """The same for E networks stepped together: a comparison's metrics.
+
+    Args:
+        networks: E. window, worth: as of :class:`HealthWatch`; a window's figures are taken when it is full.
+    """
+
+    def __init__(self, networks: int, window: int = 30, worth: float = 0.1) -> None:
+        self.networks, self.watch = networks, HealthWatch(window, worth)
+        self.windows: list[Float] = []
+
+    def see(self, game: CongestionBatch, option: Int, log_prior: Float) -> None:
+        """One executed slot: option (E, N), log_prior (E, N, O)."""
+        g, flat = game, (option.size, -1)
+        costs = np.empty(g.private_cost.shape)
+        for e in range(self.networks):
+            costs_at(
+                g.options, g.weight[e], g.capacity[e], g.private_cost[e], g.allowed[e], g.live[e], g.toll[e], option[e],
+                costs[e],
+            )  # fmt: skip
+        live = g.live.ravel()
+        self.watch.see(option.ravel(), live, *(a.reshape(flat) for a in (costs, log_prior, g.private_cost)))
+        if self.watch.steps % self.watch.window == 0:
+            agents = np.maximum(live.size // max(self.networks, 1), 1)
+            found = np.stack([self.watch.oscillating(), self.watch.lazy()]).reshape(2, self.networks, -1)
+            self.windows.append(100.0 * found.sum(axis=2) / agents)
+
+    def summary(self) -> dict[str, Float]:
+        """(E,) % of the agents that oscillate, and that are lazy; the mean over windows, nan before one is full."""
+        mean = np.mean(self.windows, axis=0) if self.windows else np.full((2, self.networks), np.nan)
+        return {"oscillating": mean[0], "lazy": mean[1]}
 
 
 def _spread(values: Float) -> Float:

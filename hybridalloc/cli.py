@@ -131,6 +131,8 @@ class Train:
     agent_steps: int = 1_000_000
     tuning: int = 40
     """Trials of the price search before training."""
+    calibrate: bool = True
+    """Weigh the trained prior by what it is worth on tuning seeds; without, at the trust of training."""
     seed: int = 0
     checkpoint_every: int = 250_000
     """Agent-steps between two checkpoints; the last and the best are kept in a folder beside --out. 0: none."""
@@ -145,6 +147,7 @@ class Train:
 
     def run(self) -> int:
         from hybridalloc.allocator import Allocator
+        from hybridalloc.calibration import calibrate
         from hybridalloc.checkpoints import Checkpoints, run_of
         from hybridalloc.errors import nearest
         from hybridalloc.problems import make_with
@@ -182,14 +185,15 @@ class Train:
                     stage.note(welfare=f"{figures['check_welfare']:.4f}")
 
             trained = train(problem, prices, config, report, checkpoints=checkpoints)
-        allocator = Allocator(
-            problem, config.kind, trained.learner.policy, config.final_trust, prices=prices,
-            belief=trained.belief,
-        )  # fmt: skip
+        policy, trust = trained.learner.policy, config.final_trust
+        if self.kind == "hybrid" and self.calibrate:
+            trust = calibrate(problem, prices, policy, trust, belief=trained.belief).trust
+        allocator = Allocator(problem, config.kind, policy, trust, prices=prices, belief=trained.belief)
         path = allocator.save(self.out)
         if self.json:
-            return _print_json({"saved": str(path), "violations": trained.violations, "curve": trained.curve})
-        print(f"saved {path}; violations in training: {trained.violations}")
+            told = {"saved": str(path), "violations": trained.violations, "trust": trust, "curve": trained.curve}
+            return _print_json(told)
+        print(f"saved {path}; violations in training: {trained.violations}; trust {trust:g}")
         if checkpoints is not None:
             print(f"checkpoints {checkpoints.folder.resolve()}: last.pt, best.pt")
         return 0

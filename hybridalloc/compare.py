@@ -44,7 +44,11 @@ from hybridalloc.training import (
 
 MLFLOW_SLOW_S = 6.0  # what a slow or silent MLflow may cost at the end; `hybridalloc sync` brings the rest
 SHOWN_SLOTS = 40  # of one network, in the report
-STEP_TIME = Metric("step_ms", "decision time, batched", "ms", "lower")
+COMMON = (
+    Metric("oscillating", "agents that go back and forth", "%", "lower"),
+    Metric("lazy", "agents whose choice does not respond", "%", "lower"),
+    Metric("step_ms", "decision time, batched", "ms", "lower"),
+)  # of every problem, beside its own
 
 
 @dataclass(frozen=True)
@@ -248,7 +252,8 @@ def _run(jobs: Sequence[Job], settings: Settings) -> tuple[dict[str, Any], dict[
 def _assemble(
     settings: Settings, problem: Any, record: dict[str, Any], values: dict[str, Any], curves: dict[str, Any]
 ) -> dict[str, Any]:
-    metrics = [m._asdict() for m in (*problem.metrics, STEP_TIME)]
+    told = set.intersection(*(set(values[name]) for name in settings.methods))
+    metrics = [m._asdict() for m in (*problem.metrics, *COMMON) if m.key in told]
     methods = [
         {"key": name, "label": method_of(name).label, "kind": method_of(name).kind, "values": values[name]}
         for name in settings.methods

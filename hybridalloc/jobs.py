@@ -18,6 +18,7 @@ from coordinator import Coordinator
 from hybridalloc import tracking
 from hybridalloc.allocator import Allocator
 from hybridalloc.beliefs import load_belief, save_belief
+from hybridalloc.calibration import SEEDS, calibrate
 from hybridalloc.methods import method_of
 from hybridalloc.problems import restore_problem
 from hybridalloc.training import (
@@ -168,15 +169,22 @@ def run_job(job: Job) -> dict[str, Any]:
             recommender, curve = trained.learner.policy, trained.curve
             allocations, violations = trained.allocations, trained.violations
             summary |= {f"train_seconds/{k}": v for k, v in trained.seconds.items()}
-        coordinator = None if method.kind == "heuristic" else Coordinator(method.kind, config.trust)
+        trust = config.trust
+        if recommender is not None and method.kind == "hybrid":
+            few = SEEDS[: max(job.report_seeds, 2)]
+            calibration = calibrate(problem, prices, recommender, trust, belief=belief, seeds=few)
+            trust, summary["prior_weight"] = calibration.trust, config.trust / calibration.trust  # 1: as trained
+            allocations, violations = allocations + calibration.allocations, violations + calibration.violations
+        coordinator = None if method.kind == "heuristic" else Coordinator(method.kind, trust)
         baseline = job.method if method.kind == "heuristic" else None
         seen: Evaluation = evaluate(
-            problem, prices, coordinator, recommender, REPORT_SEEDS[: job.report_seeds], baseline, belief=belief
-        )
+            problem, prices, coordinator, recommender, REPORT_SEEDS[: job.report_seeds], baseline, belief=belief,
+            health=True,
+        )  # fmt: skip
         allocations, violations = allocations + seen.allocations, violations + seen.violations
         kind = method.kind if baseline is None else job.method
         if kind != "rl" or recommender is not None:
-            allocator = Allocator(problem, kind, recommender, config.trust, prices=prices, belief=belief)
+            allocator = Allocator(problem, kind, recommender, trust, prices=prices, belief=belief)
             stem = f"{job.method}-seed{job.seed}"
             log.artifact(allocator.save(Path(job.directory) / stem / "allocator.npz"))
         metrics = {k: [float(x) for x in v] for k, v in seen.metrics.items()}

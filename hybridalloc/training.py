@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from coordinator import Coordinator, clip_prior
 from coordinator.drift import Ranges
+from coordinator.health import FleetWatch
 from coordinator.learned_trust import LearnedTrust
 from coordinator.merge import flat_prior
 from hybridalloc.beliefs import make_belief
@@ -375,13 +376,14 @@ def evaluate(
     slots: int = REPORT_SLOTS,
     chunk: int = 50,
     belief: Any = None,
+    health: bool = False,
 ) -> Evaluation:
     """Run one method on common seeds; randomness of the world is the same for every method.
 
     Each seed is one network for ``slots`` slots, after ``WARMUP_SLOTS`` that are not counted. ``step_ms`` is
     the time of the decision (observe, propose, equilibrate, settle, filter), a network and slot, batched. A
     ``belief`` goes on learning in each chunk of networks as it would in service (``copy(learning=False)`` does not);
-    the one given is left as it is.
+    the one given is left as it is. With ``health`` the metrics count agents that oscillate or are lazy.
     """
     parts: list[dict[str, Float]] = []
     allocations = violations = 0
@@ -393,23 +395,28 @@ def evaluate(
         rng = np.random.default_rng([some[0], 99])
         carrying = getattr(recommender, "carrying", None)  # a policy with a memory keeps it from slot to slot
         speaker = recommender if carrying is None else carrying()
+        yardstick = problem.prices_type()  # the same for every method, whatever its own prices
+        watch = FleetWatch(len(some), worth=float(getattr(yardstick, "migration", 0.1))) if health else None
         for slot in range(WARMUP_SLOTS + slots):
             if slot == WARMUP_SLOTS:
                 batch.clear_tallies()
             t0 = time.perf_counter()
             if baseline is not None:
-                raw = batch.baseline(baseline, rng)
+                raw, log_prior = batch.baseline(baseline, rng), None
                 plan = batch.settle(raw, prices)
             else:
                 assert coordinator is not None
                 decision = coordinator.decide(batch, speaker, prices)
-                raw = decision.raw
+                raw, log_prior = decision.raw, decision.log_prior
                 plan = batch.settle(decision.option, prices, decision.wish, coordinator.trust)
             spent += time.perf_counter() - t0
             violations += int((batch.excess(plan) > TOLERANCE).sum())
             allocations += len(some)
+            if watch is not None and slot >= WARMUP_SLOTS:
+                game = batch.game(yardstick)
+                watch.see(game, plan.option, np.zeros(game.private_cost.shape) if log_prior is None else log_prior)
             batch.execute(plan, batch.overload(raw, prices))
             batch.drift()
-        parts.append(batch.summary())
+        parts.append(batch.summary() | (watch.summary() if watch is not None else {}))
     metrics = {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
     return Evaluation(metrics, allocations, violations, 1e3 * spent / max(allocations, 1))

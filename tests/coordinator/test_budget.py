@@ -56,10 +56,10 @@ def test_usual_of_few_steps_is_the_largest_and_of_another_size_is_scaled():
 
 def test_a_stage_fits_only_with_the_reserve():
     usual = steps(0, {"choose": 3.0, "settle": 2.0, "certify": 4.0})
-    assert Ticking(11.0, usual).fits("choose")
-    clock = Ticking(10.0, usual)
+    assert Ticking(11.0, usual).fits("choose")  # 1 spent, 1.1 times 6 in reserve
+    clock = Ticking(10.5, usual)
     assert not clock.fits("choose") and clock.skipped == ["choose"]
-    assert Ticking(7.5, usual).fits() and not Ticking(7.0, usual).fits()
+    assert Ticking(7.7, usual).fits() and not Ticking(7.5, usual).fits()
     assert Clock(None).fits("choose") and Clock(None).left_ms() == np.inf
 
 

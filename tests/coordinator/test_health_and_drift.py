@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from coordinator.drift import DriftWatch, Ranges
-from coordinator.health import HealthWatch
+from coordinator.health import FleetWatch, HealthWatch
+from games.congestion import CongestionGame
+from hybridalloc import make_problem
 from rl.proposal import Observation
 
 ALL = np.ones(4, bool)
@@ -171,3 +173,31 @@ def test_a_feature_that_is_not_a_number_is_out_of_range():
     watch = DriftWatch(trained(rng).bounds())
     seen = look(rng)
     assert watch.score(seen._replace(agent=np.full_like(seen.agent, np.nan))) > 0.1
+
+
+def test_a_fleets_figures_are_those_of_its_networks():
+    problem = make_problem("mec", agents=8, servers=3)
+    batch, prices, rng = problem.batch([1, 2, 3]), problem.prices_type(), np.random.default_rng(0)
+    fleet, alone = FleetWatch(3, window=10, worth=0.3), [HealthWatch(10, 0.3) for _ in range(3)]
+    expected = []
+    for slot in range(25):
+        plan = batch.settle(batch.baseline("greedy" if slot % 2 else "nearest", rng), prices)
+        game = batch.game(prices)
+        prior = rng.standard_normal(game.private_cost.shape)
+        fleet.see(game, plan.option, prior)
+        for e, watch in enumerate(alone):
+            one = CongestionGame(
+                game.options, game.weight[e], game.capacity[e], game.private_cost[e], game.allowed[e], game.toll[e]
+            )
+            live = game.live[e]
+            idle_out = np.where(live, plan.option[e], 0)
+            watch.see(plan.option[e], live, one.costs(idle_out), prior[e], game.private_cost[e])
+        if slot % 10 == 9:
+            expected.append([[len(w.report().oscillating), len(w.report().lazy)] for w in alone])
+        batch.execute(plan)
+        batch.drift()
+    assert np.array(expected).any()
+    seen = fleet.summary()
+    mean = 100 * np.mean(expected, axis=0) / 8
+    assert np.allclose(seen["oscillating"], mean[:, 0]) and np.allclose(seen["lazy"], mean[:, 1])
+    assert np.isnan(FleetWatch(2).summary()["lazy"]).all()  # no window is full

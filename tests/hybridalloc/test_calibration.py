@@ -1,0 +1,54 @@
+"""Trust after training: priors that are known to help, to harm, or to say nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hybridalloc import make_problem
+from hybridalloc.calibration import calibrate
+from hybridalloc.training import TUNE_SEEDS
+
+PROBLEM = make_problem("mec", agents=12, servers=3)
+PRICES = PROBLEM.prices_type()
+SEEDS = TUNE_SEEDS[:12]
+
+
+class Noise:
+    name = "noise"
+
+    def __init__(self, strength: float) -> None:
+        self.strength, self.rng = strength, np.random.default_rng(0)
+
+    def propose(self, observation):
+        return self.strength * self.rng.standard_normal(observation.allowed.shape)
+
+
+class Outgoing:
+    """Says: not on the device."""
+
+    name = "outgoing"
+
+    def propose(self, observation):
+        out = np.zeros(observation.allowed.shape)
+        out[..., 0] = -9.0
+        return out
+
+
+def test_a_prior_of_noise_loses_its_say():
+    found = calibrate(PROBLEM, PRICES, Noise(3.0), 2.5, seeds=SEEDS, slots=20)
+    assert found.trust == np.inf and found.violations == 0
+    welfare = {t.trust: t.welfare for t in found.tried}
+    assert welfare[np.inf] > welfare[10.0] > welfare[2.5]
+    assert all(t.gain - (t.welfare - welfare[2.5]) < 1e-12 for t in found.tried)
+
+
+def test_a_prior_that_says_nothing_stays_as_it_was_trained():
+    found = calibrate(PROBLEM, PRICES, Noise(0.0), 20.0, seeds=SEEDS, slots=20)
+    assert found.trust == 20.0 and len(found.tried) == 5
+
+
+def test_a_prior_that_helps_keeps_its_say():
+    """A toll far too high keeps the game's devices at home; the prior sends them out, where they do better."""
+    found = calibrate(PROBLEM, PRICES._replace(toll=20.0), Outgoing(), 20.0, seeds=SEEDS, slots=20)
+    welfare = {t.trust: t.welfare for t in found.tried}
+    assert found.trust < np.inf and welfare[found.trust] > welfare[np.inf] + 0.01
