@@ -9,10 +9,11 @@ with t-intervals that count the few training seeds. Groups:
 * parts: belief, prior and prices each on and off; the game with the oracle's belief; merged at execution only.
 * credit: what an agent is paid in training.
 * trust: at which the prior is trained and executed; a schedule; learned by the policy's gradient.
-* dynamics: each switched off in turn; the hybrid against the belief game and IMAPPO alone, all of them tuned there.
+* dynamics: each switched off in turn; the hybrid against the belief game, both tuned there. alone: IMAPPO alone there.
 * shift: the base law (one correlation for all, no blockage, interference or drifting arrivals), then each of these and
   all of them, which is set H; all tuned there. One oracle believes the base law all along, another knows the true one.
 
+In dynamics and shift the hybrid is also executed at the trust that ``hybridalloc.calibration`` chooses on tuning seeds.
 ``--out`` keeps every row's figures; a row that is in it, or in another group, is not run again.
 """
 
@@ -33,6 +34,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])  # benchmarks/games.py wo
 
 from coordinator import Coordinator  # noqa: E402
 from hybridalloc import make_problem  # noqa: E402
+from hybridalloc.calibration import calibrate  # noqa: E402
 from hybridalloc.problems import restore_problem  # noqa: E402
 from hybridalloc.problems.mec import Dynamics  # noqa: E402
 from hybridalloc.statistics import paired_difference  # noqa: E402
@@ -61,6 +63,10 @@ class Row(NamedTuple):
     executed: str = ""  # kind at execution, where it is not that of training
     changes: tuple[tuple[str, Any], ...] = ()  # of the problem
     prices: tuple[tuple[str, float], ...] = ()  # set so
+
+    @property
+    def executed_kind(self) -> str:
+        return self.executed or self.kind
 
     @property
     def many(self) -> bool:
@@ -96,12 +102,13 @@ def rows_of(group: str) -> list[Row]:
         from_5, learned = (("trust_end", 40.0),), (("learn_trust", True),)
         return [*fixed, Row("trust from 5 to 40", trust=5.0, config=from_5), Row("learned, from 5", trust=5.0,
                 config=learned), Row("learned, from 20", trust=20.0, config=learned)]  # fmt: skip
-    if group == "dynamics":
+    if group in ("dynamics", "alone"):
         worlds = {"all on": ()} | {f"without {name}": (name,) for name in NAMED}
         worlds["all off"] = tuple(f.name for f in fields(Dynamics))
         return [
             row._replace(label=f"{name}: {label}", changes=tuple((d, False) for d in off))
             for name, off in worlds.items() for label, row in _three(alone)
+            if label != ("IMAPPO alone" if group == "dynamics" else "belief game")
         ]  # fmt: skip
     if group == "shift":
         hybrid, game, _ = _three(alone)
@@ -113,7 +120,7 @@ def rows_of(group: str) -> list[Row]:
             for name, on in SHIFTS.items() for label, row in (hybrid, game, oracle, knows, prior)
             if label != prior[0] or name in ("base law", "all of these")
         ]  # fmt: skip
-    raise SystemExit(f"unknown group {group!r}; there are parts, credit, trust, dynamics, shift")
+    raise SystemExit(f"unknown group {group!r}; there are parts, credit, trust, dynamics, shift, alone")
 
 
 def _three(alone: tuple[tuple[str, Any], ...]) -> tuple[tuple[str, Row], ...]:
@@ -125,9 +132,12 @@ def tune(description: dict[str, Any], belief: str, trials: int) -> dict[str, flo
 
 
 def measure(
-    row: Row, description: dict[str, Any], prices: dict[str, float], steps: int, seed: int, networks: int
+    row: Row, description: dict[str, Any], prices: dict[str, float], steps: int, seed: int, networks: int, more: bool
 ) -> Any:
-    """Figures on the reporting seeds after training with one seed: welfare (V,), completion, violations, trust."""
+    """Figures on the reporting seeds after training with one seed: welfare (V,), completion, violations, trust.
+
+    With ``more`` also at the trust chosen after training.
+    """
     problem = restore_problem(description)
     charged = problem.prices_type(**prices)
     trust = row.trust or BEST_TRUST[row.belief]
@@ -145,10 +155,32 @@ def measure(
     kind = row.executed or row.kind
     at = Coordinator(kind, trust_now if kind == "hybrid" else 0.0)
     seen = evaluate(problem, charged, at, policy, REPORT_SEEDS[:networks], belief=belief)
-    return {
+    out = {
         "welfare": seen.metrics["welfare"].tolist(), "completion": float(seen.metrics["completion"].mean()),
         "violations": violations + seen.violations, "trust": trust_now,
     }  # fmt: skip
+    if more and kind == "hybrid" and policy is not None:
+        chosen = calibrate(problem, charged, policy, trust_now, belief=belief)
+        again = evaluate(
+            problem, charged, Coordinator("hybrid", chosen.trust), policy, REPORT_SEEDS[:networks], belief=belief
+        )
+        out["calibrated"] = {
+            "welfare": again.metrics["welfare"].tolist(), "completion": float(again.metrics["completion"].mean()),
+            "violations": chosen.violations + again.violations, "trust": chosen.trust,
+        }  # fmt: skip
+    return out
+
+
+def show(label: str, found: list[dict[str, Any]], first: list[list[float]]) -> None:
+    """A line of the table: one row's figures by training seed, and less those of the ``first`` of its kind."""
+    scores = [f["welfare"] for f in found]
+    d = paired_difference(scores, first)
+    low, high = d.conservative or (d.low, d.high)
+    welfare = sum(map(sum, scores)) / sum(map(len, scores))
+    completion = sum(f["completion"] for f in found) / len(found)
+    less = " | " if scores == first else f"{d.mean:+.4f} | [{low:+.4f}, {high:+.4f}]"
+    violations = sum(f["violations"] for f in found)
+    print(f"| {label} | {welfare:.4f} | {completion:.2f} | {less} | {violations} |", flush=True)
 
 
 def main() -> int:
@@ -182,10 +214,15 @@ def main() -> int:
         if given.out:
             given.out.write_text(json.dumps(kept))
 
+    def missing(row: Row, seed: int) -> bool:
+        at = key(row, seed)
+        return at not in kept or (more and row.kind == row.executed_kind == "hybrid" and "calibrated" not in kept[at])
+
     groups = {group: rows_of(group) for group in given.groups}
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
         waiting: dict[str, Any] = {}
         for group, rows in groups.items():
+            more = group in ("dynamics", "shift")
             for row in rows:
                 where = prices_key(row)
                 if row.tuned and where not in kept and where not in waiting:
@@ -196,9 +233,9 @@ def main() -> int:
                     keep(where, waiting[where].result())
                 prices = (kept[where] if row.tuned else {}) | dict(row.prices)
                 for seed in range(given.seeds if row.many else 1):
-                    if key(row, seed) not in kept and key(row, seed) not in waiting:
+                    if missing(row, seed):
                         waiting[key(row, seed)] = pool.submit(
-                            measure, row, problem_of(row), prices, given.agent_steps, seed, given.networks
+                            measure, row, problem_of(row), prices, given.agent_steps, seed, given.networks, more
                         )
             print(f"\n## {group}: {given.agent_steps:,} agent-steps, {given.seeds} x {given.networks} seeds\n")
             print("| setting | welfare | completion % | less the first of its kind | 95 % t-interval | violations |")
@@ -208,23 +245,17 @@ def main() -> int:
                 found = []
                 for seed in range(given.seeds if row.many else 1):
                     at = key(row, seed)
-                    if at not in kept:
+                    if missing(row, seed):
                         keep(at, waiting[at].result())
                     found.append(kept[at])
-                scores = [f["welfare"] for f in found]
                 if k == 0 or row.changes != rows[k - 1].changes:
-                    first = scores
-                d = paired_difference(scores, first)
-                low, high = d.conservative or (d.low, d.high)
-                welfare = sum(map(sum, scores)) / sum(map(len, scores))
-                completion = sum(f["completion"] for f in found) / len(found)
-                less = "" if scores is first else f"{d.mean:+.4f} | [{low:+.4f}, {high:+.4f}]"
+                    first = [f["welfare"] for f in found]
                 label = row.label + (f" ({found[0]['trust']:.3g})" if dict(row.config).get("learn_trust") else "")
-                print(
-                    f"| {label} | {welfare:.4f} | {completion:.2f} | {less or ' | '} |"
-                    f" {sum(f['violations'] for f in found)} |",
-                    flush=True,
-                )
+                show(label, found, first)
+                if more and "calibrated" in found[0]:
+                    chosen = [f["calibrated"] for f in found]
+                    trusts = ", ".join(f"{c['trust']:g}" for c in chosen)
+                    show(f"{row.label}, trust calibrated ({trusts})", chosen, first)
     return 0
 
 
