@@ -103,10 +103,10 @@ class Why:
         return names, [[row[name] for name in names] for row in shown]
 
     def _notes(self) -> str:
-        served = "" if self.served else " Its deadline is not expected to hold"
+        served = "" if self.served else " Its deadline is not expected to hold."
         ways = "; ".join(a["text"] for a in self.admission)
         if not self.served:
-            served += f": {ways}." if ways else "; nothing that was tried would admit it."
+            served += f" What would admit it: {ways}." if ways else " Nothing that was tried would admit it."
         change = f" {str(self.smallest).capitalize()}." if self.smallest else ""
         return f"agent {self.agent} has option {self.taken}: {self.reason}.{change}{served}"
 

@@ -152,7 +152,7 @@ class Train:
         from hybridalloc.errors import nearest
         from hybridalloc.problems import make_with
         from hybridalloc.progress import Stage
-        from hybridalloc.training import BEST_TRUST, LEARNERS, TrainConfig, train
+        from hybridalloc.training import BELIEF_STEPS, BEST_TRUST, LEARNERS, TrainConfig, train
         from hybridalloc.tuning import tune_game
 
         if self.learner not in LEARNERS:
@@ -169,10 +169,12 @@ class Train:
                     stage.update()
 
                 belief = self.belief if self.belief in getattr(problem, "beliefs", {}) else ""
-                prices = tune_game(problem, belief, self.tuning, tried).prices
+                watched = min(BELIEF_STEPS, self.agent_steps)  # a small trial is not held up by its belief
+                prices = tune_game(problem, belief, self.tuning, tried, belief_steps=watched).prices
             config = TrainConfig(
-                self.learner, self.kind, self.agent_steps, trust=BEST_TRUST[belief], belief=belief, seed=self.seed
-            )
+                self.learner, self.kind, self.agent_steps, trust=BEST_TRUST[belief], belief=belief,
+                belief_steps=watched, seed=self.seed,
+            )  # fmt: skip
         checkpoints = None
         if self.checkpoint_every or self.resume is not None:
             folder = self.out.with_name(self.out.name.removesuffix(".npz") + ".checkpoints")
