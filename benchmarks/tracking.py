@@ -175,13 +175,86 @@ def row(name: str, seen: dict[str, Any], synced: tuple[float, int]) -> bool:
     return bool(seen["whole"]) and synced[1] == len(METHODS)
 
 
+def waits(place: Path) -> bool:
+    """How long the end of a comparison waits for MLflow, alone: no comparison, no server, a fault at each call."""
+    import warnings
+
+    from hybridalloc import compare, mirror, tracking
+
+    warnings.simplefilter("ignore")
+    real, started = mirror._Replay._call, time.monotonic()
+    print("| MLflow | waits s | says | after sync |\n|---|---:|---|---|")
+
+    def one(label: str, uri: str, fault: Any = None, from_call: int = 0) -> bool:
+        folder = place / label.replace(" ", "-").replace(",", "")
+        tracking.write_comparison(
+            folder, problem="farm", scenario={}, methods=["a", "b", "c"], seeds=[0], budget={}, data_digest="x", git="x"
+        )
+        for name in ("a", "b", "c"):
+            with tracking.RunLog(folder, name, 0) as log:
+                log.metrics(0, {"welfare": 0.5})
+                log.end({"welfare": 0.5})
+        count = 0
+
+        def call(self: Any, function: Any, *arguments: Any, **options: Any) -> Any:
+            nonlocal count
+            count += 1
+            broken = fault if count >= from_call else lambda: None
+            return real(self, lambda: ((broken or (lambda: None))(), function(*arguments, **options))[1])
+
+        mirror._Replay._call = call  # type: ignore[method-assign]
+        try:
+            opener = threading.Thread(target=compare._open_store, args=(folder, uri), daemon=True)
+            opener.start()
+            time.sleep(5)  # the comparison
+            began = time.monotonic()
+            if compare._opened(opener, uri):
+                slow = compare.MLFLOW_SLOW_S
+                said = tracking.mirror(folder, uri, stall_s=slow, slow_s=slow)
+            else:
+                said = tracking.left_out(folder, "MLflow has not answered yet")
+            took = time.monotonic() - began
+        finally:
+            mirror._Replay._call = real  # type: ignore[method-assign]
+        time.sleep(6 if fault else 0)  # a call that was left behind ends
+        whole = tracking.mirror(folder, well).complete
+        words = str(said).split(" (")[0].removesuffix(".")
+        print(f"| {label} | {took:.1f} | {words} | {'complete' if whole else 'NOT complete'} |", flush=True)
+        return whole
+
+    def fail(error: Exception) -> None:
+        raise error
+
+    well = f"sqlite:///{place}/waits.db"
+    one("a new file", well)
+    silent = socket.create_server(("127.0.0.1", 0))  # accepts and never answers
+    full = OSError(28, "No space left on device")
+    good = [
+        one("healthy", well),
+        one("dead from the beginning", f"http://127.0.0.1:{free_port()}"),
+        one("silent from the beginning", f"http://127.0.0.1:{silent.getsockname()[1]}"),
+        one("disk full from the beginning", well, lambda: fail(full)),
+        one("disk full from the 6th call", well, lambda: fail(full), 6),
+        one("dies at the 12th call", well, lambda: fail(ConnectionError("refused")), 12),
+        one("hangs from the 12th call", well, lambda: time.sleep(12), 12),
+        one("slow, 5 s a call", well, lambda: time.sleep(5)),
+        one("slow, 2 s a call", well, lambda: time.sleep(2)),
+    ]
+    print(f"({time.monotonic() - started:.0f} s in all)")
+    return all(good)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="*", default=["server", "disk", "two"], choices=["server", "disk", "two"])
+    parts = ["server", "disk", "two", "waits"]
+    parser.add_argument("--only", nargs="*", default=parts[:3], choices=parts)
     chosen = parser.parse_args().only
     from mlflow.tracking import MlflowClient
 
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    if "waits" in chosen:
+        with tempfile.TemporaryDirectory() as name:
+            return 0 if waits(Path(name)) else 1
     print("| MLflow | whole command s | after results s | record | sync s | runs after sync |")
     print("|---|---:|---:|---|---:|---:|")
     good = True

@@ -24,6 +24,10 @@ from games.best_response import best_response_batch
 from games.congestion import CongestionGame, Float, Int
 
 PARTS = ("private", "congestion", "toll", "learned", "hysteresis")
+WORDS = {
+    "private": "its private costs", "congestion": "congestion", "toll": "the tolls", "learned": "what was learned",
+    "hysteresis": "the hysteresis",
+}  # fmt: skip
 HAIR = 1e-6
 
 
@@ -47,8 +51,9 @@ class Change:
     checked: bool = False
 
     def __str__(self) -> str:
-        what = f"price of resource {self.resource}" if self.resource is not None else f"{self.kind} of {self.option}"
-        return f"option {self.option} wins if the {what} changes by {self.amount:+.4g}" + (
+        what = f"price of resource {self.resource}" if self.resource is not None else self.kind
+        whose = "the" if self.resource is not None else "its"
+        return f"option {self.option} wins if {whose} {what} changes by {self.amount:+.4g}" + (
             " (checked)" if self.checked else ""
         )
 
@@ -98,10 +103,10 @@ class Why:
         return names, [[row[name] for name in names] for row in shown]
 
     def _notes(self) -> str:
-        served = "" if self.served else " Its deadline is not expected to hold"
+        served = "" if self.served else " Its deadline is not expected to hold."
         ways = "; ".join(a["text"] for a in self.admission)
         if not self.served:
-            served += f": {ways}." if ways else "; nothing that was tried would admit it."
+            served += f" What would admit it: {ways}." if ways else " Nothing that was tried would admit it."
         change = f" {str(self.smallest).capitalize()}." if self.smallest else ""
         return f"agent {self.agent} has option {self.taken}: {self.reason}.{change}{served}"
 
@@ -309,7 +314,8 @@ def _reason(decided: tuple[tuple[str, int], ...], parts: dict[str, Float], gap: 
         ahead = {p: float(v[rivals[0]] - v[taken]) for p, v in parts.items()}
         best = max(ahead, key=lambda p: ahead[p])
         return f"it costs the least, most of all by its {best} cost, and no single part decides"
-    return "decided by " + ", ".join(f"{name} (without it, option {o})" for name, o in decided[:4])
+    said = [f"option {o} without {WORDS.get(name, 'the charge of ' + name)}" for name, o in decided[:4]]
+    return "it would have " + ", ".join(said)
 
 
 def _changes(

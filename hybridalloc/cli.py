@@ -152,7 +152,7 @@ class Train:
         from hybridalloc.errors import nearest
         from hybridalloc.problems import make_with
         from hybridalloc.progress import Stage
-        from hybridalloc.training import BEST_TRUST, LEARNERS, TrainConfig, train
+        from hybridalloc.training import BELIEF_STEPS, BEST_TRUST, LEARNERS, TrainConfig, train
         from hybridalloc.tuning import tune_game
 
         if self.learner not in LEARNERS:
@@ -169,10 +169,12 @@ class Train:
                     stage.update()
 
                 belief = self.belief if self.belief in getattr(problem, "beliefs", {}) else ""
-                prices = tune_game(problem, belief, self.tuning, tried).prices
+                watched = min(BELIEF_STEPS, self.agent_steps)  # a small trial is not held up by its belief
+                prices = tune_game(problem, belief, self.tuning, tried, belief_steps=watched).prices
             config = TrainConfig(
-                self.learner, self.kind, self.agent_steps, trust=BEST_TRUST[belief], belief=belief, seed=self.seed
-            )
+                self.learner, self.kind, self.agent_steps, trust=BEST_TRUST[belief], belief=belief,
+                belief_steps=watched, seed=self.seed,
+            )  # fmt: skip
         checkpoints = None
         if self.checkpoint_every or self.resume is not None:
             folder = self.out.with_name(self.out.name.removesuffix(".npz") + ".checkpoints")
@@ -302,6 +304,9 @@ class Step:
 
         if self.problem != "custom":
             raise ValueError(f"--jobs and --servers go with --problem custom; got --problem {self.problem}")
+        for flag, given, holds in (("--jobs", self.jobs, "name, work"), ("--servers", self.servers, "name, capacity")):
+            if given is None:
+                raise ValueError(f"{flag} is missing: give a CSV file with the columns {holds}")
         problem = make_problem("custom", jobs=self.jobs, servers=self.servers, links=self.links, **settings)
         if self.allocator is not None:
             allocator = Allocator.load(self.allocator, problem=problem, **changes)
@@ -477,6 +482,10 @@ def main(arguments: list[str] | None = None) -> int:
         if not words:
             words = ["--help"]
         command: Any = tyro.cli(Command, args=words, prog="hybridalloc", description=GUIDE)
+        if isinstance(command, Compare | Train | Evaluate | Step) and not getattr(command, "quiet", False):
+            from hybridalloc.progress import tell_of_compiling
+
+            tell_of_compiling()
         return int(command.run())
     except BrokenPipeError:  # the reader of our output has gone
         sys.stdout = None

@@ -22,5 +22,5 @@ def nearest(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
     """The error for an unknown ``name``, with the nearest known ones first."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+    hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else "."
     return UnknownNameError(f"unknown {kind} {name!r}{hint} Known: {', '.join(names)}")

@@ -58,3 +58,21 @@ class Stage:
     @staticmethod
     def _say(text: str) -> None:
         print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+def tell_of_compiling() -> None:
+    """Have numba's first compilation said on standard error: a new installation makes its kernels once, in up to a
+    minute in which nothing else is to be seen; later runs load them."""
+    from numba.core import event
+
+    class Once(event.Listener):
+        told = False
+
+        def on_start(self, event: Any) -> None:
+            if not self.told:
+                Stage._say("first run of this installation: compiling kernels, which takes up to a minute, once")
+            self.told = True
+
+        def on_end(self, event: Any) -> None: ...
+
+    event.register("numba:compile", Once())

@@ -50,7 +50,8 @@ columns = {"tags.method": "method", "tags.seed": "seed", "metrics.final/welfare"
 children[list(columns)].rename(columns=columns).sort_values(["method", "seed"]).round(3).reset_index(drop=True)
 
 # %% [markdown]
-# Learning curves, from MLflow's metric histories. The hybrid starts at the game's level, pure RL from scratch.
+# Learning curves, from MLflow's metric histories. The hybrid starts at the game's level, pure RL from scratch; it stays
+# there until its first update, after one batch of 12,288 agent-steps.
 
 # %%
 client = mlflow.MlflowClient(uri)

@@ -36,32 +36,34 @@ users = np.bincount(allocation.option[allocation.option > 0] - 1, minlength=6)
 figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
 axes.bar(k - 0.2, allocation.prices["air"], 0.4, label="air", color="#1d4ed8")
 axes.bar(k + 0.2, allocation.prices["cpu"], 0.4, label="cpu", color="#ea580c")
-for j in k:
-    axes.annotate(
-        f"{users[j]} dev.",
-        (j, max(allocation.prices[f][j] for f in ("air", "cpu"))),
-        ha="center",
-        va="bottom",
-        fontsize=8,
-    )
-axes.margins(y=0.12)
+axes.set_xticks(k, [f"{j}\n{users[j]} device{'s' if users[j] != 1 else ''}" for j in k])
 axes.set(xlabel="server", ylabel="price", title="Where capacity is worth most in this slot")
 axes.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# **Why this option?** The rows are one device's options, cheapest first: what is its own (`private`), what the others
-# on that server make of it (`congestion`), what the recommender has learned to add (`learned`; none here), and
-# `admits`: how much cheaper the option would have to be to be taken.
+# **Why this option?** The rows are one device's options, cheapest first, with the parts of what each costs: its own
+# (`private`), what the others on that server make of it (`congestion`), the `toll`, and, with a trained recommender,
+# what it has `learned` to add. `admits`: how much cheaper the option would have to be to be taken. The sentence names
+# what decided and the smallest change that would change the answer; it was solved again to check.
 
 # %%
 agent = int(np.flatnonzero(allocation.option)[0])
-print(f"{'option':>6} {'private':>8} {'congestion':>10} {'learned':>8} {'total':>7} {'admits':>7}")
-rows = list(allocation.why(agent))
-for row in rows:
-    mark = " <- chosen" if row["chosen"] else ""
-    print(f"{row['option']:6d} {row['private']:8.3f} {row['congestion']:10.3f} {row['learned']:8.3f} "
-          f"{row['total']:7.3f} {row['admits']:7.3f}{mark}")  # fmt: skip
+allocation.why(agent)
+
+# %% [markdown]
+# **Who is left out, and what would admit them?** Where too many want too little, `certificate.unserved` names the
+# devices whose deadline is not expected to hold, by priority, and `why` says what would admit each: every remedy was
+# tried by solving again.
+
+# %%
+crowded = make_problem("mec", agents=40, servers=2)
+crowd = crowded.reset(seed=3)
+for slot in range(5):
+    crowd, _ = crowded.advance(crowd, Allocator(crowded).step(crowd), seed=slot)
+short = Allocator(crowded).step(crowd)
+print(short.certificate, end="\n\n")
+print(short.why(short.certificate.unserved[0]))
 
 # %% [markdown]
 # **What if?** Change the state and ask again. Here the server that this device uses becomes slower and slower, until

@@ -81,6 +81,7 @@ scores["hybrid, IMAPPO"] = hybrid.metrics["welfare"].mean()
 figure, axes = plt.subplots(figsize=(7, 2.8), layout="constrained")
 axes.barh(list(scores), list(scores.values()), color=["#9ca3af"] * 3 + ["#15803d", "#1d4ed8"])
 axes.invert_yaxis()
+axes.margins(x=0.12)  # room for the numbers
 axes.set(xlabel="welfare, an agent and step (8 held-out seeds; one short training run: a sketch)")
 for k, value in enumerate(scores.values()):
     axes.annotate(f"{value:.3f}", (value, k), va="center", xytext=(4, 0), textcoords="offset points")
