@@ -65,12 +65,8 @@ GAP = ("belief game", "RL alone", "hybrid", "hedge", "robust", "hybrid, belief f
 RULES = [name for name in METHODS if "frozen" not in name]
 FACTORS = (1.5, 2.0)
 AXES = {
-    "path loss": "path_loss",
-    "correlation": "decorrelation",
-    "load": "load",
-    "CPU": "cpu",
-    "staleness": "staleness",
-}
+    "path loss": "path_loss", "correlation": "decorrelation", "load": "load", "CPU": "cpu", "staleness": "staleness",
+}  # fmt: skip
 
 
 def measure(allocator: Allocator, method: Method, world: Any, seeds: Sequence[int], slots: int) -> dict[str, Any]:
@@ -90,16 +86,8 @@ def measure(allocator: Allocator, method: Method, world: Any, seeds: Sequence[in
         trusts = rule.grid[np.random.default_rng(seeds[0]).choice(len(rule.grid), len(seeds), p=rule.weights)]
     out, bad = np.zeros(len(seeds)), 0
     for trust in np.unique(trusts):  # all networks at each, so that beliefs learn from as many as everybody's
-        seen = evaluate(
-            world,
-            a.prices,
-            replace(at, trust=trust),
-            a.recommender,
-            seeds,
-            slots=slots,
-            belief=belief,
-            chunk=len(seeds),
-        )
+        at = replace(at, trust=trust)
+        seen = evaluate(world, a.prices, at, a.recommender, seeds, None, slots, len(seeds), belief)
         out = np.where(trusts == trust, seen.metrics["welfare"], out)
         bad += seen.violations
     return {"welfare": out.tolist(), "violations": bad}
