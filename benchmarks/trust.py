@@ -265,6 +265,7 @@ def reality_gap(study: Study, figure: Path | None) -> None:
 
 def draw(found: dict[Any, float], worlds: list[Shift], path: Path) -> None:
     """Welfare against the factor, and what it is above the belief game's, one column an axis."""
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, 5.2), layout="constrained")
@@ -290,8 +291,8 @@ def draw(found: dict[Any, float], worlds: list[Shift], path: Path) -> None:
             }
             axes[0, column].plot(factors, y, **style)
             axes[1, column].plot(factors, y - [found["belief game", w] for w in along], **style)
-        axes[0, column].set_title(f"{name} worse by")
-        axes[1, column].set_xlabel("factor")
+        axes[0, column].set_title(name)
+        axes[1, column].set_xlabel("worse by a factor of")
     axes[0, 0].set_ylabel("welfare a device and slot")
     axes[1, 0].set_ylabel("less the belief game's")
     axes[1, 0].legend(fontsize=7, frameon=False)
@@ -299,7 +300,8 @@ def draw(found: dict[Any, float], worlds: list[Shift], path: Path) -> None:
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "gap"}):
+        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
 def main() -> None:
