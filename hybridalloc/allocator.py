@@ -106,6 +106,8 @@ class Allocator:
         self.recommender = _find_recommender(problem, recommender, seed)
         weights = getattr(getattr(self.recommender, "policy", self.recommender), "weights", {})
         trained = float(weights.get("trained_trust", DEFAULT_TRUST))
+        if not 0 < trained < float("inf"):  # the prior lost its say: rules begin where a fresh one would
+            trained = DEFAULT_TRUST
         self.trust_rule = Trust(trust, _learned_trust(weights), trained, seed=seed, period=period)
         if self.trust_rule.setting == "robust" and not getattr(problem, "scenarios", tuple)():
             raise ValueError(f"trust='robust' needs scenarios; {problem.name} has an empty set")

@@ -691,3 +691,13 @@ def test_a_recommender_with_a_memory_keeps_it_from_step_to_step():
         state, _ = problem.advance(state, allocation, seed)
     alone = policy.propose(problem.batch_of(state).observe())
     assert not np.allclose(alone, speaker.propose(problem.batch_of(state).observe()))
+
+
+@pytest.mark.parametrize("rule", ["hedge", "robust"])
+def test_a_prior_that_calibration_silenced_can_still_be_tried_by_a_rule(problem, tmp_path, rule):
+    """Saved at trust inf: the rules mix about the default trust, and both parents are in their grid."""
+    saved = Allocator(problem, "hybrid", "imappo", trust=np.inf).save(tmp_path / "a")
+    allocator = Allocator.load(saved, trust=rule)
+    assert allocator.trust_rule.grid.tolist() == list(DEFAULT_GRID)
+    assert allocator.step(problem.reset(0)).certificate.feasible
+    assert Allocator.load(saved).step(problem.reset(0)).certificate.regret <= 1e-9
