@@ -13,7 +13,7 @@ with t-intervals that count the few training seeds. Groups:
 * shift: the base law (one correlation for all, no blockage, interference or drifting arrivals), then each of these and
   all of them, which is set H; all tuned there. One oracle believes the base law all along, another knows the true one.
 
-In dynamics and shift the hybrid is also executed at the trust that ``hybridalloc.calibration`` chooses on tuning seeds.
+In dynamics, shift and alone hybrids are executed at the trust that ``hybridalloc.calibration`` chooses on tuning seeds.
 ``--out`` keeps every row's figures; a row that is in it, or in another group, is not run again.
 """
 
@@ -222,7 +222,7 @@ def main() -> int:
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
         waiting: dict[str, Any] = {}
         for group, rows in groups.items():
-            more = group in ("dynamics", "shift")
+            more = group in ("dynamics", "shift", "alone")
             for row in rows:
                 where = prices_key(row)
                 if row.tuned and where not in kept and where not in waiting:
@@ -248,14 +248,14 @@ def main() -> int:
                     if missing(row, seed):
                         keep(at, waiting[at].result())
                     found.append(kept[at])
+                shipped = [f.get("calibrated", f) if more else f for f in found]
                 if k == 0 or row.changes != rows[k - 1].changes:
-                    first = [f["welfare"] for f in found]
-                label = row.label + (f" ({found[0]['trust']:.3g})" if dict(row.config).get("learn_trust") else "")
-                show(label, found, first)
+                    first = [f["welfare"] for f in shipped]
+                trusts = ", ".join(f"{f['trust']:.3g}" for f in shipped)
+                learned = dict(row.config).get("learn_trust") or (more and "calibrated" in found[0])
+                show(row.label + (f" (trust {trusts})" if learned else ""), shipped, first)
                 if more and "calibrated" in found[0]:
-                    chosen = [f["calibrated"] for f in found]
-                    trusts = ", ".join(f"{c['trust']:g}" for c in chosen)
-                    show(f"{row.label}, trust calibrated ({trusts})", chosen, first)
+                    show(f"{row.label}, at the trust of training", found, first)
     return 0
 
 

@@ -1,163 +1,327 @@
-"""How trust is found, and what holds when the world is another: studies on trained allocators, one state at a time.
+"""How trust is found, and what holds when the world is another: studies on the allocators of a comparison.
 
-    python benchmarks/trust.py rules runs/<comparison>/hybrid-imappo-seed*/allocator.npz
-    python benchmarks/trust.py gap runs/<comparison>/hybrid-imappo-seed*/allocator.npz
+    python benchmarks/trust.py rules runs/<comparison> --out trust.json
+    python benchmarks/trust.py gap runs/<comparison> --out trust.json --figure docs/figures/reality-gap.svg
 
-*rules*: the parents, trust fixed at several values, learned, hedge, robust, without *choose*, with hysteresis; on the
-reporting seeds, paired with the game, averaged over the allocators given (one a training seed). *gap*: the parents,
-the hybrid, hedge and robust where path loss, channel correlation, load, CPU or staleness are not as in training, by 1
-to 2 x: welfare, and what is lost of it. Every row counts what it executed and how much of it broke a limit. The same
-worlds for every method. ``--seeds`` and ``--slots`` set the size.
+*rules*: the parents, trust fixed at multiples of the one trained at, learned, hedge, robust, without *choose*, with
+hysteresis. *gap*: RL, game, hybrid, hedge and robust where path loss, channel correlation, load, CPU or the reports'
+staleness are not as in training, by 1 to 2 x; how flat each is, by its worst loss from its own welfare as trained and
+by its worst shortfall from the best method of a world.
+
+On the reporting seeds (``--tuning``: on tuning seeds after those that robust rehearsed on), every method in the same
+worlds, paired over training seeds and networks, with t-intervals. RL alone is ``rl-imappo``, the game ``game-belief``
+with its own learned belief, the rest ``hybrid-imappo`` of the same training seed. Beliefs go on learning, but where
+"frozen" is said. Robust rehearses on tuning seeds before; hedge starts afresh in every network. ``--out`` keeps every
+figure: what is in it is not run again.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])  # benchmarks/games.py would hide the package games
 
 import numpy as np  # noqa: E402
+from scipy.stats import t as student  # noqa: E402
 
+from coordinator import Coordinator  # noqa: E402
+from coordinator.health import HealthWatch  # noqa: E402
+from coordinator.merge import clip_prior  # noqa: E402
+from coordinator.trust import MULTIPLES, Trust  # noqa: E402
+from games.congestion import CongestionGame  # noqa: E402
 from hybridalloc import Allocator  # noqa: E402
-from hybridalloc.problems.mec import Mec  # noqa: E402
+from hybridalloc.problems.mec_whatif import SHIFTS, Shift  # noqa: E402
+from hybridalloc.problems.mec_world import streams  # noqa: E402
 from hybridalloc.statistics import paired_difference  # noqa: E402
-from hybridalloc.training import REPORT_SEEDS, WARMUP_SLOTS  # noqa: E402
+from hybridalloc.training import REPORT_SEEDS, TOLERANCE, TUNE_SEEDS, WARMUP_SLOTS, evaluate  # noqa: E402
 
-METHODS: dict[str, dict[str, Any]] = {
-    "RL alone": {"method": "rl"},
-    "game": {"method": "game", "recommender": None},
-    "hybrid, trust 5": {"trust": 5.0},
-    "no choose": {"trust": 5.0, "choose": False},
-    "hysteresis .1": {"trust": 5.0, "hysteresis": 0.1},
-    "trust 1": {"trust": 1.0},
-    "trust 2.5": {"trust": 2.5},
-    "trust 10": {"trust": 10.0},
-    "trust 30": {"trust": 30.0},
-    "learned": {"trust": "learned"},
-    "hedge": {"trust": "hedge"},
-    "robust": {"trust": "robust"},
+
+class Method(NamedTuple):
+    """A row: whose allocator, and how trust is found; ``multiple`` is of the trust trained at."""
+
+    row: str = "hybrid-imappo"
+    kind: str = "hybrid"
+    multiple: float = 1.0
+    rule: str = ""  # "learned" | "hedge" | "robust"
+    choose: bool = True
+    hysteresis: float = 0.0
+    frozen: bool = False
+
+
+METHODS = {
+    "belief game": Method("game-belief", "game"), "RL alone": Method("rl-imappo", "rl"), "hybrid": Method(),
+    "hedge": Method(rule="hedge"), "robust": Method(rule="robust"), "hybrid, belief frozen": Method(frozen=True),
+    "the hybrid's proposal alone": Method(kind="rl"), "learned": Method(rule="learned"),
+    "without choose": Method(choose=False), "hysteresis .1": Method(hysteresis=0.1),
+} | {f"trust x {m:g}": Method(multiple=m) for m in MULTIPLES if m not in (0.0, 1.0)}  # fmt: skip
+GAP = ("belief game", "RL alone", "hybrid", "hedge", "robust", "hybrid, belief frozen")
+RULES = [name for name in METHODS if "frozen" not in name]
+FACTORS = (1.5, 2.0)
+AXES = {
+    "path loss": "path_loss",
+    "correlation": "decorrelation",
+    "load": "load",
+    "CPU": "cpu",
+    "staleness": "staleness",
 }
-GAP_METHODS = ("RL alone", "game", "hybrid, trust 5", "hedge", "robust")
-FACTORS = (1.0, 1.25, 1.5, 2.0)
 
 
-@dataclass(frozen=True)
-class Shifted(Mec):
-    """``mec`` with a law other than the one trained on.
-
-    ``shift`` is "path loss" (factor 2 is 6 dB), "correlation" or "staleness" (fading decorrelates as over ``factor``
-    slots; staleness also leaves that many slots' backlog unreported), "load" or "CPU".
-    """
-
-    shift: str = ""
-    factor: float = 1.0
-
-    def batch(self, seeds: Any, belief: Any = None) -> Any:
-        batch = super().batch(seeds, belief)
-        w = batch.world
-        if self.shift == "path loss":
-            w.mean_gain[:] /= self.factor**2
-            w.reported_gain[:] /= self.factor**2
-            w.true_gain[:] /= self.factor**2
-        elif self.shift in ("correlation", "staleness"):
-            w.correlation[:] **= self.factor
-        elif self.shift == "CPU":
-            w.server_hz[:] /= self.factor
-        return batch
-
-
-def shifted(problem: Any, shift: str, factor: float) -> Any:
-    scenario = problem.scenario
-    if shift == "load":
-        scenario = replace(scenario, load=min(scenario.load * factor, 1.0))
-    return Shifted(problem.agents, problem.servers, problem.sites, scenario, shift, factor)
-
-
-def follow(problem: Any, path: str, changes: dict[str, Any], seeds: Any, slots: int) -> tuple[Any, int, int]:
-    """(V,) welfare of an allocator on V seeds, what it executed, and what broke a limit; worlds as in ``evaluate``."""
-    welfare, executed, violations = [], 0, 0
-    for seed in seeds:
-        allocator = Allocator.load(path, **changes)
-        batch = problem.batch([seed])
-        late = getattr(problem, "shift", "") == "staleness"
-        state = batch.state(0)
-        for slot in range(WARMUP_SLOTS + slots):
-            if slot == WARMUP_SLOTS:
-                batch.clear_tallies()
-            told = replace(state, queue_s=np.zeros_like(state.queue_s)) if late and problem.factor >= 2 else state
-            allocation = allocator.step(told)
-            if "recommender failed" in allocation.certificate.status:  # a study of the game under another name
-                raise ValueError(allocation.certificate.status)
-            executed += 1
-            violations += not allocation.certificate.feasible
-            batch.execute(batch.plan_of(allocation))
-            batch.drift()
-            state = batch.state(0)
-            allocator.feedback(state)
-        welfare.append(float(batch.summary()["welfare"][0]))
-    return np.array(welfare), executed, violations
+def measure(allocator: Allocator, method: Method, world: Any, seeds: Sequence[int], slots: int) -> dict[str, Any]:
+    """Welfare (V,) and violations of one allocator in one world; {} where it has learned no trust."""
+    a, rule = allocator, allocator.trust_rule.rule
+    trained = float(a.recommender.weights["trained_trust"]) if a.recommender is not None else 0.0
+    at = Coordinator(method.kind, trained * method.multiple if method.kind == "hybrid" else 0.0, choose=method.choose)
+    if method.rule == "learned":
+        if "trust" not in a.recommender.weights:
+            return {}
+        at = replace(at, trust=float(a.recommender.weights["trust"]))
+    if method.rule == "hedge" or method.hysteresis:
+        return follow(a, at, method, world, seeds, slots, trained)
+    belief = a.belief.copy(not method.frozen)
+    trusts = np.full(len(seeds), at.trust)
+    if rule is not None:  # drawn once a network: payoffs are those of a trust that stays
+        trusts = rule.grid[np.random.default_rng(seeds[0]).choice(len(rule.grid), len(seeds), p=rule.weights)]
+    out, bad = np.zeros(len(seeds)), 0
+    for trust in np.unique(trusts):  # all networks at each, so that beliefs learn from as many as everybody's
+        seen = evaluate(
+            world,
+            a.prices,
+            replace(at, trust=trust),
+            a.recommender,
+            seeds,
+            slots=slots,
+            belief=belief,
+            chunk=len(seeds),
+        )
+        out = np.where(trusts == trust, seen.metrics["welfare"], out)
+        bad += seen.violations
+    return {"welfare": out.tolist(), "violations": bad}
 
 
-def averaged(problem: Any, paths: list[str], name: str, seeds: Any, slots: int) -> tuple[Any, int, int] | None:
-    """As :func:`follow`, over training seeds: (T, V)."""
-    rows, executed, violations = [], 0, 0
-    for path in paths:
-        try:
-            row, n, bad = follow(problem, path, METHODS[name], seeds, slots)
-        except ValueError as error:  # "learned" where nothing was learned; a policy of another version
-            print(f"{name:20s} left out: {error}")
+def follow(
+    a: Allocator, at: Coordinator, method: Method, world: Any, seeds: Sequence[int], slots: int, trained: float
+) -> dict[str, Any]:
+    """As ``evaluate``, with a rule, or a watch for hysteresis, of its own for each network; as ``Allocator.step``."""
+    batch = world.batch(seeds, a.belief.copy())
+    rules = [Trust("hedge" if method.rule else trained, trained=trained, seed=int(seed)) for seed in seeds]
+    watches = [HealthWatch(worth=method.hysteresis) for _ in seeds]
+    grid, each, violations = rules[0].grid, range(len(seeds)), 0
+    for slot in range(WARMUP_SLOTS + slots):
+        if slot == WARMUP_SLOTS:
+            batch.clear_tallies()
+        game = batch.game(a.prices)
+        if method.hysteresis:
+            held = [w.anchor(game.private_cost.shape[1:]) for w in watches]
+            added = np.stack([np.zeros(game.private_cost.shape[1:]) if h is None else h for h in held])
+            game = game._replace(private_cost=game.private_cost + added)
+        log_prior = clip_prior(a.recommender.propose(batch.observe()), game.allowed, at.limit)
+        options = np.stack([replace(at, trust=float(t)).decide_on(game, log_prior, True).option for t in grid])
+        drawn = [int(np.flatnonzero(grid == rule.draw())[0]) for rule in rules]
+        plan = batch.settle(options[drawn, each], a.prices)
+        violations += int((batch.excess(plan) > TOLERANCE).sum())
+        if method.rule:
+            plans = [batch.settle(option, a.prices) for option in options]
+            before = [deepcopy(replace(batch.state(e), truth=None)) for e in each]  # the world moves on in place
+        batch.execute(plan)
+        batch.drift()
+        if method.rule:
+            known = [world.batch_of(world.revealed(before[e], batch.state(e))) for e in each]
+            losses = np.array([-outcomes(known, p) for p in plans])
+            for e in each:
+                rules[e].rule.learn(losses[:, e])
+        for e in each if method.hysteresis else ():
+            g = CongestionGame(game.options, *(x[e] for x in game[1:5]), toll=game.toll[e])
+            watches[e].see(options[0][e], game.live[e], g.costs(options[0][e]), log_prior[e], g.private_cost)
+    return {"welfare": batch.summary()["welfare"].tolist(), "violations": violations}
+
+
+def outcomes(networks: list[Any], plan: Any) -> Any:
+    """(E,) one-slot welfare of a plan on networks, each a batch of one that is left as it is."""
+    stacked = type(networks[0].world)(*map(np.concatenate, zip(*(n.world for n in networks), strict=True)))
+    batch = type(networks[0])(networks[0].problem, stacked, networks[0].options, streams(range(len(networks))))
+    return batch.execute(plan).reward.mean(axis=1)
+
+
+class Study:
+    """The allocators of a comparison, and what was measured of them, by training seed."""
+
+    def __init__(self, run: Path, training: int, seeds: Sequence[int], slots: int, out: Path | None) -> None:
+        self.run, self.training, self.seeds, self.slots, self.out = run, training, seeds, slots, out
+        self.kept: dict[str, Any] = json.loads(out.read_text()) if out and out.exists() else {}
+        self.loaded: dict[str, Allocator] = {}
+
+    def allocator(self, method: Method, seed: int) -> Allocator:
+        rule = "robust" if method.rule == "robust" else ""
+        key = f"{method.row}-seed{seed}"
+        if key + rule not in self.loaded:
+            made = Allocator.load(self.run / key / "allocator.npz", **({"trust": rule} if rule else {}))
+            if rule:
+                payoff = self.keep(f"payoff {key}", lambda: rehearsed(made))
+                made.trust_rule.rule.solve(payoff)
+            self.loaded[key + rule] = made
+        return self.loaded[key + rule]
+
+    def keep(self, key: str, make: Any) -> Any:
+        if key not in self.kept:
+            self.kept[key] = make()
+            if self.out:
+                self.out.write_text(json.dumps(self.kept))
+        return self.kept[key]
+
+    def of(self, name: str, shift: Shift) -> Any:
+        """(T, V) welfare, None where a trust was not learned."""
+        method, found = METHODS[name], []
+        for seed in range(self.training):
+            a = self.allocator(method, seed)
+            world = a.problem.shifted(shift)
+            key = repr((name, tuple(shift)[1:], seed, self.seeds[0], len(self.seeds), self.slots))
+            found.append(self.keep(key, lambda: measure(a, method, world, self.seeds, self.slots)))  # noqa: B023
+        if not all(found):
             return None
-        rows.append(row)
-        executed, violations = executed + n, violations + bad
-    return np.array(rows), executed, violations
+        if sum(f["violations"] for f in found):
+            print(f"{name}: {sum(f['violations'] for f in found)} allocations broke a limit")
+        return np.array([f["welfare"] for f in found])
 
 
-def rules(problem: Any, paths: list[str], seeds: Any, slots: int) -> None:
-    base = None
-    print(f"{'method':20s} {'welfare':>8s} {'less the game, 95 %':>33s} {'executed':>9s} {'violations':>11s}")
-    order = ("game", *(name for name in METHODS if name != "game"))
-    for name in order:
-        found = averaged(problem, paths, name, seeds, slots)
-        if found is None:
-            continue
-        values, executed, violations = found
-        base = values if base is None else base
-        gap = paired_difference(values.tolist(), base.tolist()) if name != "game" else None
-        shown = "" if gap is None else f"{gap.mean:+14.4f} [{gap.low:+.4f}, {gap.high:+.4f}]"
-        print(f"{name:20s} {values.mean():8.4f} {shown:33s} {executed:9,d} {violations:11d}", flush=True)
+def rehearsed(allocator: Allocator) -> Any:
+    allocator.rehearse()
+    return allocator.trust_rule.rule.payoff.tolist()
 
 
-def reality_gap(problem: Any, paths: list[str], seeds: Any, slots: int) -> None:
-    heads = "".join(f"{f'x {f:g}':>18s}" for f in FACTORS)
-    for shift in ("path loss", "correlation", "load", "CPU", "staleness"):
-        print(f"\n{shift}: welfare (change)\n{'method':20s}{heads}{'violations':>12s}")
-        for name in GAP_METHODS:
-            cells, first, bad = [], None, 0
-            for factor in FACTORS:
-                found = averaged(shifted(problem, shift, factor), paths, name, seeds, slots)
-                if found is None:
-                    return
-                mean = float(found[0].mean())
-                first, bad = mean if first is None else first, bad + found[2]
-                cells.append(f"{mean:8.4f} ({mean - first:+.4f})")
-            print(f"{name:20s}" + "".join(f"{cell:>18s}" for cell in cells) + f"{bad:12d}", flush=True)
+def interval(a: Any, b: Any) -> str:
+    """a - b with its 95 % t-interval over training seeds and networks."""
+    d = paired_difference(a, b)
+    low, high = d.conservative or (d.low, d.high)
+    return f"{d.mean:+.4f} [{low:+.4f}, {high:+.4f}]"
+
+
+def few(values: Any) -> str:
+    """Mean of one number a training seed, with its t-interval."""
+    half = (
+        student.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5 if len(values) > 1 else np.nan
+    )
+    return f"{np.mean(values):.4f} [{np.mean(values) - half:.4f}, {np.mean(values) + half:.4f}]"
+
+
+def rules(study: Study) -> None:
+    print("| trust | welfare | less the belief game | less the trust trained at |\n|---|---:|---:|---:|")
+    base, fixed = study.of("belief game", SHIFTS[0]), study.of("hybrid", SHIFTS[0])
+    for name in RULES:
+        values = study.of(name, SHIFTS[0])
+        if values is None:
+            print(f"| {name} | was not learned | | |")
+        else:
+            print(
+                f"| {name} | {values.mean():.4f} | {interval(values, base)} | {interval(values, fixed)} |", flush=True
+            )
+    show_mix(study)
+
+
+def show_mix(study: Study) -> None:
+    for seed in range(study.training):
+        rule = study.allocator(METHODS["robust"], seed).trust_rule.rule
+        mix = ", ".join(f"{w:.2f} at {t:g}" for w, t in zip(rule.weights, rule.grid, strict=True) if w > 0.005)
+        worst = rule.payoff.min(axis=1)
+        print(
+            f"robust, training seed {seed}: {mix}; worst shortfall {rule.shortfall:.4f}, "
+            f"worst case {rule.value:.4f} (proposal {worst[0]:.4f}, game {worst[-1]:.4f})"
+        )
+
+
+def reality_gap(study: Study, figure: Path | None) -> None:
+    worlds = [SHIFTS[0], *(Shift(f"{name} x {f:g}", **{a: f}) for name, a in AXES.items() for f in FACTORS)]
+    found = {}
+    for world in worlds:  # every method before the next world: a run that is stopped leaves whole columns
+        for name in GAP:
+            found[name, world] = study.of(name, world)
+        print(f"{world.name}: " + ", ".join(f"{n} {found[n, world].mean():.4f}" for n in GAP), flush=True)
+    print("\n| world | " + " | ".join(GAP) + " |\n|---|" + "---:|" * len(GAP))
+    for world in worlds:
+        print(f"| {world.name} | " + " | ".join(f"{found[n, world].mean():.4f}" for n in GAP) + " |")
+    print("\n| world | " + " | ".join(f"{n} less the belief game" for n in GAP[1:5]) + " |\n|---|" + "---:|" * 4)
+    for world in worlds:
+        print(
+            f"| {world.name} | " + " | ".join(interval(found[n, world], found[GAP[0], world]) for n in GAP[1:5]) + " |"
+        )
+    by_seed = {key: values.mean(axis=1) for key, values in found.items()}
+    best = {world: np.max([by_seed[n, world] for n in GAP[:5]], axis=0) for world in worlds}
+    loss = {n: np.max([by_seed[n, worlds[0]] - by_seed[n, w] for w in worlds], axis=0) for n in GAP}
+    short = {n: np.max([best[w] - by_seed[n, w] for w in worlds], axis=0) for n in GAP}
+    print("\n| method | worst loss | robust's less | worst shortfall | robust's less |\n|---|---:|---:|---:|---:|")
+    for n in GAP:
+        less = [few(table["robust"] - table[n]) for table in (loss, short)]
+        print(f"| {n} | {few(loss[n])} | {less[0]} | {few(short[n])} | {less[1]} |")
+    show_mix(study)
+    if figure:
+        draw({key: values.mean() for key, values in found.items()}, worlds, figure)
+
+
+def draw(found: dict[Any, float], worlds: list[Shift], path: Path) -> None:
+    """Welfare against the factor, and what it is above the belief game's, one column an axis."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(13, 5.2), layout="constrained")
+    axes = figure.subplots(2, len(AXES), sharex=True, sharey="row")
+    colours = {
+        "belief game": "#777777",
+        "RL alone": "#d95f02",
+        "hybrid": "#1b6ca8",
+        "hedge": "#7fb069",
+        "robust": "#111111",
+    }
+    for column, name in enumerate(AXES):
+        along = [worlds[0], *(w for w in worlds if w.name.startswith(f"{name} x"))]
+        factors = [1.0, *FACTORS]
+        for method, colour in colours.items():
+            y = np.array([found[method, w] for w in along])
+            style = {
+                "color": colour,
+                "marker": "o",
+                "ms": 3,
+                "ls": "--" if method == "robust" else "-",
+                "label": method,
+            }
+            axes[0, column].plot(factors, y, **style)
+            axes[1, column].plot(factors, y - [found["belief game", w] for w in along], **style)
+        axes[0, column].set_title(name)
+        axes[1, column].set_xlabel("worse by a factor of")
+    axes[0, 0].set_ylabel("welfare a device and slot")
+    axes[1, 0].set_ylabel("less the belief game's")
+    axes[1, 0].legend(fontsize=7, frameon=False)
+    for axis in axes.flat:
+        axis.grid(alpha=0.25)
+        axis.spines[["top", "right"]].set_visible(False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "gap"}):
+        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
 def main() -> None:
     """Run a study."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", choices=("rules", "gap"))
-    parser.add_argument("allocators", nargs="+")
-    parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--slots", type=int, default=60)
-    arguments = parser.parse_args()
-    problem = Allocator.load(arguments.allocators[0]).problem
-    study = rules if arguments.study == "rules" else reality_gap
-    study(problem, arguments.allocators, REPORT_SEEDS[: arguments.seeds], arguments.slots)
+    parser.add_argument("run", type=Path, help="folder of a comparison's allocators")
+    parser.add_argument("--training-seeds", type=int, default=5)
+    parser.add_argument("--networks", type=int, default=20)
+    parser.add_argument("--slots", type=int, default=40)
+    parser.add_argument("--tuning", action="store_true", help="on tuning seeds, for design")
+    parser.add_argument("--out", type=Path, help="JSON of every figure")
+    parser.add_argument("--figure", type=Path, help="of the gap, SVG or PNG")
+    given = parser.parse_args()
+    seeds = (TUNE_SEEDS[50:] if given.tuning else REPORT_SEEDS)[: given.networks]
+    study = Study(given.run, given.training_seeds, seeds, given.slots, given.out)
+    if given.study == "rules":
+        rules(study)
+    else:
+        reality_gap(study, given.figure)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,22 @@
-r"""Robust trust: a zero-sum meta-game between candidates and scenarios.
+r"""Robust trust: a zero-sum meta-game between trusts and worlds, against regret and never below the parents.
 
-Row k is the allocation made at trust k of a grid that holds both parents (0: the proposal, inf: the game); column
-s is a way in which the world may differ from what is believed: a worse channel, more load, less CPU, staler
-reports. The payoff is the one-step welfare of that allocation in that world, averaged over the occasions so far
-with a fading memory. The maximin mix over rows guarantees its value against every scenario in the set, and since
-each parent is a row, value >= min over s of payoff(parent, s): never below either parent's worst case. The mix
-holds for expectations, so the trust of each following step is drawn from it.
+Row k is trust k of a grid that holds both parents (0: the proposal, inf: the game); column s is a world that may
+differ from the one trained in. P_ks is what trust k earns in world s. Where the problem can simulate its worlds the
+payoffs are whole rollouts, so that what a prior gains later (its foresight) is in them.
+
+In plain maximin the harshest world decides alone, whatever is at stake in the others. So the game that is solved
+is Savage's: the shortfall max_k P_ks - P_ks of each row from the best of its world. Two promises, w the mix:
+
+* its worst shortfall is at most that of every row, both parents included;
+* its worst case min_s w P_s is at least that of every row that is a parent.
+
+The first is the minimax theorem's: each row is itself a mix. The second is not implied (a shortfall avoided in a mild
+world may cost more in a harsh one), so it is checked. Where it fails, as little as mends it of the plain maximin mix
+is blended in, of which it holds, again by the minimax theorem: a world's payoff is linear in the blend, so the least
+share is the largest of the worlds' own. The second promise then holds, the first up to that ``share``.
 
 Solved by :mod:`games.normal_form` (nashpy's support enumeration, Lemke-Howson paths), whose answers are bounded in
-time and carry a measured regret: the value stated is the one that the mix is measured to guarantee.
+time and carry a measured regret. Source: Savage (1951), "The theory of statistical decision".
 """
 
 from __future__ import annotations
@@ -26,32 +34,35 @@ TOLERANCE = 1e-8
 
 
 class Robust:
-    """Mix over trusts that does best in the worst scenario.
+    """Mix over trusts that falls least short of the best in the world where it falls shortest.
 
     Args:
-        grid: (K,) trusts; should hold 0 and inf, so that the guarantee is against both parents.
-        period: steps between two solutions. keep: weight of the old payoffs when new ones come.
+        grid: (K,) trusts; the parents are the first and the last, so they should be 0 and inf.
+        period: steps for which a trust that was drawn is held. keep: weight of the old payoffs when new ones come.
+        start: index of the trust to take until :meth:`solve` was called; default the middle.
 
     Attributes:
-        weights: (K,) the mix; all of it on the grid's entry nearest to 5 until :meth:`solve` was called.
-        value: the least expected payoff over scenarios that the mix guarantees. regret: of the solution.
-        against: (S,) the scenarios' worst mix.
+        weights: (K,) the mix. payoff: (K, S) as last solved, None before.
+        value: min over worlds of the mix's payoff. shortfall: its worst shortfall from the best of a world.
+        share: of the plain maximin mix in it. regret: of the solutions, in the games that were solved.
+        against: (S,) the worlds' worst mix in the game of shortfalls.
     """
 
     name = "robust"
 
-    def __init__(self, grid: ArrayLike, period: int = 50, keep: float = 0.8) -> None:
+    def __init__(self, grid: ArrayLike, period: int = 50, keep: float = 0.8, start: int | None = None) -> None:
         self.grid = check_grid(grid)
         if period < 1:
-            raise ValueError(f"period = {period}; the meta-game is solved every period steps, so it must be >= 1")
+            raise ValueError(f"period = {period}; a drawn trust is held for period steps, so it must be >= 1")
         self.period, self.keep, self.steps = period, keep, 0
         self.weights: Float = np.zeros(len(self.grid))
-        self.weights[int(np.argmin(np.abs(self.grid - 5.0)))] = 1.0
+        self.weights[len(self.grid) // 2 if start is None else start] = 1.0
         self.payoff: Float | None = None
-        self.value, self.regret, self.against = -np.inf, np.inf, np.zeros(0)
+        self.against, self.share = np.zeros(0), 0.0
+        self.value, self.shortfall, self.regret = -np.inf, np.inf, np.inf
 
     def due(self) -> bool:
-        """Whether the step that begins now is one at which to solve; counts the steps."""
+        """Whether the step that begins now is the first of a period; counts the steps."""
         self.steps += 1
         return (self.steps - 1) % self.period == 0
 
@@ -59,7 +70,7 @@ class Robust:
         """Take in payoffs (K, S), larger is better, and solve the meta-game of their fading average.
 
         Raises:
-            ValueError: no scenario, a wrong shape, or a payoff that is not finite; the mix stays as it was.
+            ValueError: no world, a wrong shape, or a payoff that is not finite; the mix stays as it was.
         """
         new = np.asarray(payoff, dtype=float)
         if new.ndim != 2 or len(new) != len(self.grid):
@@ -71,18 +82,28 @@ class Robust:
             raise ValueError(f"payoff[{k}, {s}] = {new[k, s]}; a payoff is finite")
         if self.payoff is not None and self.payoff.shape == new.shape:
             new = self.keep * self.payoff + (1 - self.keep) * new
-        self.payoff = new
-        self.weights, self.against, self.regret = maximin(new)
+        self.payoff, self.share, self.steps = new, 0.0, 0  # what was drawn before is not held on to
+        best, promised = new.max(axis=0), new[[0, -1]].min(axis=1).max()
+        self.weights, self.against, self.regret = maximin(new - best)
+        if (self.weights @ new).min() < promised:
+            plain, _, regret = maximin(new)
+            low, high = self.weights @ new, plain @ new
+            need = low < promised
+            self.share = float(np.clip((promised - low[need]) / np.maximum(high - low, 1e-300)[need], 0, 1).max())
+            self.weights = (1 - self.share) * self.weights + self.share * plain
+            self.regret = max(self.regret, regret)
         self.value = float((self.weights @ new).min())
+        self.shortfall = float((best - self.weights @ new).max())
 
     def state(self) -> dict[str, Any]:
         """Plain numbers, ready for JSON; :meth:`restore` reads them."""
         return {"steps": self.steps, "payoff": None if self.payoff is None else self.payoff.tolist()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.steps, self.payoff = state["steps"], None
+        self.payoff = None
         if state["payoff"] is not None:
             self.solve(state["payoff"])
+        self.steps = state["steps"]
 
 
 def maximin(payoff: Float) -> tuple[Float, Float, float]:

@@ -17,7 +17,8 @@ from coordinator.hedge import Exp3, Hedge, check_grid
 from coordinator.robust import Robust
 
 DEFAULT_TRUST = 5.0
-DEFAULT_GRID = (0.0, 1.0, 2.5, 5.0, 10.0, 30.0, np.inf)
+MULTIPLES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, np.inf)  # of the trust trained at: what the rules mix; both parents are in
+DEFAULT_GRID = tuple(DEFAULT_TRUST * m for m in MULTIPLES)
 RULES = ("learned", "hedge", "exp3", "robust")
 
 
@@ -25,10 +26,11 @@ class Trust:
     """The trust of each step.
 
     Args:
-        setting: None (5), a number >= 0, "hedge", "exp3", "robust", or "learned" with ``learned`` given.
+        setting: None (``trained``), a number >= 0, "hedge", "exp3", "robust", or "learned" with ``learned`` given.
         learned: what training left, for "learned".
-        grid: trusts that the rules mix; holds both parents by default.
-        seed: of the draws. period: steps between two solutions of the meta-game.
+        trained: the trust that the recommender was trained at: the default; rules start there, on a grid of multiples.
+        grid: trusts that the rules mix instead, about ``trained``.
+        seed: of the draws. period: steps for which a robust trust holds what it drew.
 
     Raises:
         ValueError: below 0, an unknown rule, or "learned" where nothing was learned.
@@ -38,7 +40,8 @@ class Trust:
         self,
         setting: float | str | None = None,
         learned: float | None = None,
-        grid: ArrayLike = DEFAULT_GRID,
+        trained: float = DEFAULT_TRUST,
+        grid: ArrayLike | None = None,
         seed: int = 0,
         period: int = 50,
     ) -> None:
@@ -53,12 +56,17 @@ class Trust:
                 raise ValueError(
                     'trust="learned" needs a recommender that was trained with TrainConfig(learn_trust=True)'
                 )
-            if setting == "robust":
-                self.rule = Robust(grid, period)
-            elif setting != "learned":
-                self.rule = Hedge(grid) if setting == "hedge" else Exp3(grid)
+            if setting != "learned":
+                middle = trained if 0 < trained < np.inf else DEFAULT_TRUST
+                trusts = check_grid(middle * np.array(MULTIPLES) if grid is None else grid)
+                start = int(np.argmin(np.abs(trusts - middle)))
+                if setting == "robust":
+                    self.rule = Robust(trusts, period, start=start)
+                else:
+                    self.rule = Hedge(trusts, start) if setting == "hedge" else Exp3(trusts)
+                self.now = float(trusts[start])
         else:
-            setting = DEFAULT_TRUST if setting is None else float(setting)
+            setting = trained if setting is None else float(setting)
         self.setting = setting
         if self.rule is None:
             self.now = float(learned if setting == "learned" else setting)  # type: ignore[arg-type]
@@ -71,8 +79,8 @@ class Trust:
         return np.array([self.now]) if self.rule is None else self.rule.grid
 
     def draw(self) -> float:
-        """The trust of the next step."""
-        if self.rule is not None:
+        """The trust of the next step; a robust one holds for a period, as the payoffs of a trust that stays are."""
+        if self.rule is not None and (not isinstance(self.rule, Robust) or self.rule.due() or self.index < 0):
             self.index = int(self._rng.choice(len(self.rule.grid), p=self.rule.weights))
             self.now = float(self.rule.grid[self.index])
         return self.now

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,14 @@ from coordinator.health import Health, HealthWatch
 from coordinator.hedge import Exp3, Hedge
 from coordinator.merge import clip_prior, flat_prior
 from coordinator.robust import Robust
-from coordinator.trust import Trust
+from coordinator.trust import DEFAULT_TRUST, Trust
 from games.certificate import CapacityCheck, measure_regret
 from games.congestion import CongestionBatch, Float
 from hybridalloc.allocation import Allocation, Certificate, Origin
 from hybridalloc.beliefs import belief_arrays, make_belief, restore_belief
 from hybridalloc.errors import CheckpointError, InvalidStateError, nearest
 from hybridalloc.problems import restore_problem
-from hybridalloc.rehearsal import Remembered, hindsight_losses, scenario_payoffs
+from hybridalloc.rehearsal import Remembered, hindsight_losses, rollouts, scenario_payoffs
 from rl.policy import ArrayPolicy
 
 FORMAT = 1
@@ -55,7 +55,8 @@ class Allocator:
         method: "hybrid", "rl", "game" or the name of one of the problem's baselines.
         recommender: None (flat prior), "imappo" or "dqn" (fresh, untrained), a path or MLflow URI of a saved
             allocator (its recommender is taken), or an object with ``propose(observation)``. "rl" needs one.
-        trust: weight of the game against the recommender: a number >= 0 (0 is pure RL, inf the pure game; default 5),
+        trust: weight of the game against the recommender: a number >= 0 (0 is pure RL, inf the pure game; default
+            that which the recommender was trained at, 5 where it was not),
             or how to find it: "learned" (by training), "hedge" (adapts to :meth:`feedback`), "exp3" (adapts to
             :meth:`observe_outcome`), "robust" (holds against the problem's scenarios); see docs/coordinator.md.
         budget_ms: stop in time: a stage that would not fit is left out, a solver stops between two sweeps, and the
@@ -68,7 +69,7 @@ class Allocator:
         limit: log-priors are clipped to [-limit, 0].
         choose: also try both parents as starts, and keep the best on the model.
         hysteresis: cost of a change charged to agents that go back and forth for less than it; 0 leaves them.
-        period: steps between two solutions of the robust trust's meta-game.
+        period: steps for which a robust trust holds what it drew.
 
     Raises:
         ValueError: an unknown method (the nearest are listed), "rl" without a recommender, trust or hysteresis < 0.
@@ -104,7 +105,10 @@ class Allocator:
         self.belief = make_belief(problem, belief, seed)
         self.recommender = _find_recommender(problem, recommender, seed)
         weights = getattr(getattr(self.recommender, "policy", self.recommender), "weights", {})
-        self.trust_rule = Trust(trust, _learned_trust(weights), seed=seed, period=period)
+        trained = float(weights.get("trained_trust", DEFAULT_TRUST))
+        if not 0 < trained < float("inf"):  # the prior lost its say: rules begin where a fresh one would
+            trained = DEFAULT_TRUST
+        self.trust_rule = Trust(trust, _learned_trust(weights), trained, seed=seed, period=period)
         if self.trust_rule.setting == "robust" and not getattr(problem, "scenarios", tuple)():
             raise ValueError(f"trust='robust' needs scenarios; {problem.name} has an empty set")
         if self.trust_rule.setting == "hedge" and not hasattr(problem, "revealed"):
@@ -240,25 +244,34 @@ class Allocator:
     def _trusting(self, coordinator: Coordinator, status: str) -> tuple[Coordinator, str]:
         """The coordinator at the trust of this step: drawn by the rule, raised where observations have drifted."""
         rule = self.trust_rule.rule
-        if isinstance(rule, Robust) and rule.due() and self._last is not None:
-            self.rehearse()
         drawn = self.trust_rule.draw()
+        if isinstance(rule, Robust) and rule.payoff is None and status == "ok":
+            status = f"ok: robust trust {drawn:g} until rehearse() is called"
         trust = self.drift.trust(drawn) if self.drift.active else drawn
         if trust != drawn and status == "ok":
             status = f"ok: drift, {100 * self.drift.level:.0f} % of features out of range; trust {drawn:g} -> {trust:g}"
         return (coordinator if trust == coordinator.trust else replace(coordinator, trust=trust)), status
 
-    def rehearse(self) -> None:
-        """Solve the robust trust's meta-game on the last state: each trust against each of the problem's scenarios.
+    def rehearse(self, networks: int = 24, slots: int = 40, seeds: Sequence[int] | None = None) -> None:
+        """Solve the robust trust's meta-game: each trust of the grid in each of the problem's scenarios.
 
-        A step does it by itself every ``period`` steps, unless it has a budget; then call it between steps.
+        Where the problem simulates its scenarios (``shifted``) the payoffs are rollouts: ``slots`` slots of
+        ``networks`` networks, by default the tuning ones, with the belief as it is now; some 25 s for 50 x 9. Where it
+        does not, they are one slot's at the last state. Payoffs fade in: call it after training, and again now
+        and then between steps, and save.
+
+        Raises:
+            ValueError: trust is not "robust", or one slot's payoffs are wanted before a step.
         """
-        if not isinstance(self.trust_rule.rule, Robust) or self._last is None:
-            raise ValueError('rehearse() needs trust="robust" and a step before it')
-        rule = self.trust_rule.rule
-        rule.solve(
-            scenario_payoffs(self.problem, self._last, self.coordinator, self.trust_rule, self.prices, rule.steps)
-        )
+        rule, last = self.trust_rule.rule, self._last
+        if isinstance(rule, Robust) and hasattr(self.problem, "shifted"):
+            on = range(5000, 5000 + networks) if seeds is None else seeds
+            given = (self.coordinator, self.recommender, self.prices, self.belief)
+            rule.solve(rollouts(self.problem, rule.grid, *given, on, slots))
+        elif isinstance(rule, Robust) and last is not None:
+            rule.solve(scenario_payoffs(self.problem, last, self.coordinator, self.trust_rule, self.prices, rule.steps))
+        else:
+            raise ValueError('rehearse() needs trust="robust", and where the problem has no simulator a step before it')
 
     def feedback(self, following: Any) -> None:
         """Tell the allocator the state that followed its last step: what that reveals adapts a trust of "hedge".
@@ -434,6 +447,8 @@ def read_checkpoint(source: str | Path) -> tuple[dict[str, Any], ArrayPolicy | N
     if meta.get("format") != FORMAT:
         raise CheckpointError(f"{path} has format {meta.get('format')}; this version reads format {FORMAT}")
     weights = {k.removeprefix("policy/"): v for k, v in arrays.items() if k.startswith("policy/")}
+    if not isinstance(meta["trust"], str):  # what training and calibration left
+        weights = {"trained_trust": np.float64(meta["trust"])} | weights if weights else weights
     return meta, ArrayPolicy(weights, meta["recommender"]) if weights else None, arrays
 
 

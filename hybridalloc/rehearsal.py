@@ -1,11 +1,13 @@
-"""Allocations at every trust of a grid, scored on worlds other than the one believed: what adapts trust.
+"""Every trust of a grid, scored on worlds other than the one believed: what adapts trust.
 
-The problem provides the worlds: ``perturbed(state, scenario, seed)`` for each of ``scenarios()``, and
-``revealed(state, following)``, the state as the next one's reports show it to have been. No truth is read.
+The problem provides the worlds: ``shifted(scenario)``, itself under another law, for each of ``scenarios()``, or where
+it has no simulator ``perturbed(state, scenario, seed)``; and ``revealed(state, following)``, the state as the next
+one's reports show it to have been, of which no truth is read.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -51,10 +53,24 @@ def welfare(problem: Any, state: Any, allocations: list[SimpleNamespace]) -> Flo
     return np.array(out)
 
 
+def rollouts(
+    problem: Any, trusts: Float, coordinator: Coordinator, recommender: Any, prices: Any, belief: Any,
+    seeds: Sequence[int], slots: int,
+) -> Float:  # fmt: skip
+    """(K, S) welfare of each trust over whole episodes in each of the problem's scenarios, on common networks."""
+    from hybridalloc.training import evaluate  # which imports torch
+
+    worlds = [problem.shifted(scenario) for scenario in problem.scenarios()]
+    run = lambda world, trust: evaluate(
+        world, prices, replace(coordinator, trust=float(trust)), recommender, seeds, slots=slots, belief=belief
+    )
+    return np.array([[run(world, trust).metrics["welfare"].mean() for world in worlds] for trust in trusts])
+
+
 def scenario_payoffs(
     problem: Any, step: Remembered, coordinator: Coordinator, trust: Trust, prices: Any, seed: int
 ) -> Float:
-    """(K, S) welfare of each trust's allocation in each of the problem's scenarios."""
+    """(K, S) one-slot welfare of each trust's allocation in each of the problem's scenarios, at one state."""
     plans = candidates(step, coordinator, trust, prices)
     worlds = [problem.perturbed(step.state, scenario, seed) for scenario in problem.scenarios()]
     return np.stack([welfare(problem, w, plans) for w in worlds], axis=1) if worlds else np.zeros((len(plans), 0))
