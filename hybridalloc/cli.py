@@ -272,13 +272,18 @@ class Step:
     trust: float | None = None
     budget_ms: float | None = None
     example: bool = False
-    """Write an example state instead, to try: hybridalloc step --example | hybridalloc step."""
+    """Write an example state instead (of --allocator's problem), to try: hybridalloc step --example | hybridalloc step.
+    """
 
     def run(self) -> int:
         from hybridalloc.allocator import Allocator
         from hybridalloc.problems import make_problem, make_with
 
         settings = _settings(self.settings)
+        if self.example and self.allocator is not None:
+            from hybridalloc.models import example_state
+
+            return _print_json(example_state(Allocator.load(self.allocator)))
         if self.example:
             if self.problem == "custom" and not settings:
                 settings = {"transition": "hybridalloc.problems.farm:Farm"}
@@ -380,7 +385,7 @@ class LogModel:
 
         logged = log_model(self.path, self.name, self.tracking_uri)
         print(f"registered {self.name}, version {logged.version}, alias champion")
-        print(how_to_serve(self.name, self.tracking_uri))
+        print(how_to_serve(self.name, self.tracking_uri, allocator=self.path))
         return 0
 
 

@@ -43,8 +43,9 @@ _SETTINGS = {
     "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # two lines a run
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # one bar a file
 }
-_CHATTER = ("alembic", "mlflow.store.db.utils", "mlflow.store.tracking", "mlflow.tracking", "urllib3")
+_CHATTER = ("alembic", "mlflow.store.db.utils", "mlflow.store.tracking", "mlflow.tracking", "mlflow.pyfunc", "urllib3")
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,7 +51,8 @@ def log_model(
     from hybridalloc.mirror import artifact_location, quiet_mlflow
 
     loaded = allocator if isinstance(allocator, Allocator) else Allocator.load(allocator)
-    with quiet_mlflow(), tempfile.TemporaryDirectory() as place:
+    with quiet_mlflow(), warnings.catch_warnings(), tempfile.TemporaryDirectory() as place:
+        warnings.filterwarnings("ignore", message=".*Add type hints to the `predict`")  # the signature is given
         before = os.environ.get("MLFLOW_TRACKING_URI")  # where set_tracking_uri keeps it too
         mlflow.set_tracking_uri(tracking_uri)
         try:
@@ -94,11 +96,14 @@ def signature_of(example: dict[str, Any]) -> Any:
     )  # fmt: skip
 
 
-def how_to_serve(name: str = "hybridalloc", tracking_uri: str = DEFAULT_URI, alias: str = ALIAS) -> str:
-    """The two commands that serve a model and ask it."""
+def how_to_serve(
+    name: str = "hybridalloc", tracking_uri: str = DEFAULT_URI, alias: str = ALIAS, allocator: str = ""
+) -> str:
+    """The two commands that serve a model and ask it; ``allocator`` is the saved one whose example state is sent."""
+    of = f" --allocator {allocator}" if allocator else ""
     return (
         f"MLFLOW_TRACKING_URI={tracking_uri} mlflow models serve --env-manager local -m models:/{name}@{alias} "
         "-p 5001\n"
-        'hybridalloc step --example | sed \'s/.*/{"inputs": [{"state": &}]}/\' | \\\n'
+        f'hybridalloc step --example{of} | sed \'s/.*/{{"inputs": [{{"state": &}}]}}/\' | \\\n'
         "    curl -s -H 'Content-Type: application/json' -d @- http://127.0.0.1:5001/invocations"
     )

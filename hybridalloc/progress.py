@@ -61,8 +61,8 @@ class Stage:
 
 
 def tell_of_compiling() -> None:
-    """Have numba's first compilation said on standard error: a new installation makes its kernels once, in up to a
-    minute in which nothing else is to be seen; later runs load them."""
+    """Have numba's first compilation said on standard error: a new installation makes its kernels once, and nothing
+    else is to be seen meanwhile; later runs load them."""
     from numba.core import event
 
     class Once(event.Listener):
@@ -70,7 +70,7 @@ def tell_of_compiling() -> None:
 
         def on_start(self, event: Any) -> None:
             if not self.told:
-                Stage._say("first run of this installation: compiling kernels, which takes up to a minute, once")
+                Stage._say("first run of this installation: compiling kernels; later runs load them")
             self.told = True
 
         def on_end(self, event: Any) -> None: ...
