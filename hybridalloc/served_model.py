@@ -15,7 +15,8 @@ class AllocatorModel(PythonModel):
     """``predict`` takes rows with a ``state`` and gives allocations, one a row."""
 
     def load_context(self, context: Any) -> None:
-        self.allocator = Allocator.load(context.artifacts["allocator"])
+        spare, self.allocator = (Allocator.load(context.artifacts["allocator"]) for _ in range(2))
+        spare.step(spare.problem.reset(0))  # kernels are compiled before the first request; the other stays as saved
 
     def predict(self, context, model_input, params=None):  # no hints: MLflow would take them for schemas
         answers = []
