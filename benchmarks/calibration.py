@@ -47,7 +47,9 @@ def main() -> int:
     given = parser.parse_args()
     found: dict[str, list[Path]] = {}
     for path in sorted(given.comparison.glob("hybrid-*-seed*/allocator.npz")):
-        found.setdefault(path.parent.name.rsplit("-seed", 1)[0], []).append(path)
+        name = path.parent.name.rsplit("-seed", 1)[0]
+        if name != "hybrid-untrained":
+            found.setdefault(name, []).append(path)
     if not found:
         raise SystemExit(f"{given.comparison} holds no trained hybrid")
     print("| method | trust of training, less the game | trust chosen, less the game | chosen | violations |")
