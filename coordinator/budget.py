@@ -64,12 +64,19 @@ class Usual:
             rows[:count] = np.nan
         self._known.clear()
 
-    def shut_out(self, size: int) -> None:
-        """Something did not fit; after ``PATIENCE`` times in a row its size is forgotten, so that it is tried again."""
+    def shut_out(self, size: int) -> bool:
+        """Something did not fit. True the ``PATIENCE``-th time in a row: then it is tried all the same, and the oldest
+        quarter of what is known is forgotten, so that a machine's bad hour does not shut it out for good."""
         self._shut[size] = self._shut.get(size, 0) + 1
-        if self._shut[size] >= PATIENCE:
-            for memory in (self._shut, self._steps, self._seen, self._known):
-                memory.pop(size, None)
+        if self._shut[size] < PATIENCE:
+            return False
+        self._shut[size] = 0
+        if size in self._steps:
+            by_age = (self._seen[size] + np.arange(MEMORY)) % MEMORY
+            held = by_age[~np.isnan(self._steps[size][by_age]).all(axis=1)]
+            self._steps[size][held[: ceil(0.25 * len(held))]] = np.nan
+            self._known.pop(size, None)
+        return True
 
 
 class Clock:
@@ -111,9 +118,9 @@ class Clock:
         need = self.usual.of(stages, self.size, MOSTLY) if self.usual and stages else 0.0
         if need < self.left_ms():
             return True
+        if self.usual is not None and self.usual.shut_out(self.size):
+            return True
         self.skipped.append(stages[0] if stages else LAST[0])
-        if self.usual is not None:
-            self.usual.shut_out(self.size)
         return False
 
     @contextmanager

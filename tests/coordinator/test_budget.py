@@ -63,15 +63,31 @@ def test_a_stage_fits_only_with_the_reserve():
     assert Clock(None).fits("choose") and Clock(None).left_ms() == np.inf
 
 
-def test_what_is_shut_out_for_long_is_tried_again():
-    usual = steps(0, {"choose": 50.0})
-    clock = Clock(1.0, usual)
-    assert [clock.fits("choose") for _ in range(PATIENCE)] == [False] * PATIENCE
-    assert usual.of(("choose",), 0) == 0.0
-    with clock.stage("build"):
-        time.sleep(2e-3)
-    clock.close()  # all that there was time for
-    assert not Clock(1.0, usual).fits("build")
+class Still(Clock):
+    """A millisecond is spent, always."""
+
+    def spent_ms(self):
+        return 1.0
+
+
+def test_what_is_shut_out_for_long_is_tried_again_and_what_is_old_forgotten():
+    """A bad hour, then every attempt is quick: old times shut it out, a quarter of them less at each attempt."""
+    bad, good = ({"game": 1.0, "settle": 1.0, "certify": ms} for ms in (90.0, 1.0))
+    usual = steps(0, *(bad for _ in range(MEMORY)))
+    attempts = 0
+    while not Still(50.0, usual).fits("game"):
+        tried = [Still(50.0, usual).fits("game") for _ in range(PATIENCE - 1)]
+        assert not any(tried[:-1]) and tried[-1]
+        usual.learn(0, good)
+        attempts += 1
+    assert 10 < attempts < 30 and usual.of(("settle", "certify"), 0) == 2.0
+
+
+def test_one_slow_step_alone_does_not_shut_a_size_out_for_good():
+    usual = steps(0, {"build": 1.0, "game": 1.0, "settle": 400.0, "certify": 1.0})
+    clock = Still(200.0, usual)
+    assert [clock.fits("build", "game") for _ in range(PATIENCE)] == [False] * (PATIENCE - 1) + [True]
+    assert clock.fits("build", "game")
 
 
 def test_stages_cut_short_are_not_remembered():
