@@ -470,6 +470,15 @@ Command = (
 )
 
 
+def _reader_gone() -> bool:
+    """Whether nobody reads our standard output any more, as after ``| head``."""
+    import select
+
+    poll = select.poll()
+    poll.register(1, 0)
+    return bool(poll.poll(0))
+
+
 COMMANDS = ("compare", "train", "evaluate", "export", "step", "report", "sync", "log-model", "data")
 
 
@@ -492,7 +501,9 @@ def main(arguments: list[str] | None = None) -> int:
 
             tell_of_compiling()
         return int(command.run())
-    except BrokenPipeError:  # the reader of our output has gone
+    except BrokenPipeError:
+        if not _reader_gone():  # another pipe: a worker's, a server's
+            raise
         sys.stdout = None
         return 1
     except (ValueError, FloatingPointError, RuntimeError) as error:

@@ -134,3 +134,12 @@ def test_a_run_is_resumed_and_its_recommender_exported(capsys, tmp_path):
     pytest.importorskip("onnx")
     assert main(["export", str(tmp_path / "a.npz"), "--onnx", str(tmp_path / "a.onnx")]) == 0
     assert (tmp_path / "a.onnx").stat().st_size > 5000
+
+
+def test_a_pipe_that_breaks_elsewhere_is_not_taken_for_a_reader_that_has_left(monkeypatch):
+    def broken(self):
+        raise BrokenPipeError(32, "a worker's pipe")
+
+    monkeypatch.setattr("hybridalloc.cli.Evaluate.run", broken)
+    with pytest.raises(BrokenPipeError, match="a worker's pipe"):
+        main(["evaluate", "a.npz"])
