@@ -42,7 +42,7 @@ from hybridalloc.training import (
     evaluate,
 )
 
-MLFLOW_SLOW_S = 6.0  # what a slow or silent MLflow may cost at the end; `hybridalloc sync` brings the rest
+MLFLOW_SLOW_S = 4.5  # what a slow or silent MLflow may cost at the end; `hybridalloc sync` brings the rest
 SHOWN_SLOTS = 40  # of one network, in the report
 COMMON = (
     Metric("oscillating", "agents that go back and forth", "%", "lower"),
