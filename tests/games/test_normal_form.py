@@ -135,7 +135,7 @@ def same(found, expected, atol=1e-6):
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published(name):
     A, B, expected = PUBLISHED[name]
-    found = list(equilibria(A, B))
+    found = list(equilibria(A, B, budget_s=60))
     atol = 1e-4 if "penalty" in name else 1e-6
     assert len(found) == len(expected)
     assert same(found, expected, atol)
@@ -156,7 +156,7 @@ def test_von_stengel_1999_has_75_equilibria():
         [29216, -178761, 451176, -586476, 397584, -113850], [14124, -84436, 208626, -263076, 171204, -45936],
         [1776, -8976, 19976, -20526, 9504, -660], [-8514, 52764, -130944, 168124, -111771, 31680],
     ], float).T  # fmt: skip
-    assert len(list(equilibria(A, B, budget_s=20, tolerance=1e-10))) == 75
+    assert len(list(equilibria(A, B, budget_s=60, tolerance=1e-10))) == 75
 
 
 def test_at_least_twenty_published_games():
@@ -166,18 +166,18 @@ def test_at_least_twenty_published_games():
 def test_unequal_supports_are_found_in_degenerate_games():
     # every mixture of the column player is a best reply to row 0
     A, B = [[1.0, 1.0], [0.0, 2.0]], [[1.0, 1.0], [0.0, 1.0]]
-    found = list(equilibria(A, B))
+    found = list(equilibria(A, B, budget_s=60))
     assert same(found, [([1, 0], [1, 0]), ([1, 0], [0.5, 0.5]), ([0, 1], [0, 1])])
 
 
 def test_constant_game_has_every_pure_pair():
-    assert len(list(equilibria(np.ones((3, 4)), np.zeros((3, 4))))) == 12
+    assert len(list(equilibria(np.ones((3, 4)), np.zeros((3, 4)), budget_s=60))) == 12
 
 
 def test_single_actions():
     [(x, y, gain)] = equilibria([[2.0]], [[3.0]])
     assert (x.tolist(), y.tolist(), gain) == ([1.0], [1.0], 0.0)
-    found = list(equilibria([[1.0, 2.0, 3.0]], [[0.0, 5.0, 5.0]]))
+    found = list(equilibria([[1.0, 2.0, 3.0]], [[0.0, 5.0, 5.0]], budget_s=60))
     assert same(found, [([1], [0, 1, 0]), ([1], [0, 0, 1])])
 
 
@@ -185,7 +185,7 @@ def test_single_actions():
 def test_same_as_nashpy_on_random_games(size, rng):
     for _ in range(10):
         A, B = rng.random((2, size, size))
-        found = list(equilibria(A, B))
+        found = list(equilibria(A, B, budget_s=60))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
             theirs = list(nashpy.Game(A, B).support_enumeration())
@@ -238,11 +238,11 @@ def test_invariance(seed):
     rng = np.random.default_rng(seed)
     A, B = rng.random((2, 3, 3))
     rows, columns = rng.permutation(3), rng.permutation(3)
-    found = list(equilibria(A, B))
-    again = list(equilibria(8 * A[rows][:, columns] + 3, 2 * B[rows][:, columns] - 5))
+    found = list(equilibria(A, B, budget_s=60))
+    again = list(equilibria(8 * A[rows][:, columns] + 3, 2 * B[rows][:, columns] - 5, budget_s=60))
     assert len(again) == len(found)
     assert same(again, [(x[rows], y[columns]) for x, y, _ in found])
-    twin = list(equilibria(np.append(A, A[:1], axis=0), np.append(B, B[:1], axis=0)))
+    twin = list(equilibria(np.append(A, A[:1], axis=0), np.append(B, B[:1], axis=0), budget_s=60))
     folded = [(np.append(x[0] + x[3], x[1:3]), y, g) for x, y, g in twin]
     assert same(folded, [(x, y) for x, y, _ in found])
 
