@@ -60,9 +60,13 @@ class Stage:
         print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
+_listener: Any = None  # of the process: a later call replaces it
+
+
 def tell_of_compiling() -> None:
     """Have numba's first compilation said on standard error: a new installation makes its kernels once, and nothing
     else is to be seen meanwhile; later runs load them."""
+    global _listener
     from numba.core import event
 
     class Once(event.Listener):
@@ -75,4 +79,7 @@ def tell_of_compiling() -> None:
 
         def on_end(self, event: Any) -> None: ...
 
-    event.register("numba:compile", Once())
+    if _listener is not None:
+        event.unregister("numba:compile", _listener)
+    _listener = Once()
+    event.register("numba:compile", _listener)
