@@ -82,7 +82,7 @@ def equilibria(
 
 def _search(A: Float, B: Float, budget_s: float, tolerance: float) -> Iterator[tuple[Float, Float, float]]:
     deadline = time.perf_counter() + budget_s
-    unit_a, unit_b = _unit(A), _unit(B)
+    unit_a, unit_b = unit_payoffs(A), unit_payoffs(B)
     limit = tolerance * max(1.0, float(np.ptp(A)), float(np.ptp(B)))
     seen: list[Float] = []
 
@@ -118,7 +118,7 @@ def zero_sum(A: ArrayLike) -> ZeroSum:
         InvalidGameError: an axis is empty, or a payoff is not finite.
     """
     payoff, _ = check_payoffs(A, None)
-    unit, low = _unit(payoff), float(payoff.min())
+    unit, low = unit_payoffs(payoff), float(payoff.min())
     m, k = payoff.shape
     # maximise v subject to v <= (x' U)_j for every column j, x in the simplex
     answer = linprog(
@@ -199,7 +199,7 @@ def _join(rows: list[tuple[Float, int, int]], columns: list[tuple[Float, int, in
             yield x, columns[j][0]
 
 
-def _unit(payoff: Float) -> Float:
+def unit_payoffs(payoff: Float) -> Float:
     span = float(np.ptp(payoff))
     return np.ascontiguousarray((payoff - payoff.min()) / (span if span > 0 else 1.0))
 

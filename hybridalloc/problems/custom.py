@@ -42,6 +42,7 @@ class CustomPrices(NamedTuple):
     miss: float = 1.0  # a certain miss, before any load
     risk: float = 1.0  # how much longer than stated the work is taken to be when misses are judged
     margin: float = 1.0  # of the deadline that floors aim at
+    opt_out: float = 1.0  # how much dearer than stated opting out is
 
 
 @dataclass(frozen=True)
@@ -166,6 +167,7 @@ class Custom:
         resources: R names. families: R names; an option uses at most one resource of a family.
         start: the state that ``reset`` gives where there is no transition.
         transition: an object with the methods of :class:`Transition`, or "module:Class".
+        priority_gap: within which agents are equals: of those, as many as possible are served.
     """
 
     options: Int
@@ -175,6 +177,7 @@ class Custom:
     transition: Any = None
     scenario: Length = field(default_factory=Length)
     credit: str = "difference"
+    priority_gap: float = 0.0
     name: ClassVar[str] = "custom"
     state_type: ClassVar[type[CustomState]] = CustomState
     metrics: ClassVar[tuple[Metric, ...]] = METRICS
@@ -183,6 +186,7 @@ class Custom:
     prices_type: ClassVar[type[CustomPrices]] = CustomPrices
     price_space: ClassVar[dict[str, tuple[float, float, bool]]] = {
         "toll": (0.0, 4.0, False), "miss": (0.1, 3.0, True), "risk": (0.5, 3.0, False), "margin": (0.6, 1.0, False),
+        "opt_out": (0.5, 10.0, True),
     }  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -202,6 +206,8 @@ class Custom:
                 )
         if self.credit not in ("difference", "own"):
             raise nearest("credit", self.credit, ("difference", "own"))
+        if not 0 <= self.priority_gap < float("inf"):
+            raise InvalidStateError(f"priority_gap = {self.priority_gap}; it must be a finite number >= 0")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Custom) and self.describe() == other.describe()
@@ -334,7 +340,7 @@ class Custom:
         return {
             "name": self.name, "options": self.options.tolist(), "resources": list(self.resources),
             "families": list(self.families_of), "start": self.start.to_dict(), "transition": _name_of(self.transition),
-            "episode": self.scenario.episode, "credit": self.credit,
+            "episode": self.scenario.episode, "credit": self.credit, "priority_gap": self.priority_gap,
         }  # fmt: skip
 
     @classmethod
@@ -342,7 +348,7 @@ class Custom:
         options = np.array(data["options"], np.int64).reshape(len(data["options"]), -1)
         start = CustomState.from_dict(data["start"])
         names = tuple(data["resources"]), tuple(data["families"])
-        return cls(options, *names, start, data["transition"], Length(data["episode"]), data["credit"])
+        return cls(options, *names, start, data["transition"], Length(data["episode"]), data["credit"], data["priority_gap"])
 
 
 def make(
@@ -358,6 +364,7 @@ def make(
     transition: Any = None,
     episode: int = 200,
     credit: str = "difference",
+    priority_gap: float = 0.0,
     **arrays: Any,
 ) -> Custom:
     """``make_problem("custom", ...)``: from arrays, from tables, or from a transition.
@@ -372,6 +379,7 @@ def make(
         transition: an object with reset, advance and reward (see :class:`Transition`), or "module:Class".
         episode: its length in steps. credit: "difference" charges a learner's agent what the others lose because
             of it, by settling the step again without it; "own" does not, and is N times cheaper.
+        priority_gap: within which priorities are equals; default 0, the higher one always comes first.
 
     Raises:
         InvalidStateError: names the field or file, where in it, the value and what is permitted.
@@ -382,7 +390,7 @@ def make(
     for name in arrays:
         if name not in known:
             others = ["work", "capacity", "options", "resources", "families", "jobs", "servers", "links", "transition"]
-            raise nearest("setting of custom", name, known + others + ["episode", "credit"])
+            raise nearest("setting of custom", name, known + others + ["episode", "credit", "priority_gap"])
     if jobs is not None or servers is not None:
         from hybridalloc.problems.tables import read_tables
 
@@ -417,7 +425,7 @@ def make(
             f"{len(table)} in the order of options"
         )
     named = tuple(map(str, resources)), tuple(map(str, families))
-    return Custom(table.astype(np.int64), *named, start, transition, Length(episode), credit)
+    return Custom(table.astype(np.int64), *named, start, transition, Length(episode), credit, priority_gap)
 
 
 def default_delay_cost(deadline_s: Float) -> Float:

@@ -25,9 +25,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coordinator.continuous import for_option
+from games.admission import Seating
 from games.certificate import CapacityCheck, check_capacity, check_limit, count_excess
 from games.congestion import CongestionBatch, CongestionGame, Float, Int
 from games.errors import InvalidStateError
+from games.places import Places, classes
 from hybridalloc.problems import mec_core as core
 from hybridalloc.problems import mec_world as world_law
 from hybridalloc.problems.base import Metric, State, array
@@ -83,6 +85,7 @@ class Scenario:
     partial: bool = True
     floors: bool = True
     priority: tuple[float, float, float] = (0.4, 0.3, 0.3)  # the seed's alpha, beta, gamma: time, work, service class
+    priority_gap: float | None = None  # of the score, within which devices are equals; None: by service class alone
     dynamics: Dynamics = field(default_factory=Dynamics)
 
 
@@ -246,6 +249,8 @@ class Mec(WhatIf):
             raise ValueError("a scenario has at least 1 channel and reuse 1")
         if len(self.scenario.priority) != 3 or not all(w >= 0 for w in self.scenario.priority):
             raise ValueError(f"priority = {self.scenario.priority}; three weights >= 0: alpha, beta, gamma")
+        if self.scenario.priority_gap is not None and not self.scenario.priority_gap >= 0:
+            raise ValueError(f"priority_gap = {self.scenario.priority_gap}; it must be >= 0, or None: by service class")
 
     @property
     def bands(self) -> int:
@@ -520,15 +525,33 @@ class MecBatch:
             np.full(g.weight.shape[2], prices.toll),
         )
 
+    def places(self, prices: Prices, game: CongestionBatch) -> Places:
+        """What serving each device on each option takes; see :func:`mec_core.fill_places`. Priority counts by class."""
+        w = self.world
+        shape = game.private_cost.shape
+        p = Places(
+            np.zeros((*shape, 2)), np.zeros(shape), np.full(shape, np.inf), np.zeros(shape, bool), self.classes(),
+            np.zeros(shape[:2], bool), np.full(shape[:2], np.nan),
+        )  # fmt: skip
+        core.fill_places(self.physics, w, prices, game, p.seconds, p.slack, p.acceptable, p.home)
+        return p
+
+    def classes(self) -> Int:
+        """(E, N) class of each device, 0 the highest: by service class, or by priority within the scenario's gap."""
+        gap = self.problem.scenario.priority_gap
+        return classes(self.world.sla) if gap is None else classes(self.priority(), gap)
+
     def settle(
-        self, option: Int, prices: Prices, wish: Mapping[str, Float] | None = None, trust: float = np.inf
-    ) -> Plan:
+        self, option: Int, prices: Prices, wish: Mapping[str, Float] | None = None, trust: float = np.inf,
+        seating: Seating | None = None,
+    ) -> Plan:  # fmt: skip
         """Shares, power and fractions for a joint choice (E, N), after the safety filter: what is executed.
 
         A choice of a server out of reach, or of a device without a task, becomes option 0. ``wish`` is a proposal
         of the continuous parts: "power" in W and "fraction", each with its "..._spread", (E, N) or, for whichever
         option is taken, (E, N, O); every device's best response is pulled towards it by that spread, the less the
         larger ``trust`` is. ``responses`` then holds those best responses, nan where there was none to pull.
+        ``seating`` is stable admission's answer for ``option``: its floors are kept, and who holds a place is served.
         """
         w = self.world
         e, n, b = w.rate.shape
@@ -538,14 +561,19 @@ class MecBatch:
         reached = np.take_along_axis(w.reachable, server[..., None], 2)[..., 0] if k else np.zeros((e, n), bool)
         plan = Plan(
             np.where(w.active & reached, option, 0), np.zeros((e, n)), np.zeros((e, n)), np.zeros((e, n)),
-            np.zeros((e, n)), np.ones((e, n), bool), np.zeros((e, b)), np.zeros((e, k)),
+            np.zeros((e, n)), np.ones((e, n), bool), np.zeros((e, b)), np.zeros((e, k)), np.zeros((e, n), bool),
+            np.zeros((e, n)), np.zeros((e, n)),
         )  # fmt: skip
+        if seating is not None:
+            plan.held[:] = seating.held & (plan.option == option)
+            plan.air_floor[plan.held] = seating.floor[plan.held, 0]
+            plan.cpu_floor[plan.held] = seating.floor[plan.held, 1]
         asked = Wish(*(np.full((e, n), fill) for fill in (0.0, np.inf, 0.0, np.inf, np.nan, np.nan)))
         self.responses = {"power": asked.power_response, "fraction": asked.fraction_response}
         if wish is not None and np.isfinite(trust):
             given = {name: for_option(value, plan.option) for name, value in wish.items()}
             asked = asked._replace(**given)
-        core.settle(self.physics, w, prices, self.priority(), asked, trust, plan)
+        core.settle(self.physics, w, prices, self.priority(), asked, trust, seating is not None, plan)
         return plan
 
     def priority(self) -> Float:
@@ -660,7 +688,8 @@ class MecBatch:
         return Plan(
             one(allocation.option, np.int64), one(allocation.shares["air"]), one(allocation.shares["cpu"]),
             one(allocation.power), one(allocation.fraction), one(allocation.served, np.bool_),
-            one(allocation.prices["air"]), one(allocation.prices["cpu"]),
+            one(allocation.prices["air"]), one(allocation.prices["cpu"]), one(allocation.held, np.bool_),
+            one(allocation.floors["air"]), one(allocation.floors["cpu"]),
         )  # fmt: skip
 
     def parts(self, plan: Plan) -> dict[str, Any]:
@@ -668,7 +697,8 @@ class MecBatch:
         return {
             "option": plan.option[0], "shares": {"air": plan.air[0], "cpu": plan.cpu[0]}, "power": plan.power_w[0],
             "fraction": plan.fraction[0], "served": plan.served[0],
-            "prices": {"air": plan.air_price[0], "cpu": plan.cpu_price[0]},
+            "prices": {"air": plan.air_price[0], "cpu": plan.cpu_price[0]}, "held": plan.held[0],
+            "floors": {"air": plan.air_floor[0], "cpu": plan.cpu_floor[0]},
         }  # fmt: skip
 
     # --- figures
