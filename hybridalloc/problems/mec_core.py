@@ -437,17 +437,11 @@ def settle(p, w, prices, priority, wish, trust, seated, plan):
             if band[i] >= 0:
                 air_total[band[i]] += air_weight[i]
                 cpu_total[server[i]] += cpu_weight[i]
-        # floors: the places', or how far the square-root shares must be stretched for the deadline
+        # floors: how far the square-root shares must be stretched for the deadline, at the power and fraction chosen
         for i in range(n):
             air_floor[i] = 0.0
             cpu_floor[i] = 0.0
-            if band[i] < 0:
-                continue
-            if seated:
-                if plan.held[e, i]:
-                    air_floor[i] = plan.air_floor[e, i]
-                    cpu_floor[i] = plan.cpu_floor[e, i]
-            elif p.floors:
+            if band[i] >= 0 and p.floors:
                 b, k = band[i], server[i]
                 slack = prices.margin * w.deadline_s[e, i] - _wait(p, w, e, i, b, k)
                 air_even = air_weight[i] / air_total[b]
@@ -456,6 +450,8 @@ def settle(p, w, prices, priority, wish, trust, seated, plan):
                 if slack > 0.0 and max(air_even, cpu_even) * time <= slack * (1.0 + 1e-12):
                     air_floor[i] = air_even * time / slack
                     cpu_floor[i] = cpu_even * time / slack
+        if seated:
+            _keep_places(plan, e, band, server, priority[e], air_floor, cpu_floor, bands, servers)
         split_resources(air_weight, air_floor, band, priority[e], plan.air[e], met, plan.air_price[e])
         for i in range(n):
             if band[i] >= 0 and not met[i]:
@@ -466,6 +462,28 @@ def settle(p, w, prices, priority, wish, trust, seated, plan):
         for i in range(n):
             if w.active[e, i]:
                 _finish(p, w, prices, e, i, band[i], server[i], gain[i], plan)
+
+
+@njit(cache=True, error_model="numpy")
+def _keep_places(plan, e, band, server, priority, air_floor, cpu_floor, bands, servers):
+    """The places' floors first; what is left goes to the floors that were chosen, by priority, where both legs fit."""
+    air_room, cpu_room = np.ones(bands), np.ones(servers)
+    for i in range(len(band)):
+        if band[i] >= 0:
+            air_room[band[i]] -= plan.air_floor[e, i]
+            cpu_room[server[i]] -= plan.cpu_floor[e, i]
+    for i in np.argsort(-priority):
+        b, k = band[i], server[i]
+        if b < 0:
+            continue
+        air_more = max(air_floor[i] - plan.air_floor[e, i], 0.0)
+        cpu_more = max(cpu_floor[i] - plan.cpu_floor[e, i], 0.0)
+        if air_more > air_room[b] or cpu_more > cpu_room[k]:
+            air_more = cpu_more = 0.0
+        air_floor[i] = plan.air_floor[e, i] + air_more
+        cpu_floor[i] = plan.cpu_floor[e, i] + cpu_more
+        air_room[b] -= air_more
+        cpu_room[k] -= cpu_more
 
 
 @njit(cache=True, error_model="numpy")
