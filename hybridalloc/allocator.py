@@ -364,7 +364,7 @@ class Allocator:
         budget, self.budget_ms = self.budget_ms, 1e9
         draws = self._rng.bit_generator.state
         for seed in range(20):
-            self.step(self.problem.reset(seed))
+            self.step(getattr(self.problem, "example", self.problem.reset)(seed))
         self.budget_ms, self._rng.bit_generator.state = budget, draws
         self._usual.forget(20 // 4)
         self._voice = self._past = None  # nothing is remembered of the warm-up
