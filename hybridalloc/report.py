@@ -85,7 +85,6 @@ def write_report(path: str | Path, comparison: Comparison) -> Path:
 
 def _header(comparison: Comparison) -> str:
     seeds = comparison.get("seeds") or {}
-    seeds = seeds if isinstance(seeds, Mapping) else {"all": seeds}
     entries = [("problem", str(comparison["problem"]))]
     entries += [(f"{name} seeds", _seeds(values)) for name, values in seeds.items()]
     entries += [(f"budget: {_words(name)}", _value(value)) for name, value in (comparison.get("budget") or {}).items()]
