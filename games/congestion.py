@@ -100,7 +100,7 @@ class CongestionGame:
     toll: Float = 0.0  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
-        options = _whole("options", self.options)
+        options = whole_numbers("options", self.options)
         if options.ndim != 2:
             raise InvalidGameError(f"options has shape {options.shape}; it needs two axes, options first")
         weight = _matrix("weight", self.weight)
@@ -152,7 +152,7 @@ class CongestionGame:
 
     def check_choice(self, choice: ArrayLike) -> Int:
         """(N,) options as integers, or an InvalidGameError that names the agent."""
-        chosen = _whole("choice", choice)
+        chosen = whole_numbers("choice", choice)
         n, o = self.private_cost.shape
         if chosen.shape != (n,):
             raise InvalidGameError(f"choice has shape {chosen.shape}; {n} agents need ({n},)")
@@ -217,7 +217,8 @@ def _matrix(name: str, value: Any) -> Float:
     return array
 
 
-def _whole(name: str, value: Any) -> Int:
+def whole_numbers(name: str, value: Any) -> Int:
+    """``value`` as integers, or an InvalidGameError that names the entry that is none."""
     array = np.asarray(value)
     if array.dtype.kind in "iu":
         return array.astype(np.int64)
