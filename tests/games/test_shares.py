@@ -244,3 +244,12 @@ def test_certificates_see_what_is_wrong():
         "power: agent 0 has 0.3, permitted is 0 to 0.2", "power: agent 1 has nan, permitted is 0 to 0.2",
     )  # fmt: skip
     assert over.max_violation == np.inf
+
+
+def test_a_delay_that_costs_nothing_still_gets_a_share_of_an_idle_server():
+    from hybridalloc import Allocator, make_problem
+
+    problem = make_problem("custom", work=[1.0, 2.0], capacity=[4.0], delay_cost=[0.0, 0.0])
+    allocation = Allocator(problem, "game").step(problem.reset(0))
+    assert allocation.option.tolist() == [1, 1]
+    assert np.ravel(list(allocation.shares.values())[0]) == pytest.approx([0.5, 0.5])
