@@ -197,13 +197,26 @@ class CongestionGame:
         load = _loads(self.options, self.weight, chosen)
         return float((load**2 / self.capacity).sum() + self.private_cost[np.arange(self.agents), chosen].sum())
 
+    def gains(self, choice: ArrayLike) -> tuple[Float, Float]:
+        """(N,) what each agent gains by deviating alone, in cost, and (N,) the size of the costs it compares.
+
+        Costs are taken above each agent's least private cost, which no gain depends on: a constant in all of an
+        agent's costs takes no digits.
+        """
+        chosen = self.check_choice(choice)
+        least = np.where(self.allowed, self.private_cost, np.inf).min(axis=1, initial=np.inf, keepdims=True)
+        costs = np.empty(self.private_cost.shape)
+        costs_at(
+            self.options, self.weight, self.capacity, self.private_cost - np.where(np.isfinite(least), least, 0.0),
+            self.allowed, np.ones(self.agents, bool), self.toll, chosen, costs,
+        )  # fmt: skip
+        present = costs[np.arange(self.agents), chosen]
+        lowest = costs.min(axis=1, initial=np.inf)
+        return present - lowest, np.abs(present) + np.abs(lowest)
+
     def regret(self, choice: ArrayLike) -> float:
         """Largest gain that one agent has by deviating alone, in cost; 0 at a pure Nash equilibrium."""
-        chosen = self.check_choice(choice)
-        if not self.agents:
-            return 0.0
-        costs = self.costs(chosen)
-        return float((costs[np.arange(self.agents), chosen] - costs.min(axis=1)).max())
+        return float(self.gains(choice)[0].max(initial=0.0))
 
     def prices(self, choice: ArrayLike) -> Float:
         """(R,) marginal price L_r / C_r, what one more unit of load costs those who are there."""
