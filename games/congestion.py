@@ -100,7 +100,7 @@ class CongestionGame:
     toll: Float = 0.0  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
-        options = _whole("options", self.options)
+        options = whole_numbers("options", self.options)
         if options.ndim != 2:
             raise InvalidGameError(f"options has shape {options.shape}; it needs two axes, options first")
         weight = _matrix("weight", self.weight)
@@ -152,7 +152,7 @@ class CongestionGame:
 
     def check_choice(self, choice: ArrayLike) -> Int:
         """(N,) options as integers, or an InvalidGameError that names the agent."""
-        chosen = _whole("choice", choice)
+        chosen = whole_numbers("choice", choice)
         n, o = self.private_cost.shape
         if chosen.shape != (n,):
             raise InvalidGameError(f"choice has shape {chosen.shape}; {n} agents need ({n},)")
@@ -197,13 +197,26 @@ class CongestionGame:
         load = _loads(self.options, self.weight, chosen)
         return float((load**2 / self.capacity).sum() + self.private_cost[np.arange(self.agents), chosen].sum())
 
+    def gains(self, choice: ArrayLike) -> tuple[Float, Float]:
+        """(N,) what each agent gains by deviating alone, in cost, and (N,) the size of the costs it compares.
+
+        Costs are taken above each agent's least private cost, which no gain depends on: a constant in all of an
+        agent's costs takes no digits.
+        """
+        chosen = self.check_choice(choice)
+        least = np.where(self.allowed, self.private_cost, np.inf).min(axis=1, initial=np.inf, keepdims=True)
+        costs = np.empty(self.private_cost.shape)
+        costs_at(
+            self.options, self.weight, self.capacity, self.private_cost - np.where(np.isfinite(least), least, 0.0),
+            self.allowed, np.ones(self.agents, bool), self.toll, chosen, costs,
+        )  # fmt: skip
+        present = costs[np.arange(self.agents), chosen]
+        lowest = costs.min(axis=1, initial=np.inf)
+        return present - lowest, np.abs(present) + np.abs(lowest)
+
     def regret(self, choice: ArrayLike) -> float:
         """Largest gain that one agent has by deviating alone, in cost; 0 at a pure Nash equilibrium."""
-        chosen = self.check_choice(choice)
-        if not self.agents:
-            return 0.0
-        costs = self.costs(chosen)
-        return float((costs[np.arange(self.agents), chosen] - costs.min(axis=1)).max())
+        return float(self.gains(choice)[0].max(initial=0.0))
 
     def prices(self, choice: ArrayLike) -> Float:
         """(R,) marginal price L_r / C_r, what one more unit of load costs those who are there."""
@@ -217,7 +230,8 @@ def _matrix(name: str, value: Any) -> Float:
     return array
 
 
-def _whole(name: str, value: Any) -> Int:
+def whole_numbers(name: str, value: Any) -> Int:
+    """``value`` as integers, or an InvalidGameError that names the entry that is none."""
     array = np.asarray(value)
     if array.dtype.kind in "iu":
         return array.astype(np.int64)
