@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import warnings
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,13 +22,13 @@ from coordinator.trust import DEFAULT_TRUST, Trust
 from games.certificate import CapacityCheck, measure_regret
 from games.congestion import CongestionBatch, Float
 from hybridalloc.allocation import Allocation, Certificate, Origin
-from hybridalloc.beliefs import belief_arrays, make_belief, restore_belief
-from hybridalloc.errors import CheckpointError, InvalidStateError, nearest
-from hybridalloc.problems import restore_problem
+from hybridalloc.beliefs import make_belief
+from hybridalloc.errors import CheckpointError as CheckpointError  # read from here too
+from hybridalloc.errors import InvalidStateError, nearest
 from hybridalloc.rehearsal import Remembered, hindsight_losses, rollouts, scenario_payoffs
+from hybridalloc.saved import find_recommender, made_from, write_allocator
+from hybridalloc.saved import read_checkpoint as read_checkpoint  # read from here too
 from rl.policy import ArrayPolicy
-
-FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -103,7 +101,7 @@ class Allocator:
         self.prices = problem.prices_type() if prices is None else prices
         self.budget_ms, self.seed, self.hysteresis = budget_ms, seed, float(hysteresis)
         self.belief = make_belief(problem, belief, seed)
-        self.recommender = _find_recommender(problem, recommender, seed)
+        self.recommender = find_recommender(problem, recommender, seed)
         weights = getattr(getattr(self.recommender, "policy", self.recommender), "weights", {})
         trained = float(weights.get("trained_trust", DEFAULT_TRUST))
         if not 0 < trained < float("inf"):  # the prior lost its say: rules begin where a fresh one would
@@ -366,7 +364,7 @@ class Allocator:
         budget, self.budget_ms = self.budget_ms, 1e9
         draws = self._rng.bit_generator.state
         for seed in range(20):
-            self.step(self.problem.reset(seed))
+            self.step(getattr(self.problem, "example", self.problem.reset)(seed))
         self.budget_ms, self._rng.bit_generator.state = budget, draws
         self._usual.forget(20 // 4)
         self._voice = self._past = None  # nothing is remembered of the warm-up
@@ -378,104 +376,27 @@ class Allocator:
 
     def save(self, path: str | Path) -> Path:
         """Write problem, method, prices, trust, recommender and belief to one ``.npz`` file; :meth:`load` reads it."""
-        arrays: dict[str, Any] = {}
-        name = None
-        if self.recommender is not None:
-            if not isinstance(self.recommender, ArrayPolicy):
-                raise CheckpointError(f"a {type(self.recommender).__name__} cannot be saved; only trained policies can")
-            arrays = {f"policy/{k}": v for k, v in self.recommender.weights.items()}
-            name = self.recommender.name
-        meta = {
-            "format": FORMAT, "problem": self.problem.describe(), "method": self.method, "trust": self.trust,
-            "limit": self.coordinator.limit, "choose": self.coordinator.choose, "seed": self.seed,
-            "prices": self.prices._asdict(), "recommender": name, "trust_state": self.trust_rule.state(),
-            "hysteresis": self.hysteresis,
-        }  # fmt: skip
-        if self.belief is not None:
-            arrays |= belief_arrays(self.belief)
-        target = Path(path)
-        if target.suffix != ".npz":
-            target = target.with_name(target.name + ".npz")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(target.name + ".partial.npz")
-        np.savez_compressed(partial, meta=np.array(json.dumps(meta)), **arrays)
-        partial.replace(target)
-        return target
+        return write_allocator(self, path)
 
     @classmethod
-    def load(cls, source: str | Path, **changes: Any) -> Allocator:
+    def load(cls, source: str | Path, *, trust_code: bool = False, **changes: Any) -> Allocator:
         """An allocator from a file, or from an MLflow URI such as ``runs:/<id>/allocator.npz``.
 
+        A file is data: a transition (see :mod:`hybridalloc.problems.transitions`) that it names runs only where it is
+        installed as an entry point. One that is not stays unloaded: :meth:`step` needs none, and ``problem.reset`` and
+        whatever else does says how to allow it.
+
         Args:
+            trust_code: load any transition that the file names, running code of that name on this machine.
             changes: arguments of the constructor to replace, such as ``trust=30.0``.
 
         Raises:
-            CheckpointError: no such file, a truncated one, another version, or not an allocator.
+            CheckpointError: no such file, a damaged one, another version, or not an allocator.
         """
-        meta, policy, arrays = read_checkpoint(source)
-        problem = changes.pop("problem", None) or restore_problem(meta["problem"])
-        prices = problem.prices_type(**meta["prices"])
-        settings = {
-            "method": meta["method"], "trust": meta["trust"], "limit": meta["limit"], "choose": meta["choose"],
-            "seed": meta["seed"], "prices": prices, "recommender": policy, "hysteresis": meta.get("hysteresis", 0.0),
-            "belief": restore_belief(problem, arrays),
-        }  # fmt: skip
-        made = cls(problem, **settings | changes)
-        if "trust" not in changes:
-            made.trust_rule.restore(meta.get("trust_state"))
-        return made
+        return made_from(cls, source, trust_code, changes)
 
 
 _PENDING = Certificate(False, float("inf"), (), float("inf"), float("inf"), "fallback", "pending", 0.0, ())
-
-
-def read_checkpoint(source: str | Path) -> tuple[dict[str, Any], ArrayPolicy | None, dict[str, Any]]:
-    """Settings and policy of a saved allocator, and its arrays by name; see :meth:`Allocator.load`."""
-    path = _local(source)
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            if "meta" not in data.files:
-                raise CheckpointError(f"{path} holds no allocator (no 'meta' entry); Allocator.save writes one")
-            meta = json.loads(str(data["meta"]))
-            arrays = {k: data[k] for k in data.files}
-    except FileNotFoundError:
-        raise CheckpointError(f"no checkpoint at {path}") from None
-    except (zipfile.BadZipFile, OSError, ValueError, KeyError, EOFError) as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(f"{path} is truncated or not a checkpoint ({error}); it was left as it is") from None
-    if meta.get("format") != FORMAT:
-        raise CheckpointError(f"{path} has format {meta.get('format')}; this version reads format {FORMAT}")
-    weights = {k.removeprefix("policy/"): v for k, v in arrays.items() if k.startswith("policy/")}
-    if not isinstance(meta["trust"], str):  # what training and calibration left
-        weights = {"trained_trust": np.float64(meta["trust"])} | weights if weights else weights
-    return meta, ArrayPolicy(weights, meta["recommender"]) if weights else None, arrays
-
-
-def _local(source: str | Path) -> Path:
-    text = str(source)
-    if text.startswith(("runs:/", "models:/", "mlflow-artifacts:/")):
-        import mlflow
-
-        return Path(mlflow.artifacts.download_artifacts(artifact_uri=text))
-    return Path(source)
-
-
-def _find_recommender(problem: Any, given: Any, seed: int) -> Any:
-    if given is None or hasattr(given, "propose"):
-        return given
-    text = str(given)
-    if isinstance(given, str) and not text.endswith(".npz") and ":/" not in text and "/" not in text:
-        from hybridalloc.training import make_learner
-        from rl.networks import Sizes
-
-        return make_learner(text, Sizes.of(problem.batch([0]).observe()), seed).policy
-    meta, policy, _ = read_checkpoint(given)
-    if meta["problem"]["name"] != problem.name:
-        raise CheckpointError(f"{given} was trained on {meta['problem']['name']}; this problem is {problem.name}")
-    if policy is None:
-        raise CheckpointError(f"{given} holds no recommender: it was saved from method {meta['method']!r}")
-    return policy
 
 
 def _usable(raw: Float, game: CongestionBatch) -> Float:

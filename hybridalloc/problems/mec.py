@@ -17,7 +17,7 @@ A :class:`MecState` is what the operator is told, plus ``truth``, which only the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
@@ -35,6 +35,7 @@ from hybridalloc.problems.mec_belief import BELIEFS, Belief, Memory, copy_histor
 from hybridalloc.problems.mec_core import Outcome, Physics, Plan, Prices, Wish, World
 from hybridalloc.problems.mec_whatif import WhatIf
 from hybridalloc.problems.mec_world import Law, Stream, streams
+from hybridalloc.text import printable, quoted
 from rl.proposal import Observation
 
 SITE_SIDE_M = 1000.0  # synthetic: 9 servers a square kilometre
@@ -384,9 +385,42 @@ class Mec(WhatIf):
 
     @classmethod
     def restore(cls, data: dict[str, Any]) -> Mec:
-        scenario: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data["scenario"].items()}
-        made = Scenario(**scenario, dynamics=Dynamics(**data["dynamics"]))
-        return cls(data["agents"], data["servers"], data["sites"], made)
+        """The problem that :meth:`describe` described.
+
+        Raises:
+            ValueError: a setting is missing, unknown, or not of its kind.
+        """
+        whole = {"agents": 50, "servers": 9, "sites": "", "scenario": {}, "dynamics": {}}
+        given = _like(whole, {k: v for k, v in data.items() if k != "name"}, "")
+        scenario, dynamics = asdict(Scenario()), asdict(Dynamics())
+        del scenario["dynamics"]
+        made = Scenario(
+            **_like(scenario, given["scenario"], "scenario."),
+            dynamics=Dynamics(**_like(dynamics, given["dynamics"], "dynamics.")),
+        )
+        return cls(given["agents"], given["servers"], given["sites"], made)
+
+
+def _like(known: dict[str, Any], given: dict[str, Any], at: str) -> dict[str, Any]:
+    """``given`` with lists as tuples, if it has the fields of ``known`` and each is of its kind."""
+    out = {}
+    for name in (*known, *given):
+        if name not in known or name not in given:
+            raise ValueError(f"{at}{printable(name)} is {'unknown' if name in given else 'missing'} in a description")
+        value, like = given[name], known[name]
+        spans = isinstance(like, tuple)
+        fits = isinstance(value, list | tuple) and len(value) == len(like) if spans else True
+        if not fits or not all(map(_of_kind, value, like) if spans else [_of_kind(value, like)]):
+            raise ValueError(f"{at}{name} = {quoted(value)}; it must be like {quoted(like)}, and finite")
+        out[name] = tuple(value) if spans else value
+    return out
+
+
+def _of_kind(value: Any, like: Any) -> bool:
+    if type(value) in (int, float):
+        wanted: tuple[type, ...] = (int, float) if type(like) is float else (int,)
+        return type(value) in wanted and (type(like) is not bool or value in (0, 1)) and -1e15 < value < 1e15
+    return type(value) is type(like)
 
 
 class MecBatch:
