@@ -7,6 +7,7 @@ power_control, quadratic, stackelberg, normal_form (fictitious_play, replicator)
 (stochastic_game, q_learning), the oracles (reference, brute_force) and the checks of all answers (certificate).
 """
 
+import games.kernels  # noqa: F401 (first: it says where kernels are kept)
 from games.alpha_fair import FairShares, alpha_fair_shares
 from games.anarchy import Anarchy, TollDesign, marginal_toll, price_of_anarchy
 from games.best_response import best_response_dynamics
