@@ -386,7 +386,8 @@ class CustomBatch:
         time = np.where(option > 0, wait + leg_s.sum(-1), np.inf)
         price = np.zeros(self.at["capacity"].shape)
         for family, values in allocation.prices.items():
-            price[0, [r for r, f in enumerate(self.problem.families_of) if f == family]] = values
+            if len(values):  # a fallback has none
+                price[0, [r for r, f in enumerate(self.problem.families_of) if f == family]] = values
         power, served = np.asarray(allocation.power, float)[None], np.asarray(allocation.served, bool)[None]
         return CustomPlan(option, resource, share, power, served, time, price)
 
