@@ -21,6 +21,7 @@ from hybridalloc.beliefs import load_belief, save_belief
 from hybridalloc.calibration import SEEDS, calibrate
 from hybridalloc.methods import method_of
 from hybridalloc.problems import restore_problem
+from hybridalloc.runlog import strict
 from hybridalloc.training import (
     BEST_TRUST,
     REPORT_SEEDS,
@@ -112,7 +113,7 @@ def tune_job(
     tuned = tune_game(restore_problem(description), belief, trials, tell, belief_steps=steps)
     rows = [{"prices": p._asdict(), "welfare": w} for p, w in tuned.trials]
     best = tuned.prices._asdict()
-    return best, {"best": best, "welfare": tuned.welfare, "trials": rows}
+    return best, strict({"best": best, "welfare": tuned.welfare, "trials": rows})
 
 
 def belief_job(
@@ -187,14 +188,14 @@ def run_job(job: Job) -> dict[str, Any]:
             allocator = Allocator(problem, kind, recommender, trust, prices=prices, belief=belief)
             stem = f"{job.method}-seed{job.seed}"
             log.artifact(allocator.save(Path(job.directory) / stem / "allocator.npz"))
-        metrics = {k: [float(x) for x in v] for k, v in seen.metrics.items()}
+        metrics = strict(seen.metrics)
         metrics["step_ms"] = [seen.step_ms] * len(seen.metrics["welfare"])
         out = {"metrics": metrics, "curve": curve, "allocations": allocations, "violations": violations}
         whole = Path(job.directory) / f"{job.method}-seed{job.seed}" / "evaluation.json"
         whole.parent.mkdir(exist_ok=True)
-        whole.write_text(json.dumps(out))
+        whole.write_text(json.dumps(out, allow_nan=False))
         log.artifact(whole)  # MLflow has what a table can be made from again
-        summary |= {k: float(v.mean()) for k, v in seen.metrics.items()}
+        summary |= seen.means()
         summary |= {"step_ms": seen.step_ms, "allocations": allocations, "violations": violations}
         log.end(summary)
     progress(units(job))
