@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from coordinator import Coordinator
+from hybridalloc.statistics import mean_of
 from hybridalloc.training import TUNE_SEEDS, Recommender, evaluate
 
 FACTORS = (1.0, 0.5, 2.0, 4.0, np.inf)  # of the trust of training, which comes first
@@ -21,7 +22,10 @@ SEEDS = TUNE_SEEDS[16:56]  # those before are for the checks in training
 
 
 class Tried(NamedTuple):
-    """A trust, its welfare, the gain over the trust of training and that gain's standard error over networks."""
+    """A trust, its welfare, the gain over the trust of training and that gain's standard error over networks.
+
+    NaN and an infinite error where no network has a welfare: then the trust of training stays.
+    """
 
     trust: float
     welfare: float
@@ -58,8 +62,9 @@ def calibrate(
         allocations, violations = allocations + seen.allocations, violations + seen.violations
         welfare = seen.metrics["welfare"]
         base = base if tried else welfare
-        error = float((welfare - base).std(ddof=1) / np.sqrt(len(base)))
-        tried.append(Tried(at.trust, float(welfare.mean()), float((welfare - base).mean()), error))
-    best = max(tried, key=lambda t: t.gain)
+        gain = (welfare - base)[~np.isnan(welfare - base)]  # of the networks that have both
+        error = float(gain.std(ddof=1) / np.sqrt(len(gain))) if len(gain) > 1 else float("inf")
+        tried.append(Tried(at.trust, mean_of(welfare), mean_of(gain), error))
+    best = max(tried, key=lambda t: -np.inf if np.isnan(t.gain) else t.gain)
     chosen = best.trust if best.gain > best.error else trust
     return Calibration(chosen, tuple(tried), allocations, violations)

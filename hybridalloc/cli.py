@@ -224,10 +224,11 @@ class Evaluate:
             a.problem, a.prices, a.coordinator, a.recommender, REPORT_SEEDS[: self.seeds], baseline, belief=a.belief
         )
         if self.json:
-            means = {metric.key: float(seen.metrics[metric.key].mean()) for metric in a.problem.metrics}
-            return _print_json(means | {"violations": seen.violations, "allocations": seen.allocations})
+            return _print_json(seen.means() | {"violations": seen.violations, "allocations": seen.allocations})
+        means = seen.means()
         for metric in a.problem.metrics:
-            _say(f"{metric.label:40s} {seen.metrics[metric.key].mean():10.4f} {metric.unit}")
+            mean = f"{means[metric.key]:10.4f} {metric.unit}" if metric.key in means else f"{'–':>10s}"
+            _say(f"{metric.label:40s} {mean}")
         print(f"{'violations of capacity or power':40s} {seen.violations:10d} of {seen.allocations} allocations")
         return 0
 

@@ -30,6 +30,7 @@ from hybridalloc.methods import RIVALS, method_of, rows_of
 from hybridalloc.problems import make_with
 from hybridalloc.problems.base import Metric
 from hybridalloc.progress import Stage
+from hybridalloc.runlog import strict
 from hybridalloc.statistics import paired_difference
 from hybridalloc.training import (
     BELIEF_STEPS,
@@ -263,7 +264,7 @@ def _assemble(
         {
             "method": name,
             "steps": [row["agent_steps"] for row in curves[name][0]],
-            "values": [[row["check_welfare"] for row in seed] for seed in curves[name]],
+            "values": [[row.get("check_welfare") for row in seed] for seed in curves[name]],  # None: of nothing
         }
         for name in settings.methods
         if method_of(name).learner
@@ -275,10 +276,11 @@ def _assemble(
             for other in (alone, *(r for r in RIVALS if r not in (name, alone))):
                 if other in values:
                     d = paired_difference(values[name][key], values[other][key])
-                    differences.append({
+                    differences.append(strict({
                         "label": f"{method_of(name).label} - {method_of(other).label}", "metric": key, "mean": d.mean,
-                        "low": d.low, "high": d.high, "conservative": d.conservative,
-                    })  # fmt: skip
+                        "low": d.low, "high": d.high, "conservative": d.conservative, "pairs": d.pairs,
+                        "of": d.training_seeds * d.evaluation_seeds,
+                    }))  # fmt: skip
     return {
         "title": f"{settings.problem}{_set_of(problem)}: hybrid against its parents",
         "problem": f"{settings.problem}, {problem.agents} agents, {problem.servers} servers{_sites_of(problem)}",
@@ -324,7 +326,8 @@ def _levels(problem: Any, prices: dict[str, Any], folder: Path) -> list[dict[str
                 problem, prices[key], Coordinator("game"), None, seeds, baseline, slots=config.check_slots,
                 belief=belief,
             )  # fmt: skip
-            rows.append({"label": label, "value": float(seen.metrics["welfare"].mean())})
+            if "welfare" in seen.means():
+                rows.append({"label": label, "value": seen.means()["welfare"]})
     return rows
 
 
@@ -356,7 +359,7 @@ def _publish(comparison: dict[str, Any], settings: Settings, folder: Path, opene
     from hybridalloc.pictures import write_pictures
     from hybridalloc.report import markdown_table, text_table, write_report
 
-    write_text(folder / "results.json", json.dumps(comparison))
+    write_text(folder / "results.json", json.dumps(strict(comparison), allow_nan=False))
     write_text(folder / "table.md", markdown_table(comparison) + "\n")
     write_pictures(folder / "figures", comparison)
     inside = write_report(folder / "report.html", comparison)

@@ -22,6 +22,7 @@ from hybridalloc.calibration import SEEDS, calibrate
 from hybridalloc.files import write_text
 from hybridalloc.methods import method_of
 from hybridalloc.problems import restore_problem
+from hybridalloc.runlog import strict
 from hybridalloc.training import (
     BEST_TRUST,
     REPORT_SEEDS,
@@ -118,7 +119,7 @@ def tune_job(
     tuned = tune_game(_own(description), belief, trials, tell, belief_steps=steps)
     rows = [{"prices": p._asdict(), "welfare": w} for p, w in tuned.trials]
     best = tuned.prices._asdict()
-    return best, {"best": best, "welfare": tuned.welfare, "trials": rows}
+    return best, strict({"best": best, "welfare": tuned.welfare, "trials": rows})
 
 
 def belief_job(
@@ -193,13 +194,13 @@ def run_job(job: Job) -> dict[str, Any]:
             allocator = Allocator(problem, kind, recommender, trust, prices=prices, belief=belief)
             stem = f"{job.method}-seed{job.seed}"
             log.artifact(allocator.save(Path(job.directory) / stem / "allocator.npz"))
-        metrics = {k: [float(x) for x in v] for k, v in seen.metrics.items()}
+        metrics = strict(seen.metrics)
         metrics["step_ms"] = [seen.step_ms] * len(seen.metrics["welfare"])
         out = {"metrics": metrics, "curve": curve, "allocations": allocations, "violations": violations}
         whole = Path(job.directory) / f"{job.method}-seed{job.seed}" / "evaluation.json"
-        write_text(whole, json.dumps(out))
+        write_text(whole, json.dumps(out, allow_nan=False))
         log.artifact(whole)  # MLflow has what a table can be made from again
-        summary |= {k: float(v.mean()) for k, v in seen.metrics.items()}
+        summary |= seen.means()
         summary |= {"step_ms": seen.step_ms, "allocations": allocations, "violations": violations}
         log.end(summary)
     progress(units(job))

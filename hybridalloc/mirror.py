@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 import re
 import threading
@@ -316,9 +317,9 @@ class _Replay:
             points: list[Any] = []
             if line["kind"] == "metrics":
                 step = max(step, line["step"])
-                points = [Metric(_key(k), float(v), stamp, line["step"]) for k, v in line["values"].items()]
+                points = [Metric(_key(k), v, stamp, line["step"]) for k, v in _there(line["values"])]
             elif line["kind"] == "end":
-                points = [Metric(_key(SUMMARY_PREFIX + k), float(v), stamp, step) for k, v in line["summary"].items()]
+                points = [Metric(_key(SUMMARY_PREFIX + k), v, stamp, step) for k, v in _there(line["summary"])]
             elif line["kind"] == "artifact":
                 send(number - 1)
                 self._artifact(client, run_id, line["path"])
@@ -420,6 +421,11 @@ def left_out(directory: str | Path, reason: str) -> MirrorResult:
     result = MirrorResult(None, None, (), tuple(record.name for record in read_runs(directory)), reason)
     warnings.warn(str(result), RuntimeWarning, stacklevel=2)
     return result
+
+
+def _there(values: dict[str, Any]) -> list[tuple[str, float]]:
+    """The figures that are there: NaN, a mean of nothing, is no figure."""
+    return [(key, float(value)) for key, value in values.items() if not math.isnan(float(value))]
 
 
 def _is_sqlite(uri: str) -> bool:

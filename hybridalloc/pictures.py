@@ -37,16 +37,18 @@ def write_pictures(folder: str | Path, comparison: Mapping[str, Any]) -> list[Pa
 
 def _curves(axes: Any, comparison: Mapping[str, Any]) -> bool:
     """Welfare against agent-steps: mean over training seeds, band from the lowest to the highest; the top enlarged."""
-    curves = comparison.get("curves", ())
+    matrix = lambda curve: np.asarray(curve["values"], dtype=float)  # None, a mean of nothing, as nan
+    curves = [curve for curve in comparison.get("curves", ()) if np.isfinite(matrix(curve)).any()]
     if not curves:
         return False
     methods = {m["key"]: m for m in comparison["methods"]}
     levels = comparison.get("levels", ())
-    best = max(float(np.asarray(curve["values"]).mean(0)[-1]) for curve in curves)
+    means = [matrix(curve).mean(0) for curve in curves]
+    best = max((float(mean[-1]) for mean in means if np.isfinite(mean[-1])), default=0.0)
     near = axes.inset_axes((0.4, 0.12, 0.59, 0.5))
     drawn: dict[str, int] = {}
     for curve in curves:
-        method, values = methods[curve["method"]], np.asarray(curve["values"])
+        method, values = methods[curve["method"]], matrix(curve)
         kind, steps = method["kind"], np.asarray(curve["steps"]) / 1e6
         style = STYLES[drawn.get(kind, 0) % len(STYLES)]
         drawn[kind] = drawn.get(kind, 0) + 1
@@ -75,9 +77,12 @@ def _welfare(axes: Any, comparison: Mapping[str, Any]) -> bool:
     rows, offset = comparison["methods"], {"textcoords": "offset points"}
     for k, method in enumerate(rows):
         interval = mean_interval(method["values"]["welfare"])
+        if np.isnan(interval.mean):  # of no run: its row stays empty
+            continue
         axes.barh(k, interval.mean, color=COLOURS[method["kind"]], alpha=0.85)
         axes.plot([interval.low, interval.high], [k, k], color="#111827", lw=1.5)
-        axes.annotate(f"{interval.mean:.4f}", (interval.high, k), fontsize=8, va="center", xytext=(4, 0), **offset)
+        end = interval.high if np.isfinite(interval.high) else interval.mean
+        axes.annotate(f"{interval.mean:.4f}", (end, k), fontsize=8, va="center", xytext=(4, 0), **offset)
     axes.set_yticks(range(len(rows)), [m["label"] for m in rows])
     axes.invert_yaxis()
     axes.set_xlabel("welfare, a device and slot (reporting seeds, 95 % interval)")

@@ -18,6 +18,7 @@ from coordinator import Coordinator
 from coordinator.coordinator import wish_at
 from coordinator.trust import Trust
 from games.congestion import CongestionBatch, Float
+from hybridalloc.statistics import mean_of
 
 
 class Remembered(NamedTuple):
@@ -52,7 +53,7 @@ def welfare(problem: Any, state: Any, allocations: list[SimpleNamespace]) -> Flo
         if key not in seen:
             seen[key] = problem.evaluate(state, a)["welfare"]
         out.append(seen[key])
-    return np.array(out)
+    return np.nan_to_num(np.array(out))  # a step of nobody: every trust does alike
 
 
 def rollouts(
@@ -66,7 +67,8 @@ def rollouts(
     run = lambda world, trust: evaluate(
         world, prices, replace(coordinator, trust=float(trust)), recommender, seeds, slots=slots, belief=belief
     )
-    return np.array([[run(world, trust).metrics["welfare"].mean() for world in worlds] for trust in trusts])
+    found = [[mean_of(run(world, trust).metrics["welfare"]) for world in worlds] for trust in trusts]
+    return np.nan_to_num(np.array(found))  # a world of nobody: every trust does alike
 
 
 def scenario_payoffs(

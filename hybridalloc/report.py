@@ -16,8 +16,9 @@ import numpy as np
 from hybridalloc import figures, report_extras
 from hybridalloc.files import write_text
 from hybridalloc.report_style import STYLE
-from hybridalloc.statistics import LEVEL
+from hybridalloc.statistics import LEVEL, mean_of
 from hybridalloc.summary import (
+    PARTIAL,
     Cell,
     Comparison,
     difference_text,
@@ -47,13 +48,15 @@ def write_report(path: str | Path, comparison: Comparison) -> Path:
                           "values": {metric key: (T, V) scores}}],
              "curves": [{"method", "steps": (S,), "values": (T, S)}],
              "levels": [{"label", "value"}],
-             "differences": [{"label", "metric", "mean", "low", "high", "conservative": [low, high]}],
+             "differences": [{"label", "metric", "mean", "low", "high", "conservative": [low, high],
+                              "pairs": with both scores, "of": pairs in all}],
              "over_time": {"counts": (S, O) agents by option in each slot, "options": (O,) names, "label"},
              "map": {"stations": (K, 2), "devices": (N, 2), "option": (N,), "active": (N,), "label"}}
 
             title, problem, metrics and methods are required; what else is missing, the page leaves out.
-            ``conservative`` may be missing or None; a score that is not finite, or a metric that a method
-            lacks, shows as a dash. "note" (a string) stands under the title.
+            ``conservative``, ``pairs`` and ``of`` may be missing or None. A score that is None or not finite is
+            absent, and a metric of which a method has no score shows as a dash. "note" (a string) stands under the
+            title.
 
     Returns:
         The path.
@@ -123,12 +126,12 @@ def _differences(comparison: Comparison) -> str:
             better = {"above 0": "higher", "below 0": "lower"}.get(text.verdict)
             tone = "" if better is None else " good" if metric.get("better") == better else " bad"
             extra = f'<span class="range">t: {text.conservative}</span>' if text.conservative else ""
-            row = [f'{text.mean}<span class="range{tone}">{text.verdict}</span>', text.interval + extra]
+            told = f"{text.verdict}, {text.pairs}" if text.pairs else text.verdict
+            row = [f'{text.mean}<span class="range{tone}">{told}</span>', text.interval + extra]
             rows.append((escape(entry["label"]), row))
         title = _metric_title(metric) if metric else key
-        drawn = [
-            (e["label"], float(e["mean"]), float(e["low"]), float(e["high"]), e.get("conservative")) for e in chosen
-        ]
+        ends = lambda e: (np.nan if e[name] is None else float(e[name]) for name in ("mean", "low", "high"))
+        drawn = [(e["label"], *ends(e), e.get("conservative")) for e in chosen if e["mean"] is not None]
         forest = figures.forest(drawn, f"Paired differences in {title}")
         blocks.append(
             f'<div class="two"><figure><h3>{escape(title)}</h3>{forest}</figure>'
@@ -147,7 +150,8 @@ def _differences(comparison: Comparison) -> str:
 
 
 def _curves(comparison: Comparison, styles: Mapping[str, figures.Look]) -> str:
-    curves = comparison.get("curves") or []
+    matrix = lambda curve: np.atleast_2d(np.asarray(curve["values"], dtype=float))
+    curves = [curve for curve in comparison.get("curves") or [] if np.isfinite(matrix(curve)).any()]
     if not curves:
         return ""
     labels = {method["key"]: method["label"] for method in comparison["methods"]}
@@ -162,7 +166,7 @@ def _curves(comparison: Comparison, styles: Mapping[str, figures.Look]) -> str:
         for kind, wide in (("desk", True), ("phone", False))
         if floor is None or floor > -np.inf
     )
-    final = [np.atleast_2d(np.asarray(curve["values"], dtype=float)) for curve in curves]
+    final = [matrix(curve) for curve in curves]
     decimals = places([float(np.nanmax(np.abs(values))) for values in final])
     rows = []
     for curve, values in zip(curves, final, strict=True):
@@ -192,7 +196,7 @@ def _curves(comparison: Comparison, styles: Mapping[str, figures.Look]) -> str:
 
 def _near_the_top(curves: Sequence[Mapping[str, Any]], comparison: Comparison) -> float:
     """From where on the learning curves are worth enlarging: -inf where all lies close together anyway."""
-    ends = [float(np.nanmean(np.asarray(curve["values"], dtype=float), axis=0)[-1]) for curve in curves]
+    ends = [mean_of(np.asarray(curve["values"], dtype=float)[..., -1]) for curve in curves]
     kinds = {method["key"]: method["kind"] for method in comparison["methods"]}
     starts = [
         float(np.nanmin(np.asarray(curve["values"], dtype=float)))
@@ -201,6 +205,9 @@ def _near_the_top(curves: Sequence[Mapping[str, Any]], comparison: Comparison) -
     ]
     everything = [float(np.nanmin(np.asarray(curve["values"], dtype=float))) for curve in curves]
     everything += [float(level["value"]) for level in comparison.get("levels") or []]
+    ends = [end for end in ends if np.isfinite(end)]
+    if not ends:
+        return -np.inf
     top, low = max(ends), min(ends + starts)
     floor = low - 0.3 * (top - low)
     return floor if np.isfinite(floor) and top - min(everything) > 3 * (top - floor) > 0 else -np.inf
@@ -215,12 +222,9 @@ def _metrics(comparison: Comparison, cells: Mapping[tuple[str, str], Cell], styl
         row = []
         for metric in metrics:
             cell = cells[method["key"], metric["key"]]
-            given = method["values"].get(metric["key"])
-            count = np.atleast_2d(np.asarray(given)).shape[1] if given is not None and np.size(given) else 0
-            mark = "†" if 0 < cell.seeds[1] < count else ""
-            partial |= bool(mark)
+            partial |= bool(cell.mark)
             row.append(
-                f'<span class="{"best" if cell.best else ""}">{cell.mean}{mark}</span>'
+                f'<span class="{"best" if cell.best else ""}">{cell.mean}{cell.mark}</span>'
                 f'<span class="range">{cell.range}</span>'
             )
         rows.append((escape(method["label"]), row))
@@ -232,7 +236,9 @@ def _metrics(comparison: Comparison, cells: Mapping[tuple[str, str], Cell], styl
             if cell.interval is not None:
                 bars.append((method["label"], cell.interval, cell.decimals, styles[method["key"]]))
         title = _metric_title(metric)
-        if len({number(interval.mean, decimals) for _, interval, decimals, _ in bars}) == 1:
+        if not bars:
+            drawing = "<p>No method has a number.</p>"
+        elif len({number(interval.mean, decimals) for _, interval, decimals, _ in bars}) == 1:
             drawing = f"<p>{number(bars[0][1].mean, bars[0][2])} for each of {len(bars)} methods.</p>"
         else:
             drawing = figures.metric_bars(bars, title)
@@ -242,7 +248,7 @@ def _metrics(comparison: Comparison, cells: Mapping[tuple[str, str], Cell], styl
         "be told apart from the next; the paired differences say that."
     )
     if partial:
-        caption += " † some evaluation seeds gave no number and are left out."
+        caption += f" † {PARTIAL}."
     return _section(
         "Metrics",
         f'<div class="scroll">{_table(heads, rows, "main")}</div><p class="note">{caption}</p>'

@@ -98,7 +98,7 @@ def over_time_figure(counts: NDArray[np.int_], names: Sequence[str]) -> str:
     """(slots, options) agents by option: a stacked column a slot."""
     width, height = 440, 260
     left, right, top, bottom = 40, 8, 24, 40
-    slots, total = len(counts), int(counts.sum(axis=1).max())
+    slots, total = len(counts), max(int(counts.sum(axis=1).max()), 1)
     marks = [mark for mark in figures.ticks(0.0, float(total), 5) if mark <= total]
     step = (width - left - right) / slots
     y = lambda v: height - bottom - (height - top - bottom) * v / total

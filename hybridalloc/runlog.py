@@ -310,6 +310,16 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
+def strict(value: Any) -> Any:
+    """`value` as strict JSON can hold it, for what is read as numbers: NaN, a mean of nothing, becomes null."""
+    if isinstance(value, Mapping):
+        return {str(key): strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple) or hasattr(value, "tolist"):
+        listed = value.tolist() if hasattr(value, "tolist") else value
+        return [strict(item) for item in listed] if isinstance(listed, list | tuple) else strict(listed)
+    return None if isinstance(value, float) and math.isnan(value) else plain(value)
+
+
 def _parse(path: Path) -> list[dict[str, Any]]:
     try:
         text = path.read_text(encoding="utf-8")

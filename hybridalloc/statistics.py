@@ -4,6 +4,9 @@ Scores come as matrices (T, V): T training seeds by V evaluation seeds. A method
 T = 1 and is broadcast against one that is. All resampling draws from a seeded generator that is made
 anew in each call, so the same scores give the same interval.
 
+A score that is NaN (or None) is absent: a mean of nothing, such as the latency of a run in which nobody was
+served. Absent scores are left out, never counted as 0; a difference takes the pairs in which both are there.
+
 Sources: Agarwal et al. (2021), "Deep Reinforcement Learning at the Edge of the Statistical Precipice",
 for the interquartile mean, the stratified bootstrap and the probability of improvement; Owen (2007), "The
 pigeonhole bootstrap", for resampling rows and columns of a crossed design (it errs to the wide side).
@@ -46,6 +49,7 @@ class PairedDifference:
             V = 60) the bootstrap's interval covers 78 % at T = 3, 87 % at 5, 91 % at 10, 95 % at 30,
             and this one 96 to 97 % throughout.
         training_seeds, evaluation_seeds: T and V.
+        pairs: in how many of the T V pairs both scores are there; with none of them all figures are NaN.
     """
 
     mean: float
@@ -54,20 +58,30 @@ class PairedDifference:
     conservative: tuple[float, float] | None
     training_seeds: int
     evaluation_seeds: int
+    pairs: int
+
+
+def mean_of(scores: ArrayLike) -> float:
+    """Mean of the scores that are there, NaN where none is."""
+    array = np.asarray(scores, dtype=np.float64)
+    there = array[~np.isnan(array)]
+    return float(there.mean()) if there.size else float("nan")
 
 
 def interquartile_mean(values: ArrayLike, axis: int | None = None) -> Array:
     """Mean of the middle half: the lowest and the highest quarter (rounded down in number) are cut.
 
     Args:
-        values: at least one number.
+        values: at least one number; absent ones are left out where ``axis`` is None, and none may be otherwise.
         axis: the axis to reduce; None for all numbers.
 
     Raises:
         ValueError: no values, or one that is not finite.
     """
-    array = _finite("values", values)
-    array = array.ravel() if axis is None else np.moveaxis(array, axis, -1)
+    array = _scores("values", values)
+    array = array[~np.isnan(array)] if axis is None else np.moveaxis(array, axis, -1)
+    if np.isnan(array).any() or not array.size:
+        raise ValueError("values holds NaN, or nothing else; leave out what is absent")
     count = array.shape[-1]
     cut = count // 4
     return np.sort(array, axis=-1)[..., cut : count - cut].mean(axis=-1)
@@ -91,11 +105,14 @@ def stratified_bootstrap(
         seed: of the resampling.
 
     Raises:
-        ValueError: no stratum, an empty one, or a score that is not finite.
+        ValueError: no stratum, an empty one, or a score that is infinite.
     """
-    arrays = [_finite(f"strata[{k}]", stratum).ravel() for k, stratum in enumerate(strata)]
-    if not arrays:
+    if not len(strata):
         raise ValueError("strata is empty; at least one array of scores is required")
+    arrays = [_there(f"strata[{k}]", stratum) for k, stratum in enumerate(strata)]
+    arrays = [array for array in arrays if array.size]
+    if not arrays:
+        return Interval(float("nan"), float("nan"), float("nan"))
     chosen = statistic or (lambda scores: interquartile_mean(scores, axis=-1))
     rng = np.random.default_rng(seed)
     drawn = np.concatenate([a[rng.integers(a.size, size=(resamples, a.size))] for a in arrays], axis=1)
@@ -107,10 +124,10 @@ def stratified_bootstrap(
 
 
 def mean_interval(scores: ArrayLike, *, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
-    """Mean of a (T, V) matrix of scores with its crossed two-way bootstrap interval."""
+    """Mean of a (T, V) matrix of scores with its crossed two-way bootstrap interval; NaN where all are absent."""
     matrix = _matrix("scores", scores)
     low, high = _crossed(matrix, level, resamples, seed)
-    return Interval(float(matrix.mean()), low, high)
+    return Interval(mean_of(matrix), low, high)
 
 
 def paired_difference(
@@ -125,11 +142,11 @@ def paired_difference(
         seed: of the resampling.
 
     Returns:
-        PairedDifference. low and high are NaN when T = V = 1, and the training seeds are not resampled
-        when T = 1: the interval is then over evaluation seeds alone.
+        PairedDifference. low and high are NaN where one pair has both scores, and the training seeds are
+        not resampled when T = 1: the interval is then over evaluation seeds alone.
 
     Raises:
-        ValueError: shapes that do not match, or a score that is not finite.
+        ValueError: shapes that do not match, or a score that is infinite.
     """
     left, right = _matrix("a", a), _matrix("b", b)
     rows = {matrix.shape[0] for matrix in (left, right)} - {1}
@@ -141,12 +158,13 @@ def paired_difference(
     difference = left - right
     low, high = _crossed(difference, level, resamples, seed)
     return PairedDifference(
-        mean=float(difference.mean()),
+        mean=mean_of(difference),
         low=low,
         high=high,
         conservative=_t_interval(difference, level),
         training_seeds=difference.shape[0],
         evaluation_seeds=difference.shape[1],
+        pairs=int((~np.isnan(difference)).sum()),
     )
 
 
@@ -159,7 +177,9 @@ def probability_of_improvement(
         a, b: (n,) and (m,) scores of independent runs, such as means over the evaluation seeds.
         level, resamples, seed: of the percentile bootstrap, which resamples both sides.
     """
-    left, right = _finite("a", a).ravel(), _finite("b", b).ravel()
+    left, right = _there("a", a), _there("b", b)
+    if not (left.size and right.size):
+        return Interval(float("nan"), float("nan"), float("nan"))
     wins = (left[:, None] > right[None, :]) + 0.5 * (left[:, None] == right[None, :])
     if wins.size == 1:
         return Interval(float(wins[0, 0]), float("nan"), float("nan"))
@@ -171,13 +191,19 @@ def _crossed(matrix: Array, level: float, resamples: int, seed: int) -> tuple[fl
     """Interval of the mean of a crossed design: rows and columns are each resampled.
 
     The resampled mean is w' M v with the counts w of rows and v of columns over their numbers, which
-    costs one product instead of `resamples` copies of the matrix.
+    costs one product instead of `resamples` copies of the matrix. Where scores are absent it is that over
+    w' P v, with P = 1 where one is there: the mean of those that were drawn.
     """
     rows, columns = matrix.shape
-    if matrix.size == 1:
+    there = ~np.isnan(matrix)
+    if there.sum() <= 1:
         return float("nan"), float("nan")
     w, v = _weights(rows, columns, resamples, seed)
-    return _percentiles(((w @ matrix) * v).sum(axis=1), level)
+    means = ((w @ np.where(there, matrix, 0.0)) * v).sum(axis=1)
+    if not there.all():
+        drawn = ((w @ there) * v).sum(axis=1)
+        means = means[drawn > 0] / drawn[drawn > 0]
+    return _percentiles(means, level)
 
 
 @lru_cache(maxsize=8)  # a report asks for the same shape a hundred times
@@ -197,15 +223,21 @@ def _percentiles(samples: Array, level: float) -> tuple[float, float]:
 
 
 def _t_interval(matrix: Array, level: float) -> tuple[float, float] | None:
-    """Interval of a crossed design's mean: rows are the few, so their number sets the quantile."""
+    """Interval of a crossed design's mean: rows are the few, so their number sets the quantile.
+
+    Rows and columns without any score count as not there; None with fewer than two rows.
+    """
+    there = ~np.isnan(matrix)
+    matrix = matrix[there.any(axis=1)][:, there.any(axis=0)]
     rows, columns = matrix.shape
     if rows < 2:
         return None
-    variance = matrix.mean(axis=1).var(ddof=1) / rows
+    variance = np.nanmean(matrix, axis=1).var(ddof=1) / rows
     if columns > 1:
-        variance += matrix.mean(axis=0).var(ddof=1) / columns
+        variance += np.nanmean(matrix, axis=0).var(ddof=1) / columns
     half = t_quantile((1 + level) / 2, rows - 1) * np.sqrt(variance)
-    return float(matrix.mean() - half), float(matrix.mean() + half)
+    mean = mean_of(matrix)
+    return float(mean - half), float(mean + half)
 
 
 def t_quantile(probability: float, degrees: int) -> float:
@@ -246,7 +278,7 @@ def _t_within(t: float, degrees: int) -> float:
 
 
 def _matrix(name: str, values: ArrayLike) -> Array:
-    array = _finite(name, values)
+    array = _scores(name, values)
     if array.ndim == 1:
         array = array[None, :]
     if array.ndim != 2:
@@ -254,12 +286,18 @@ def _matrix(name: str, values: ArrayLike) -> Array:
     return array
 
 
-def _finite(name: str, values: ArrayLike) -> Array:
+def _there(name: str, values: ArrayLike) -> Array:
+    array = _scores(name, values).ravel()
+    return array[~np.isnan(array)]
+
+
+def _scores(name: str, values: ArrayLike) -> Array:
+    """Scores, NaN for those that are absent."""
     array = np.asarray(values, dtype=np.float64)
     if array.size == 0:
         raise ValueError(f"{name} is empty; at least one score is required")
-    wrong = np.argwhere(~np.isfinite(array))
+    wrong = np.argwhere(np.isinf(array))
     if wrong.size:
         index = tuple(int(i) for i in wrong[0])
-        raise ValueError(f"{name}{list(index)} = {array[index]}; finite scores are required")
+        raise ValueError(f"{name}{list(index)} = {array[index]}; scores are finite, or NaN where there is none")
     return array

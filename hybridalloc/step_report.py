@@ -82,4 +82,5 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _prices(problem: Custom, allocation: Allocation) -> dict[str, float]:
     queue = {family: iter(values) for family, values in allocation.prices.items()}
-    return {name: float(next(queue[f])) for name, f in zip(problem.resources, problem.families_of, strict=True)}
+    named = zip(problem.resources, problem.families_of, strict=True)
+    return {name: float(next(queue[f], 0.0)) for name, f in named}  # a fallback has none: nothing is used

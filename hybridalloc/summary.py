@@ -15,24 +15,31 @@ import numpy as np
 from hybridalloc.statistics import Interval, mean_interval
 
 Comparison = Mapping[str, Any]
-NONE = "–"  # no number: the metric does not apply to the method
+NONE = "–"  # no number: the metric does not apply to the method, or is a mean of nothing
+PARTIAL = "without the evaluation seeds on which the metric is a mean of nothing, such as the latency of nobody"
 
 
 @dataclass(frozen=True)
 class Cell:
     """One method's number on one metric, and its text; `interval` is None where it has none.
 
-    `seeds` are the training and evaluation seeds behind it.
+    `seeds` are the training and evaluation seeds behind it, of `given` evaluation seeds.
     """
 
     interval: Interval | None
     seeds: tuple[int, int]
     decimals: int
     best: bool
+    given: int = 0
 
     @property
     def mean(self) -> str:
         return NONE if self.interval is None else number(self.interval.mean, self.decimals)
+
+    @property
+    def mark(self) -> str:
+        """A dagger where the metric is a mean of nothing on some evaluation seeds, which are left out."""
+        return "†" if 0 < self.seeds[1] < self.given else ""
 
     @property
     def range(self) -> str:
@@ -56,13 +63,14 @@ def summarise(comparison: Comparison) -> dict[tuple[str, str], Cell]:
         found: dict[str, tuple[Interval | None, tuple[int, int]]] = {}
         for method in comparison["methods"]:
             found[method["key"]] = _interval(method, metric["key"])
+        given = {m["key"]: _columns(m["values"].get(metric["key"])) for m in comparison["methods"]}
         means = {key: interval.mean for key, (interval, _) in found.items() if interval is not None}
         top = max(means.values(), default=0.0) if metric["better"] == "higher" else min(means.values(), default=0.0)
         decimals = places(means.values())
         distinct = {number(mean, decimals) for mean in means.values()}
         for key, (interval, seeds) in found.items():
             best = key in means and len(distinct) > 1 and number(means[key], decimals) == number(top, decimals)
-            cells[key, metric["key"]] = Cell(interval, seeds, decimals, best)
+            cells[key, metric["key"]] = Cell(interval, seeds, decimals, best, given[key])
     return cells
 
 
@@ -86,7 +94,7 @@ def text_table(comparison: Comparison, width: int | None = None) -> str:
             half = ""
             if cell.range and cell.interval is not None:
                 half = f" ±{number((cell.interval.high - cell.interval.low) / 2, cell.decimals)}"
-            row.append(f"{cell.mean}{half}{'*' if cell.best else ' '}")
+            row.append(f"{cell.mean}{cell.mark}{half}{'*' if cell.best else ' '}")
         rows.append(row)
     widths = [max(len(row[k]) for row in head + rows) for k in range(len(metrics) + 1)]
     room = width or shutil.get_terminal_size((110, 24)).columns
@@ -101,6 +109,8 @@ def text_table(comparison: Comparison, width: int | None = None) -> str:
         lines.append("  ".join("-" * widths[k] for k in block))
         lines += [_aligned([row[k] for k in block], [widths[k] for k in block]) for row in rows]
         first = last
+    if any(cell.mark for cell in cells.values()):
+        lines.append(f"† {PARTIAL}")
     differences = comparison.get("differences") or []
     if differences:
         lines += ["", "paired differences (same seeds): mean, 95 % interval, t-interval over few seeds"]
@@ -108,7 +118,8 @@ def text_table(comparison: Comparison, width: int | None = None) -> str:
         for entry in differences:
             text = difference_text(entry)
             parts = [entry["label"].ljust(longest), entry["metric"], text.mean, text.interval]
-            lines.append("  " + "  ".join([*parts, *([text.conservative] if text.conservative else []), text.verdict]))
+            told = f"{text.verdict} ({text.pairs})" if text.pairs else text.verdict
+            lines.append("  " + "  ".join([*parts, *([text.conservative] if text.conservative else []), told]))
     return "\n".join(lines)
 
 
@@ -125,8 +136,11 @@ def markdown_table(comparison: Comparison) -> str:
         row = [_escape(method["label"])]
         for metric in metrics:
             cell = cells[method["key"], metric["key"]]
-            row.append(" ".join([f"**{cell.mean}**" if cell.best else cell.mean, cell.range]).strip())
+            mean = f"{cell.mean}{cell.mark}"
+            row.append(" ".join([f"**{mean}**" if cell.best else mean, cell.range]).strip())
         lines.append("| " + " | ".join(row) + " |")
+    if any(cell.mark for cell in cells.values()):
+        lines += ["", f"† {PARTIAL}"]
     differences = comparison.get("differences") or []
     if differences:
         lines += ["", "| paired difference | metric | mean | 95 % interval | 95 % t-interval | |"]
@@ -134,7 +148,8 @@ def markdown_table(comparison: Comparison) -> str:
         for entry in differences:
             text = difference_text(entry)
             parts = [_escape(entry["label"]), _escape(entry["metric"]), text.mean, text.interval]
-            lines.append(f"| {' | '.join([*parts, text.conservative or NONE, text.verdict])} |")
+            verdict = f"{text.verdict} ({text.pairs})" if text.pairs else text.verdict
+            lines.append(f"| {' | '.join([*parts, text.conservative or NONE, verdict])} |")
     return "\n".join(lines)
 
 
@@ -142,19 +157,21 @@ def markdown_table(comparison: Comparison) -> str:
 class DifferenceText:
     """A paired difference in words; `conservative` is empty where there is no t-interval.
 
-    `verdict` is "above 0", "below 0", "not told apart" or "one observation", by the t-interval where
-    there is one, as the other is too narrow with few training seeds.
+    `verdict` is "above 0", "below 0", "not told apart", "one observation" or "no pair", by the t-interval where
+    there is one, as the other is too narrow with few training seeds. `pairs` says of how many pairs of runs both had
+    a number where not all did, and is empty otherwise.
     """
 
     mean: str
     interval: str
     conservative: str
     verdict: str
+    pairs: str = ""
 
 
 def difference_text(entry: Mapping[str, Any]) -> DifferenceText:
     """The texts of one of the comparison's differences."""
-    mean, low, high = (float(entry[name]) for name in ("mean", "low", "high"))
+    mean, low, high = (np.nan if entry[name] is None else float(entry[name]) for name in ("mean", "low", "high"))
     wider = entry.get("conservative")
     ends = [low, high] if wider is None else [float(end) for end in wider]
     decimals = places(value for value in (mean, low, high) if np.isfinite(value))
@@ -162,12 +179,16 @@ def difference_text(entry: Mapping[str, Any]) -> DifferenceText:
     def pair(values: list[float]) -> str:
         return f"[{', '.join(number(value, decimals, sign=True) for value in values)}]"
 
-    if not np.isfinite(ends).all():
+    if np.isnan(mean):
+        verdict = "no pair"
+    elif not np.isfinite(ends).all():
         verdict = "one observation"
     else:
         verdict = "above 0" if ends[0] > 0 else "below 0" if ends[1] < 0 else "not told apart"
     text = "" if wider is None else pair(ends)
-    return DifferenceText(number(mean, decimals, sign=True), pair([low, high]), text, verdict)
+    count, of = entry.get("pairs"), entry.get("of")
+    pairs = f"{count} of {of} pairs" if count is not None and of is not None and count < of else ""
+    return DifferenceText(number(mean, decimals, sign=True), pair([low, high]), text, verdict, pairs)
 
 
 def check(comparison: Comparison) -> None:
@@ -196,8 +217,11 @@ def number(value: float, decimals: int, *, sign: bool = False) -> str:
 
 
 def places(values: Any) -> int:
-    """Decimals that show four digits of the largest of some numbers, four at most; none for whole numbers."""
-    numbers = [float(value) for value in values]
+    """Decimals that show four digits of the largest of some numbers, four at most; none for whole numbers.
+
+    Numbers that are not finite do not count.
+    """
+    numbers = [float(value) for value in values if np.isfinite(value)]
     if all(value.is_integer() for value in numbers):
         return 0
     size = max(abs(value) for value in numbers)
@@ -218,6 +242,11 @@ def _interval(method: Mapping[str, Any], metric: str) -> tuple[Interval | None, 
     if matrix.size == 0:
         return None, (0, 0)
     return mean_interval(matrix), (matrix.shape[0], matrix.shape[1])
+
+
+def _columns(values: Any) -> int:
+    """Evaluation seeds of (T, V) or (V,) scores."""
+    return 0 if values is None or np.size(values) == 0 else int(np.shape(values)[-1])
 
 
 def _arrow(metric: Mapping[str, Any]) -> str:

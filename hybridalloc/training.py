@@ -16,6 +16,8 @@ from coordinator.health import FleetWatch
 from coordinator.learned_trust import LearnedTrust
 from coordinator.merge import flat_prior
 from hybridalloc.beliefs import make_belief
+from hybridalloc.runlog import strict
+from hybridalloc.statistics import mean_of
 from rl.networks import Sizes
 from rl.proposal import Recommender
 from rl.schedules import scheduled
@@ -87,7 +89,7 @@ class Trained:
     Attributes:
         learner: networks, optimizers and ``policy``. belief: learned beside it, None without.
         updates: one row of figures an update. curve: one row a check, welfare and completion of what the policy
-            executes (no exploration) on the tuning seeds.
+            executes (no exploration) on the tuning seeds; a figure that is a mean of nothing is left out.
         allocations, violations: executed in training, and how many of them broke a capacity or power limit by
             the certificate's count.
         overloads: of them, how many would have overloaded a resource had the learner's own choice been executed raw.
@@ -257,12 +259,13 @@ def train(
                 slots=config.check_slots,
                 belief=belief.copy(learning=False) if belief is not None else None,
             )
-            figures = {f"check_{k}": float(seen.metrics[k].mean()) for k in ("welfare", "completion")}
+            means = seen.means()
+            figures = {f"check_{k}": means[k] for k in ("welfare", "completion") if k in means}
             done.curve.append({"agent_steps": float(steps())} | figures)
             if report is not None:
                 report(steps(), figures)
             if checkpoints is not None:
-                checkpoints.judge(figures["check_welfare"], steps(), parts, vars(done))
+                checkpoints.judge(figures.get("check_welfare", -np.inf), steps(), parts, vars(done))
 
     check()
     while done.slot < slots:
@@ -313,7 +316,8 @@ def train(
             done.seconds[name] += spent
         if figures is not None:
             summary = batch.summary()
-            figures |= {k: float(np.mean(summary[k])) for k in ("welfare", "completion", "raw_violation")}
+            means = {k: mean_of(summary[k]) for k in ("welfare", "completion", "raw_violation")}
+            figures |= {k: mean for k, mean in means.items() if not np.isnan(mean)}
             figures |= {"trust": coordinator.trust} | done.timing(steps())
             figures |= belief.figures() if belief is not None else {}
             figures |= {"trust_gradient": learned.update()} if learned is not None else {}
@@ -353,16 +357,21 @@ class Progress:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Metrics (V,) of one method on V held-out seeds, and the certificate's count."""
+    """Metrics (V,) of one method on V held-out seeds, NaN where one has none, and the certificate's count."""
 
     metrics: dict[str, Float]
     allocations: int
     violations: int
     step_ms: float
 
+    def means(self) -> dict[str, float]:
+        """Each metric's mean over the seeds that have it; a metric that none has is left out."""
+        found = {key: mean_of(values) for key, values in self.metrics.items()}
+        return {key: mean for key, mean in found.items() if not np.isnan(mean)}
+
     def as_dict(self) -> dict[str, Any]:
-        out = asdict(self)
-        out["metrics"] = {k: [float(x) for x in v] for k, v in self.metrics.items()}
+        """For JSON; None stands for a metric that a seed has not."""
+        out: dict[str, Any] = strict(asdict(self))
         return out
 
 

@@ -13,11 +13,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from coordinator import Coordinator
+from hybridalloc.statistics import mean_of
 from hybridalloc.training import BELIEF_STEPS, TUNE_SEEDS, TrainConfig, evaluate, learn_belief
 
 
 class Tuned(NamedTuple):
-    """The best prices found, their welfare on the tuning seeds, and every trial as (prices, welfare)."""
+    """The best prices found, their welfare on the tuning seeds, and every trial as (prices, welfare).
+
+    Welfare is NaN where no seed has any, and such a trial is never the best.
+    """
 
     prices: Any
     welfare: float
@@ -52,7 +56,7 @@ def tune_prices(
     def welfare(prices: Any) -> float:
         seen = belief.copy(learning=False) if belief is not None else None
         result = evaluate(problem, prices, coordinator, None, TUNE_SEEDS[:seeds], slots=slots, belief=seen)
-        return float(result.metrics["welfare"].mean())
+        return mean_of(result.metrics["welfare"])
 
     best = problem.prices_type() if start is None else start
     top = welfare(best)
@@ -64,7 +68,7 @@ def tune_prices(
         })  # fmt: skip
         value = welfare(prices)
         tried.append((prices, value))
-        if value > top:
+        if value > top or (np.isnan(top) and not np.isnan(value)):  # NaN: nobody had anything to do
             best, top = prices, value
         if report is not None:
             report(trial, top)

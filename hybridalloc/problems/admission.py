@@ -60,17 +60,19 @@ def remedies(problem: Custom, state: CustomState, allocation: Any, prices: Any =
     batch = problem.batch_of(state)
     option = np.asarray(allocation.option, np.int64)
     charged = prices if prices is not None else problem.prices_type()
+    game = batch.single_game(charged) if allocation.game is None else allocation.game  # a fallback played none
+    costs = game.costs(option)
     return {
-        i: _for_agent(problem, state, allocation, batch, option, int(i), charged.margin)
+        i: _for_agent(problem, state, allocation, batch, option, int(i), charged.margin, costs[i])
         for i in allocation.certificate.unserved
     }
 
 
 def _for_agent(
-    problem: Custom, state: CustomState, allocation: Any, batch: CustomBatch, option: Any, i: int, margin: float
-) -> list[Remedy]:
+    problem: Custom, state: CustomState, allocation: Any, batch: CustomBatch, option: Any, i: int, margin: float,
+    costs: Float,
+) -> list[Remedy]:  # fmt: skip
     found: list[tuple[float, Remedy]] = []
-    costs = allocation.game.costs(option)[i]
     for o in np.flatnonzero(batch.at["allowed"][0, i]):
         if o == 0:
             continue

@@ -25,7 +25,7 @@ from games.congestion import Float, Int
 from games.errors import InvalidStateError
 from hybridalloc.errors import nearest
 from hybridalloc.problems import transitions
-from hybridalloc.problems.base import Metric, State, array
+from hybridalloc.problems.base import Metric, State, array, echo, name_list, read_array, whole_number
 from hybridalloc.text import quoted
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 NO_DEADLINE = 1e9  # s: this or more is none
 NO_LIMIT = 1e9  # W
+SHORTEST = 1e-100  # s: a deadline below counts as this much where costs are made of it, so that they stay finite
 MISSED, UNSERVED = 2.0, 1e6  # default cost of opting out with and without a deadline; a missed deadline costs 1
 
 
@@ -91,15 +92,17 @@ class CustomState(State):
 
     def validate(self) -> None:
         n = self.agents
-        if n and not self.work.shape[1]:
-            raise InvalidStateError(f"work has shape {self.work.shape}; at least one resource is needed")
+        if not len(self.capacity):
+            raise InvalidStateError(
+                f"capacity has no entries and work shape {self.work.shape}; give a resource at least"
+            )
         if self.private_cost.size and self.allowed.size and not self.allowed[:, 0].all():
             i = int(np.argmin(self.allowed[:, 0]))
             raise InvalidStateError(
                 f"allowed[{i}, 0] = False; option 0 (opting out) is always allowed: price it instead"
             )
         if self.names is not None:
-            object.__setattr__(self, "names", tuple(str(name) for name in self.names))
+            object.__setattr__(self, "names", name_list("names", self.names))
             if len(self.names) != n:
                 raise InvalidStateError(f"names has {len(self.names)} entries; work has {n} agents")
         if self.hidden is not None and not isinstance(self.hidden, Mapping):
@@ -430,9 +433,14 @@ def make(
         if work is not None or arrays:
             raise InvalidStateError("give either jobs= and servers=, or arrays (work=, capacity=, ...), not both")
         arrays, resources = read_tables(jobs, servers, links)
+    elif links is not None:
+        raise InvalidStateError(
+            "links= goes with jobs= and servers=; beside arrays, allowed= and private_cost= (N, options) say who "
+            "reaches what at which cost"
+        )
     elif work is not None and capacity is not None:
-        rate = np.atleast_1d(np.asarray(capacity))
-        given = np.asarray(work)
+        rate = np.atleast_1d(read_array("capacity", capacity, "R"))
+        given = read_array("work", work, "N R")
         if given.ndim == 1:
             given = np.repeat(given[:, None], len(rate), axis=1)
         arrays |= {"work": given, "capacity": rate}
@@ -444,28 +452,32 @@ def make(
         )
     start = CustomState(**arrays)
     count = len(start.capacity)
-    table = np.arange(count)[:, None] if options is None else np.atleast_2d(np.asarray(options, dtype=np.int64))
+    table = np.arange(count)[:, None] if options is None else _option_table(options)
     if families is None:
         families = ["share"] * count if table.shape[1] == 1 else _families_by_column(table, count)
     resources = [f"resource {r}" for r in range(count)] if resources is None else resources
-    for label, names in (("resources", resources), ("families", families)):
+    named = name_list("resources", resources), name_list("families", families)
+    for label, names in zip(("resources", "families"), named, strict=True):
         if len(names) != count:
             raise InvalidStateError(f"{label} has {len(names)} names; capacity has {count} resources")
+    for r, resource in enumerate(named[0]):
+        if resource in named[0][:r]:
+            raise InvalidStateError(f"resources[{r}] = {echo(resource)} is used already; names are unique")
+    length = whole_number("episode", episode, 1, 2**31)
     wide = start.private_cost.shape[1] or start.allowed.shape[1]
     if start.agents and wide and wide != 1 + len(table):
         raise InvalidStateError(
             f"private_cost and allowed have {wide} options; there are {1 + len(table)}: opting out first, then "
             f"{len(table)} in the order of options"
         )
-    named = tuple(map(str, resources)), tuple(map(str, families))
-    return Custom(table.astype(np.int64), *named, start, transition, Length(episode), credit, priority_gap)
+    return Custom(table, *named, start, transition, Length(length), credit, priority_gap)
 
 
 def default_delay_cost(deadline_s: Float) -> Float:
     """(N,) cost of a second: 1 a deadline; who has none counts as the most patient of those who do."""
     timed = deadline_s < NO_DEADLINE
     longest = deadline_s[timed].max(initial=0.0) or 1.0
-    return np.asarray(1 / np.where(timed, deadline_s, longest))
+    return np.asarray(1 / np.maximum(np.where(timed, deadline_s, longest), SHORTEST))
 
 
 def as_state(given: Any) -> CustomState:
@@ -482,6 +494,15 @@ def as_state(given: Any) -> CustomState:
 def allocation_of(parts: dict[str, Any], time_s: Float) -> SimpleNamespace:
     """What a transition's methods get to see of an allocation."""
     return SimpleNamespace(**parts, time_s=time_s)
+
+
+def _option_table(options: Any) -> Int:
+    """(O - 1, S) from a table or from a single row; :class:`Custom` checks that its resources are there."""
+    table = read_array("options", options, "O S", int)
+    table = table[None] if table.ndim == 1 else table
+    if table.ndim != 2 or not table.size:
+        raise InvalidStateError(f"options has shape {table.shape}; it needs axes (O, S,): the resources of each option")
+    return table
 
 
 def _families_by_column(table: Int, count: int) -> list[str]:

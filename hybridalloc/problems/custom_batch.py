@@ -18,6 +18,7 @@ from games.congestion import CongestionBatch, CongestionGame, Float, Int
 from games.errors import InvalidStateError
 from games.places import Places, classes
 from games.shares import split_resources
+from hybridalloc.problems.base import jain, ratio
 from hybridalloc.problems.custom import (
     METRICS,
     NO_DEADLINE,
@@ -200,7 +201,7 @@ class CustomBatch:
         r = self.at["capacity"].shape[1]
         flat = np.where(resource >= 0, resource + r * np.arange(e)[:, None, None], e * r).ravel()
         base = np.where(resource >= 0, np.maximum(weight, 1e-150), 0.0)
-        total = np.bincount(flat, base.ravel(), e * r + 1)
+        total = np.bincount(flat, base.ravel(), e * r + 1).astype(np.float64)  # counts where there is no leg at all
         total[-1] = np.inf
         even = base / total[flat].reshape(e, n, s)
         time = np.where(resource >= 0, seconds / np.where(even > 0, even, 1.0), 0.0).sum(-1)
@@ -329,7 +330,7 @@ class CustomBatch:
         t = self.tallies
         active = self.at["active"]
         for name, value in (
-            ("slots", 1.0), ("reward", reward.sum(axis=1) / max(reward.shape[-1], 1)), ("active", active.sum(1)),
+            ("slots", 1.0), ("reward", ratio(reward.sum(axis=1), reward.shape[-1])), ("active", active.sum(1)),
             ("served", plan.served.sum(1)), ("out", (active & (plan.option == 0)).sum(1)),
             ("time", np.where(plan.served, plan.time_s, 0.0).sum(1)), ("overload", 0.0 if raw is None else raw),
         ):  # fmt: skip
@@ -420,7 +421,8 @@ class CustomBatch:
         time = np.where(option > 0, wait + leg_s.sum(-1), np.inf)
         price = np.zeros(self.at["capacity"].shape)
         for family, values in allocation.prices.items():
-            price[0, [r for r, f in enumerate(self.problem.families_of) if f == family]] = values
+            if len(values):  # a fallback has none
+                price[0, [r for r, f in enumerate(self.problem.families_of) if f == family]] = values
         power, served = np.asarray(allocation.power, float)[None], np.asarray(allocation.served, bool)[None]
         held = np.asarray(allocation.held, bool)[None]
         return CustomPlan(option, resource, share, power, served, time, price, held, floor)
@@ -445,16 +447,12 @@ class CustomBatch:
         self.active_by, self.served_by = np.zeros(self.at["active"].shape), np.zeros(self.at["active"].shape)
 
     def summary(self) -> dict[str, Float]:
-        """(E,) of each metric since the last ``clear_tallies``."""
+        """(E,) of each metric since the last ``clear_tallies``; nan where it is a mean of nothing."""
         t = self.tallies
-        some, slots = np.maximum(t["active"], 1), np.maximum(t["slots"], 1)
-        rate = np.where(self.active_by > 0, self.served_by / np.maximum(self.active_by, 1), np.nan)
-        spread = np.isfinite(rate).sum(1) * np.nansum(rate**2, axis=1)
         values = (
-            t["reward"] / slots, 100 * t["served"] / some, t["time"] / np.maximum(t["served"], 1),
-            100 * t["out"] / some,
-            np.where(spread > 0, np.nansum(rate, axis=1) ** 2 / np.maximum(spread, 1e-12), 1.0),
-            100 * t["overload"] / slots,
+            ratio(t["reward"], t["slots"]), 100 * ratio(t["served"], t["active"]), ratio(t["time"], t["served"]),
+            100 * ratio(t["out"], t["active"]), jain(self.served_by, self.active_by),
+            100 * ratio(t["overload"], t["slots"]),
         )  # fmt: skip
         return {metric.key: value for metric, value in zip(METRICS, values, strict=True)}
 

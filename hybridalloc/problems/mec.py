@@ -32,7 +32,7 @@ from games.errors import InvalidStateError
 from games.places import Places, classes
 from hybridalloc.problems import mec_core as core
 from hybridalloc.problems import mec_world as world_law
-from hybridalloc.problems.base import Metric, State, array
+from hybridalloc.problems.base import Metric, State, array, jain, ratio, whole_number
 from hybridalloc.problems.mec_belief import BELIEFS, Belief, Memory, copy_history, new_history, notice, remember_plan
 from hybridalloc.problems.mec_core import Outcome, Physics, Plan, Prices, Wish, World
 from hybridalloc.problems.mec_whatif import WhatIf
@@ -40,6 +40,7 @@ from hybridalloc.problems.mec_world import Law, Stream, streams
 from hybridalloc.text import printable, quoted
 from rl.proposal import Observation
 
+LAST_SLOT = 2**62  # later ones leave no room to count on
 SITE_SIDE_M = 1000.0  # synthetic: 9 servers a square kilometre
 
 
@@ -159,8 +160,7 @@ class MecState(State):
         if bad.any():
             i = int(np.argmax(bad))
             raise InvalidStateError(f"last_server[{i}] = {self.last_server[i]}; servers are 0 to {k - 1}, -1 is none")
-        if isinstance(self.slot, bool) or not isinstance(self.slot, int | np.integer):
-            raise InvalidStateError(f"slot = {self.slot!r}; it must be a whole number")
+        object.__setattr__(self, "slot", whole_number("slot", self.slot, 0, LAST_SLOT))
         if self.truth is not None:
             if not isinstance(self.truth, MecTruth):
                 raise InvalidStateError(f"truth is an object with named fields; got {type(self.truth).__name__}")
@@ -746,23 +746,20 @@ class MecBatch:
             self.tallies.overload[:] += raw
 
     def summary(self) -> dict[str, Float]:
-        """(E,) of each metric in :data:`METRICS` since the last ``clear_tallies``."""
+        """(E,) of each metric since the last ``clear_tallies``; nan where it is a mean of nothing."""
         t = self.tallies
-        some = np.maximum(t.generated, 1)
-        rate = np.where(t.generated_by > 0, t.done_by / np.maximum(t.generated_by, 1), np.nan)
-        square = np.nansum(rate, axis=1) ** 2
-        spread = np.isfinite(rate).sum(axis=1) * np.nansum(rate**2, axis=1)
+        slots = t.slots if self.world.active.shape[1] else np.zeros_like(t.slots)  # in which there was an agent
         return {
-            "welfare": t.reward / np.maximum(t.slots, 1),
-            "completion": 100 * t.done / some,
-            "latency": 1e3 * t.latency_s / np.maximum(t.done, 1),
-            "tasks_per_joule": t.done / np.maximum(t.device_j, 1e-9),
-            "tasks_per_joule_all": t.done / np.maximum(t.device_j + t.server_j, 1e-9),
-            "aoi": t.age / np.maximum(t.slots, 1),
-            "outage": 100 * t.outage / np.maximum(t.sent, 1),
-            "jain": np.where(spread > 0, square / np.maximum(spread, 1e-12), 1.0),
-            "migrations": 100 * t.switched / some,
-            "raw_violation": 100 * t.overload / np.maximum(t.slots, 1),
+            "welfare": ratio(t.reward, slots),
+            "completion": 100 * ratio(t.done, t.generated),
+            "latency": 1e3 * ratio(t.latency_s, t.done),
+            "tasks_per_joule": ratio(t.done, t.device_j),
+            "tasks_per_joule_all": ratio(t.done, t.device_j + t.server_j),
+            "aoi": ratio(t.age, slots),
+            "outage": 100 * ratio(t.outage, t.sent),
+            "jain": jain(t.done_by, t.generated_by),
+            "migrations": 100 * ratio(t.switched, t.generated),
+            "raw_violation": 100 * ratio(t.overload, t.slots),
         }
 
 

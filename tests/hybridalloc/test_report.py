@@ -256,7 +256,7 @@ def test_required_parts_alone_make_a_page(tmp_path: Path) -> None:
     text, page = page_of(tmp_path, comparison)
     assert re.findall(r"<h2>(.*?)</h2>", text) == ["Metrics", "How the numbers were made"]
     assert page.row("A", 2)[1] == "0.5000" and page.row("C", 2)[1] == "–"
-    assert page.row("B", 2)[1].startswith("0.0000† ") and "gave no number and are left out" in text
+    assert page.row("B", 2)[1].startswith("0.0000† ") and "without the evaluation seeds on which the metric is a mean of nothing" in text
 
 
 @pytest.mark.parametrize(
@@ -353,6 +353,59 @@ def test_labels_are_spread_as_little_as_needed() -> None:
     assert np.all(np.diff(np.sort(placed)) >= 12 - 1e-9)
     assert list(np.argsort(placed)) == list(np.argsort(wanted))
     assert placed.mean() == pytest.approx(wanted.mean())
+
+
+def _partly_absent() -> dict[str, Any]:
+    """Three methods; the first serves nobody on any seed, the second on one of four, the third somebody on each."""
+    nobody, some = [None] * 4, [None, 3.0, 5.0, 4.0]
+    return {
+        "title": "absent", "problem": "p", "metrics": [
+            {"key": "latency", "label": "latency", "unit": "ms", "better": "lower"},
+            {"key": "welfare", "label": "welfare", "unit": "", "better": "higher"},
+            {"key": "jain", "label": "Jain", "unit": "", "better": "higher"},
+        ],
+        "methods": [
+            {"key": k, "label": k, "kind": "heuristic", "values": {"latency": [v], "welfare": [w], "jain": [v]}}
+            for k, v, w in (
+                ("none", nobody, [None] * 4), ("some", some, [1.0, 2.0, None, 4.0]), ("all", [6.0] * 4, [2.0] * 4),
+            )
+        ],
+        "curves": [
+            {"method": "none", "steps": [0, 1], "values": [[None, None]]},
+            {"method": "some", "steps": [0, 1, 2], "values": [[1.0, 2.0, None], [1.0, None, None]]},
+        ],
+        "levels": [],
+        "differences": [
+            {"label": "none - all", "metric": "welfare", "mean": None, "low": None, "high": None, "conservative": None,
+             "pairs": 0, "of": 4},
+            {"label": "some - all", "metric": "welfare", "mean": 0.5, "low": -1.0, "high": 2.0, "conservative": None,
+             "pairs": 3, "of": 4},
+        ],
+        "over_time": {"counts": [[0, 0, 0]], "options": ["a", "opted out", "idle"], "label": "nobody"},
+    }  # fmt: skip
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_is_a_mean_of_nothing_is_a_dash_never_a_zero_never_the_best(tmp_path: Path) -> None:
+    from hybridalloc.pictures import write_pictures
+
+    comparison = _partly_absent()
+    cells = summarise(comparison)
+    assert cells["none", "latency"].mean == "–" and cells["none", "latency"].interval is None
+    assert not any(cells["none", key].best for key in ("latency", "welfare", "jain"))
+    assert cells["some", "latency"].best and cells["some", "latency"].mark == "†" and not cells["all", "latency"].mark
+    assert cells["some", "latency"].seeds == (1, 3)
+    text, marked = text_table(comparison), markdown_table(comparison)
+    for table in (text, marked):
+        assert "4†" in table and "† without the evaluation seeds on which the metric is a mean of nothing" in table
+        assert "no pair (0 of 4 pairs)" in table and "not told apart (3 of 4 pairs)" in table and "nan" not in table
+    page = write_report(tmp_path / "report.html", comparison).read_text(encoding="utf-8")
+    assert "3 of 4 pairs" in page and "no pair" in page and ">nan" not in page and '"nan' not in page
+    assert write_pictures(tmp_path, comparison)
+    nothing = comparison | {"methods": comparison["methods"][:1], "curves": comparison["curves"][:1]}
+    write_report(tmp_path / "nothing.html", nothing | {"differences": []})
+    assert "–" in text_table(nothing | {"differences": []})
+    write_pictures(tmp_path, nothing)
 
 
 def test_every_number_in_a_figure_is_finite(tmp_path: Path) -> None:

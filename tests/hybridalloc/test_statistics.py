@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from scipy import stats
 from hybridalloc.statistics import (
     interquartile_mean,
     mean_interval,
+    mean_of,
     paired_difference,
     probability_of_improvement,
     stratified_bootstrap,
@@ -144,8 +146,8 @@ def test_one_observation_has_no_interval() -> None:
 
 
 def test_bad_scores_are_named() -> None:
-    with pytest.raises(ValueError, match=r"a\[1\] = nan; finite scores are required"):
-        paired_difference([1.0, float("nan")], [1.0, 2.0])
+    with pytest.raises(ValueError, match=r"a\[1\] = inf; scores are finite, or NaN where there is none"):
+        paired_difference([1.0, float("inf")], [1.0, 2.0])
     with pytest.raises(ValueError, match=r"a is \(2, 3\) and b is \(3, 3\); the same evaluation seeds"):
         paired_difference(np.zeros((2, 3)), np.zeros((3, 3)))
     with pytest.raises(ValueError, match=r"a is \(1, 2\) and b is \(1, 3\)"):
@@ -156,3 +158,42 @@ def test_bad_scores_are_named() -> None:
         mean_interval([1.0, 2.0], level=95)
     with pytest.raises(ValueError, match="scores has 3 dimensions"):
         mean_interval(np.zeros((1, 2, 3)))
+
+
+def test_absent_scores_are_left_out_and_pairs_are_counted():
+    nan = float("nan")
+    rng = np.random.default_rng(3)
+    a, b = rng.normal(1.0, 1.0, (4, 30)), rng.normal(0.0, 1.0, (1, 30))
+    whole = paired_difference(a, b)
+    assert whole.pairs == 120
+    a[1, 3] = a[2] = b[0, 7] = nan
+    d = paired_difference(a, b)
+    both = ~np.isnan(a - b)
+    assert d.pairs == both.sum() == 86 and d.mean == pytest.approx((a - b)[both].mean(), rel=1e-12)
+    assert d.low < d.mean < d.high and d.conservative is not None
+    rows = (a - b)[[0, 1, 3]]
+    half = t_quantile(0.975, 2) * np.sqrt(
+        np.nanmean(rows, axis=1).var(ddof=1) / 3 + np.nanmean(rows[:, ~np.isnan(b[0])], axis=0).var(ddof=1) / 29
+    )
+    assert d.conservative == pytest.approx((d.mean - half, d.mean + half), rel=1e-12)
+    # columns that nobody has change nothing: as if their seeds had not been run
+    few = mean_interval(np.where(np.arange(30) < 29, b, nan))
+    assert few.mean == pytest.approx(np.nanmean(np.where(np.arange(30) < 29, b, nan)))
+    assert abs(few.low - mean_interval(b[:, :29][:, ~np.isnan(b[0, :29])]).low) < 0.05
+
+
+def test_where_nothing_is_there_every_figure_is_absent_without_a_warning():
+    nan = float("nan")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        d = paired_difference([1.0, nan], [nan, 2.0])
+        interval = mean_interval([[nan, nan], [nan, nan]])
+        assert d.pairs == 0 and d.conservative is None and np.isnan([d.mean, d.low, d.high]).all()
+        assert np.isnan([interval.mean, interval.low, interval.high, mean_of([]), mean_of([None])]).all()
+        assert np.isnan(probability_of_improvement([nan], [1.0]).mean)
+        assert np.isnan(stratified_bootstrap([[nan], [None]]).mean)
+    assert mean_of([1.0, None, 3.0]) == 2.0
+    assert stratified_bootstrap([[1.0, nan, 3.0], [nan]]) == stratified_bootstrap([[1.0, 3.0]])
+    assert interquartile_mean([1.0, nan, 2.0, 3.0, 4.0]) == 2.5
+    with pytest.raises(ValueError, match="values holds NaN"):
+        interquartile_mean([[1.0, nan]], axis=1)
