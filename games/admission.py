@@ -33,7 +33,7 @@ from numba import njit
 
 from games.congestion import Bool, CongestionBatch, Float, Int
 from games.floor_replies import replies
-from games.places import LEAST, Places, Seats, Table, best_place, leave, least_floors, meets, take
+from games.places import LEAST, Places, Seats, Table, best_place, least_floors, leave, meets, take
 from games.seating import chain, drain, repack, smaller_for_larger, two_for_one
 
 EFFORT = 200_000  # places tried while making room, about 10 ms
@@ -55,9 +55,7 @@ class Seating(NamedTuple):
     stable: Bool
 
 
-def admit(
-    game: CongestionBatch, places: Places, wish: Int, tilt: Float | None = None, effort: int = EFFORT
-) -> Seating:
+def admit(game: CongestionBatch, places: Places, wish: Int, tilt: Float | None = None, effort: int = EFFORT) -> Seating:
     """Seat the agents of E games without justified envy.
 
     Args:

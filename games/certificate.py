@@ -34,12 +34,13 @@ class Audit(NamedTuple):
     """What a problem's own auditor reads from one state and one allocation, from the definitions. N agents, O options.
 
     Attributes:
-        options, weight, capacity, private_cost, allowed, toll: the game, as in :class:`games.congestion.CongestionGame`.
+        options, weight, capacity, private_cost, allowed, toll: the game, as in :class:`games.congestion`.
         live: (N,) has something to decide.
         in_time: (N,) is served by its deadline with what it was given, as was believed; True where it has none.
         by_reports: (N,) the same by the state's reports at their face value.
         seconds, slack, cap, acceptable, home: what serving takes, as in :class:`games.places.Places`, of one state.
         rank: (N,) class, 0 the highest.
+        choice: (N,) options taken. held: (N,) holds a place, or needs none. share, floor: (N, S) of each leg.
     """
 
     options: Int
@@ -57,6 +58,10 @@ class Audit(NamedTuple):
     acceptable: Bool
     home: Bool
     rank: Int
+    choice: Int
+    held: Bool
+    share: Float
+    floor: Float
 
 
 @dataclass(frozen=True)
@@ -139,7 +144,7 @@ def measure_regret(game: Costs, choice: ArrayLike) -> float:
 
 
 def rank_by(priority: ArrayLike, gap: float) -> Int:
-    """(N,) class of each agent, 0 the highest: one begins where priority is more than ``gap`` below its first member's."""
+    """(N,) class of each agent, 0 the highest; one begins where priority is more than ``gap`` below its first member."""
     value = np.asarray(priority, float)
     levels = np.unique(value)[::-1]
     heads: list[float] = []
@@ -149,26 +154,29 @@ def rank_by(priority: ArrayLike, gap: float) -> Int:
     return np.searchsorted(-np.array(heads), -value, side="right").astype(np.int64) - 1
 
 
-def measure_envy(found: Audit, choice: ArrayLike, held: ArrayLike, floor: ArrayLike) -> tuple[tuple[int, int], ...]:
+def measure_envy(found: Audit) -> tuple[tuple[int, int], ...]:
     """Justified envy: (agent, option) where an agent that is left out would be served if lower classes gave way.
 
     Left out is who is live, has no place, needs one and is not in time. It would be served on an option that it accepts
-    if the legs end within its slack with all that its own class and those above leave of each resource.
-
-    Args:
-        choice: (N,) options. held: (N,) who holds a place. floor: (N, S) shares reserved for each leg.
+    if the legs end within its slack with all that its own class and those above hold of each resource left aside. Where
+    nobody was given a place (a heuristic, RL alone), who is in time holds what that takes: its shares, all legs shrunk
+    alike until the deadline just holds.
     """
-    taken, has, low = np.asarray(choice), np.asarray(held, bool), np.asarray(floor, float)
-    out = np.flatnonzero(found.live & ~found.home & ~found.in_time & ~has & found.acceptable.any(axis=1))
+    out = np.flatnonzero(found.live & ~found.home & ~found.in_time & ~found.held & found.acceptable.any(axis=1))
+    if not len(out):
+        return ()
+    has, floor = found.held & ~found.home, found.floor
+    if not found.held.any():
+        has, floor = _taken_floors(found)
     pairs: list[tuple[int, int]] = []
-    spots = found.options[taken]  # (N, S)
+    spots = found.options[found.choice]  # (N, S)
     index = np.maximum(found.options, 0)
     for i in out:
         room = np.ones(len(found.capacity))
         for j in np.flatnonzero(has & (found.rank <= found.rank[i])):
             for s, r in enumerate(spots[j]):
                 if r >= 0:
-                    room[r] -= low[j, s]
+                    room[r] -= floor[j, s]
         share = np.minimum(room[index], found.cap[i][:, None])  # (O, S)
         needs = (found.options >= 0) & (found.seconds[i] > 0)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -178,21 +186,46 @@ def measure_envy(found: Audit, choice: ArrayLike, held: ArrayLike, floor: ArrayL
     return tuple(pairs)
 
 
-def measure_fitting_regret(found: Audit, choice: ArrayLike, held: ArrayLike, floor: ArrayLike) -> float:
+def _taken_floors(found: Audit) -> tuple[Bool, Float]:
+    """Who is in time on a resource, and (N, S) the least of its shares, all legs alike, that would do."""
+    agents = np.arange(len(found.choice))
+    seconds, slack = found.seconds[agents, found.choice], found.slack[agents, found.choice]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        time = np.where(seconds > 0, seconds / found.share, 0.0).sum(axis=1)
+        stretch = np.where(slack > 0, time / slack, 1.0)
+    has = found.live & found.in_time & (found.choice > 0) & ~found.home
+    kept = np.where(has & np.isfinite(stretch), np.minimum(stretch, 1.0), 0.0)
+    return has, found.share * kept[:, None]
+
+
+def measure_fitting_regret(found: Audit) -> float:
     """Largest gain of one holder by moving alone to another place that fits; 0 where nobody holds one.
 
-    A holder's cost is private_i(o) + sum over the resources of o of (1 + toll) / 2 times what it adds to the resource's
-    least delay + (1 - toll) / 2 times w^2 / C; the least delay is min sum w^2 / (C f) over f >= floor, sum f <= 1, of the
-    holders alone. A place fits if the legs can end within the slack beside the others' floors; its floors are the least,
-    weighed by the room. Who is ``home`` needs none and may move anywhere it is allowed, option 0 included.
+    A holder's cost is private_i(o) + sum over the resources of o of (1 + toll) / 2 times what it adds to the
+    resource's least delay + (1 - toll) / 2 times w^2 / C; the least delay is min sum w^2 / (C f) over f >= floor,
+    sum f <= 1, of the holders alone. A place fits if the legs can end within the slack beside the others' floors; its
+    floors are the least, weighed by the room. Who is ``home`` needs none and may move anywhere it is allowed, option 0
+    included. A gain that rounding could make is none.
     """
-    taken, has = np.asarray(choice, np.int64), np.asarray(held, bool)
-    low = np.ascontiguousarray(floor, np.float64)
-    return float(_fitting(found, taken, has, low)) if has.any() else 0.0
+    if not found.held.any():
+        return 0.0
+    agents = np.flatnonzero(found.held & found.live)
+    costs = fitting_costs(found)[agents]
+    now = costs[np.arange(len(agents)), found.choice[agents]]
+    gain = now - costs.min(axis=1, initial=np.inf)
+    return float(np.where(gain > 1e-9 + 4e-9 * np.abs(now), gain, 0.0).max(initial=0.0))
+
+
+def fitting_costs(found: Audit) -> Float:
+    """(N, O) what each holder would be charged at each option, inf where no place of its own fits; inf for others."""
+    out = np.full(found.private_cost.shape, np.inf)
+    _fitting(found, out)
+    return out
 
 
 @njit(cache=True)
-def _fitting(a, taken, has, low):
+def _fitting(a, out):
+    taken, has, low = a.choice, a.held, a.floor
     n, resources = a.weight.shape
     span = a.options.shape[1]
     ratio = np.empty((resources, n))  # of each resource, holders by floor / weight, the largest first
@@ -219,7 +252,6 @@ def _fitting(a, taken, has, low):
                 k -= 1
             ratio[r, k], wide[r, k], least[r, k], who[r, k] = key, w, f, i
             count[r] += 1
-    worst = 0.0
     floor = np.zeros(span)
     free = np.empty(resources)
     for i in range(n):
@@ -230,7 +262,6 @@ def _fitting(a, taken, has, low):
             r = a.options[taken[i], s]
             if r >= 0:
                 free[r] += low[i, s]
-        now, cheapest = 0.0, np.inf
         for o in range(len(a.options)):
             stays = o == taken[i]
             if not stays and not (a.allowed[i, o] if a.home[i] else a.acceptable[i, o]):
@@ -250,11 +281,7 @@ def _fitting(a, taken, has, low):
                 without = _delay(ratio[r], wide[r], least[r], who[r], count[r], i, -1.0, 0.0)
                 added = _delay(ratio[r], wide[r], least[r], who[r], count[r], i, w, floor[s]) - without
                 cost += 0.5 * (1.0 + a.toll[r]) * added + 0.5 * (1.0 - a.toll[r]) * w * w
-            if stays:
-                now = cost
-            cheapest = min(cheapest, cost)
-        worst = max(worst, now - cheapest)
-    return worst
+            out[i, o] = cost
 
 
 @njit(cache=True)

@@ -9,8 +9,8 @@ which is :math:`L_r^2 / C_r` while no floor binds, L the sum of the weights. An 
 .. math:: private_i(o) + \sum_{r \in o} \tfrac{1 + toll_r}{2} \, [D_r - D_r(\text{without } i)]
           + \tfrac{1 - toll_r}{2} \, w_{ir}^2 / C_r
 
-With :math:`\sum_r \tfrac{1 + toll}{2} D_r + \tfrac{1 - toll}{2} \sum_i w^2 / C` and the private costs as potential a move
-changes both by the same amount. While no floor binds this is the congestion game of :mod:`games.congestion`, whatever
+With :math:`\sum_r \tfrac{1 + toll}{2} D_r + \tfrac{1 - toll}{2} \sum_i w^2 / C` and the private costs as potential
+a move changes both by the same amount. While no floor binds this is the congestion game of :mod:`games.congestion`, whatever
 the toll; at toll 1 each pays what it truly adds, and the potential is the social cost itself. A move is allowed only to
 a place that fits, never to opting out; so replies end, at an equilibrium of the game that the floors constrain.
 

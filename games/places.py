@@ -34,7 +34,7 @@ class Places(NamedTuple):
         seconds: (E, N, O, S) s that each leg takes with its resource alone; 0 for a leg that needs nothing.
         slack: (E, N, O) s that the legs may take together; <= 0 where the deadline cannot hold.
         cap: (E, N, O) largest share that the agent may have on any leg (a power limit); inf for none.
-        acceptable: (E, N, O) the option is allowed and costs, alone, no more than opting out. Option 0 only for ``home``.
+        acceptable: (E, N, O) it is allowed and costs, alone, no more than opting out. Option 0 only for ``home``.
         rank: (E, N) class, 0 the highest; see :func:`classes`.
         home: (E, N) served without a place, whatever it takes: it holds no floors and is nobody's rival for one.
         late: (E, N) cost of being served late. Who gets no place then takes whatever is cheapest with what floors

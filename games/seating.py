@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from games.places import Seats, best_place, copy_seats, leave, least_floors, meets, restore_seats, room_after, take
+from games.places import Seats, best_place, copy_seats, least_floors, leave, meets, restore_seats, room_after, take
 
 DEPTH = 4
 
@@ -162,7 +162,7 @@ def two_for_one(t, z, members, waiting, effort, each):
 
     First straight into what it leaves, then by chains of at most ``each`` work.
     """
-    agents, legs = t.ok.shape[0], t.rows.shape[1]
+    legs = t.rows.shape[1]
     floor, trial = np.empty(legs), np.empty(legs)
     kept = copy_seats(z)
     for by_chain in range(2):

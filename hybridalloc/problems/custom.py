@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from games.certificate import CapacityCheck, check_capacity, check_limit
+from games.certificate import Audit, CapacityCheck, check_capacity, check_limit
 from games.congestion import Float, Int
 from games.errors import InvalidStateError
 from hybridalloc.errors import nearest
@@ -347,6 +347,12 @@ class Custom:
         if lines:
             checks.append(CapacityCheck(float("inf"), lines))
         return CapacityCheck(max(c.max_violation for c in checks), tuple(v for c in checks for v in c.violations))
+
+    def audit(self, state: CustomState, allocation: Any, prices: CustomPrices, believed: None = None) -> Audit:
+        """The certificate's second reading of a state and an allocation; see :mod:`custom_audit`."""
+        from hybridalloc.problems.custom_audit import audit
+
+        return audit(self, state, allocation, prices)
 
     def describe(self) -> dict[str, Any]:
         """Plain settings, enough to make the problem again with :meth:`restore`."""

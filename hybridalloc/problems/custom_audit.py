@@ -39,28 +39,33 @@ def audit(problem: Any, state: Any, allocation: Any, prices: Any) -> Audit:
     acceptable = allowed & state.active[:, None]
     acceptable &= costs + state.delay_cost[:, None] * alone.sum(axis=2) <= costs[:, :1] * (1 + 1e-12)
     acceptable[:, 0] = False
-    time = _times(problem, state, allocation)
+    option = np.asarray(allocation.option, np.int64)
+    share, floor = (_by_leg(problem, rows[option], held) for held in (allocation.shares, allocation.floors))
+    time = _times(state, rows[option], option, share)
     in_time = ~state.active | (time <= state.deadline_s * (1 + 1e-9))
     weight = np.sqrt(state.delay_cost[:, None] * state.work)
     return Audit(
-        rows, weight, state.capacity, costs, allowed, np.full(r, float(prices.toll)), state.active, in_time, in_time, alone,
+        rows, weight, state.capacity, costs, allowed, np.full(r, float(prices.toll)), state.active, in_time, in_time,
+        alone,
         prices.margin * tau - wait, cap, acceptable, np.zeros(n, bool), rank_by(state.priority, problem.priority_gap),
+        option, np.asarray(allocation.held, bool), share, floor,
     )  # fmt: skip
 
 
-def _times(problem: Any, state: Any, allocation: Any) -> Any:
+def _by_leg(problem: Any, legs: Any, held: Any) -> Any:
+    """(N, S) what each agent holds of each leg's resource, from (N,) arrays by family."""
+    out = np.zeros(legs.shape)
+    for name, values in held.items():
+        mine = (legs >= 0) & np.array([family == name for family in problem.families_of])[legs]
+        out[mine] = np.broadcast_to(np.asarray(values, float)[:, None], legs.shape)[mine]
+    return out
+
+
+def _times(state: Any, legs: Any, option: Any, share: Any) -> Any:
     """(N,) s until each agent's work is done with the shares it has; inf for who opts out or lacks a share it needs."""
-    option = np.asarray(allocation.option)
-    agents = np.arange(len(option))
-    names = list(dict.fromkeys(problem.families_of))
-    family = np.array([names.index(name) for name in problem.families_of])
-    shares = np.array([np.asarray(allocation.shares[name], float) for name in names]).reshape(len(names), len(option))
-    total = np.where(option > 0, 0.0, np.inf)
-    for column in problem.options.T:
-        r = np.where(option > 0, column[option - 1], -1)
-        needs = np.flatnonzero((r >= 0) & (state.work[agents, r] > 0))
-        on = r[needs]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            took = state.work[needs, on] / (shares[family[on], needs] * state.capacity[on])
-        total[needs] += state.wait_s[on] + np.where(shares[family[on], needs] > 0, took, np.inf)
-    return total
+    agent = np.arange(len(option))[:, None]
+    r = np.clip(legs, 0, None)
+    needs = (legs >= 0) & (state.work[agent, r] > 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        took = np.where(share > 0, state.work[agent, r] / (share * state.capacity[r]), np.inf)
+    return np.where(option > 0, np.where(needs, state.wait_s[r] + took, 0.0).sum(axis=1), np.inf)

@@ -26,13 +26,14 @@ from numpy.typing import NDArray
 
 from coordinator.continuous import for_option
 from games.admission import Seating
-from games.certificate import CapacityCheck, check_capacity, check_limit, count_excess
+from games.certificate import Audit, CapacityCheck, check_capacity, check_limit, count_excess
 from games.congestion import CongestionBatch, CongestionGame, Float, Int
 from games.errors import InvalidStateError
 from games.places import Places, classes
 from hybridalloc.problems import mec_core as core
 from hybridalloc.problems import mec_world as world_law
 from hybridalloc.problems.base import Metric, State, array, jain, ratio, whole_number
+from hybridalloc.problems.mec_audit import Believed, audit
 from hybridalloc.problems.mec_belief import BELIEFS, Belief, Memory, copy_history, new_history, notice, remember_plan
 from hybridalloc.problems.mec_core import Outcome, Physics, Plan, Prices, Wish, World
 from hybridalloc.problems.mec_whatif import WhatIf
@@ -371,6 +372,10 @@ class Mec(WhatIf):
         worst = max(c.max_violation for c in checks)
         return CapacityCheck(worst, tuple(v for c in checks for v in c.violations))
 
+    def audit(self, state: MecState, allocation: Any, prices: Prices, believed: Believed | None = None) -> Audit:
+        """The certificate's second reading of a state and an allocation; see :mod:`mec_audit`."""
+        return audit(self, state, allocation, prices, believed)
+
     @property
     def continuous(self) -> dict[str, tuple[float, float]]:
         """Quantities that a learner may propose beside an option, with their least and greatest values."""
@@ -609,6 +614,11 @@ class MecBatch:
             asked = asked._replace(**given)
         core.settle(self.physics, w, prices, self.priority(), asked, trust, seating is not None, plan)
         return plan
+
+    def believed(self) -> Believed | None:
+        """What a belief says of network 0, as data for the certificate; None where the reports are believed."""
+        w = self.world
+        return None if self.belief is None else Believed(w.rates[0], w.cpu_wait_s[0], w.air_wait_s[0])
 
     def priority(self) -> Float:
         """(E, N) the seed's P = alpha (1 - t_remaining / tau) + beta c / c_max + gamma SLA, terms in [0, 1].

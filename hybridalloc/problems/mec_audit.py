@@ -74,8 +74,11 @@ def audit(problem: Any, state: Any, allocation: Any, prices: Any, believed: Beli
     acceptable[:, 0] = False
     acceptable[:, 1:] &= (alone <= private[:, :1] * (1 + 1e-12)) & np.isfinite(seconds[:, 1:]).all(-1)
     return Audit(
-        rows, weight, capacity, private, allowed, np.full(bands + servers, prices.toll), state.active, in_time, by_reports,
-        seconds, slack, np.full((n, 1 + bands), np.inf), acceptable, home & state.active, _rank(problem, state),
+        rows, weight, capacity, private, allowed, np.full(bands + servers, prices.toll), state.active, in_time,
+        by_reports,
+        seconds, slack, np.full((n, 1 + bands), np.inf), acceptable, home & state.active, _rank(problem, state), option,
+        np.asarray(allocation.held, bool), np.stack([air, cpu], axis=1),
+        np.stack([allocation.floors["air"], allocation.floors["cpu"]], axis=1).astype(float),
     )  # fmt: skip
 
 
@@ -153,7 +156,7 @@ def _cautious(rates, caution):
 
 @njit(cache=True, error_model="numpy")
 def _options(p, s, seen, prices, weight, private, seconds, slack, home):
-    """Costs and loads of every option, and what serving there takes; ``seconds`` is inf where the battery forbids it."""
+    """Costs and loads of every option, and what serving there takes; ``seconds`` is inf where the battery forbids."""
     n, bands, values = seen.rates.shape
     servers = len(s.server_hz)
     per = bands // max(servers, 1)

@@ -328,7 +328,7 @@ def _rate(p, power, gain):
 def settle(p, w, prices, priority, wish, trust, seated, plan):
     """Shares, power and fraction for ``plan.option`` on believed rates; then the safety filter.
 
-    Where ``seated``, ``plan.held`` and the floors are given (see :mod:`games.admission`) and everyone held is in time by
+    Where ``seated``, ``plan.held`` and the floors are given (see :mod:`games.admission`), and who is held is in time by
     construction. Otherwise a device's floors stretch its square-root shares until its deadline holds, and where they do
     not all fit they are admitted by priority. Fits by construction: shares of a band or server sum to at most one,
     power is within its limit and within what the battery can pay for, and no device starts local work that it cannot
