@@ -33,7 +33,20 @@ from numba import njit
 
 from games.congestion import Bool, CongestionBatch, Float, Int
 from games.floor_replies import replies
-from games.places import LEAST, Places, Seats, Table, best_place, least_floors, leave, meets, take
+from games.places import (
+    LEAST,
+    Places,
+    Seats,
+    Table,
+    ascending,
+    best_place,
+    copy_into,
+    least_floors,
+    leave,
+    meets,
+    take,
+    total,
+)
 from games.seating import chain, drain, repack, smaller_for_larger, two_for_one
 
 EFFORT = 200_000  # places tried while making room, about 10 ms
@@ -107,9 +120,9 @@ def _admit(t, z, wish, effort):
             continue
         for o in range(1, options):
             if t.ok[i, o] and least_floors(t, i, o, none, trial):
-                size[i] = min(size[i], trial.sum())
+                size[i] = min(size[i], total(trial))
     waiting = np.isfinite(size)
-    order, largest = np.argsort(size), np.argsort(-size)
+    order, largest = ascending(size), ascending(-size)
     classes = 1
     for i in range(agents):
         if waiting[i]:
@@ -166,7 +179,7 @@ def _make_room(t, z, members, waiting, largest, effort):
     for i in members:
         if z.held[i]:
             continue
-        if z.work[0] > effort or (1.0 - z.used).sum() <= 0.0:
+        if z.work[0] > effort or total(z.used) >= len(z.used):
             break
         done = drain(t, z, i) or chain(t, z, i, z.work[0] + effort // 20)
         if not done and failed < REPACKS:
@@ -218,7 +231,7 @@ def _displace(t, z, i, size):
             continue
         gone[:] = False
         highest, many = -1, 0
-        for k in np.argsort(key[:count]):  # back come the highest class and the smallest first, as long as i still fits
+        for k in ascending(key[:count]):  # back come the highest class and the smallest first, as long as i still fits
             j = lower[k]
             _give(t, z, j, used, 1.0)
             if not least_floors(t, i, o, used, floor):
@@ -231,8 +244,8 @@ def _displace(t, z, i, size):
         v = many - 1e6 * highest
         if v < value:
             best, value = o, v
-            best_floor[:] = floor
-            best_gone[:] = gone
+            copy_into(best_floor, floor)
+            copy_into(best_gone, gone)
     if best == 0:
         return False
     for j in range(agents):

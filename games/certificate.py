@@ -144,7 +144,7 @@ def measure_regret(game: Costs, choice: ArrayLike) -> float:
 
 
 def rank_by(priority: ArrayLike, gap: float) -> Int:
-    """(N,) class of each agent, 0 the highest; one begins where priority is more than ``gap`` below its first member."""
+    """(N,) class of each agent, 0 the highest; one begins more than ``gap`` below the first of the last."""
     value = np.asarray(priority, float)
     levels = np.unique(value)[::-1]
     heads: list[float] = []

@@ -10,8 +10,8 @@ which is :math:`L_r^2 / C_r` while no floor binds, L the sum of the weights. An 
           + \tfrac{1 - toll_r}{2} \, w_{ir}^2 / C_r
 
 With :math:`\sum_r \tfrac{1 + toll}{2} D_r + \tfrac{1 - toll}{2} \sum_i w^2 / C` and the private costs as potential
-a move changes both by the same amount. While no floor binds this is the congestion game of :mod:`games.congestion`, whatever
-the toll; at toll 1 each pays what it truly adds, and the potential is the social cost itself. A move is allowed only to
+a move changes both by the same amount. While no floor binds this is the game of :mod:`games.congestion`, whatever the
+toll; at toll 1 each pays what it truly adds, and the potential is the social cost itself. A move is allowed only to
 a place that fits, never to opting out; so replies end, at an equilibrium of the game that the floors constrain.
 
 Source: Vetta (2002), "Nash equilibria in competitive societies", for marginal-contribution games; Monderer and
@@ -23,7 +23,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from games.places import least_floors
+from games.places import copy_into, least_floors
 
 GAIN = 1e-9  # a move gains more than this, absolutely and of the cost
 
@@ -95,7 +95,7 @@ def replies(t, z, sweeps):
                     present += _charge(t, i, r, delay[r] - without[r])
                     z.used[r] -= z.floor[i, s]
             best, lowest = now, present - GAIN - GAIN * abs(present)
-            best_floor[:] = z.floor[i]
+            copy_into(best_floor, z.floor[i])
             for o in range(0 if t.home[i] else 1, options):
                 if o == now or not t.ok[i, o]:
                     continue
@@ -114,7 +114,7 @@ def replies(t, z, sweeps):
                     cost += _charge(t, i, r, least_delay(w, low, m + 1) - base)
                 if cost < lowest:
                     best, lowest = o, cost
-                    best_floor[:] = floor
+                    copy_into(best_floor, floor)
             if best != now:
                 moved = True
                 for s in range(legs):
@@ -127,7 +127,7 @@ def replies(t, z, sweeps):
                                 break
                         delay[r] = without[r]
                 z.option[i] = best
-                z.floor[i] = best_floor
+                copy_into(z.floor[i], best_floor)
                 for s in range(legs):
                     r = t.rows[best, s]
                     if r >= 0:

@@ -103,6 +103,28 @@ def _classes(priority, order, gap, out):
 
 
 @njit(cache=True)
+def copy_into(to, values):
+    """Entry by entry: what compiles in a twentieth of the time of a slice."""
+    for k in range(len(values)):
+        to[k] = values[k]
+
+
+@njit(cache=True)
+def ascending(values):
+    """(K,) indices that sort; ties by index."""
+    return np.argsort(values, kind="mergesort")
+
+
+@njit(cache=True)
+def total(values):
+    """Sum of (K,)."""
+    out = 0.0
+    for k in range(len(values)):
+        out += values[k]
+    return out
+
+
+@njit(cache=True)
 def least_floors(t, i, o, used, floor):
     """Fill ``floor`` (S,) with agent i's least floors on option o beside ``used`` (R,); False if it does not fit."""
     legs = t.rows.shape[1]
@@ -203,7 +225,7 @@ def best_place(t, z, i, tightest, floor, trial):
         v = room_after(t, z, o, trial) if tightest else cost_of(t, z, i, o)
         if v < value:
             best, value = o, v
-            floor[:] = trial
+            copy_into(floor, trial)
     return best
 
 
@@ -234,8 +256,9 @@ def copy_seats(z):
 
 @njit(cache=True)
 def restore_seats(z, kept):
-    z.option[:] = kept.option
-    z.held[:] = kept.held
-    z.floor[:] = kept.floor
-    z.used[:] = kept.used
-    z.load[:] = kept.load
+    copy_into(z.option, kept.option)
+    copy_into(z.held, kept.held)
+    for i in range(len(z.option)):
+        copy_into(z.floor[i], kept.floor[i])
+    copy_into(z.used, kept.used)
+    copy_into(z.load, kept.load)

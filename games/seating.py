@@ -17,7 +17,20 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from games.places import Seats, best_place, copy_seats, least_floors, leave, meets, restore_seats, room_after, take
+from games.places import (
+    Seats,
+    ascending,
+    best_place,
+    copy_into,
+    copy_seats,
+    least_floors,
+    leave,
+    meets,
+    restore_seats,
+    room_after,
+    take,
+    total,
+)
 
 DEPTH = 4
 
@@ -37,14 +50,14 @@ def drain(t, z, i):
             for j in range(agents):
                 size[j] = 0.0
                 if z.held[j] and meets(t.rows, o, z.option[j]):
-                    size[j] = z.floor[j].sum()
-            order = np.argsort(-size) if largest else np.argsort(size)
+                    size[j] = total(z.floor[j])
+            order = ascending(-size) if largest else ascending(size)
             for j in order:
                 if size[j] <= 0.0:
                     continue
                 z.work[0] += options
                 here = z.option[j]
-                was[:] = z.floor[j]
+                copy_into(was, z.floor[j])
                 leave(t, z, j)
                 best, room = 0, np.inf
                 for q in range(1, options):
@@ -52,7 +65,7 @@ def drain(t, z, i):
                         after = room_after(t, z, q, trial)
                         if after < room:
                             best, room = q, after
-                            floor[:] = trial
+                            copy_into(floor, trial)
                 if best == 0:
                     take(t, z, j, here, was)
                     continue
@@ -118,7 +131,7 @@ def _push(t, z, first, depth, most):
                         take(t, z, out[k], where[k], was[k])
                     return False
                 where[level] = z.option[j]
-                was[level] = z.floor[j]
+                copy_into(was[level], z.floor[j])
                 leave(t, z, j)
                 if least_floors(t, i, o, z.used, trial):
                     break
@@ -207,11 +220,11 @@ def smaller_for_larger(t, z, members, waiting, effort):
                 continue
             z.work[0] += 1
             o = z.option[j]
-            was[:] = z.floor[j]
+            copy_into(was, z.floor[j])
             leave(t, z, j)
-            if least_floors(t, i, o, z.used, trial) and was.sum() - trial.sum() > gain:
-                worst, gain = j, was.sum() - trial.sum()
-                floor[:] = trial
+            if least_floors(t, i, o, z.used, trial) and total(was) - total(trial) > gain:
+                worst, gain = j, total(was) - total(trial)
+                copy_into(floor, trial)
             take(t, z, j, o, was)
         if worst >= 0:
             o = z.option[worst]
