@@ -30,9 +30,9 @@ class Situation(Protocol):
 
 @runtime_checkable
 class Admits(Protocol):
-    """A batch that knows what serving an agent on an option takes: it gets stable admission."""
+    """A batch that knows what serving an agent on an option takes: it gets stable admission. None: not as it is set."""
 
-    def places(self, prices: Any, game: CongestionBatch) -> Places: ...
+    def places(self, prices: Any, game: CongestionBatch) -> Places | None: ...
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,10 @@ class Coordinator:
         if self.kind == "hybrid" and np.isfinite(self.trust) and decision.log_prior.any():
             tilt = -decision.log_prior / self.trust
         effort = self.effort if effort is None else effort
-        seating = admit(game, situation.places(prices, game), decision.option, tilt, effort)
+        places = situation.places(prices, game)
+        if places is None:
+            return decision
+        seating = admit(game, places, decision.option, tilt, effort)
         stable = decision.stable & seating.stable
         return replace(decision, option=seating.option, stable=stable, seating=seating)
 

@@ -11,8 +11,8 @@ which is :math:`L_r^2 / C_r` while no floor binds, L the sum of the weights. An 
 
 With :math:`\sum_r \tfrac{1 + toll}{2} D_r + \tfrac{1 - toll}{2} \sum_i w^2 / C` and the private costs as potential
 a move changes both by the same amount. While no floor binds this is the game of :mod:`games.congestion`, whatever the
-toll; at toll 1 each pays what it truly adds, and the potential is the social cost itself. A move is allowed only to
-a place that fits, never to opting out; so replies end, at an equilibrium of the game that the floors constrain.
+toll; at toll 1 each pays what it truly adds, and the potential is the social cost itself. A move is allowed only to a
+place that fits, never to opting out; so replies end, at an equilibrium of the game that the floors constrain.
 
 Source: Vetta (2002), "Nash equilibria in competitive societies", for marginal-contribution games; Monderer and
 Shapley (1996) for the potential.

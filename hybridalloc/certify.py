@@ -53,7 +53,7 @@ class Verdict:
         said = []
         if self.late:
             said.append(f"{_named(self.late)} said to be served in time and not")
-        if self.regret > bound + ROUNDING * (1 + abs(bound)):
+        if np.isfinite(self.regret) and self.regret > bound + ROUNDING * (1 + abs(bound)):
             said.append(f"regret {self.regret:.4g} above its bound {bound:.4g}")
         if promised and self.envy:
             said.append(f"{_named(self.envy)} left out while lower classes hold what would serve them")

@@ -564,8 +564,11 @@ class MecBatch:
             np.full(g.weight.shape[2], prices.toll),
         )
 
-    def places(self, prices: Prices, game: CongestionBatch) -> Places:
-        """What serving each device on each option takes; see :func:`mec_core.fill_places`. Priority counts by class."""
+    def places(self, prices: Prices, game: CongestionBatch) -> Places | None:
+        """What serving each device on each option takes; see :func:`mec_core.fill_places`. None in a scenario without
+        floors: nothing is reserved there."""
+        if not self.physics.floors:
+            return None
         w = self.world
         shape = game.private_cost.shape
         p = Places(
