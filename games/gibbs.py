@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from games.best_response import best_response_batch
+from games.best_response import above_least, best_response_batch
 from games.congestion import CongestionBatch, CongestionGame, Equilibrium, Float, Int
 from games.errors import InvalidGameError
 from games.gibbs_sweeps import largest_change, sweep_games, sweep_games_parallel
@@ -83,6 +83,7 @@ def gibbs_equilibrium(
         mixed[0, np.arange(game.agents), choice[0]] = 1.0
         residual, limit = 0.0, max_sweeps
     else:
+        batch = batch._replace(private_cost=above_least(batch.private_cost, batch.allowed))
         costs = np.zeros_like(prior)
         sweeps = int(gibbs_batch(batch, prior, trust, mixed, costs, tolerance, max_sweeps)[0])
         limit = max_sweeps

@@ -173,8 +173,8 @@ def welfare_response(
         if not good.all():
             at = tuple(int(v) for v in np.argwhere(~good)[0])
             raise InvalidGameError(f"{name}[{', '.join(map(str, at))}] = {array[at]}; {rule}")
-    if not noise > 0:
-        raise InvalidGameError(f"noise = {noise}; it is > 0")
+    if not 0 < noise < np.inf:
+        raise InvalidGameError(f"noise = {noise}; it is finite and > 0")
     if open_.shape != (n, channels):
         raise InvalidGameError(f"allowed has shape {open_.shape}; it must be ({n}, {channels})")
     trace = [_welfare(G, noise, p, w, choice)]
@@ -234,7 +234,7 @@ def _rates(G, noise, p, choice):
             for j in range(n):
                 if j != i and choice[j] == choice[i]:
                     met += G[j, i] * p[j]
-            out[i] = np.log(1.0 + G[i, i] * p[i] / met)
+            out[i] = np.log1p(G[i, i] * p[i] / met)
     return out
 
 
@@ -260,23 +260,29 @@ def _better(G, noise, p, w, allowed, choice):
                     if m != j and choice[m] == choice[j]:
                         met[j] += G[m, j] * p[m]
         best, highest, present = -1, 0.0, 0.0
+        size = 0.0  # of the logs that are compared
         for c in range(channels):
             if not allowed[i, c] and c != now:
                 continue
             heard = noise
             loss = 0.0
+            terms = 0.0
             for j in range(n):
                 if choice[j] == c:
                     heard += G[j, i] * p[j]
                     signal = G[j, j] * p[j]
-                    loss += w[j] * (np.log(1.0 + signal / met[j]) - np.log(1.0 + signal / (met[j] + G[i, j] * p[i])))
-            worth = w[i] * np.log(1.0 + G[i, i] * p[i] / heard) - loss
+                    alone = np.log1p(signal / met[j])
+                    loss += w[j] * (alone - np.log1p(signal / (met[j] + G[i, j] * p[i])))
+                    terms += w[j] * alone
+            own = w[i] * np.log1p(G[i, i] * p[i] / heard)
+            worth = own - loss
+            size = max(size, own + terms)
             if c == now:
                 present = worth
             if worth > highest:
                 highest, best = worth, c
         # beyond the rounding of sums of logs
-        if highest > present + 1e-12 * (abs(highest) + abs(present)) + 1e-14:
+        if highest > present + 1e-13 * size:
             choice[i] = best
             moved = True
         else:

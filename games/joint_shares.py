@@ -101,6 +101,9 @@ def joint_shares(
     compiled = _compile(n, m, resources)
     timed = np.isfinite(tau)
     # deadlines in units of themselves, so that every joint floor reads sum t / (tau f) <= 1
+    # and weights in units of the largest, which moves no share
+    top = float(w.max(initial=0.0)) or 1.0
+    w = w / top
     compiled.weight.value = w**2
     compiled.time.value = np.where(timed[:, None], t / np.where(timed, tau, 1.0)[:, None], 0.0)
     compiled.low.value, compiled.high.value = low, np.minimum(high, 1.0)
@@ -117,10 +120,13 @@ def joint_shares(
         charge = np.maximum(price[np.arange(m)[None], where], 1e-300)
         ideal = np.clip(np.sqrt(cost / charge), low, compiled.high.value)
         terms = np.divide(cost, ideal, out=np.zeros_like(cost), where=cost > 0) + charge * ideal
-        objective = float((w**2 / share).sum())
+        objective = float(np.divide(w**2, share, out=np.zeros_like(w), where=w > 0).sum())
         gap = abs(objective - float(terms.sum() - price.sum() - late.sum())) / max(objective, 1e-300)
         late = late / np.where(timed, tau, np.inf)
-        return JointShares(share, price, late, objective, gap, nobody, np.zeros((m, resources)), "optimal")
+        back = top * top  # what was taken out of the objective
+        return JointShares(
+            share, price * back, late * back, objective * back, gap, nobody, np.zeros((m, resources)), "optimal"
+        )
     # elastic programs: who is late, and what capacity is missing
     blank = np.zeros((m, resources))
     if compiled.solve(compiled.lateness) != "optimal":
@@ -131,6 +137,8 @@ def joint_shares(
     extra = blank
     if compiled.solve(compiled.shortage) == "optimal":
         extra = np.maximum(np.stack([np.asarray(e.value) for e in compiled.extra]), 0)
+    if served.all() and not (extra > 1e-6).any():  # nothing is missing: it was the solver
+        return JointShares(share, blank, np.zeros(n), np.inf, np.inf, served, extra, f"solver failed: {status}")
     return JointShares(share, blank, np.zeros(n), np.inf, np.inf, served, extra, "infeasible")
 
 
