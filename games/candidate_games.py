@@ -17,7 +17,7 @@ from games.best_response import ROUNDING
 from games.candidates import Candidates, admit_option
 from games.certificate import deviations
 from games.congestion import CongestionGame, Equilibrium, Float, Int
-from games.errors import InvalidGameError
+from games.errors import InvalidGameError, floats
 from games.gibbs_sweeps import NEVER, soft_choice
 
 
@@ -116,7 +116,7 @@ def gibbs_candidates(
     Raises:
         InvalidGameError: a wrong shape, NaN, or trust outside [0, inf).
     """
-    prior = np.asarray(log_prior, dtype=np.float64)
+    prior = floats("log_prior", log_prior)
     if prior.shape != lists.option.shape:
         raise InvalidGameError(f"log_prior has shape {prior.shape}; the lists need {lists.option.shape}")
     if not 0 <= trust < np.inf:

@@ -24,8 +24,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike
 
-from games.congestion import Float, Int
-from games.errors import InvalidGameError
+from games.congestion import Float, Int, whole_numbers
+from games.errors import InvalidGameError, floats, shaped
 
 
 @dataclass(frozen=True)
@@ -98,11 +98,14 @@ def iterative_water_filling(
     Raises:
         InvalidGameError: names field, index, value and what is permitted.
     """
-    G, P = np.asarray(gain, dtype=np.float64), np.asarray(budget, dtype=np.float64)
+    G, P = floats("gain", gain), floats("budget", budget)
     if G.ndim != 3 or G.shape[0] != G.shape[1]:
         raise InvalidGameError(f"gain has shape {G.shape}; it is (N, N, K): transmitter, receiver, channel")
     n, _, k = G.shape
-    floor = np.broadcast_to(np.asarray(noise, dtype=np.float64), (n, k)).copy()
+    floor = floats("noise", noise)
+    if floor.shape not in ((), (n, k)):
+        raise InvalidGameError(f"noise has shape {floor.shape}; give one number or ({n}, {k})")
+    floor = np.broadcast_to(floor, (n, k)).copy()
     if P.shape != (n,):
         raise InvalidGameError(f"budget has shape {P.shape}; {n} users need ({n},)")
     own = G[np.arange(n), np.arange(n)]
@@ -117,9 +120,7 @@ def iterative_water_filling(
             raise InvalidGameError(f"{name}[{', '.join(map(str, at))}] = {array[at]}; {rule}")
     if not 0 <= damping < 1:
         raise InvalidGameError(f"damping = {damping}; it is in [0, 1)")
-    power = np.zeros((n, k)) if start is None else np.array(start, dtype=np.float64)
-    if power.shape != (n, k) or not (power >= 0).all():
-        raise InvalidGameError(f"start has shape {power.shape}; powers >= 0 of shape ({n}, {k}) are needed")
+    power = np.zeros((n, k)) if start is None else shaped("start", start, (n, k), 0.0).copy()
     sweeps, residual = _water(G, floor, P, power, damping, tolerance, max_sweeps)
     met = floor + np.einsum("jik,jk->ik", G, power) - own * power
     rate = np.log1p(own * power / met).sum(axis=1)
@@ -157,13 +158,18 @@ def welfare_response(
     Raises:
         InvalidGameError: names field, index, value and what is permitted.
     """
-    G, p = np.asarray(gain, dtype=np.float64), np.asarray(power, dtype=np.float64)
+    G, p = floats("gain", gain), floats("power", power)
     if G.ndim != 2 or G.shape[0] != G.shape[1] or p.shape != G.shape[:1]:
         raise InvalidGameError(f"gain has shape {G.shape} and power {p.shape}; they are (N, N) and (N,)")
     n = len(p)
-    w = np.ones(n) if weight is None else np.asarray(weight, dtype=np.float64)
+    w = np.ones(n) if weight is None else floats("weight", weight)
+    choice = np.full(n, -1, np.int64) if start is None else whole_numbers("start", start).copy()
+    for name, array in (("weight", w), ("start", choice)):
+        if array.shape != (n,):
+            raise InvalidGameError(f"{name} has shape {array.shape}; {n} users need ({n},)")
+    if not isinstance(channels, int | np.integer) or channels < 0:
+        raise InvalidGameError(f"channels = {channels!r:.60}; it is a whole number >= 0")
     open_ = np.ones((n, channels), bool) if allowed is None else np.asarray(allowed, dtype=bool)
-    choice = np.full(n, -1, np.int64) if start is None else np.array(start, dtype=np.int64)
     for name, array, good, rule in (
         ("gain", G, np.isfinite(G) & (G >= 0), "a gain is finite and >= 0"),
         ("power", p, np.isfinite(p) & (p >= 0), "a power is finite and >= 0"),

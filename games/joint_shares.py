@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from games.congestion import Bool, Float
-from games.errors import InvalidStateError
+from games.errors import InvalidStateError, floats
 
 
 @dataclass(frozen=True)
@@ -74,13 +74,13 @@ def joint_shares(
     Raises:
         InvalidStateError: names field, index, value and what is permitted.
     """
-    w, t = np.asarray(weight, dtype=np.float64), np.asarray(time, dtype=np.float64)
+    w, t = floats("weight", weight), floats("time", time)
     if w.ndim != 2:
         raise InvalidStateError(f"weight has shape {w.shape}; it is (agents, families)")
     where = np.asarray(resource)
-    low = np.zeros(w.shape) if floor is None else np.asarray(floor, dtype=np.float64)
-    high = np.ones(w.shape) if ceiling is None else np.asarray(ceiling, dtype=np.float64)
-    tau = np.asarray(deadline, dtype=np.float64)
+    low = np.zeros(w.shape) if floor is None else floats("floor", floor)
+    high = np.ones(w.shape) if ceiling is None else floats("ceiling", ceiling)
+    tau = floats("deadline", deadline)
     for name, array in (("time", t), ("resource", where), ("floor", low), ("ceiling", high)):
         if array.shape != w.shape:
             raise InvalidStateError(f"{name} has shape {array.shape}; weight has {w.shape}")

@@ -30,7 +30,7 @@ from scipy.linalg import lu_factor, lu_solve
 from scipy.optimize import linprog
 
 from games.congestion import Float
-from games.errors import InvalidGameError
+from games.errors import InvalidGameError, floats, shaped
 
 Units = tuple[Float, Float, float]
 
@@ -83,13 +83,17 @@ class QuadraticGame:
     limit: Float = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
-        J, q = np.asarray(self.jacobian, dtype=np.float64), np.asarray(self.linear, dtype=np.float64)
+        J, q = floats("jacobian", self.jacobian), floats("linear", self.linear)
         if J.ndim != 2 or J.shape[0] != J.shape[1]:
             raise InvalidGameError(f"jacobian has shape {J.shape}; it is square, (D, D)")
         d = len(J)
-        A = np.zeros((0, d)) if self.constraint is None else np.asarray(self.constraint, dtype=np.float64)
-        b = np.zeros(0) if self.limit is None else np.asarray(self.limit, dtype=np.float64)
-        low, high = (np.broadcast_to(np.asarray(v, dtype=np.float64), (d,)).copy() for v in (self.lower, self.upper))
+        A = np.zeros((0, d)) if self.constraint is None else floats("constraint", self.constraint)
+        b = np.zeros(0) if self.limit is None else floats("limit", self.limit)
+        low, high = (floats(*pair) for pair in (("lower", self.lower), ("upper", self.upper)))
+        for name, array in (("lower", low), ("upper", high)):
+            if array.shape not in ((), (1,), (d,)):
+                raise InvalidGameError(f"{name} has shape {array.shape}; jacobian needs one number or ({d},)")
+        low, high = np.broadcast_to(low, (d,)).copy(), np.broadcast_to(high, (d,)).copy()
         if q.shape != (d,):
             raise InvalidGameError(f"linear has shape {q.shape}; jacobian needs ({d},)")
         if A.ndim != 2 or A.shape[1] != d or b.shape != A.shape[:1]:
@@ -98,9 +102,9 @@ class QuadraticGame:
             ("jacobian", J, np.isfinite(J), "it is finite"),
             ("linear", q, np.isfinite(q), "it is finite"),
             ("constraint", A, np.isfinite(A), "it is finite"),
-            ("limit", b, ~np.isnan(b), "it is a number"),
-            ("lower", low, ~np.isnan(low), "it is a number"),
-            ("upper", high, high >= low, "it is at least the lower bound"),
+            ("limit", b, b > -np.inf, "it is a number, inf for none"),
+            ("lower", low, low < np.inf, "it is a number, -inf for none"),
+            ("upper", high, (high >= low) & (high > -np.inf), "it is at least the lower bound"),
         ):
             if not good.all():
                 at = tuple(int(v) for v in np.argwhere(~good)[0])
@@ -112,7 +116,7 @@ class QuadraticGame:
 
     def gradient(self, x: ArrayLike) -> Float:
         """(D,) each coordinate's owner's partial gradient there."""
-        return np.asarray(self.jacobian @ np.asarray(x, dtype=np.float64) + self.linear)
+        return np.asarray(self.jacobian @ floats("x", x) + self.linear)
 
     def monotonicity(self) -> float:
         """Smallest eigenvalue of (J + J') / 2: >= 0 monotone, > 0 strongly, so the equilibrium is unique."""
@@ -146,9 +150,7 @@ def variational_equilibrium(
         status = "infeasible" if short else "converged"
         return VariationalEquilibrium(np.zeros(0), np.zeros(m), 0.0, 0, not short, 0.0, short, status)
     given, (unit, rows, cost) = game, _units(game)
-    begin = np.zeros(d) if start is None else np.array(start, dtype=np.float64)
-    if begin.shape != (d,) or not np.isfinite(begin).all():
-        raise InvalidGameError(f"start has shape {begin.shape}; {d} finite numbers are needed")
+    begin = np.zeros(d) if start is None else shaped("start", start, (d,))
     game = QuadraticGame(
         given.jacobian * unit[:, None] * unit / cost, given.linear * unit / cost, given.lower / unit,
         given.upper / unit, given.constraint * unit / rows[:, None], given.limit / rows,

@@ -27,7 +27,7 @@ from scipy.optimize import linprog
 
 from games.best_response import above_least, best_response_dynamics
 from games.congestion import CongestionGame, Float, Int
-from games.errors import InvalidGameError, InvalidStateError
+from games.errors import InvalidGameError, InvalidStateError, floats
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def market_leader(weight: ArrayLike, gain: ArrayLike, capacity: float, cost: flo
     Raises:
         InvalidStateError: names field, agent, value and what is permitted.
     """
-    w, a = np.asarray(weight, dtype=np.float64), np.asarray(gain, dtype=np.float64)
+    w, a = floats("weight", weight), floats("gain", gain)
     if w.ndim != 1 or a.shape != w.shape:
         raise InvalidStateError(f"weight has shape {w.shape} and gain {a.shape}; both are (N,)")
     for name, array in (("weight", w), ("gain", a)):
