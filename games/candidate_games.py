@@ -17,7 +17,7 @@ from games.best_response import ROUNDING
 from games.candidates import Candidates, admit_option
 from games.certificate import deviations
 from games.congestion import CongestionGame, Equilibrium, Float, Int
-from games.errors import InvalidGameError, floats
+from games.errors import InvalidGameError, floats, shaped
 from games.gibbs_sweeps import NEVER, soft_choice
 
 
@@ -129,8 +129,12 @@ def gibbs_candidates(
         mixed = np.exp(prior - prior.max(axis=1, keepdims=True, initial=-np.inf))
         mixed /= mixed.sum(axis=1, keepdims=True)
     else:
-        mixed = np.where(listed, np.array(start, dtype=np.float64), 0.0)
-        mixed /= mixed.sum(axis=1, keepdims=True)
+        mixed = np.where(listed, shaped("start", start, prior.shape, 0.0), 0.0)
+        total = mixed.sum(axis=1, keepdims=True)
+        if not (total > 0).all():
+            agent = int(np.argmin(total > 0))
+            raise InvalidGameError(f"start[{agent}] sums to 0 over its list; give a listed option a probability")
+        mixed /= total
     score = np.empty_like(mixed)
     sweeps, residual = _mix(
         np.where(listed, lists.private, 0.0), lists.resource, lists.weight, game.capacity, game.toll, prior,

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from games.congestion import Bool, Float
+from games.congestion import Bool, Float, whole_numbers
 from games.errors import InvalidStateError, floats
 
 
@@ -77,7 +77,9 @@ def joint_shares(
     w, t = floats("weight", weight), floats("time", time)
     if w.ndim != 2:
         raise InvalidStateError(f"weight has shape {w.shape}; it is (agents, families)")
-    where = np.asarray(resource)
+    where = whole_numbers("resource", resource)
+    if not isinstance(resources, int | np.integer) or resources < 0:
+        raise InvalidStateError(f"resources = {resources!r:.60}; it is a whole number >= 0")
     low = np.zeros(w.shape) if floor is None else floats("floor", floor)
     high = np.ones(w.shape) if ceiling is None else floats("ceiling", ceiling)
     tau = floats("deadline", deadline)
@@ -97,7 +99,17 @@ def joint_shares(
         if not good.all():
             at = tuple(int(v) for v in np.argwhere(~good)[0])
             raise InvalidStateError(f"{name}[{', '.join(map(str, at))}] = {array[at]}; {rule}")
+    with np.errstate(over="ignore"):
+        part = t / tau[:, None]  # of the deadline, with the whole resource
+    if not np.isfinite(part).all():
+        i, j = (int(v) for v in np.argwhere(~np.isfinite(part))[0])
+        raise InvalidStateError(f"time[{i}, {j}] = {t[i, j]} is beyond float64 deadlines of {tau[i]}; change a unit")
     n, m = w.shape
+    if not n or not m:
+        return JointShares(
+            np.zeros((n, m)), np.zeros((m, resources)), np.zeros(n), 0.0, 0.0, np.ones(n, bool),
+            np.zeros((m, resources)), "optimal",
+        )  # fmt: skip
     compiled = _compile(n, m, resources)
     timed = np.isfinite(tau)
     # deadlines in units of themselves, so that every joint floor reads sum t / (tau f) <= 1

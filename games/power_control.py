@@ -103,9 +103,17 @@ def foschini_miljanic(
     if n == 0:
         empty = np.zeros(0)
         return PowerControl(empty, empty, np.zeros(0, bool), np.inf, 0.0, 0, "optimal")
-    F = gamma[:, None] * G.T / own[:, None]
-    np.fill_diagonal(F, 0.0)
-    b = gamma * level / own
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        F = gamma[:, None] * G.T / own[:, None]
+        np.fill_diagonal(F, 0.0)
+        b = gamma * level / own
+        reach = np.where(np.isinf(most), 0.0, b / most)
+    far = ~np.isfinite(F).all(axis=1) | ~np.isfinite(b) | ~np.isfinite(reach)
+    if far.any():
+        i = int(far.argmax())
+        raise InvalidGameError(
+            f"gain[{i}, {i}] = {own[i]} and limit[{i}] = {most[i]} ask for a power beyond float64; change a unit"
+        )
     radius = _radius(F)
     bound = max((_radius(F + np.outer(b, np.eye(n)[i]) / most[i]) for i in range(n)), default=0.0)
     margin = np.inf if bound == 0 else 1 / bound

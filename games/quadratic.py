@@ -122,7 +122,7 @@ class QuadraticGame:
         """Smallest eigenvalue of (J + J') / 2: >= 0 monotone, > 0 strongly, so the equilibrium is unique."""
         if not len(self.jacobian):
             return 0.0
-        return float(np.linalg.eigvalsh((self.jacobian + self.jacobian.T) / 2)[0])
+        return float(np.linalg.eigvalsh(self.jacobian / 2 + self.jacobian.T / 2)[0])
 
 
 def variational_equilibrium(
