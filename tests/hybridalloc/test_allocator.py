@@ -59,7 +59,11 @@ def test_every_method_is_feasible_and_certified(problem, method):
         assert c.feasible and c.max_violation <= 1e-9 and c.violations == ()
         assert c.source == method
         assert c.regret <= c.epsilon_bound + 1e-9
-        assert c.regret == pytest.approx(measure_regret(allocation.game, allocation.option), abs=1e-12)
+        assert c.late == ()
+        if allocation.seated:
+            assert c.envy == () and allocation.served[allocation.held & state.active].all()
+        else:
+            assert c.regret == pytest.approx(measure_regret(allocation.game, allocation.option), abs=1e-9)
         assert (allocation.option[~state.active] == 0).all()
         state, _ = problem.advance(state, allocation, seed=slot)
 
