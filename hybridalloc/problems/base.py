@@ -187,6 +187,8 @@ def echo(value: Any, most: int = 60) -> str:
         text = f"a whole number of {value.bit_length()} bits"
     elif value is None or isinstance(value, int | float | complex):
         text = repr(value)
+    elif isinstance(value, np.ndarray):
+        text = f"an array of shape {value.shape}"
     elif isinstance(value, Sized):
         text = f"a {type(value).__name__} of {len(value)}"
     else:
