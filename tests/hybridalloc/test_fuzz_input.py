@@ -22,7 +22,7 @@ from hybridalloc.problems.custom import CustomState
 from hybridalloc.problems.mec import MecState
 from hybridalloc.problems.tables import JOBS, LINKS, SERVERS
 
-CASES = int(os.environ.get("CASES", "6000"))  # in all, over the tests of this file
+CASES = int(os.environ.get("CASES", "4000"))  # in all, over the tests of this file
 
 MEC = make_problem("mec", agents=4, servers=2)
 ODD = (
@@ -34,6 +34,7 @@ ODD = (
 )  # fmt: skip
 
 
+@cache
 def nested(depth):
     out: list = []
     for _ in range(depth):
@@ -146,7 +147,7 @@ def test_a_mutated_state_is_valid_or_refused_by_field_index_and_value(kind):
                 assert text.startswith(f"{where}[{', '.join(map(str, index))}] = "), (case, text)
                 assert not isinstance(odd, str) or repr(odd[:8])[1:-1] in text, (case, text)
         else:
-            assert index is None, (case, where, index)
+            assert index is None or extra, (case, where, index)
             told = state.to_dict()
             assert kind.from_dict(told) == state, case
             told.pop("hidden", None)  # the user's own
