@@ -293,7 +293,7 @@ def _rule(spec: Spec, value: Any, index: tuple[int, ...]) -> str:
     rule = f"it must be {_kind(spec, value)}"
     if spec.dtype is not bool:
         rule += f", {' and '.join(_limits(spec))}"
-    return rule if index else f"{rule}, with axes {_axes(spec)}"
+    return rule if index or not spec.axes else f"{rule}, with axes {_axes(spec)}"
 
 
 def _kind(spec: Spec, value: Any) -> str:

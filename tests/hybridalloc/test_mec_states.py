@@ -279,8 +279,19 @@ def test_a_device_that_reaches_nobody_stays_local():
 def test_settings_are_checked():
     from hybridalloc.errors import UnknownNameError
 
-    with pytest.raises(ValueError, match="agents = -1, servers = 9; need agents >= 0 and servers >= 1"):
-        make_problem("mec", agents=-1)
+    for name, value, rule in (
+        ("agents", -1, "a whole number from 0 to 1000000"), ("agents", "x", "a whole number from 0"),
+        ("servers", 0, "a whole number from 1 to 1000000"), ("servers", 2.5, "a whole number from 1"),
+        ("channels", None, "a whole number from 1"), ("load", "much", "a number, finite"), ("load", -1.0, "a finite"),
+        ("bits", 5, "2 finite numbers >= 0"), ("bits", [1, 2, 3], "2 finite numbers >= 0"), ("staleness", 1, "true or"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=f"^{name} = .*; it must be {rule}"):
+            make_problem("mec", **{name: value})
+    with pytest.raises(ValueError, match=r"bits\[1\] = 'x'; it must be a number, finite"):
+        make_problem("mec", bits=[1, "x"])
+    with pytest.raises(UnknownNameError, match="unknown scenario 'a list of 1'"):
+        make_problem("mec", scenario=["H"])
+    assert make_problem("mec", bits=[1e4, 2e4]) == make_problem("mec", bits=(1e4, 2e4))
     with pytest.raises(ValueError, match="sites = 'mars'; choose 'synthetic' or 'eua'"):
         make_problem("mec", sites="mars")
     with pytest.raises(UnknownNameError, match="unknown scenario 'B'"):
