@@ -748,8 +748,11 @@ def _setting(name: str, value: Any, like: Any) -> Any:
         return float(number)
     if isinstance(like, tuple):
         numbers = read_array(name, value, str(len(like)))
-        if numbers.shape != (len(like),) or not np.isfinite(numbers).all() or (numbers < 0).any():
+        if numbers.shape != (len(like),):
             raise InvalidStateError(f"{name} = {echo(value)}; it must be {len(like)} finite numbers >= 0")
+        for k, number in enumerate(numbers):
+            if not 0 <= number < np.inf:
+                raise InvalidStateError(f"{name}[{k}] = {echo(number)}; it must be finite and >= 0")
         return tuple(numbers.tolist())
     if not isinstance(value, type(like)):
         raise InvalidStateError(f"{name} = {echo(value)}; it must be a {type(like).__name__}")

@@ -289,6 +289,8 @@ def test_settings_are_checked():
             make_problem("mec", **{name: value})
     with pytest.raises(ValueError, match=r"bits\[1\] = 'x'; it must be a number, finite"):
         make_problem("mec", bits=[1, "x"])
+    with pytest.raises(ValueError, match=r"bits\[1\] = -2.0; it must be finite and >= 0"):
+        make_problem("mec", bits=(1.0, -2.0))
     with pytest.raises(UnknownNameError, match="unknown scenario 'a list of 1'"):
         make_problem("mec", scenario=["H"])
     assert make_problem("mec", bits=[1e4, 2e4]) == make_problem("mec", bits=(1e4, 2e4))
