@@ -1,5 +1,6 @@
 """Merges a proposal and a game into an allocation that can be executed. Imports games and rl, never upward."""
 
+import games.kernels  # noqa: F401 (first: it says where kernels are kept)
 from coordinator.coordinator import Coordinator, Decision
 from coordinator.merge import clip_prior, equilibrate, explore
 

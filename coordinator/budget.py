@@ -21,7 +21,7 @@ from games.congestion import Float
 now = time.perf_counter  # what the clock reads, in s; benchmarks put the thread's own processor time here
 MEMORY, PATIENCE, AGAIN = 1000, 2000, 50
 MOSTLY, NEARLY_ALWAYS = 0.9, 0.999  # shares of the steps
-STAGES = ("build", "observe", "propose", "game", "equilibrate", "choose", "settle", "certify")
+STAGES = ("build", "observe", "propose", "game", "equilibrate", "choose", "admit", "settle", "certify")
 LAST = ("settle", "certify")
 
 

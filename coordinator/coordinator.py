@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from coordinator.budget import Clock
 from coordinator.choose import choose_best
 from coordinator.merge import Merged, clip_prior, equilibrate, explore, flat_prior
+from games.admission import EFFORT, Seating, admit
 from games.congestion import CongestionBatch, Float, Int
+from games.places import Places
 from rl.proposal import Observation, Recommender
 
 KINDS = ("hybrid", "rl", "game")
@@ -24,6 +26,13 @@ class Situation(Protocol):
     def observe(self) -> Observation: ...
 
     def game(self, prices: Any) -> CongestionBatch: ...
+
+
+@runtime_checkable
+class Admits(Protocol):
+    """A batch that knows what serving an agent on an option takes: it gets stable admission. None: not as it is set."""
+
+    def places(self, prices: Any, game: CongestionBatch) -> Places | None: ...
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,8 @@ class Decision:
         converged: (E,) whether the mean-field sweeps met their tolerance.
         stable: (E,) whether best responses came to rest, which the epsilon bound rests on.
         wish: the recommender's continuous parts with their spreads, None where it has none.
+        seating: who holds a place and what is reserved for it; None where nobody was admitted (RL alone, a problem
+            without places): then the problem settles deadlines by itself.
     """
 
     option: Int
@@ -47,6 +58,7 @@ class Decision:
     converged: NDArray[np.bool_]
     stable: NDArray[np.bool_]
     wish: Mapping[str, Float] | None = None
+    seating: Seating | None = None
 
 
 ORIGINS = ("merge", "proposal", "game")
@@ -61,12 +73,14 @@ class Coordinator:
         trust: weight of the game's costs against the log prior; 0 is the proposal, inf the game.
         limit: log-priors are clipped to [-limit, 0].
         choose: also try the proposal and the game as starts, and keep the best on the model.
+        effort: places that admission may try while it makes room; see :mod:`games.admission`.
     """
 
     kind: str = "hybrid"
     trust: float = 5.0
     limit: float = 10.0
     choose: bool = True
+    effort: int = EFFORT
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -87,11 +101,38 @@ class Coordinator:
         """The joint choice to execute."""
         game = situation.game(prices)
         if recommender is None or self.kind == "game":
-            return self.decide_on(game, flat_prior(game), False)
+            return self.seat(situation, prices, game, self.decide_on(game, flat_prior(game), False))
         observation = situation.observe()
         log_prior = clip_prior(recommender.propose(observation), game.allowed, self.limit)
-        decision = self.decide_on(game, log_prior, True)
+        decision = self.seat(situation, prices, game, self.decide_on(game, log_prior, True))
         return replace(decision, wish=wish_at(continuous_wish(recommender, observation), decision.option))
+
+    @property
+    def admits(self) -> bool:
+        """Whether this coordinator promises stable admission: not where RL alone decides."""
+        return self.kind == "game" or (self.kind == "hybrid" and self.trust > 0)
+
+    def seat(
+        self, situation: Situation, prices: Any, game: CongestionBatch, decision: Decision, effort: int | None = None
+    ) -> Decision:
+        """The decision after stable admission; as it is where this coordinator or the problem promises none."""
+        if not self.admits or not isinstance(situation, Admits):
+            return decision
+        tilt = None
+        if self.kind == "hybrid" and np.isfinite(self.trust) and decision.log_prior.any():
+            tilt = -decision.log_prior / self.trust
+        effort = self.effort if effort is None else effort
+        places = situation.places(prices, game)
+        if places is None:
+            return decision
+        seating = admit(game, places, decision.option, tilt, effort)
+        stable = decision.stable & seating.stable
+        return replace(decision, option=seating.option, stable=stable, seating=seating)
+
+    def settle(self, situation: Any, decision: Decision, prices: Any) -> Any:
+        """The problem's plan for a decision: shares and continuous parts that fit, with the places it promised."""
+        promised = {} if decision.seating is None else {"seating": decision.seating}
+        return situation.settle(decision.option, prices, decision.wish, self.trust, **promised)
 
     def decide_on(
         self, game: CongestionBatch, log_prior: Float, proposes: bool, clock: Clock | None = None

@@ -15,8 +15,9 @@ world may cost more in a harsh one), so it is checked. Where it fails, as little
 is blended in, of which it holds, again by the minimax theorem: a world's payoff is linear in the blend, so the least
 share is the largest of the worlds' own. The second promise then holds, the first up to that ``share``.
 
-Solved by :mod:`games.normal_form` (nashpy's support enumeration, Lemke-Howson paths), whose answers are bounded in
-time and carry a measured regret. Source: Savage (1951), "The theory of statistical decision".
+Solved by :mod:`games.normal_form` (nashpy's support enumeration, Lemke-Howson paths; a linear program or exact
+arithmetic where these leave more than rounding of what is at stake), whose answers are bounded in time and carry a
+measured regret. Source: Savage (1951), "The theory of statistical decision".
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ from numpy.typing import ArrayLike
 
 from coordinator.hedge import check_grid
 from games.congestion import Float
-from games.normal_form import equilibria, zero_sum
+from games.normal_form import equilibria, is_tight, zero_sum
 
-TOLERANCE = 1e-8
+ROUNDING = 1e-12  # of a world's payoffs: less than this below a parent is not below it
 
 
 class Robust:
@@ -83,17 +84,22 @@ class Robust:
         if self.payoff is not None and self.payoff.shape == new.shape:
             new = self.keep * self.payoff + (1 - self.keep) * new
         self.payoff, self.share, self.steps = new, 0.0, 0  # what was drawn before is not held on to
-        best, promised = new.max(axis=0), new[[0, -1]].min(axis=1).max()
-        self.weights, self.against, self.regret = maximin(new - best)
-        if (self.weights @ new).min() < promised:
-            plain, _, regret = maximin(new)
-            low, high = self.weights @ new, plain @ new
-            need = low < promised
-            self.share = float(np.clip((promised - low[need]) / np.maximum(high - low, 1e-300)[need], 0, 1).max())
+        power = int(np.frexp(np.abs(new).max())[1])
+        unit = np.ldexp(new, -power)  # exact, and no difference overflows
+        best, promised = unit.max(axis=0), unit[[0, -1]].min(axis=1).max()
+        self.weights, self.against, regret = maximin(unit - best)
+        low = self.weights @ unit
+        need = low < promised - ROUNDING * np.abs(unit).max(axis=0)
+        if need.any():
+            plain, _, more = maximin(unit)
+            high = plain @ unit
+            gained = np.where(high > low, high - low, 1.0)
+            self.share = float(np.clip(np.where(high > low, (promised - low) / gained, 1.0)[need], 0, 1).max())
             self.weights = (1 - self.share) * self.weights + self.share * plain
-            self.regret = max(self.regret, regret)
+            regret = max(regret, more)
+        self.regret = float(np.ldexp(regret, power))
         self.value = float((self.weights @ new).min())
-        self.shortfall = float((best - self.weights @ new).max())
+        self.shortfall = float(np.ldexp((best - self.weights @ unit).max(), power))
 
     def state(self) -> dict[str, Any]:
         """Plain numbers, ready for JSON; :meth:`restore` reads them."""
@@ -107,8 +113,11 @@ class Robust:
 
 
 def maximin(payoff: Float) -> tuple[Float, Float, float]:
-    """Maximin row mix, minimax column mix and their measured regret; the linear program where no search arrives."""
-    for row, column, regret in equilibria(payoff, budget_s=0.05, tolerance=TOLERANCE):
-        return row, column, regret
+    """Maximin row mix, minimax column mix and their measured regret; by program where no search is exact enough."""
+    unit = (payoff - payoff.min()) / (np.ptp(payoff) or 1.0)
+    for row, column, regret in equilibria(payoff, budget_s=0.05):
+        if is_tight(unit, row, column):
+            return row, column, regret
+        break
     answer = zero_sum(payoff)
     return answer.row, answer.column, answer.regret

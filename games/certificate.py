@@ -3,13 +3,65 @@ r"""Checks of an answer by code that shares nothing with the solvers: from the d
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
-from games.congestion import CongestionGame
+from games.congestion import Bool, CongestionGame, Float, Int
 from games.quadratic import QuadraticGame
+
+
+class Costs(Protocol):
+    """What a regret is measured in: a congestion game's arrays, wherever they come from."""
+
+    @property
+    def options(self) -> Int: ...  # (O, S)
+    @property
+    def weight(self) -> Float: ...  # (N, R)
+    @property
+    def capacity(self) -> Float: ...  # (R,)
+    @property
+    def private_cost(self) -> Float: ...  # (N, O)
+    @property
+    def allowed(self) -> Bool: ...  # (N, O)
+    @property
+    def toll(self) -> Float: ...  # (R,)
+
+
+class Audit(NamedTuple):
+    """What a problem's own auditor reads from one state and one allocation, from the definitions. N agents, O options.
+
+    Attributes:
+        options, weight, capacity, private_cost, allowed, toll: the game, as in :class:`games.congestion`.
+        live: (N,) has something to decide.
+        in_time: (N,) is served by its deadline with what it was given, as was believed; True where it has none.
+        by_reports: (N,) the same by the state's reports at their face value.
+        seconds, slack, cap, acceptable, home: what serving takes, as in :class:`games.places.Places`, of one state.
+        rank: (N,) class, 0 the highest.
+        choice: (N,) options taken. held: (N,) holds a place, or needs none. share, floor: (N, S) of each leg.
+    """
+
+    options: Int
+    weight: Float
+    capacity: Float
+    private_cost: Float
+    allowed: Bool
+    toll: Float
+    live: Bool
+    in_time: Bool
+    by_reports: Bool
+    seconds: Float
+    slack: Float
+    cap: Float
+    acceptable: Bool
+    home: Bool
+    rank: Int
+    choice: Int
+    held: Bool
+    share: Float
+    floor: Float
 
 
 @dataclass(frozen=True)
@@ -68,7 +120,7 @@ def check_limit(name: str, value: ArrayLike, limit: ArrayLike, tolerance: float 
     return CapacityCheck(float(excess.max(initial=0.0)), messages)
 
 
-def measure_regret(game: CongestionGame, choice: ArrayLike) -> float:
+def measure_regret(game: Costs, choice: ArrayLike) -> float:
     """Largest gain of one agent by deviating alone, each deviation evaluated from the definition.
 
     O(N O S), from arrays of size N x O x S: for verification, not for a hot path.
@@ -89,6 +141,211 @@ def measure_regret(game: CongestionGame, choice: ArrayLike) -> float:
     costs = game.private_cost + price[:, game.options].sum(axis=2)
     costs[~game.allowed] = np.inf
     return float((costs[agents, taken] - costs.min(axis=1)).max())
+
+
+def rank_by(priority: ArrayLike, gap: float) -> Int:
+    """(N,) class of each agent, 0 the highest; one begins more than ``gap`` below the first of the last."""
+    value = np.asarray(priority, float)
+    levels = np.unique(value)[::-1]
+    heads: list[float] = []
+    for level in levels:
+        if not heads or heads[-1] - level > gap:
+            heads.append(float(level))
+    return np.searchsorted(-np.array(heads), -value, side="right").astype(np.int64) - 1
+
+
+def measure_envy(found: Audit) -> tuple[tuple[int, int], ...]:
+    """Justified envy: (agent, option) where an agent that is left out would be served if lower classes gave way.
+
+    Left out is who is live, has no place, needs one and is not in time. It would be served on an option that it accepts
+    if the legs end within its slack with all that its own class and those above hold of each resource left aside. Where
+    nobody was given a place (a heuristic, RL alone), who is in time holds what that takes: its shares, all legs shrunk
+    alike until the deadline just holds.
+    """
+    out = np.flatnonzero(found.live & ~found.home & ~found.in_time & ~found.held & found.acceptable.any(axis=1))
+    if not len(out):
+        return ()
+    has, floor = found.held & ~found.home, found.floor
+    if not found.held.any():
+        has, floor = _taken_floors(found)
+    pairs: list[tuple[int, int]] = []
+    spots = found.options[found.choice]  # (N, S)
+    index = np.maximum(found.options, 0)
+    for i in out:
+        room = np.ones(len(found.capacity))
+        for j in np.flatnonzero(has & (found.rank <= found.rank[i])):
+            for s, r in enumerate(spots[j]):
+                if r >= 0:
+                    room[r] -= floor[j, s]
+        share = np.minimum(room[index], found.cap[i][:, None])  # (O, S)
+        needs = (found.options >= 0) & (found.seconds[i] > 0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            time = np.where(needs, np.where(share > 1e-9, found.seconds[i] / share, np.inf), 0.0).sum(axis=1)
+        fits = found.acceptable[i] & (time < found.slack[i] * (1 - 1e-9))
+        pairs += [(int(i), int(o)) for o in np.flatnonzero(fits)]
+    return tuple(pairs)
+
+
+def _taken_floors(found: Audit) -> tuple[Bool, Float]:
+    """Who is in time on a resource, and (N, S) the least of its shares, all legs alike, that would do."""
+    agents = np.arange(len(found.choice))
+    seconds, slack = found.seconds[agents, found.choice], found.slack[agents, found.choice]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        time = np.where(seconds > 0, seconds / found.share, 0.0).sum(axis=1)
+        stretch = np.where(slack > 0, time / slack, 1.0)
+    has = found.live & found.in_time & (found.choice > 0) & ~found.home
+    kept = np.where(has & np.isfinite(stretch), np.minimum(stretch, 1.0), 0.0)
+    return has, found.share * kept[:, None]
+
+
+def measure_fitting_regret(found: Audit) -> float:
+    """Largest gain of one holder by moving alone to another place that fits; 0 where nobody holds one.
+
+    A holder's cost is private_i(o) + sum over the resources of o of (1 + toll) / 2 times what it adds to the
+    resource's least delay + (1 - toll) / 2 times w^2 / C; the least delay is min sum w^2 / (C f) over f >= floor,
+    sum f <= 1, of the holders alone. A place fits if the legs can end within the slack beside the others' floors; its
+    floors are the least, weighed by the room. Who is ``home`` needs none and may move anywhere it is allowed, option 0
+    included. A gain that rounding could make is none.
+    """
+    if not found.held.any():
+        return 0.0
+    agents = np.flatnonzero(found.held & found.live)
+    costs = fitting_costs(found)[agents]
+    now = costs[np.arange(len(agents)), found.choice[agents]]
+    gain = now - costs.min(axis=1, initial=np.inf)
+    return float(np.where(gain > 1e-9 + 4e-9 * np.abs(now), gain, 0.0).max(initial=0.0))
+
+
+def fitting_costs(found: Audit) -> Float:
+    """(N, O) what each holder would be charged at each option, inf where no place of its own fits; inf for others."""
+    out = np.full(found.private_cost.shape, np.inf)
+    _fitting(found, out)
+    return out
+
+
+@njit(cache=True)
+def _fitting(a, out):
+    taken, has, low = a.choice, a.held, a.floor
+    n, resources = a.weight.shape
+    span = a.options.shape[1]
+    ratio = np.empty((resources, n))  # of each resource, holders by floor / weight, the largest first
+    wide = np.empty((resources, n))
+    least = np.empty((resources, n))
+    who = np.empty((resources, n), np.int64)
+    count = np.zeros(resources, np.int64)
+    room = np.ones(resources)
+    for i in range(n):
+        if not has[i]:
+            continue
+        for s in range(span):
+            r = a.options[taken[i], s]
+            if r < 0:
+                continue
+            w, f = a.weight[i, r] / np.sqrt(a.capacity[r]), low[i, s]
+            room[r] -= f
+            key = f / w if w > 0.0 else np.inf
+            k = count[r]
+            while k > 0 and ratio[r, k - 1] < key:
+                ratio[r, k], wide[r, k], least[r, k], who[r, k] = (
+                    ratio[r, k - 1], wide[r, k - 1], least[r, k - 1], who[r, k - 1],
+                )  # fmt: skip
+                k -= 1
+            ratio[r, k], wide[r, k], least[r, k], who[r, k] = key, w, f, i
+            count[r] += 1
+    floor = np.zeros(span)
+    free = np.empty(resources)
+    for i in range(n):
+        if not has[i]:
+            continue
+        free[:] = room
+        for s in range(span):
+            r = a.options[taken[i], s]
+            if r >= 0:
+                free[r] += low[i, s]
+        for o in range(len(a.options)):
+            stays = o == taken[i]
+            if not stays and not (a.allowed[i, o] if a.home[i] else a.acceptable[i, o]):
+                continue
+            if stays:
+                floor[:] = low[i]
+            elif a.home[i]:
+                floor[:] = 0.0
+            elif not _fits(a, i, o, free, floor):
+                continue
+            cost = a.private_cost[i, o]
+            for s in range(span):
+                r = a.options[o, s]
+                if r < 0:
+                    continue
+                w = a.weight[i, r] / np.sqrt(a.capacity[r])
+                without = _delay(ratio[r], wide[r], least[r], who[r], count[r], i, -1.0, 0.0)
+                added = _delay(ratio[r], wide[r], least[r], who[r], count[r], i, w, floor[s]) - without
+                cost += 0.5 * (1.0 + a.toll[r]) * added + 0.5 * (1.0 - a.toll[r]) * w * w
+            out[i, o] = cost
+
+
+@njit(cache=True)
+def _fits(a, i, o, free, floor):
+    """Agent i's least floors on option o in ``free`` room, by trying which legs are clamped at theirs."""
+    span = a.options.shape[1]
+    for clamped in range(1 << span):  # bit s: leg s takes all its room
+        left, root, possible = a.slack[i, o], 0.0, True
+        for s in range(span):
+            r, sec = a.options[o, s], a.seconds[i, o, s]
+            if r < 0 or sec <= 0.0:
+                possible = possible and not (clamped >> s) & 1
+                continue
+            most = min(free[r], a.cap[i, o])
+            if most <= 1e-9:
+                return False
+            if (clamped >> s) & 1:
+                left -= sec / most
+            else:
+                root += np.sqrt(sec / most)
+        if not possible or left < 0.0 or (root > 0.0 and left <= 0.0) or a.slack[i, o] <= 0.0:
+            continue
+        for s in range(span):
+            r, sec = a.options[o, s], a.seconds[i, o, s]
+            floor[s] = 0.0
+            if r >= 0 and sec > 0.0:
+                most = min(free[r], a.cap[i, o])
+                floor[s] = most if (clamped >> s) & 1 else np.sqrt(sec * most) * root / left
+                possible = possible and floor[s] <= most
+        if possible:
+            return True
+    return False
+
+
+@njit(cache=True)
+def _delay(ratio, wide, least, who, count, without, weight, floor):
+    """Least sum of w^2 / f over f >= floor, sum f <= 1, of sorted holders less one, and one more (weight >= 0).
+
+    Floors bind from the largest floor / weight on; each prefix is tried until the next floor holds by itself.
+    """
+    total = max(weight, 0.0)
+    for k in range(count):
+        if who[k] != without:
+            total += wide[k]
+    left, bound = 1.0, 0.0
+    key = floor / weight if weight > 0.0 else np.inf
+    inserted = weight < 0.0
+    k = 0
+    while k < count or not inserted:
+        if k < count and who[k] == without:
+            k += 1
+            continue
+        mine = not inserted and (k >= count or key >= ratio[k])
+        w, f = (weight, floor) if mine else (wide[k], least[k])
+        if total <= 0.0 or f * total <= w * left:  # free at the present price, and so are all that follow
+            break
+        left = max(left - f, 1e-9)
+        total = max(total - w, 0.0)
+        bound += w * w / f
+        if mine:
+            inserted = True
+        else:
+            k += 1
+    return bound + (total * total / left if total > 0.0 else 0.0)
 
 
 def measure_residual(game: CongestionGame, log_prior: ArrayLike, trust: float, mixed: ArrayLike) -> float:

@@ -27,7 +27,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
-from games.errors import InvalidGameError
+from games.errors import InvalidGameError, floats
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
@@ -100,11 +100,11 @@ class CongestionGame:
     toll: Float = 0.0  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
-        options = _whole("options", self.options)
+        options = whole_numbers("options", self.options)
         if options.ndim != 2:
             raise InvalidGameError(f"options has shape {options.shape}; it needs two axes, options first")
         weight = _matrix("weight", self.weight)
-        capacity = np.atleast_1d(np.asarray(self.capacity, dtype=np.float64))
+        capacity = np.atleast_1d(floats("capacity", self.capacity))
         private = _matrix("private_cost", self.private_cost)
         n, r = weight.shape
         o = len(options)
@@ -127,7 +127,7 @@ class CongestionGame:
             agent = int(np.argmin(allowed.any(axis=1)))
             raise InvalidGameError(f"allowed[{agent}] has no option; allow at least one, such as opting out")
         _reject("private_cost", private, ~np.isfinite(private) & allowed, "a permitted option's cost is finite")
-        toll = np.asarray(self.toll, dtype=np.float64)
+        toll = floats("toll", self.toll)
         if toll.ndim > 1 or (toll.ndim == 1 and toll.shape != (r,)):
             raise InvalidGameError(f"toll has shape {toll.shape}; give one number or ({r},)")
         toll = np.broadcast_to(toll, (r,)).copy()
@@ -152,7 +152,7 @@ class CongestionGame:
 
     def check_choice(self, choice: ArrayLike) -> Int:
         """(N,) options as integers, or an InvalidGameError that names the agent."""
-        chosen = _whole("choice", choice)
+        chosen = whole_numbers("choice", choice)
         n, o = self.private_cost.shape
         if chosen.shape != (n,):
             raise InvalidGameError(f"choice has shape {chosen.shape}; {n} agents need ({n},)")
@@ -197,13 +197,26 @@ class CongestionGame:
         load = _loads(self.options, self.weight, chosen)
         return float((load**2 / self.capacity).sum() + self.private_cost[np.arange(self.agents), chosen].sum())
 
+    def gains(self, choice: ArrayLike) -> tuple[Float, Float]:
+        """(N,) what each agent gains by deviating alone, in cost, and (N,) the size of the costs it compares.
+
+        Costs are taken above each agent's least private cost, which no gain depends on: a constant in all of an
+        agent's costs takes no digits.
+        """
+        chosen = self.check_choice(choice)
+        least = np.where(self.allowed, self.private_cost, np.inf).min(axis=1, initial=np.inf, keepdims=True)
+        costs = np.empty(self.private_cost.shape)
+        costs_at(
+            self.options, self.weight, self.capacity, self.private_cost - np.where(np.isfinite(least), least, 0.0),
+            self.allowed, np.ones(self.agents, bool), self.toll, chosen, costs,
+        )  # fmt: skip
+        present = costs[np.arange(self.agents), chosen]
+        lowest = costs.min(axis=1, initial=np.inf)
+        return present - lowest, np.abs(present) + np.abs(lowest)
+
     def regret(self, choice: ArrayLike) -> float:
         """Largest gain that one agent has by deviating alone, in cost; 0 at a pure Nash equilibrium."""
-        chosen = self.check_choice(choice)
-        if not self.agents:
-            return 0.0
-        costs = self.costs(chosen)
-        return float((costs[np.arange(self.agents), chosen] - costs.min(axis=1)).max())
+        return float(self.gains(choice)[0].max(initial=0.0))
 
     def prices(self, choice: ArrayLike) -> Float:
         """(R,) marginal price L_r / C_r, what one more unit of load costs those who are there."""
@@ -211,19 +224,20 @@ class CongestionGame:
 
 
 def _matrix(name: str, value: Any) -> Float:
-    array = np.asarray(value, dtype=np.float64)
+    array = floats(name, value)
     if array.ndim != 2:
         raise InvalidGameError(f"{name} has shape {array.shape}; it needs two axes, agents first")
     return array
 
 
-def _whole(name: str, value: Any) -> Int:
+def whole_numbers(name: str, value: Any) -> Int:
+    """``value`` as integers, or an InvalidGameError that names the entry that is none."""
     array = np.asarray(value)
     if array.dtype.kind in "iu":
         return array.astype(np.int64)
     if array.dtype.kind == "b" or not array.size:
         return array.astype(np.int64)
-    real = np.asarray(value, dtype=np.float64)
+    real = floats(name, value)
     with np.errstate(invalid="ignore"):
         _reject(name, real, ~(np.isfinite(real) & (real == np.round(real))), "a whole number is needed")
     return real.astype(np.int64)

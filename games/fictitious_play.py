@@ -1,7 +1,8 @@
 r"""Fictitious play: each player best-responds to the other's play so far.
 
 Converges in frequencies for zero-sum games (Robinson 1951), for potential and 2 x n games; cycles in
-Shapley's (1964). Ties go to the first action.
+Shapley's (1964). Ties go to the first action. Play goes by payoffs in each player's own range: no reply
+changes, and sums over many rounds keep the digits that replies differ by.
 
 Sources: Brown (1951), "Iterative solution of games by fictitious play"; Robinson (1951), "An iterative
 method of solving a game".
@@ -16,7 +17,8 @@ from numba import njit
 from numpy.typing import ArrayLike
 
 from games.congestion import Float
-from games.normal_form import check_payoffs, regret
+from games.errors import InvalidGameError
+from games.normal_form import check_payoffs, regret, unit_payoffs
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,17 @@ def fictitious_play(
         Play with the empirical frequencies; ``path`` at 100 moments.
 
     Raises:
-        InvalidGameError: as for :func:`games.normal_form.equilibria`.
+        InvalidGameError: as for :func:`games.normal_form.equilibria`, rounds < 1, or a start that is no action.
     """
     first, second = check_payoffs(A, B)
+    if not isinstance(rounds, int | np.integer) or rounds < 1:
+        raise InvalidGameError(f"rounds = {rounds!r:.60}; it is a whole number >= 1")
+    for player, (action, count) in enumerate(zip(start, first.shape, strict=True)):
+        if not 0 <= action < count:
+            raise InvalidGameError(f"start[{player}] = {action}; an action is 0 to {count - 1}")
     samples = min(rounds, 100)
     path = np.empty((samples, sum(first.shape)))
-    counts = _play(first, np.ascontiguousarray(second.T), rounds, start[0], start[1], path)
+    counts = _play(unit_payoffs(first), np.ascontiguousarray(unit_payoffs(second).T), rounds, start[0], start[1], path)
     m = len(first)
     row, column = counts[:m] / rounds, counts[m:] / rounds
     return Play(row, column, regret(first, second, row, column), rounds, path)

@@ -4,6 +4,11 @@ Player one gets ``row @ A @ column``, player two ``row @ B @ column``. A pair is
 reply gains; its *regret* is the larger of the two best gains, in payoff units, and every pair that leaves
 this module has been measured.
 
+Equilibria do not change when one player's payoffs are multiplied by a positive number or moved by a constant. So each
+player's are solved in their own unit and origin, and a gain is judged against what that player has at stake there: its
+range, and by how much its payoffs differ in play (mean distance from what it gets). What floating point does not
+settle, :mod:`games.exact` does.
+
 Small games go to nashpy's support enumeration, one support pair at a time, so that the clock is read between
 pairs (nashpy's own loops have no bound: its Lemke-Howson may never return). What degenerate games hide from
 it is found by enumerating the vertices of the two best-reply polytopes and joining those that complement
@@ -18,18 +23,23 @@ Sources: von Stengel (2002), "Computing equilibria for two-person games", in the
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from numpy.typing import ArrayLike
 from scipy.optimize import linprog
 
 from games.congestion import Float
-from games.errors import InvalidGameError
+from games.errors import InvalidGameError, floats, shaped
+from games.exact import exact_equilibrium
 from games.polytopes import best_reply_vertices, lemke_howson_path
 
 NASHPY_PAIRS = 50  # support pairs that nashpy checks within some 3 ms: all of a 3 x 3 game
+ROUNDING = 1e-11  # of a player's range: what solvers leave of a gain
+EXACT_S = 1.0  # seconds for exact arithmetic where floating point settles nothing
 
 
 @dataclass(frozen=True)
@@ -41,20 +51,65 @@ class ZeroSum:
         column: (K,) the column player's minimax strategy.
         value: what the row player gets.
         regret: largest gain of either player by deviating.
+        converged: whether ``regret`` is within rounding of what is at stake.
     """
 
     row: Float
     column: Float
     value: float
     regret: float
+    converged: bool = True
 
 
 def regret(A: ArrayLike, B: ArrayLike, row: ArrayLike, column: ArrayLike) -> float:
-    """Larger of the two players' best gains by a pure deviation from (row (M,), column (K,)), in payoff."""
-    first, second = np.asarray(A, float), np.asarray(B, float)
-    x, y = np.asarray(row, float), np.asarray(column, float)
-    to_rows, to_columns = first @ y, x @ second
-    return float(max((to_rows - x @ to_rows).max(), (to_columns - to_columns @ y).max(), 0.0))
+    """Larger of the two players' best gains by a pure deviation from (row (M,), column (K,)), in payoff.
+
+    Measured on differences of payoffs, so that what is added to all of a player's loses no digits.
+    """
+    one, two = check_payoffs(A, B)
+    x, y = shaped("row", row, one.shape[:1]), shaped("column", column, one.shape[1:])
+    first, second = _Scaled(one), _Scaled(two.T)
+    return max(first.in_payoff(first.gain(x, y)[0]), second.in_payoff(second.gain(y, x)[0]), 0.0)
+
+
+class _Scaled:
+    """One player's payoffs (own actions, the other's) as ``centred`` in [-1, 1], range 1, and back."""
+
+    def __init__(self, payoff: Float) -> None:
+        # by a power of two first: exact, and no difference overflows
+        self.power = int(np.frexp(np.abs(payoff).max())[1])
+        mantissa = np.ldexp(payoff, -self.power)
+        self.span = float(np.ptp(mantissa))
+        # from the median: of payoffs near each other beside one far away no digit is lost
+        self.centred = np.ascontiguousarray((mantissa - np.median(mantissa)) / (self.span or 1.0))
+
+    def gain(self, own: Float, other: Float) -> tuple[float, float]:
+        """Best gain by a pure deviation and the mean distance of payoffs from what is got, in ranges."""
+        return _gain(self.centred, own, other)
+
+    def in_payoff(self, amount: float) -> float:
+        """An amount in ranges as one in payoff."""
+        with np.errstate(over="ignore"):
+            return float(np.ldexp(amount * self.span, self.power))
+
+
+@njit(cache=True)
+def _gain(payoff, own, other):
+    m, k = payoff.shape
+    value = 0.0
+    best = -np.inf
+    for i in range(m):
+        reply = 0.0
+        for j in range(k):
+            reply += payoff[i, j] * other[j]
+        value += own[i] * reply
+        best = max(best, reply)
+    size = 0.0
+    for i in range(m):
+        if own[i] > 0.0:
+            for j in range(k):
+                size += own[i] * other[j] * abs(payoff[i, j] - value)
+    return max(best - value, 0.0), size
 
 
 def equilibria(
@@ -66,38 +121,56 @@ def equilibria(
         A: (M, K) payoffs of the row player, who maximises.
         B: (M, K) payoffs of the column player; None for the zero-sum game, -A.
         budget_s: seconds after which the search ends; at least one equilibrium is sought even then.
-        tolerance: regret above which a pair is not yielded, relative to the payoffs' range where that is
-            above 1.
+        tolerance: a pair is yielded where no player gains more than this part of what its payoffs differ by in
+            play, and 1e-11 of its range: each player's own, so that units and origins do not matter.
 
     Yields:
-        (row (M,), column (K,), regret). All extreme equilibria of games up to 8 x 8 within the default
-        budget; for larger games those found in time.
+        (row (M,), column (K,), regret), at least one. All extreme equilibria of games up to 8 x 8 within the default
+        budget, those whose probabilities differ by less than 1e-7 as one; for larger games those found in time.
 
     Raises:
-        InvalidGameError: shapes differ, an axis is empty, or a payoff is not finite.
+        InvalidGameError: shapes differ, an axis is empty, a payoff is not finite, or a tolerance or budget is not
+            >= 0.
+
+    Warns:
+        RuntimeWarning: payoffs so large beside their differences that float64 holds fewer than six digits of these;
+            what is solved are the differences that it holds.
     """
     first, second = check_payoffs(A, B)
+    for name, value in (("budget_s", budget_s), ("tolerance", tolerance)):
+        if not value >= 0:
+            raise InvalidGameError(f"{name} = {value}; it is >= 0")
+    _warn_of_lost_digits("A", first)
+    if B is not None:
+        _warn_of_lost_digits("B", second)
     return _search(first, second, budget_s, tolerance)
 
 
 def _search(A: Float, B: Float, budget_s: float, tolerance: float) -> Iterator[tuple[Float, Float, float]]:
     deadline = time.perf_counter() + budget_s
-    unit_a, unit_b = _unit(A), _unit(B)
-    limit = tolerance * max(1.0, float(np.ptp(A)), float(np.ptp(B)))
+    unit_a, unit_b = unit_payoffs(A), unit_payoffs(B)
+    first, second = _Scaled(A), _Scaled(B.T)
     seen: list[Float] = []
 
-    def verified(x: Float, y: Float) -> tuple[Float, Float, float] | None:
+    def verified(x: Float, y: Float, pure: bool = False) -> tuple[Float, Float, float] | None:
+        if not pure and np.count_nonzero(x) == 1 == np.count_nonzero(y):
+            return None  # all pure ones were compared exactly, and this is none of them, or seen
         x, y = np.maximum(x, 0.0), np.maximum(y, 0.0)
         x, y = x / x.sum(), y / y.sum()
-        gain = regret(A, B, x, y)
+        (gain, size), (other_gain, other_size) = first.gain(x, y), second.gain(y, x)
+        if not (gain <= tolerance * size + ROUNDING and other_gain <= tolerance * other_size + ROUNDING):
+            return None
         both = np.concatenate([x, y])
-        if not gain <= limit or any(np.abs(both - old).max() < 1e-7 for old in seen):
+        if any(np.abs(both - old).max() < 1e-7 for old in seen):
             return None
         seen.append(both)
-        return x, y, gain
+        return x, y, max(first.in_payoff(gain), second.in_payoff(other_gain))
 
+    for x, y in _pure(A, B):
+        found = verified(x, y, pure=True)
+        if found is not None:
+            yield found
     for source in (
-        _pure(A, B),
         _by_nashpy(unit_a, unit_b, deadline),
         _by_paths(unit_a, unit_b, deadline),
         _by_vertices(unit_a, unit_b, deadline),
@@ -106,20 +179,60 @@ def _search(A: Float, B: Float, budget_s: float, tolerance: float) -> Iterator[t
             found = verified(x, y)
             if found is not None:
                 yield found
+    if not seen:
+        exact = exact_equilibrium(A, B, max(deadline, time.perf_counter() + EXACT_S))
+        found = verified(*exact, pure=True) if exact is not None else None
+        if found is not None:
+            yield found
 
 
 def zero_sum(A: ArrayLike) -> ZeroSum:
     """Maximin of a zero-sum game by linear programming (HiGHS), both players' strategies from one solve.
 
+    A saddle point is seen without; where the program's answer leaves more of a gain than rounding, beside what is at
+    stake in play, the game is solved in exact arithmetic.
+
     Args:
         A: (M, K) payoffs of the row player, who maximises; the column player pays them.
+
+    Returns:
+        ZeroSum; ``converged`` False where neither was exact enough (a large game, badly scaled).
 
     Raises:
         InvalidGameError: an axis is empty, or a payoff is not finite.
     """
     payoff, _ = check_payoffs(A, None)
-    unit, low = _unit(payoff), float(payoff.min())
+    _warn_of_lost_digits("A", payoff)
+    mine, theirs = _Scaled(payoff), _Scaled(-payoff.T)
     m, k = payoff.shape
+
+    def answer(x: Float, y: Float, converged: bool) -> ZeroSum:
+        gain = max(mine.in_payoff(mine.gain(x, y)[0]), theirs.in_payoff(theirs.gain(y, x)[0]))
+        return ZeroSum(x, y, float(x @ payoff @ y), gain, converged)
+
+    row, column = int(payoff.min(axis=1).argmax()), int(payoff.max(axis=0).argmin())
+    if payoff[row].min() == payoff[:, column].max():
+        return answer(np.eye(m)[row], np.eye(k)[column], True)
+    found = _by_program(unit_payoffs(payoff))
+    if found is not None and is_tight(mine.centred, *found):
+        return answer(*found, True)
+    exact = exact_equilibrium(payoff, -payoff, time.perf_counter() + EXACT_S)
+    if exact is not None:
+        return answer(*exact, True)
+    x, y = found if found is not None else (np.full(m, 1 / m), np.full(k, 1 / k))
+    done = mine.gain(x, y)[0] <= ROUNDING and theirs.gain(y, x)[0] <= ROUNDING
+    return answer(x, y, done)
+
+
+def is_tight(payoff: Float, row: Float, column: Float) -> bool:
+    """Does no player of a zero-sum game, range 1, gain more than 1e-9 of what its payoffs differ by in play?"""
+    gain, size = _gain(np.ascontiguousarray(payoff), row, column)
+    loss, _ = _gain(np.ascontiguousarray(-payoff.T), column, row)
+    return bool(max(gain, loss) <= 1e-9 * size)
+
+
+def _by_program(unit: Float) -> tuple[Float, Float] | None:
+    m, k = unit.shape
     # maximise v subject to v <= (x' U)_j for every column j, x in the simplex
     answer = linprog(
         np.append(np.zeros(m), -1.0),
@@ -130,11 +243,12 @@ def zero_sum(A: ArrayLike) -> ZeroSum:
         bounds=[(0, None)] * m + [(None, None)],
         method="highs",
     )
-    row = np.maximum(answer.x[:m], 0)
-    column = np.maximum(-answer.ineqlin.marginals, 0)
-    row, column = row / row.sum(), column / column.sum()
-    span = float(np.ptp(payoff)) or 1.0
-    return ZeroSum(row, column, low + span * float(row @ unit @ column), regret(payoff, -payoff, row, column))
+    if answer.status != 0:
+        return None
+    row, column = np.maximum(answer.x[:m], 0), np.maximum(-answer.ineqlin.marginals, 0)
+    if not (row.sum() > 0 and column.sum() > 0):
+        return None
+    return row / row.sum(), column / column.sum()
 
 
 def _pure(A: Float, B: Float) -> Iterator[tuple[Float, Float]]:
@@ -199,15 +313,29 @@ def _join(rows: list[tuple[Float, int, int]], columns: list[tuple[Float, int, in
             yield x, columns[j][0]
 
 
-def _unit(payoff: Float) -> Float:
-    span = float(np.ptp(payoff))
-    return np.ascontiguousarray((payoff - payoff.min()) / (span if span > 0 else 1.0))
+def unit_payoffs(payoff: Float) -> Float:
+    """One player's payoffs moved and scaled to 0 to 1; all 0 where they are one number."""
+    mantissa = np.ldexp(payoff, -np.frexp(np.abs(payoff).max())[1])
+    span = float(np.ptp(mantissa))
+    return np.ascontiguousarray((mantissa - mantissa.min()) / (span if span > 0 else 1.0))
+
+
+def _warn_of_lost_digits(name: str, payoff: Float) -> None:
+    low, high = float(payoff.min()), float(payoff.max())
+    step = float(np.spacing(max(abs(low), abs(high))))
+    if low < high and step > 1e-6 * (high / 2 - low / 2) * 2:
+        warnings.warn(
+            f"{name} is from {low!r} to {high!r}, where float64 holds steps of {step:.1e}: the payoffs' differences "
+            "have few digits left; take what is common to all of them off before",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 def check_payoffs(A: ArrayLike, B: ArrayLike | None) -> tuple[Float, Float]:
     """Both payoffs as (M, K) arrays, B = -A where it is None, or an InvalidGameError that names the entry."""
-    first = np.asarray(A, dtype=np.float64)
-    second = -first if B is None else np.asarray(B, dtype=np.float64)
+    first = floats("A", A)
+    second = -first if B is None else floats("B", B)
     if first.ndim != 2 or 0 in first.shape:
         raise InvalidGameError(f"A has shape {first.shape}; payoffs need two axes of at least one action each")
     if second.shape != first.shape:

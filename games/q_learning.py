@@ -42,10 +42,9 @@ def minimax_q(game: StochasticGame, steps: int = 50_000, seed: int = 0, decay: f
         decay: exponent of the learning rate, in (0.5, 1].
 
     Raises:
-        InvalidGameError: rewards do not sum to zero, or a bad ``decay``.
+        InvalidGameError: rewards do not sum to zero, or a bad ``steps`` or ``decay``.
     """
-    if not np.allclose(game.reward[0], -game.reward[1]):
-        raise InvalidGameError("the rewards do not sum to zero; minimax-Q needs a zero-sum game")
+    game.check_zero_sum("minimax-Q needs")
     return _learn(game, lambda first, _: minimax(first), steps, seed, decay)
 
 
@@ -78,6 +77,8 @@ def _learn(game: StochasticGame, stage: Stage, steps: int, seed: int, decay: flo
     """``separate``: each player solves the stage game from its own values alone."""
     if not 0.5 < decay <= 1:
         raise InvalidGameError(f"decay = {decay}; it is in (0.5, 1]")
+    if steps < 1:
+        raise InvalidGameError(f"steps = {steps}; it is >= 1")
     rng = np.random.default_rng(seed)
     _, states, actions, others = game.reward.shape
     q = np.zeros(game.reward.shape)

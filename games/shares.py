@@ -8,6 +8,10 @@ Delay shares: the same objective with floors :math:`f_i \ge l_i` (what each agen
 By the KKT conditions :math:`f_i = \max(l_i, \nu w_i)`; the floors that bind are fixed, the rest is shared,
 until no new floor binds. Floors that cannot all hold are admitted by priority, and who was left out is said.
 
+An agent of weight 0, whose delay costs nothing, gets its floor beside others that have a weight. On a resource where
+nobody has one, all weights are taken to be equal, which is the limit as they go to 0 together:
+:math:`f_i = \max(l_i, \nu)`, so that what is left is used, at price 0.
+
 Source: Boyd and Vandenberghe (2004), section 5.5.3, for the conditions; the floors that bind form a growing
 set, so at most N rounds are needed.
 """
@@ -20,8 +24,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike
 
-from games.congestion import Bool, Float
-from games.errors import InvalidStateError
+from games.congestion import Bool, Float, Int, whole_numbers
+from games.errors import InvalidStateError, floats
+
+# Floors that fill a resource exactly may sum to a little more than it, in whatever order they are added.
+FULL = 1.0 + 1e-11
 
 
 @dataclass(frozen=True)
@@ -49,7 +56,7 @@ def square_root_shares(weight: ArrayLike, resource: ArrayLike, resources: int) -
     """Shares that minimise total weighted delay: f_i = w_i / sum of w on the same resource.
 
     Args:
-        weight: (N,) w_i = sqrt(omega_i c_i), >= 0.
+        weight: (N,) w_i = sqrt(omega_i c_i), >= 0; where all of a resource's are 0, it is shared equally.
         resource: (N,) resource of each agent, -1 for none.
         resources: how many resources there are.
 
@@ -70,7 +77,7 @@ def delay_shares(
     """Shares that minimise total weighted delay with a floor for each deadline.
 
     Args:
-        weight: (N,) w_i = sqrt(omega_i c_i), >= 0.
+        weight: (N,) w_i = sqrt(omega_i c_i), >= 0; see the module for 0.
         floor: (N,) fraction of the capacity needed to meet each deadline, >= 0; above 1 can never be met.
         resource: (N,) resource of each agent, -1 for none.
         resources: how many resources there are.
@@ -80,26 +87,33 @@ def delay_shares(
         Shares. Agents that were not admitted divide what the admitted floors leave, by the square-root rule.
 
     Raises:
-        InvalidStateError: a negative or non-finite weight or floor, or a resource out of range.
+        InvalidStateError: a negative or non-finite weight or floor, a resource out of range, or a NaN priority.
     """
     w, r = check_weights(weight, resource, resources)
-    low = np.asarray(floor, dtype=np.float64)
+    low = floats("floor", floor)
     bad = ~(np.isfinite(low) & (low >= 0)) if low.shape == w.shape else np.ones(1, bool)
     if low.shape != w.shape:
         raise InvalidStateError(f"floor has shape {low.shape}; weight has {w.shape}")
     if bad.any():
         i = int(np.argmax(bad))
         raise InvalidStateError(f"floor[{i}] = {low[i]}; a floor is a finite fraction >= 0")
-    rank = -low if priority is None else np.asarray(priority, dtype=np.float64)
+    rank = check_priority(low, priority)
     share = np.zeros_like(w)
     served = np.ones(len(w), bool)
     price = np.zeros(resources)
-    split_resources(w, low, r, rank, share, served, price)
+    # each resource's weights in units of about its largest, a power of two, so that no square leaves float64 early
+    top = np.zeros(resources)
+    np.maximum.at(top, r[r >= 0], w[r >= 0])
+    power = np.frexp(top)[1]
+    unit = np.ldexp(w, np.where(r >= 0, -power[r], 0)) if resources else w
+    split_resources(unit, low, r, rank, share, served, price)
     need = np.zeros(resources)
     np.add.at(need, r[r >= 0], low[r >= 0])
-    shortfall = np.maximum(need - 1.0, 0.0)
+    shortfall = np.where(need > FULL, need - 1.0, 0.0)
     status = "optimal" if served.all() else "infeasible"
-    return Shares(share, price, served, shortfall, status, _gap(w, low, r, shortfall, share, price))
+    gap = _gap(unit, low, r, shortfall, share, price)
+    with np.errstate(over="ignore", under="ignore"):
+        return Shares(share, np.ldexp(price, 2 * power), served, shortfall, status, gap)
 
 
 def _gap(w: Float, low: Float, r: np.ndarray, shortfall: Float, share: Float, price: Float) -> float:
@@ -109,16 +123,19 @@ def _gap(w: Float, low: Float, r: np.ndarray, shortfall: Float, share: Float, pr
     w, low, f, charge = w[on], low[on], share[on], price[r[on]]
     if not (f > 0).all():
         return np.inf
-    ideal = np.maximum(low, w / np.sqrt(charge))
+    with np.errstate(divide="ignore"):  # a share so small that its square leaves float64
+        ideal = np.maximum(low, w / np.sqrt(charge))
     primal = w**2 / f
     # capacity that is priced is used up, so the prices times capacities cancel against the shares
     return float(np.abs((primal + charge * f) - (w**2 / ideal + charge * ideal)).sum() / max(primal.sum(), 1e-300))
 
 
-def check_weights(weight: ArrayLike, resource: ArrayLike, resources: int) -> tuple[Float, np.ndarray]:
+def check_weights(weight: ArrayLike, resource: ArrayLike, resources: int) -> tuple[Float, Int]:
     """Weights (N,) and resources (N,) as arrays, or an InvalidStateError that names the agent."""
-    w = np.asarray(weight, dtype=np.float64)
-    r = np.asarray(resource, dtype=np.int64)
+    w = floats("weight", weight)
+    r = whole_numbers("resource", resource)
+    if isinstance(resources, bool) or not isinstance(resources, int | np.integer) or resources < 0:
+        raise InvalidStateError(f"resources = {resources!r:.60}; it is a whole number >= 0")
     if w.ndim != 1 or r.shape != w.shape:
         raise InvalidStateError(f"weight has shape {w.shape} and resource {r.shape}; both are (N,)")
     bad = ~(np.isfinite(w) & (w >= 0))
@@ -128,22 +145,34 @@ def check_weights(weight: ArrayLike, resource: ArrayLike, resources: int) -> tup
     bad = (r < -1) | (r >= resources)
     if bad.any():
         i = int(np.argmax(bad))
-        raise InvalidStateError(f"resource[{i}] = {r[i]}; a resource is -1 or 0 to {resources - 1}")
+        rule = f"a resource is -1 or 0 to {resources - 1}" if resources else "there is no resource, so it is -1"
+        raise InvalidStateError(f"resource[{i}] = {r[i]}; {rule}")
     return w, r
+
+
+def check_priority(floor: Float, priority: ArrayLike | None) -> Float:
+    """(N,) whose floor comes first, highest first, or an InvalidStateError; the smallest floor where it is None."""
+    if priority is None:
+        return -floor
+    rank = floats("priority", priority)
+    if rank.shape != floor.shape:
+        raise InvalidStateError(f"priority has shape {rank.shape}; weight has {floor.shape}")
+    if np.isnan(rank).any():
+        raise InvalidStateError(f"priority[{int(np.isnan(rank).argmax())}] = nan; a priority is a number")
+    return rank
 
 
 @njit(cache=True)
 def admit(floor, resource, priority, need, served):
     """Set ``served`` (N,): by priority, highest first, on the resources whose floors ``need`` (R,) exceed 1."""
-    most = 1.0 + 1e-12  # floors that fill a resource exactly may sum to a little more than it
     short = False
     for r in range(len(need)):
-        short = short or need[r] > most
+        short = short or need[r] > FULL
     if not short:
         return
-    room = np.full(len(need), most)
+    room = np.full(len(need), FULL)
     for i in range(len(floor)):
-        if resource[i] >= 0 and need[resource[i]] > most:
+        if resource[i] >= 0 and need[resource[i]] > FULL:
             served[i] = False
     for i in np.argsort(-priority):
         r = resource[i]
@@ -161,13 +190,31 @@ def split_resources(weight, floor, resource, priority, share, served, price):
     n = weight.shape[0]
     resources = price.shape[0]
     need = np.zeros(resources)
+    top = np.zeros(resources)
     price[:] = 0.0
     for i in range(n):
         share[i] = 0.0
         served[i] = True
-        if resource[i] >= 0:
-            need[resource[i]] += floor[i]
+        r = resource[i]
+        if r >= 0:
+            need[r] += floor[i]
+            top[r] = max(top[r], weight[i])
     admit(floor, resource, priority, need, served)
+    # weights whose sums or products could leave float64 are taken in units of their largest; all 0: all alike
+    odd = False
+    for r in range(resources):
+        odd = odd or not 1e-100 <= top[r] <= 1e100
+    own = weight
+    if odd:
+        own = np.empty(n)
+        for i in range(n):
+            r = resource[i]
+            if r < 0:
+                own[i] = 0.0
+            elif top[r] == 0.0:
+                own[i] = 1.0
+            else:
+                own[i] = weight[i] if 1e-100 <= top[r] <= 1e100 else weight[i] / top[r]
     # f_i = max(floor_i, nu w_i): fix the floors that bind, share the rest, repeat
     left = np.ones(resources)
     taken = np.zeros(resources)
@@ -175,7 +222,7 @@ def split_resources(weight, floor, resource, priority, share, served, price):
     bound = np.zeros(n, np.bool_)
     for i in range(n):
         if resource[i] >= 0:
-            total[resource[i]] += weight[i]
+            total[resource[i]] += own[i]
     changed = True
     while changed:
         changed = False
@@ -184,7 +231,7 @@ def split_resources(weight, floor, resource, priority, share, served, price):
             if r < 0 or bound[i] or not served[i]:
                 continue
             # strictly below its floor at the present nu = left / total
-            if left[r] * weight[i] < floor[i] * total[r]:
+            if left[r] * own[i] < floor[i] * total[r]:
                 bound[i] = True
                 changed = True
                 taken[r] += floor[i]
@@ -193,7 +240,7 @@ def split_resources(weight, floor, resource, priority, share, served, price):
         total[:] = 0.0
         for i in range(n):
             if resource[i] >= 0 and not bound[i]:
-                total[resource[i]] += weight[i]
+                total[resource[i]] += own[i]
     for i in range(n):
         r = resource[i]
         if r < 0:
@@ -201,7 +248,9 @@ def split_resources(weight, floor, resource, priority, share, served, price):
         if bound[i]:
             share[i] = floor[i]
         elif total[r] > 0.0:
-            share[i] = left[r] * weight[i] / total[r]
+            share[i] = left[r] * own[i] / total[r]
+            if served[i]:
+                share[i] = max(share[i], floor[i])
     # rounding: never above one
     used = np.zeros(resources)
     for i in range(n):
@@ -219,4 +268,5 @@ def split_resources(weight, floor, resource, priority, share, served, price):
             price[r] = max(price[r], (weight[i] / floor[i]) ** 2)
     for r in range(resources):
         if total[r] > 0.0 and left[r] > 0.0:
-            price[r] = (total[r] / left[r]) ** 2
+            unit = 1.0 if 1e-100 <= top[r] <= 1e100 else top[r]
+            price[r] = (total[r] / left[r] * unit) ** 2

@@ -23,13 +23,16 @@ class Certificate:
     Attributes:
         feasible: every capacity, power and energy limit holds.
         max_violation: largest relative excess over a limit. violations: one line for each.
-        regret: largest gain of one agent by deviating alone in the game that was played, measured; inf where there was
-            no game to measure it in.
+        regret: largest gain of one agent by deviating alone, in costs that the certificate works out again from the
+            definitions; where places were given, over moves to places that fit, floors kept (docs/coordinator.md). inf
+            where there was no game to measure it in.
         epsilon_bound: what the regret cannot exceed: limit / trust for the hybrid, 0 for the game, inf where
             nothing is promised (pure RL, heuristics, fallback, a solver stopped by the budget).
         source: "hybrid", "rl", "game", a baseline's name, or "fallback". status: "ok", or why it is not.
         elapsed_ms: time of the step, this check included.
-        unserved: agents whose deadline is not expected to hold, highest priority first.
+        unserved: agents whose deadline does not hold with what they were given, as believed, highest priority first.
+        late: agents that were said to be served and are not; doubtful: served as believed, but not by the reports at
+            their face value. envy: agents left out while lower classes hold what would serve them.
         trust: what weighed the game's costs in this step. drift: share of the recommender's features out of its
             training range, as averaged so far. stages: ms by stage.
     """
@@ -43,6 +46,9 @@ class Certificate:
     status: str
     elapsed_ms: float
     unserved: tuple[int, ...]
+    late: tuple[int, ...] = ()
+    doubtful: tuple[int, ...] = ()
+    envy: tuple[int, ...] = ()
     trust: float = float("nan")
     drift: float = 0.0
     stages: Mapping[str, float] = field(default_factory=dict)
@@ -56,6 +62,10 @@ class Certificate:
             ("source", self.source), ("status", self.status), ("unserved", named or "nobody"),
             ("time", f"{self.elapsed_ms:.2f} ms"),
         ]  # fmt: skip
+        for name, agents in (("late", self.late), ("envy", self.envy)):
+            rows += [(name, ", ".join(map(str, agents[:SHOWN])) + (" ..." if len(agents) > SHOWN else ""))] * bool(
+                agents
+            )
         return rows + ([("drift", f"{100 * self.drift:.1f} % out of range")] if self.drift > 0 else [])
 
     def __str__(self) -> str:
@@ -83,8 +93,11 @@ class Allocation:
     Attributes:
         option: (N,) chosen option, 0 = opt out.
         shares: resource family -> (N,) fraction of the chosen resource's capacity.
-        power: (N,) W. fraction: (N,) offloaded fraction. served: (N,) bool.
+        power: (N,) W. fraction: (N,) offloaded fraction.
+        served: (N,) bool, in time with what it was given, as believed; worked out again by the certificate.
         prices: resource family -> (resources,) marginal price of each.
+        held: (N,) bool, holds a place: a promise that it is served. floors: resource family -> (N,) share reserved for
+            that. seated: whether places were given at all (the hybrid and the game; not RL alone, not a heuristic).
         certificate: feasibility, regret, source.
         game: as it was played; None where the problem could not state one (source "fallback").
         log_prior: (N, O) as merged. trust: of the step. anchor: (N, O) hysteresis that was charged, or None.
@@ -102,6 +115,9 @@ class Allocation:
     trust: float
     anchor: Float | None = None
     origin: Origin | None = None
+    held: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
+    floors: dict[str, Float] = field(default_factory=dict)
+    seated: bool = False
 
     def why(self, agent: int) -> Why:
         """Why an agent has its option: its options at the others' choices with their parts, cheapest first; what

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import warnings
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,16 +19,19 @@ from coordinator.hedge import Exp3, Hedge
 from coordinator.merge import clip_prior, flat_prior
 from coordinator.robust import Robust
 from coordinator.trust import DEFAULT_TRUST, Trust
-from games.certificate import CapacityCheck, measure_regret
+from games.admission import EFFORT, Seating
 from games.congestion import CongestionBatch, Float
 from hybridalloc.allocation import Allocation, Certificate, Origin
-from hybridalloc.beliefs import belief_arrays, make_belief, restore_belief
-from hybridalloc.errors import CheckpointError, InvalidStateError, nearest
-from hybridalloc.problems import restore_problem
+from hybridalloc.beliefs import make_belief
+from hybridalloc.certify import certify
+from hybridalloc.errors import CheckpointError as CheckpointError  # read from here too
+from hybridalloc.errors import InvalidStateError, nearest
 from hybridalloc.rehearsal import Remembered, hindsight_losses, rollouts, scenario_payoffs
+from hybridalloc.saved import find_recommender, made_from, write_allocator
+from hybridalloc.saved import read_checkpoint as read_checkpoint  # read from here too
 from rl.policy import ArrayPolicy
 
-FORMAT = 1
+EFFORT_MS = 20_000  # places that admission tries in a millisecond, about
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class _Draft:
     source: str = "fallback"
     status: str = "ok"
     bound: float = float("inf")
+    seating: Seating | None = None
 
 
 class Allocator:
@@ -103,7 +105,7 @@ class Allocator:
         self.prices = problem.prices_type() if prices is None else prices
         self.budget_ms, self.seed, self.hysteresis = budget_ms, seed, float(hysteresis)
         self.belief = make_belief(problem, belief, seed)
-        self.recommender = _find_recommender(problem, recommender, seed)
+        self.recommender = find_recommender(problem, recommender, seed)
         weights = getattr(getattr(self.recommender, "policy", self.recommender), "weights", {})
         trained = float(weights.get("trained_trust", DEFAULT_TRUST))
         if not 0 < trained < float("inf"):  # the prior lost its say: rules begin where a fresh one would
@@ -170,7 +172,11 @@ class Allocator:
             draft = replace(draft, status=f"all agents opt out: {type(error).__name__}: {error}")
             self._warn("all agents opt out", draft.status)
         allocation = self._finish(state, situation, draft, clock)
-        if allocation.game is not None and draft.source in ("hybrid", "rl", "game") and not clock.limited:
+        while not allocation.certificate.feasible and allocation.certificate.source != "fallback":
+            allocation = self._next(state, situation, allocation, clock)
+        clock.close()
+        played = allocation.certificate.source in ("hybrid", "rl", "game")
+        if allocation.game is not None and played and allocation.certificate.feasible and not clock.limited:
             costs = allocation.game.costs(allocation.option)
             self.watch.see(allocation.option, state.active, costs, allocation.log_prior, allocation.game.private_cost)
         return allocation
@@ -221,7 +227,18 @@ class Allocator:
             if not clock.limited:
                 self._last = Remembered(state, situation, game, log_prior, proposes, wish)
             coordinator, status = self._trusting(coordinator, status)
+        return self._decided(situation, game, coordinator, log_prior, proposes, wish, anchor, status, clock)
+
+    def _decided(
+        self, situation: Any, game: CongestionBatch, coordinator: Coordinator, log_prior: Float, proposes: bool,
+        wish: Any, anchor: Float | None, status: str, clock: Clock,
+    ) -> _Draft:  # fmt: skip
+        """The coordinator's joint choice with its places, and what it promises of it."""
         decision = coordinator.decide_on(game, log_prior, proposes, clock)
+        if coordinator.admits and clock.fits("admit"):
+            with clock.stage("admit"):
+                effort = EFFORT if not clock.limited else int(min(EFFORT, max(EFFORT_MS * clock.left_ms() / 2, 0.0)))
+                decision = coordinator.seat(situation, self.prices, game, decision, effort)
         bound = coordinator.epsilon_bound if decision.stable[0] else float("inf")
         if clock.skipped and status == "ok":
             status = f"budget of {self.budget_ms:g} ms: stopped in {', '.join(dict.fromkeys(clock.skipped))}"
@@ -231,7 +248,25 @@ class Allocator:
             bound, anchor = bound + self.hysteresis, anchor
             status += f"; hysteresis for {int((anchor.max(axis=1) > 0).sum())} agents that go back and forth"
         trust = coordinator.trust if coordinator.kind != "game" else float("inf")
-        return _Draft(decision.option, trust, log_prior, wish, anchor, coordinator.kind, status, bound)
+        return _Draft(
+            decision.option, trust, log_prior, wish, anchor, coordinator.kind, status, bound, decision.seating
+        )
+
+    def _next(self, state: Any, situation: Any, failed: Allocation, clock: Clock) -> Allocation:
+        """After an allocation that did not pass its check: the game alone, then opting out; each says why."""
+        c = failed.certificate
+        reason = f"certificate failed for {c.source} ({c.violations[0]}{' ...' if len(c.violations) > 1 else ''})"
+        self._warn("certificate failed", reason)
+        if c.source in ("hybrid", "rl") and situation is not None and not clock.limited:
+            try:
+                game = situation.game(self.prices)
+                alone = Coordinator("game", limit=self.coordinator.limit)
+                draft = self._decided(situation, game, alone, flat_prior(game), False, None, None, "ok", clock)
+                return self._finish(state, situation, replace(draft, status=f"{reason}; the game alone"), clock)
+            except Exception as error:
+                reason += f"; the game alone failed ({type(error).__name__}: {error})"
+        draft = _Draft(np.zeros((1, state.agents), np.int64), status=f"{reason}; all agents opt out")
+        return self._finish(state, None, draft, clock)
 
     def _speaker(self) -> Any:
         """The recommender; one with a memory keeps it from step to step."""
@@ -306,7 +341,8 @@ class Allocator:
 
     def _finish(self, state: Any, situation: Any, draft: _Draft, clock: Clock) -> Allocation:
         """Shares, power, fractions; then the certificate. A problem that fails here leaves everyone opted out."""
-        game, unserved, self._past = None, np.flatnonzero(state.active), None
+        game = believed = self._past = None
+        rank = np.zeros(state.agents)
         if situation is not None and not clock.fits():
             situation, draft = None, _Draft(draft.option, status=f"budget of {self.budget_ms:g} ms: all agents opt out")
         last = "idle" if situation is None else "certify"
@@ -314,20 +350,21 @@ class Allocator:
             try:
                 with clock.stage("settle"):
                     draft = replace(draft, wish=wish_at(draft.wish, draft.option))
-                    plan = situation.settle(draft.option, self.prices, draft.wish, draft.trust)
+                    promised = {} if draft.seating is None else {"seating": draft.seating}
+                    plan = situation.settle(draft.option, self.prices, draft.wish, draft.trust, **promised)
                     parts = situation.parts(plan)
                     self._past = (situation, plan)
                 with clock.stage("certify"):
                     game = situation.single_game(self.prices)
-                    waiting = np.flatnonzero(~plan.served[0] & state.active)
-                    unserved = waiting[np.argsort(-situation.priority()[0][waiting], kind="stable")]
+                    rank = situation.priority()[0]
+                    believed = situation.believed() if hasattr(situation, "believed") else None
             except Exception as error:
-                situation = None
+                situation = game = believed = None
+                self._past = None
                 draft = _Draft(draft.option, status=f"all agents opt out: {type(error).__name__}: {error}")
                 self._warn("all agents opt out", draft.status)
         if situation is None:
-            parts, draft = _opt_out(self.problem, state), replace(draft, log_prior=None, anchor=None)
-            unserved = np.flatnonzero(~parts["served"] & state.active)
+            parts, draft = _opt_out(self.problem, state), replace(draft, log_prior=None, anchor=None, seating=None)
         with clock.stage(last):
             prior = draft.log_prior[0] if draft.log_prior is not None else np.zeros((state.agents, 1))
             if game is not None and draft.log_prior is None:
@@ -336,25 +373,29 @@ class Allocator:
             origin = Origin(self.problem, state, self.prices, draft.wish, self.coordinator.limit, memory)
             allocation = Allocation(
                 **parts, certificate=_PENDING, game=game, log_prior=prior, trust=draft.trust, anchor=draft.anchor,
-                origin=origin,
+                origin=origin, seated=draft.seating is not None,
             )  # fmt: skip
-            try:
-                check = self.problem.check(state, allocation)
-            except Exception as error:
-                check = CapacityCheck(float("inf"), (f"not checked: {type(error).__name__}: {error}",))
-                self._warn("not checked", check.violations[0])
-            regret = float("inf") if game is None else measure_regret(game, allocation.option)
-        clock.close()
+            found = certify(self.problem, state, allocation, self.prices, believed, self._warn)
+            status = draft.status
+            if complaints := found.complaints(draft.bound, allocation.seated):
+                status = f"certificate: {'; '.join(complaints)}" + ("" if status == "ok" else f"; {status}")
+                self._warn("certificate", status)
+            if found.audit is not None:
+                allocation = replace(allocation, served=found.audit.in_time)
+            unserved = found.unserved[np.argsort(-rank[found.unserved], kind="stable")]
         certificate = Certificate(
-            feasible=check.feasible,
-            max_violation=check.max_violation,
-            violations=check.violations,
-            regret=regret,
+            feasible=found.check.feasible,
+            max_violation=found.check.max_violation,
+            violations=found.check.violations,
+            regret=found.regret,
             epsilon_bound=draft.bound,
             source=draft.source,
-            status=draft.status,
+            status=status,
             elapsed_ms=clock.spent_ms(),
-            unserved=tuple(int(i) for i in unserved),
+            unserved=tuple(unserved.tolist()),
+            late=found.late,
+            doubtful=found.doubtful,
+            envy=found.envy,
             trust=draft.trust,
             drift=self.drift.level,
             stages=clock.stages,
@@ -366,7 +407,7 @@ class Allocator:
         budget, self.budget_ms = self.budget_ms, 1e9
         draws = self._rng.bit_generator.state
         for seed in range(20):
-            self.step(self.problem.reset(seed))
+            self.step(getattr(self.problem, "example", self.problem.reset)(seed))
         self.budget_ms, self._rng.bit_generator.state = budget, draws
         self._usual.forget(20 // 4)
         self._voice = self._past = None  # nothing is remembered of the warm-up
@@ -378,104 +419,27 @@ class Allocator:
 
     def save(self, path: str | Path) -> Path:
         """Write problem, method, prices, trust, recommender and belief to one ``.npz`` file; :meth:`load` reads it."""
-        arrays: dict[str, Any] = {}
-        name = None
-        if self.recommender is not None:
-            if not isinstance(self.recommender, ArrayPolicy):
-                raise CheckpointError(f"a {type(self.recommender).__name__} cannot be saved; only trained policies can")
-            arrays = {f"policy/{k}": v for k, v in self.recommender.weights.items()}
-            name = self.recommender.name
-        meta = {
-            "format": FORMAT, "problem": self.problem.describe(), "method": self.method, "trust": self.trust,
-            "limit": self.coordinator.limit, "choose": self.coordinator.choose, "seed": self.seed,
-            "prices": self.prices._asdict(), "recommender": name, "trust_state": self.trust_rule.state(),
-            "hysteresis": self.hysteresis,
-        }  # fmt: skip
-        if self.belief is not None:
-            arrays |= belief_arrays(self.belief)
-        target = Path(path)
-        if target.suffix != ".npz":
-            target = target.with_name(target.name + ".npz")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(target.name + ".partial.npz")
-        np.savez_compressed(partial, meta=np.array(json.dumps(meta)), **arrays)
-        partial.replace(target)
-        return target
+        return write_allocator(self, path)
 
     @classmethod
-    def load(cls, source: str | Path, **changes: Any) -> Allocator:
+    def load(cls, source: str | Path, *, trust_code: bool = False, **changes: Any) -> Allocator:
         """An allocator from a file, or from an MLflow URI such as ``runs:/<id>/allocator.npz``.
 
+        A file is data: a transition (see :mod:`hybridalloc.problems.transitions`) that it names runs only where it is
+        installed as an entry point. One that is not stays unloaded: :meth:`step` needs none, and ``problem.reset`` and
+        whatever else does says how to allow it.
+
         Args:
+            trust_code: load any transition that the file names, running code of that name on this machine.
             changes: arguments of the constructor to replace, such as ``trust=30.0``.
 
         Raises:
-            CheckpointError: no such file, a truncated one, another version, or not an allocator.
+            CheckpointError: no such file, a damaged one, another version, or not an allocator.
         """
-        meta, policy, arrays = read_checkpoint(source)
-        problem = changes.pop("problem", None) or restore_problem(meta["problem"])
-        prices = problem.prices_type(**meta["prices"])
-        settings = {
-            "method": meta["method"], "trust": meta["trust"], "limit": meta["limit"], "choose": meta["choose"],
-            "seed": meta["seed"], "prices": prices, "recommender": policy, "hysteresis": meta.get("hysteresis", 0.0),
-            "belief": restore_belief(problem, arrays),
-        }  # fmt: skip
-        made = cls(problem, **settings | changes)
-        if "trust" not in changes:
-            made.trust_rule.restore(meta.get("trust_state"))
-        return made
+        return made_from(cls, source, trust_code, changes)
 
 
 _PENDING = Certificate(False, float("inf"), (), float("inf"), float("inf"), "fallback", "pending", 0.0, ())
-
-
-def read_checkpoint(source: str | Path) -> tuple[dict[str, Any], ArrayPolicy | None, dict[str, Any]]:
-    """Settings and policy of a saved allocator, and its arrays by name; see :meth:`Allocator.load`."""
-    path = _local(source)
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            if "meta" not in data.files:
-                raise CheckpointError(f"{path} holds no allocator (no 'meta' entry); Allocator.save writes one")
-            meta = json.loads(str(data["meta"]))
-            arrays = {k: data[k] for k in data.files}
-    except FileNotFoundError:
-        raise CheckpointError(f"no checkpoint at {path}") from None
-    except (zipfile.BadZipFile, OSError, ValueError, KeyError, EOFError) as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(f"{path} is truncated or not a checkpoint ({error}); it was left as it is") from None
-    if meta.get("format") != FORMAT:
-        raise CheckpointError(f"{path} has format {meta.get('format')}; this version reads format {FORMAT}")
-    weights = {k.removeprefix("policy/"): v for k, v in arrays.items() if k.startswith("policy/")}
-    if not isinstance(meta["trust"], str):  # what training and calibration left
-        weights = {"trained_trust": np.float64(meta["trust"])} | weights if weights else weights
-    return meta, ArrayPolicy(weights, meta["recommender"]) if weights else None, arrays
-
-
-def _local(source: str | Path) -> Path:
-    text = str(source)
-    if text.startswith(("runs:/", "models:/", "mlflow-artifacts:/")):
-        import mlflow
-
-        return Path(mlflow.artifacts.download_artifacts(artifact_uri=text))
-    return Path(source)
-
-
-def _find_recommender(problem: Any, given: Any, seed: int) -> Any:
-    if given is None or hasattr(given, "propose"):
-        return given
-    text = str(given)
-    if isinstance(given, str) and not text.endswith(".npz") and ":/" not in text and "/" not in text:
-        from hybridalloc.training import make_learner
-        from rl.networks import Sizes
-
-        return make_learner(text, Sizes.of(problem.batch([0]).observe()), seed).policy
-    meta, policy, _ = read_checkpoint(given)
-    if meta["problem"]["name"] != problem.name:
-        raise CheckpointError(f"{given} was trained on {meta['problem']['name']}; this problem is {problem.name}")
-    if policy is None:
-        raise CheckpointError(f"{given} holds no recommender: it was saved from method {meta['method']!r}")
-    return policy
 
 
 def _usable(raw: Float, game: CongestionBatch) -> Float:
@@ -521,5 +485,6 @@ def _opt_out(problem: Any, state: Any) -> dict[str, Any]:
         zero = np.zeros(state.agents)
         return {
             "option": zero.astype(np.int64), "shares": dict.fromkeys(problem.families, zero), "power": zero,
+            "held": zero > 0, "floors": dict.fromkeys(problem.families, zero),
             "fraction": zero, "served": ~state.active, "prices": dict.fromkeys(problem.families, np.zeros(0)),
         }  # fmt: skip

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hybridalloc.errors import CheckpointError, nearest
+from hybridalloc.files import read_arrays, whole_file
+from hybridalloc.text import printable, quoted
+
+MOST = 100_000  # of any setting but the seed, which is what a belief takes memory by
 
 
 def belief_arrays(belief: Any) -> dict[str, Any]:
@@ -26,24 +29,32 @@ def restore_belief(problem: Any, arrays: dict[str, Any]) -> Any:
     """
     if "belief" not in arrays:
         return None
-    meta = json.loads(str(arrays["belief"]))
-    if meta["name"] not in problem.beliefs:
-        raise CheckpointError(f"this is a belief {meta['name']!r}; {problem.name} has {', '.join(problem.beliefs)}")
-    belief = problem.beliefs[meta["name"]](**meta["settings"])
     try:
+        meta = json.loads(str(arrays["belief"]))
+        if meta["name"] not in problem.beliefs:
+            known = ", ".join(problem.beliefs) or "none"
+            raise CheckpointError(f"this is a belief {quoted(meta['name'])}; {problem.name} has {known}")
+        for name, value in meta["settings"].items():
+            if type(value) not in (bool, int) or not 0 <= value <= (MOST if name != "seed" else 2**63):
+                raise ValueError(f"{printable(name)} = {quoted(value)}; it must be a whole number from 0 to {MOST:,}")
+        for name, value in arrays.items():
+            if name.startswith("belief/") and value.dtype.kind == "f" and not np.isfinite(value).all():
+                raise ValueError(f"{name} holds what is not finite")
+        belief = problem.beliefs[meta["name"]](**meta["settings"])
         belief.load_state_dict({k.removeprefix("belief/"): v for k, v in arrays.items() if k.startswith("belief/")})
-    except (KeyError, ValueError) as error:
-        raise CheckpointError(f"the belief does not fit this version of {problem.name}: {error}") from None
+    except CheckpointError:
+        raise
+    except Exception as error:  # a belief reads what it needs: of what is missing or misshapen it says so in many ways
+        reason = printable(f"{type(error).__name__}: {error}", 200)
+        raise CheckpointError(f"the belief does not fit this version of {problem.name}: {reason}") from None
     return belief
 
 
 def save_belief(path: str | Path, belief: Any) -> Path:
     """Write a belief to ``path`` (.npz), in one piece or not at all."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(target.name + ".partial.npz")
-    np.savez(partial, **belief_arrays(belief))
-    return partial.replace(target)
+    with whole_file(path) as stream:
+        np.savez(stream, **belief_arrays(belief))
+    return Path(path)
 
 
 def load_belief(problem: Any, path: str | Path) -> Any:
@@ -53,15 +64,15 @@ def load_belief(problem: Any, path: str | Path) -> Any:
         CheckpointError: no such file, a truncated one, or another problem's; the file is left as it is.
     """
     try:
-        with np.load(path, allow_pickle=False) as data:
-            arrays = {k: data[k] for k in data.files}
+        arrays = read_arrays(path)
     except FileNotFoundError:
         raise CheckpointError(f"no belief at {path}") from None
-    except (zipfile.BadZipFile, OSError, ValueError, EOFError) as error:
-        raise CheckpointError(f"{path} is truncated or not a belief ({error}); it was left as it is") from None
+    except ValueError as error:
+        reason = printable(error, 200)
+        raise CheckpointError(f"{path} is truncated or not a belief ({reason}); it was left as it is") from None
     belief = restore_belief(problem, arrays)
     if belief is None:
-        raise CheckpointError(f"{path} holds no belief; it has {', '.join(arrays)}")
+        raise CheckpointError(f"{path} holds no belief; it has {printable(', '.join(arrays))}")
     return belief
 
 

@@ -5,14 +5,19 @@ environments (every array and random stream of the batch), the belief, the train
 seconds. ``last.pt`` is written every so many agent-steps, ``best.pt`` when the check on the tuning seeds is the best so
 far. A file is written beside its target and then renamed, so that a killed process leaves the one before whole.
 
-Files are ``torch.save`` archives of plain containers, numbers, text and tensors: reading one runs no code of its own.
+A file is one line, ``hybridalloc checkpoint 2 sha256 <digest of the rest>``, and a ``torch.save`` archive of plain
+containers, numbers, text and tensors. The digest is verified, sizes are bounded before memory is taken, and reading
+runs no code: a transition that the file names is loaded where it is installed or the user allows it, nowhere else.
 """
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import math
-import os
+import zipfile
+from collections.abc import Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -20,9 +25,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from hybridalloc.allocator import CheckpointError
+from hybridalloc.errors import CheckpointError
+from hybridalloc.files import whole_file
+from hybridalloc.problems.transitions import Unloaded
+from hybridalloc.text import printable, quoted
 
-FORMAT = 1
+FORMAT = 2
+HEAD = f"hybridalloc checkpoint {FORMAT} sha256 "
+_HEAD_BYTES = len(HEAD) + 64 + 1
 
 
 class Checkpoints:
@@ -72,13 +82,15 @@ class Checkpoints:
             states = unpack(found["parts"])
             for name, part in parts.items():
                 put(part, states[name])
-        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            record = dict(unpack(found["record"]))
+            self.best, self.kept = float(found["best"]), (self.resume, int(found["agent_steps"]))
+        except Exception as error:  # every part reads what it needs: of what does not fit it says so in many ways
+            reason = printable(f"{type(error).__name__}: {error}", 200)
             raise CheckpointError(
-                f"{self.resume} does not fit this version's {getattr(parts['learner'], 'name', 'learner')} "
-                f"({type(error).__name__}: {error}); it was left as it is"
+                f"{self.resume} does not fit this version's {getattr(parts['learner'], 'name', 'learner')} ({reason}); "
+                "it was left as it is"
             ) from None
-        self.best, self.kept = found["best"], (self.resume, found["agent_steps"])
-        return dict(unpack(found["record"]))
+        return record
 
     def due(self, agent_steps: int) -> bool:
         """Whether ``every`` agent-steps have gone by since the last writing."""
@@ -112,42 +124,92 @@ class Checkpoints:
         if where:
             raise FloatingPointError(f"the learner's {where} holds nan; nothing was written; {self.last_good()}")
         content = {
-            "format": FORMAT, "identity": self.identity, "agent_steps": agent_steps, "best": self.best,
+            "identity": self.identity, "agent_steps": agent_steps, "best": self.best,
             "parts": pack(states), "record": pack(record),
         }  # fmt: skip
-        self.folder.mkdir(parents=True, exist_ok=True)
         target = self.folder / name
-        partial = target.with_name(name + ".partial")
-        with partial.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(target)
+        write(target, content)
         return target
+
+
+def write(path: str | Path, content: dict[str, Any]) -> None:
+    """Write a checkpoint's packed content with its digest; the whole file or nothing."""
+    with whole_file(path) as file:
+        file.write(b" " * (_HEAD_BYTES - 1) + b"\n")
+        told: Any = _Digesting(file)
+        torch.save(content, told)
+        file.seek(0)
+        file.write(f"{HEAD}{told.digest.hexdigest()}".encode())
+
+
+class _Digesting(io.RawIOBase):
+    """A stream that notes the digest of what is written to it."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream, self.digest = stream, hashlib.sha256()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.digest.update(data)
+        return int(self.stream.write(data))
 
 
 def read(path: str | Path) -> dict[str, Any]:
     """A checkpoint's content, packed.
 
     Raises:
-        CheckpointError: no such file, a truncated one, another format, or not a checkpoint of a training run.
+        CheckpointError: no such file, a damaged one, another format, or not a checkpoint of a training run.
     """
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        data = Path(path).read_bytes()
     except FileNotFoundError:
         raise CheckpointError(f"no checkpoint at {path}") from None
-    except Exception as error:  # of bytes that are no archive the reader says so in many ways
-        reason = str(error).split("\n")[0][:120]
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror})") from None
+    head, body = data[:_HEAD_BYTES].decode("ascii", "replace"), memoryview(data)[_HEAD_BYTES:]
+    general = HEAD.rsplit(f" {FORMAT} ", 1)[0]
+    if not head.startswith(general):
         raise CheckpointError(
-            f"{path} is truncated or not a checkpoint of a training run ({reason}); it was left as it is"
-        ) from None
-    if not isinstance(found, dict) or "format" not in found or "identity" not in found:
-        raise CheckpointError(f"{path} is not a checkpoint of a training run; `hybridalloc train` writes them")
-    if found["format"] != FORMAT:
-        raise CheckpointError(
-            f"{path} has format {found['format']}; this version reads format {FORMAT}; it was left as it is"
+            f"{path} is truncated or not a checkpoint of a training run; `hybridalloc train` writes them"
         )
+    if not head.startswith(HEAD):
+        found = printable(head.removeprefix(general).split(" sha256")[0].strip())
+        raise CheckpointError(f"{path} has format {found}; this version reads format {FORMAT}; it was left as it is")
+    if head != f"{HEAD}{hashlib.sha256(body).hexdigest()}\n":
+        raise CheckpointError(f"{path} is truncated or damaged: its digest is another; it was left as it is")
+    try:
+        _check_archive(body)
+        found = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+        if not isinstance(found, dict) or not isinstance(found.get("identity"), str):
+            raise ValueError("no identity of a training run is in it")
+        largest = max((t.numel() * t.element_size() for t in _tensors(found)), default=0)
+        if largest > len(body):
+            raise ValueError(f"an array of {largest:,} bytes is in it, the file has {len(body):,}")
+    except Exception as error:  # of bytes that are no such archive the reader says so in many ways
+        reason = printable(str(error).split("\n")[0], 120)
+        raise CheckpointError(
+            f"{path} is not a checkpoint of a training run ({reason}); it was left as it is"
+        ) from None
     return found
+
+
+def _check_archive(body: memoryview) -> None:
+    """A ValueError unless every entry lies there as it is: what is read is then no larger than the file."""
+    with zipfile.ZipFile(io.BytesIO(body)) as archive:
+        entries = archive.infolist()
+    total = sum(entry.file_size for entry in entries)
+    if total > len(body) or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise ValueError(f"its entries state {total:,} bytes, the file has {len(body):,}")
+
+
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _tensors(item)
 
 
 def identity(problem: Any, prices: Any, config: Any) -> str:
@@ -156,31 +218,42 @@ def identity(problem: Any, prices: Any, config: Any) -> str:
     return json.dumps(run, default=lambda x: x.item())
 
 
-def run_of(path: str | Path, flags: Any) -> tuple[Any, Any, Any]:
+def run_of(path: str | Path, flags: Any, trust_code: bool = False) -> tuple[Any, Any, Any]:
     """Problem, prices and settings of a checkpoint's run.
 
     Args:
         flags: a dataclass of what a user asks for; what is not at its default must agree with the checkpoint.
+        trust_code: load a transition that the checkpoint names though it is not installed as an entry point.
 
     Raises:
-        CheckpointError: unreadable, see :func:`read`, or a flag disagrees.
+        CheckpointError: unreadable, see :func:`read`, of a transition that is not allowed, or a flag disagrees.
     """
     from hybridalloc.problems import restore_problem
     from hybridalloc.training import TrainConfig
 
-    found = json.loads(read(path)["identity"])
-    problem = restore_problem(found["problem"])
-    training = found["training"] | {"settings": tuple((k, v) for k, v in found["training"]["settings"])}
+    text = read(path)["identity"]
+    try:
+        found = json.loads(text)
+        problem = restore_problem(found["problem"], trust_code)
+        training = found["training"] | {"settings": tuple((k, v) for k, v in found["training"]["settings"])}
+        prices, config = problem.prices_type(**found["prices"]), TrainConfig(**training)
+    except Exception as error:  # a forged one may say anything
+        reason = printable(f"{type(error).__name__}: {error}", 300)
+        raise CheckpointError(
+            f"{path} names no run that this version can make ({reason}); it was left as it is"
+        ) from None
+    if isinstance(getattr(problem, "transition", None), Unloaded):
+        raise problem.transition.refuse()
     told = {"problem": problem.name} | found["problem"] | found["training"]
     for field in fields(flags):
         asked, theirs = getattr(flags, field.name), told.get(field.name)
         theirs = theirs["name"] if isinstance(theirs, dict) else theirs
         if field.name in told and asked not in (field.default, theirs):
             raise CheckpointError(
-                f"{path} is of another run: {field.name} is {theirs!r} there and {asked!r} is asked for; "
+                f"{path} is of another run: {field.name} is {quoted(theirs)} there and {quoted(asked)} is asked for; "
                 "leave that flag out, or start afresh without --resume"
             )
-    return problem, problem.prices_type(**found["prices"]), TrainConfig(**training)
+    return problem, prices, config
 
 
 def first_difference(theirs: Any, ours: Any, at: str = "") -> str:
@@ -194,7 +267,7 @@ def first_difference(theirs: Any, ours: Any, at: str = "") -> str:
             if found:
                 return found
         return ""
-    return "" if theirs == ours else f"{at} is {theirs!r} there and {ours!r} here"
+    return "" if theirs == ours else f"{at} is {quoted(theirs)} there and {quoted(ours)} here"
 
 
 def take(part: Any) -> Any:
@@ -217,9 +290,14 @@ def put(part: Any, state: Any) -> None:
     elif hasattr(part, "load_state_dict"):
         part.load_state_dict(state)
     else:
+        known = take(part)
         for name, kept in state.items():
+            if name not in known:
+                raise ValueError(f"{printable(name)} is unknown")
             value = getattr(part, name)
             if isinstance(value, np.ndarray):
+                if not isinstance(kept, np.ndarray) or (kept.shape, kept.dtype) != (value.shape, value.dtype):
+                    raise ValueError(f"{name} has another shape or dtype than {value.shape}, {value.dtype}")
                 setattr(part, name, kept)
             elif isinstance(value, list):
                 for generator, numbers in zip(value, kept, strict=True):

@@ -85,17 +85,17 @@ class Compare:
         comparison = compare(settings)
         if self.json:
             return _print_json(comparison)
-        print(comparison["tables"]["text"])
-        print("\n".join(summary_lines(comparison)))
+        _say(comparison["tables"]["text"])
+        _say("\n".join(summary_lines(comparison)))
         if not self.full:
             print(
                 f"\nA sketch: {settings.train_seeds} training seeds, {settings.report_seeds} reporting seeds, "
                 f"{settings.agent_steps:,} agent-steps. `hybridalloc compare --full` makes the README's table."
             )
         print(f"\nreport     {Path(settings.report).resolve()}")
-        print(f"record     {comparison['folder']}")
-        print(f"MLflow     {comparison['mirror']}")
-        print(f"           {comparison['open']}")
+        _say(f"record     {comparison['folder']}")
+        _say(f"MLflow     {comparison['mirror']}")
+        _say(f"           {comparison['open']}")
         return 0
 
     def _again(self) -> int:
@@ -106,10 +106,10 @@ class Compare:
         page = write_report(self.report, comparison)
         if self.json:
             return _print_json(comparison)
-        print(text_table(comparison))
+        _say(text_table(comparison))
         if comparison.get("note"):
-            print(f"\n{comparison['note']}")
-        print(f"\nfrom       {comparison['source']}\nreport     {page.resolve()}")
+            _say(f"\n{comparison['note']}")
+        _say(f"\nfrom       {comparison['source']}\nreport     {page.resolve()}")
         return 0
 
 
@@ -138,6 +138,8 @@ class Train:
     """Agent-steps between two checkpoints; the last and the best are kept in a folder beside --out. 0: none."""
     resume: Path | None = None
     """Go on from a checkpoint: problem, prices, learner and budget are those of its run."""
+    allow_code: bool = False
+    """With --resume: load the transition that the checkpoint names though it is no installed entry point."""
     settings: tuple[str, ...] = ()
     """More settings of the problem, such as --settings transition=my_module:Farm episode=100."""
     quiet: bool = False
@@ -158,7 +160,7 @@ class Train:
         if self.learner not in LEARNERS:
             raise nearest("learner", self.learner, LEARNERS)
         if self.resume is not None:
-            problem, prices, config = run_of(self.resume, self)
+            problem, prices, config = run_of(self.resume, self, self.allow_code)
         else:
             flags = {name: getattr(self, name) for name in ("agents", "servers", "scenario", "sites")}
             problem = make_with(self.problem, flags, _settings(self.settings))
@@ -207,6 +209,8 @@ class Evaluate:
 
     path: tyro.conf.Positional[str]
     seeds: int = 40
+    allow_code: bool = False
+    """Load the transition that the file names though it is no installed entry point: its code runs."""
     json: bool = False
     """Metrics as JSON on standard output."""
 
@@ -214,7 +218,7 @@ class Evaluate:
         from hybridalloc.allocator import Allocator
         from hybridalloc.training import REPORT_SEEDS, evaluate
 
-        a = Allocator.load(self.path)
+        a = Allocator.load(self.path, trust_code=self.allow_code)
         baseline = a.method if a.method in a.problem.baselines else None
         seen = evaluate(
             a.problem, a.prices, a.coordinator, a.recommender, REPORT_SEEDS[: self.seeds], baseline, belief=a.belief
@@ -224,7 +228,7 @@ class Evaluate:
         means = seen.means()
         for metric in a.problem.metrics:
             mean = f"{means[metric.key]:10.4f} {metric.unit}" if metric.key in means else f"{'–':>10s}"
-            print(f"{metric.label:40s} {mean}")
+            _say(f"{metric.label:40s} {mean}")
         print(f"{'violations of capacity or power':40s} {seen.violations:10d} of {seen.allocations} allocations")
         return 0
 
@@ -239,11 +243,13 @@ class Export:
     def run(self) -> int:
         from hybridalloc.allocator import read_checkpoint
         from hybridalloc.errors import CheckpointError
+        from hybridalloc.text import quoted
         from rl.export import OPSET, write_onnx
 
         meta, policy, _ = read_checkpoint(self.path)
         if policy is None:
-            raise CheckpointError(f"{self.path} holds no recommender: it was saved from method {meta['method']!r}")
+            held = quoted(meta["method"])
+            raise CheckpointError(f"{self.path} holds no recommender: it was saved from method {held}")
         written = write_onnx(policy, self.onnx, {k: json.dumps(meta[k]) for k in ("problem", "prices", "trust")})
         print(f"saved {written} (ONNX opset {OPSET}): scores of every agent and option, for any numbers of them")
         return 0
@@ -270,6 +276,8 @@ class Step:
     """JSON also for jobs and servers."""
     allocator: str | None = None
     """A saved allocator (a path or an MLflow URI); its method, prices and recommender are used."""
+    allow_code: bool = False
+    """Load the transition that the allocator's file names though it is no installed entry point: its code runs."""
     trust: float | None = None
     budget_ms: float | None = None
     example: bool = False
@@ -284,7 +292,7 @@ class Step:
         if self.example and self.allocator is not None:
             from hybridalloc.models import example_state
 
-            return _print_json(example_state(Allocator.load(self.allocator)))
+            return _print_json(example_state(Allocator.load(self.allocator, trust_code=self.allow_code)))
         if self.example:
             if self.problem == "custom" and not settings:
                 settings = {"transition": "hybridalloc.problems.farm:Farm"}
@@ -296,10 +304,10 @@ class Step:
             return self._tables(changes, settings)
         given = None
         if self.allocator is not None:
-            allocator = Allocator.load(self.allocator, **changes)
+            allocator = Allocator.load(self.allocator, trust_code=self.allow_code, **changes)
         else:
             if self.problem == "custom" and not settings:
-                settings = given = _standard_input()  # a state says all that the problem needs
+                settings, given = _custom_input()  # a state says all that the problem needs
             allocator = Allocator(make_problem(self.problem, **settings), self.method, **changes)
         return _print_json(allocator.step(_standard_input() if given is None else given).to_dict())
 
@@ -322,7 +330,7 @@ class Step:
         allocation = allocator.step(state)
         if self.json:
             return _print_json(as_json(problem, state, allocation, allocator.prices))
-        print(as_text(problem, state, allocation, allocator.prices))
+        _say(as_text(problem, state, allocation, allocator.prices))
         return 0
 
 
@@ -344,7 +352,7 @@ class Report:
         page = write_report(self.out, comparison)
         if self.json:
             return _print_json(comparison)
-        print(text_table(comparison))
+        _say(text_table(comparison))
         print(f"\nreport     {page.resolve()}")
         return 0
 
@@ -366,7 +374,7 @@ class Sync:
         if self.json:
             _print_json(asdict(result))
             return 0 if result.complete else 1
-        print(result)
+        _say(str(result))
         print(how_to_open(self.tracking_uri, result.experiment_id))
         return 0 if result.complete else 1
 
@@ -380,11 +388,13 @@ class LogModel:
     name: str = "hybridalloc"
     """Name of the registered model."""
     tracking_uri: str = "sqlite:///mlflow.db"
+    allow_code: bool = False
+    """Load the transition that the file names, for an example state of its own: its code runs. Serving needs none."""
 
     def run(self) -> int:
         from hybridalloc.models import how_to_serve, log_model
 
-        logged = log_model(self.path, self.name, self.tracking_uri)
+        logged = log_model(self.path, self.name, self.tracking_uri, trust_code=self.allow_code)
         print(f"registered {self.name}, version {logged.version}, alias champion")
         print(how_to_serve(self.name, self.tracking_uri, allocator=self.path))
         return 0
@@ -418,6 +428,41 @@ def _standard_input() -> Any:
     except UnicodeDecodeError as error:
         raise InvalidStateError(f"standard input is not text in UTF-8: byte {error.start}: {error.reason}") from None
     return read_json(text, "standard input")
+
+
+def _custom_input() -> tuple[dict[str, Any], dict[str, Any]]:
+    """The settings of a custom problem and its state, from a state as JSON: its fields, and what names resources.
+
+    Input is data: what would load code or open a file is not taken from it, whatever it is called.
+    """
+    from hybridalloc.errors import InvalidStateError
+    from hybridalloc.problems.custom import CustomState
+    from hybridalloc.text import quoted
+
+    elsewhere = {"transition": "--settings transition=module:Class"} | {
+        name: f"--{name} FILE" for name in ("jobs", "servers", "links")
+    }
+    given = _standard_input()
+    if not isinstance(given, dict):
+        raise InvalidStateError(f"a state is a JSON object with named fields; got {type(given).__name__}")
+    for name in given:
+        if name in elsewhere:
+            raise InvalidStateError(
+                f"{name} is no field of a state, and is not taken from standard input; give {elsewhere[name]} instead"
+            )
+    named = {name: given.pop(name) for name in ("options", "resources", "families") if name in given}
+    for name, value in named.items():
+        if not isinstance(value, list):
+            raise InvalidStateError(f"{name} = {quoted(value)}; it must be a list")
+    CustomState.from_dict(given)  # names what is unknown or missing
+    return given | named, given
+
+
+def _say(text: str) -> None:
+    """Print text that holds what a file or a user named: what would steer the terminal is written out."""
+    from hybridalloc.text import printable
+
+    print(printable(text, None, keep="\n"))
 
 
 def _print_json(value: Any) -> int:
@@ -514,7 +559,9 @@ def main(arguments: list[str] | None = None) -> int:
 
         if isinstance(error, RuntimeError) and not isinstance(error, DataError | TrackingError):
             raise
-        print(f"hybridalloc: {error}", file=sys.stderr)
+        from hybridalloc.text import printable
+
+        print(f"hybridalloc: {printable(error, None)}", file=sys.stderr)
         return 2
 
 

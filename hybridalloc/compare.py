@@ -24,6 +24,7 @@ from hybridalloc import data, tracking
 from hybridalloc.allocator import Allocator
 from hybridalloc.beliefs import load_belief
 from hybridalloc.errors import nearest
+from hybridalloc.files import write_text
 from hybridalloc.jobs import Job, belief_file, belief_job, follow, open_pool, run_job, tune_job, units
 from hybridalloc.methods import RIVALS, method_of, rows_of
 from hybridalloc.problems import make_with
@@ -169,7 +170,7 @@ def _tune(problem: Any, settings: Settings, folder: Path) -> dict[str, Any]:
         for belief, future in zip(beliefs, waiting, strict=True):
             prices[belief], record[belief or "reports"] = problem.prices_type(**future.result()[0]), future.result()[1]
         stop()
-    (folder / "tuning.json").write_text(json.dumps(record, indent=1))
+    write_text(folder / "tuning.json", json.dumps(record, indent=1))
     return prices
 
 
@@ -334,7 +335,7 @@ def _snapshots(problem: Any, folder: Path, methods: Sequence[str]) -> dict[str, 
     """The first method on the first reporting network: agents by option in each slot and, where a problem has places,
     who is served where in the twentieth."""
     best = next((m for m in methods if method_of(m, problem).kind != "heuristic"), methods[0])
-    allocator = Allocator.load(folder / f"{best}-seed0" / "allocator.npz")
+    allocator = Allocator.load(folder / f"{best}-seed0" / "allocator.npz", problem=problem)
     state, rows, shown = problem.reset(REPORT_SEEDS[0]), [], None
     label = f"{method_of(best, problem).label}, network {REPORT_SEEDS[0]}"
     for slot in range(SHOWN_SLOTS):
@@ -358,8 +359,8 @@ def _publish(comparison: dict[str, Any], settings: Settings, folder: Path, opene
     from hybridalloc.pictures import write_pictures
     from hybridalloc.report import markdown_table, text_table, write_report
 
-    (folder / "results.json").write_text(json.dumps(strict(comparison), allow_nan=False))
-    (folder / "table.md").write_text(markdown_table(comparison) + "\n")
+    write_text(folder / "results.json", json.dumps(strict(comparison), allow_nan=False))
+    write_text(folder / "table.md", markdown_table(comparison) + "\n")
     write_pictures(folder / "figures", comparison)
     inside = write_report(folder / "report.html", comparison)
     shutil.copyfile(inside, settings.report)

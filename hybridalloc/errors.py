@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable
 
 from games.errors import InvalidGameError, InvalidStateError
+from hybridalloc.text import printable, quoted
 
 __all__ = ["InvalidGameError", "InvalidStateError", "UnknownNameError", "nearest"]
 
@@ -21,6 +22,6 @@ class UnknownNameError(ValueError):
 def nearest(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
     """The error for an unknown ``name``, with the nearest known ones first."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else "."
-    return UnknownNameError(f"unknown {kind} {name!r}{hint} Known: {', '.join(names)}")
+    close = difflib.get_close_matches(str(name)[:200], names, n=3, cutoff=0.5)
+    hint = f"; did you mean {' or '.join(map(quoted, close))}?" if close else "."
+    return UnknownNameError(f"unknown {kind} {quoted(name)}{hint} Known: {', '.join(map(printable, names))}")

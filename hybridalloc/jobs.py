@@ -19,6 +19,7 @@ from hybridalloc import tracking
 from hybridalloc.allocator import Allocator
 from hybridalloc.beliefs import load_belief, save_belief
 from hybridalloc.calibration import SEEDS, calibrate
+from hybridalloc.files import write_text
 from hybridalloc.methods import method_of
 from hybridalloc.problems import restore_problem
 from hybridalloc.runlog import strict
@@ -34,6 +35,11 @@ from hybridalloc.training import (
     train,
 )
 from hybridalloc.tuning import tune_game
+
+
+def _own(description: dict[str, Any]) -> Any:
+    """The problem of the comparison that started this process: its transition is the user's word, not a file's."""
+    return restore_problem(description, trust_code=True)
 
 
 class Job(NamedTuple):
@@ -110,7 +116,7 @@ def tune_job(
 ) -> tuple[dict[str, float], dict[str, Any]]:
     """The best prices of a game that believes ``belief``, and every trial; runs in a worker process."""
     tell = lambda *_: _QUEUE.put(1) if _QUEUE is not None else None
-    tuned = tune_game(restore_problem(description), belief, trials, tell, belief_steps=steps)
+    tuned = tune_game(_own(description), belief, trials, tell, belief_steps=steps)
     rows = [{"prices": p._asdict(), "welfare": w} for p, w in tuned.trials]
     best = tuned.prices._asdict()
     return best, strict({"best": best, "welfare": tuned.welfare, "trials": rows})
@@ -120,7 +126,7 @@ def belief_job(
     problem: dict[str, Any], prices: dict[str, float], kind: str, seed: int, path: str, steps: int
 ) -> tuple[int, int]:
     """Learn one belief and save it; allocations executed, and those that violated a limit."""
-    restored = restore_problem(problem)
+    restored = _own(problem)
     config = TrainConfig(belief=kind, belief_steps=steps, seed=seed)
     belief, allocations, violations = learn_belief(restored, restored.prices_type(**prices), config)
     save_belief(path, belief)
@@ -133,7 +139,7 @@ def belief_file(folder: Path, kind: str, seed: int) -> str:
 
 def run_job(job: Job) -> dict[str, Any]:
     """Train if there is something to train, evaluate on the reporting seeds, log; runs in a worker process."""
-    problem = restore_problem(job.problem)
+    problem = _own(job.problem)
     method = method_of(job.method, problem)
     prices = problem.prices_type(**job.prices)
     params = {"method": job.method, "label": method.label, "seed": job.seed} | {
@@ -192,8 +198,7 @@ def run_job(job: Job) -> dict[str, Any]:
         metrics["step_ms"] = [seen.step_ms] * len(seen.metrics["welfare"])
         out = {"metrics": metrics, "curve": curve, "allocations": allocations, "violations": violations}
         whole = Path(job.directory) / f"{job.method}-seed{job.seed}" / "evaluation.json"
-        whole.parent.mkdir(exist_ok=True)
-        whole.write_text(json.dumps(out, allow_nan=False))
+        write_text(whole, json.dumps(out, allow_nan=False))
         log.artifact(whole)  # MLflow has what a table can be made from again
         summary |= seen.means()
         summary |= {"step_ms": seen.step_ms, "allocations": allocations, "violations": violations}

@@ -331,8 +331,11 @@ class _Replay:
         send(len(record.lines))
 
     def _artifact(self, client: Any, run_id: str, relative: str) -> None:
-        path = self.folder / relative
-        if path.is_file():
+        path = (self.folder / relative).resolve()
+        if not path.is_relative_to(self.folder.resolve()):  # a line of a run's file is data: it names no other place
+            name = re.sub(r"[^\w-]+", "_", relative)
+            self._call(client.set_tag, run_id, f"hybridalloc.missing.{name}"[:250], "outside the folder")
+        elif path.is_file():
             inside = Path(relative).parent.as_posix()
             self._call(client.log_artifact, run_id, str(path), None if inside == "." else inside)
         else:  # deleted since: said in MLflow, and no reason to stop

@@ -39,18 +39,22 @@ def log_model(
     tracking_uri: str = DEFAULT_URI,
     experiment: str = "hybridalloc",
     alias: str = ALIAS,
+    *,
+    trust_code: bool = False,
 ) -> Logged:
     """Register an allocator as the next version of a model and move the alias to it.
 
     Args:
         allocator: it, a path or an MLflow URI of a saved one. name: of the registered model.
         tracking_uri: MLflow's store. experiment: of the run that holds the model.
+        trust_code: load a transition that the file names though it is not installed, see :meth:`Allocator.load`. The
+            served model never does: a step needs none.
     """
     import mlflow
 
     from hybridalloc.mirror import artifact_location, quiet_mlflow
 
-    loaded = allocator if isinstance(allocator, Allocator) else Allocator.load(allocator)
+    loaded = allocator if isinstance(allocator, Allocator) else Allocator.load(allocator, trust_code=trust_code)
     with quiet_mlflow(), warnings.catch_warnings(), tempfile.TemporaryDirectory() as place:
         warnings.filterwarnings("ignore", message=".*Add type hints to the `predict`")  # the signature is given
         before = os.environ.get("MLFLOW_TRACKING_URI")  # where set_tracking_uri keeps it too
@@ -81,8 +85,13 @@ def log_model(
 
 def example_state(allocator: Allocator) -> dict[str, Any]:
     """A state as a client sends it: without what only the simulator knows."""
-    state = allocator.problem.reset(0).to_dict()
+    state = example_of(allocator.problem).to_dict()
     return {key: value for key, value in state.items() if key not in ("truth", "hidden")}
+
+
+def example_of(problem: Any, seed: int = 0) -> Any:
+    """A state of ``problem`` to try, without running a transition that nobody allowed."""
+    return getattr(problem, "example", problem.reset)(seed)
 
 
 def signature_of(example: dict[str, Any]) -> Any:

@@ -36,9 +36,11 @@ def candidates(step: Remembered, coordinator: Coordinator, trust: Trust, prices:
     """The allocation at each trust of the grid."""
     out = []
     for value in trust.grid:
-        option = replace(coordinator, trust=float(value)).decide_on(step.game, step.log_prior, step.proposes).option
-        plan = step.situation.settle(option, prices, wish_at(step.wish, option), float(value))
-        out.append(SimpleNamespace(**step.situation.parts(plan)))
+        at = replace(coordinator, trust=float(value))
+        decision = at.decide_on(step.game, step.log_prior, step.proposes)
+        decision = at.seat(step.situation, prices, step.game, decision)
+        decision = replace(decision, wish=wish_at(step.wish, decision.option))
+        out.append(SimpleNamespace(**step.situation.parts(at.settle(step.situation, decision, prices))))
     return out
 
 

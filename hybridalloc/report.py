@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from hybridalloc import figures, report_extras
+from hybridalloc.files import write_text
 from hybridalloc.report_style import STYLE
 from hybridalloc.statistics import LEVEL, mean_of
 from hybridalloc.summary import (
@@ -82,10 +83,7 @@ def write_report(path: str | Path, comparison: Comparison) -> Path:
         f"<title>{escape(comparison['title'])}</title><style>{STYLE}</style></head>\n"
         f"<body>\n{chr(10).join(part for part in body if part)}\n</body></html>\n"
     )
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(page, encoding="utf-8")
-    return target
+    return write_text(path, page)
 
 
 def _header(comparison: Comparison) -> str:

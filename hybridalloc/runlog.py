@@ -29,6 +29,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from hybridalloc.files import write_text
+from hybridalloc.text import printable, quoted
+
 COMPARISON_FILE = "comparison.json"
 STATUSES = ("FINISHED", "FAILED")
 
@@ -155,8 +158,8 @@ class RunLog:
 
 def run_name(method: str, seed: int) -> str:
     """`<method>-seed<k>`, the name of a run and of its file."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+=-]*", method):
-        raise TrackingError(f"method = {method!r}; letters, digits and ._+=- are required, as it names a file")
+    if not isinstance(method, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+=-]{0,150}", method):
+        raise TrackingError(f"method = {quoted(method)}; letters, digits and ._+=- are required, as it names a file")
     if int(seed) < 0:
         raise TrackingError(f"seed = {seed}; >= 0 is required")
     return f"{method}-seed{int(seed)}"
@@ -175,7 +178,6 @@ def write_comparison(
 ) -> dict[str, Any]:
     """Write `comparison.json` (its id is the folder's name) and return what it holds."""
     folder = Path(directory)
-    folder.mkdir(parents=True, exist_ok=True)
     comparison = plain(
         {
             "id": folder.resolve().name,
@@ -189,9 +191,7 @@ def write_comparison(
             "created": time.time(),
         }
     )
-    temporary = folder / (COMPARISON_FILE + ".part")
-    temporary.write_text(json.dumps(comparison, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    temporary.replace(folder / COMPARISON_FILE)
+    write_text(folder / COMPARISON_FILE, json.dumps(comparison, indent=2, allow_nan=False) + "\n")
     return comparison
 
 
@@ -226,10 +226,18 @@ def read_run(path: str | Path) -> RunRecord:
 
     Raises:
         TrackingError: a line is not JSON ("..., line 3: ..."; a torn last line is dropped instead), is of
-            no known kind, or there is no start line.
+            no known kind, or there is no start line; or a line's field is missing or not of its kind.
     """
     path = Path(path)
     lines = _parse(path)
+    try:
+        return _record(path, lines)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = printable(f"{type(error).__name__}: {error}", 200)
+        raise TrackingError(f"{path} is damaged: a field is missing or not of its kind ({reason})") from None
+
+
+def _record(path: Path, lines: list[dict[str, Any]]) -> RunRecord:
     if not lines or lines[0]["kind"] != "start":
         raise TrackingError(f"{path}, line 1: a line of kind start is required")
     start = lines[0]

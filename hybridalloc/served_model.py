@@ -9,6 +9,7 @@ from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
 
 from hybridalloc import Allocator, InvalidStateError
+from hybridalloc.models import example_of
 
 
 class AllocatorModel(PythonModel):
@@ -16,7 +17,7 @@ class AllocatorModel(PythonModel):
 
     def load_context(self, context: Any) -> None:
         spare, self.allocator = (Allocator.load(context.artifacts["allocator"]) for _ in range(2))
-        spare.step(spare.problem.reset(0))  # kernels are compiled before the first request; the other stays as saved
+        spare.step(example_of(spare.problem))  # kernels are compiled before the first request; the other stays as saved
 
     def predict(self, context, model_input, params=None):  # no hints: MLflow would take them for schemas
         answers = []

@@ -10,6 +10,7 @@ import numpy as np
 from hybridalloc.allocation import Allocation
 from hybridalloc.problems.admission import remedies
 from hybridalloc.problems.custom import NO_DEADLINE, Custom, CustomState
+from hybridalloc.text import printable
 
 WAYS = 3  # remedies shown an agent
 
@@ -43,27 +44,30 @@ def as_text(problem: Custom, state: CustomState, allocation: Allocation, prices:
         deadline = f"{state.deadline_s[i]:.4g}" if state.deadline_s[i] < NO_DEADLINE else "-"
         took = f"{seconds[i]:.4g}" if np.isfinite(seconds[i]) else "-"
         verdict = "yes" if allocation.served[i] else ("NO" if state.active[i] else "idle")
-        rows.append([state.label(i), problem.option_name(int(o)), " + ".join(shares) or "-", took, deadline, verdict])
+        where = printable(problem.option_name(int(o)))
+        rows.append([printable(state.label(i)), where, " + ".join(shares) or "-", took, deadline, verdict])
     parts = [table(["job", "goes to", "share %", "takes s", "deadline s", "in time"], rows)]
     rows = []
     for r, (name, price) in enumerate(_prices(problem, allocation).items()):
         family = allocation.shares[problem.families_of[r]]
         here = [i for i, o in enumerate(allocation.option) if o and r in problem.options[o - 1]]
         used = 100 * sum(float(family[i]) for i in here)
-        rows.append([name, str(len(here)), f"{used:.1f}", f"{state.capacity[r]:.4g}", f"{price:.4g}"])
+        rows.append([printable(name), str(len(here)), f"{used:.1f}", f"{state.capacity[r]:.4g}", f"{price:.4g}"])
     parts.append(table(["resource", "jobs", "used %", "units/s", "price"], rows))
     parts.append("price: what one more resource like it would save, in cost, at the margin")
     left = remedies(problem, state, allocation, prices)
     if left:
         parts.append("\nnot served in time, by priority; each would be")
         for i, ways in left.items():
-            texts = [way.text(problem, state) for way in ways[:WAYS]] or ["nowhere: it reaches no server"]
-            parts.append(f"  {state.label(i)}: " + f"\n  {' ' * len(state.label(i))}  or ".join(texts))
+            texts = [printable(way.text(problem, state), 300) for way in ways[:WAYS]]
+            name = printable(state.label(i))
+            parts.append(f"  {name}: " + f"\n  {' ' * len(name)}  or ".join(texts or ["nowhere: it reaches no server"]))
     c = allocation.certificate
     bound = f"{c.epsilon_bound:.3g}" if np.isfinite(c.epsilon_bound) else "none"
+    broken = [printable(violation, 300) for violation in c.violations]
     parts.append(
-        f"\n{'feasible' if c.feasible else 'NOT feasible: ' + '; '.join(c.violations)}; regret {c.regret:.3g} "
-        f"(bound {bound}); by {c.source}, {c.status}"
+        f"\n{'feasible' if c.feasible else 'NOT feasible: ' + '; '.join(broken)}; regret {c.regret:.3g} "
+        f"(bound {bound}); by {c.source}, {printable(c.status, 300)}"
     )
     return "\n".join(parts)
 

@@ -15,7 +15,8 @@ from hybridalloc.compare import Settings, _assemble
 from hybridalloc.methods import method_of
 from hybridalloc.mirror import COMPARISON_TAG, KEY_TAG, TrackingError
 from hybridalloc.problems import restore_problem
-from hybridalloc.runlog import COMPARISON_FILE
+from hybridalloc.runlog import COMPARISON_FILE, run_name
+from hybridalloc.text import printable, quoted
 
 EXPERIMENT = "hybridalloc"
 HOW = "`hybridalloc compare` makes one"
@@ -35,15 +36,31 @@ def comparison_from(source: str, tracking_uri: str = tracking.DEFAULT_URI) -> di
     path = Path(source)
     if path.is_dir():
         folder = _newest(path)
-        return rebuild(folder) | {"source": str(folder)}
+        return rebuild(folder) | {"source": printable(folder, 300)}
     with tempfile.TemporaryDirectory(prefix="hybridalloc-") as place:
         folder, told = _fetch(source, tracking_uri, Path(place))
         return rebuild(folder) | {"source": told}
 
 
 def rebuild(folder: Path) -> dict[str, Any]:
-    """A comparison from its folder: every run that ended, and what was made at the end if it is there."""
+    """A comparison from its folder: every run that ended, and what was made at the end if it is there.
+
+    Raises:
+        TrackingError: a file is missing, or damaged: says which folder and what of it.
+    """
+    try:
+        return _rebuild(folder)
+    except TrackingError:
+        raise
+    except Exception as error:  # the folder may come from anywhere, and say anything
+        reason = printable(f"{type(error).__name__}: {error}", 200)
+        raise TrackingError(f"{printable(folder, 300)} is damaged or of another version ({reason}); {HOW}") from None
+
+
+def _rebuild(folder: Path) -> dict[str, Any]:
     record = tracking.read_comparison(folder)
+    if isinstance(record["seeds"], list):  # as write_comparison takes them too
+        record["seeds"] = {"report": record["seeds"]}
     values: dict[str, dict[str, dict[int, list[float]]]] = {}
     curves: dict[str, dict[int, list[dict[str, float]]]] = {}
     counts = {"allocations": 0, "violations": 0}
@@ -89,8 +106,8 @@ def _newest(path: Path) -> Path:
     found = [inner.parent for inner in path.glob(f"*/{COMPARISON_FILE}")]
     if not found:
         raise TrackingError(f"{path} holds no comparison ({COMPARISON_FILE} is in none of its folders); {HOW}")
-    created = {folder: tracking.read_comparison(folder).get("created", 0.0) for folder in found}
-    return max(found, key=lambda folder: (created[folder], folder.name))
+    created = {folder: tracking.read_comparison(folder).get("created") for folder in found}
+    return max(found, key=lambda folder: (t if isinstance(t := created[folder], float) else 0.0, folder.name))
 
 
 def _fetch(source: str, uri: str, place: Path) -> tuple[Path, str]:
@@ -119,14 +136,14 @@ def _fetch(source: str, uri: str, place: Path) -> tuple[Path, str]:
         ]
         parents = [run for run in runs if run.data.tags[KEY_TAG] == run.data.tags[COMPARISON_TAG]]
         if not parents:
-            there = ", ".join(repr(e.name) for e in client.search_experiments() if e.name != "Default") or "none"
+            there = ", ".join(quoted(e.name) for e in client.search_experiments() if e.name != "Default") or "none"
             raise TrackingError(
                 f"no folder {source}, and no comparison in an experiment or by the id {source!r} in {uri}; experiments "
                 f"there: {there}. {HOW}"
             )
         parent = max(parents, key=lambda run: run.info.start_time)
         key = parent.data.tags[COMPARISON_TAG]
-        folder = place / key
+        folder = place / "comparison"  # not by a name of the store's: it may say anything
         folder.mkdir()
         for name in (COMPARISON_FILE, "results.json"):
             if any(item.path == name for item in client.list_artifacts(parent.info.run_id)):
@@ -136,8 +153,8 @@ def _fetch(source: str, uri: str, place: Path) -> tuple[Path, str]:
             if run.data.tags[COMPARISON_TAG] == key and name != key:
                 _write_run(client, run, folder, name)
     except MlflowException as error:
-        raise TrackingError(f"MLflow at {uri}: {str(error).splitlines()[0]}") from None
-    return folder, f"{key} in {uri}"
+        raise TrackingError(f"MLflow at {uri}: {printable(str(error).splitlines()[0], 300)}") from None
+    return folder, f"{printable(key)} in {uri}"
 
 
 def _pages(client: Any, experiment_id: str, text: str) -> list[Any]:
@@ -152,9 +169,19 @@ def _pages(client: Any, experiment_id: str, text: str) -> list[Any]:
 
 
 def _write_run(client: Any, run: Any, folder: Path, name: str) -> None:
-    """A run's file as far as a table needs it: that it began, and that it ended."""
+    """A run's file as far as a table needs it: that it began, and that it ended.
+
+    Raises:
+        TrackingError: its tags name no method and seed, or another run than its key: nothing is written by them.
+    """
     tags = run.data.tags
-    with tracking.RunLog(folder, tags["method"], int(tags["seed"])) as log:
+    method, seed = tags.get("method", ""), tags.get("seed", "")
+    if not seed.isdecimal() or len(seed) > 9 or name != run_name(method, int(seed)):
+        raise TrackingError(
+            f"run {run.info.run_id} has method {quoted(method)} and seed {quoted(seed)}, and is called {quoted(name)}; "
+            "a run is called <method>-seed<number>: nothing was made of it"
+        )
+    with tracking.RunLog(folder, method, int(seed)) as log:
         if any(item.path == f"{name}/evaluation.json" for item in client.list_artifacts(run.info.run_id, name)):
             (folder / name).mkdir(exist_ok=True)
             client.download_artifacts(run.info.run_id, f"{name}/evaluation.json", str(folder / name))

@@ -417,7 +417,7 @@ def evaluate(
                 assert coordinator is not None
                 decision = coordinator.decide(batch, speaker, prices)
                 raw, log_prior = decision.raw, decision.log_prior
-                plan = batch.settle(decision.option, prices, decision.wish, coordinator.trust)
+                plan = coordinator.settle(batch, decision, prices)
             spent += time.perf_counter() - t0
             violations += int((batch.excess(plan) > TOLERANCE).sum())
             allocations += len(some)

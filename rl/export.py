@@ -8,6 +8,8 @@ and resources R is a dynamic axis, so that one file serves any of them.
 
 from __future__ import annotations
 
+import os
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,9 +41,12 @@ def write_onnx(policy: ArrayPolicy, path: str | Path, notes: Mapping[str, str] |
     model = onnx_model(policy, notes or {})
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(target.name + ".partial")
-    partial.write_bytes(model.SerializeToString())
-    partial.replace(target)
+    partial = target.with_name(f".{target.name[:100]}.{os.getpid()}-{secrets.token_hex(6)}.partial")  # nobody else's
+    try:
+        partial.write_bytes(model.SerializeToString())
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
     return target
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -105,6 +107,48 @@ class ArrayPolicy:
 
 
 WEIGHTS = ("agent.weight", "agent.bias", "resource.weight", "pair.weight", "mix.weight", "mix.bias")
+_PAIRS = {
+    "agent.weight": "H A", "agent.bias": "H", "resource.weight": "H S", "pair.weight": "H P", "mix.weight": "M H",
+    "mix.bias": "M",
+}  # fmt: skip
+SHAPES = _PAIRS | {"out.weight": "1 M", "out.bias": "1", "scale": ""}  # axes by letter; those of one name agree
+OPTIONAL = {
+    "memory.weight_ih": "3G X", "memory.weight_hh": "3G G", "memory.bias_ih": "3G", "memory.bias_hh": "3G",
+    "node.weight": "H Y", "node.bias": "H", "back.weight": "H H", "rounds": "", "pool.weight": "H H", "pool.bias": "H",
+    "trust": "", "trained_trust": "", "ranges/agent": "2 *", "ranges/resource": "2 *", "ranges/pair": "2 *",
+    "continuous.density": "", "continuous.start": "", "continuous.names": "Q", "continuous.low": "Q",
+    "continuous.high": "Q", "continuous.out.weight": "2Q c", "continuous.out.bias": "2Q",
+} | {f"continuous.pairs.{k}": v.translate(str.maketrans("HM", "hc")) for k, v in _PAIRS.items()}  # fmt: skip
+
+
+def wrong_weights(weights: Mapping[str, NDArray[Any]]) -> str:
+    """What is wrong with a policy's weights by name, shape or value; "" where nothing is."""
+    heads = any(name.startswith("continuous.") for name in weights)
+    for name in (*SHAPES, *(k for k in OPTIONAL if heads and k.startswith("continuous."))):
+        if name not in weights:
+            return f"{name} is missing"
+    sizes: dict[str, int] = {}
+    for name, value in weights.items():
+        axes = (SHAPES | OPTIONAL).get(name)
+        if axes is None:
+            return f"{name[:60]!r} is unknown"
+        if (value.dtype.kind == "U") != (name == "continuous.names"):
+            return f"{name} is of dtype {value.dtype}"
+        if value.dtype.kind == "f" and name not in ("trust", "trained_trust") and not np.isfinite(value).all():
+            return f"{name} holds what is not finite"
+        if len(axes.split()) != value.ndim or not all(map(partial(_agrees, sizes), axes.split(), value.shape)):
+            return f"{name} has shape {value.shape}; it needs axes ({axes})"
+    if not 0 <= int(weights.get("rounds", np.int64(0))) <= 100:
+        return f"rounds = {weights['rounds']}; 0 to 100 are served"
+    return ""
+
+
+def _agrees(sizes: dict[str, int], axis: str, size: int) -> bool:
+    """Whether an axis such as "H", "3G", "2" or "*" (any) is ``size`` long, where a letter stands for one number."""
+    times, letter = int(axis.rstrip(string.ascii_letters + "*") or 1), axis.lstrip(string.digits)
+    if letter == "*":
+        return True
+    return size == times * (sizes.setdefault(letter, size // times) if letter else 1)
 
 
 class Carried:

@@ -12,16 +12,17 @@ A package of one's own registers a problem in its ``pyproject.toml``::
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from hybridalloc.errors import UnknownNameError, nearest
 from hybridalloc.problems import custom, mec
+from hybridalloc.text import quoted
 
 GROUP = "hybridalloc.problems"
 PROBLEMS: dict[str, Callable[..., Any]] = {"mec": mec.make, "custom": custom.make}
-RESTORE: dict[str, Callable[[dict[str, Any]], Any]] = {"mec": mec.Mec.restore, "custom": custom.Custom.restore}
+_CODE = ("transition", "jobs", "servers", "links")  # settings by which a name is loaded or a file is opened
 
 
 def problem_names() -> list[str]:
@@ -46,15 +47,32 @@ def make_with(name: str, flags: dict[str, Any], settings: dict[str, Any] | None 
     return make_problem(name, **taken | (settings or {}))
 
 
-def restore_problem(description: dict[str, Any]) -> Any:
-    """The problem that ``problem.describe()`` described."""
-    name = str(description.get("name"))
-    if name in RESTORE:
-        return RESTORE[name](description)
+def restore_problem(description: Mapping[str, Any], trust_code: bool = False) -> Any:
+    """The problem that ``problem.describe()`` described.
+
+    A description is data: it names a problem that is built in or installed, and a transition likewise; another
+    transition stays unloaded, see :mod:`hybridalloc.problems.transitions`.
+
+    Args:
+        trust_code: the description is the user's own, or the user trusts who wrote it: any transition is loaded.
+
+    Raises:
+        UnknownNameError: no such problem is installed. ValueError: the description is not one of it.
+    """
+    name = description.get("name")
+    if not isinstance(name, str):
+        raise ValueError(f"name = {quoted(name)}; a description names its problem")
+    if name == "custom":
+        return custom.Custom.restore(description, trust_code)
+    if name == "mec":
+        return mec.Mec.restore(dict(description))
     maker = _maker(name)
     restore = getattr(maker, "restore", None)
     if restore is not None:
         return restore(description)
+    for key in _CODE:
+        if isinstance(description.get(key), str | Mapping) and not trust_code:
+            raise ValueError(f"{key} = {quoted(description[key])}: a description of {name} may not give it")
     return maker(**{key: value for key, value in description.items() if key != "name"})
 
 

@@ -12,20 +12,21 @@ one's own (three methods, see :class:`Transition`) the same learners train and e
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from games.certificate import CapacityCheck, check_capacity, check_limit
+from games.certificate import Audit, CapacityCheck, check_capacity, check_limit
 from games.congestion import Float, Int
 from games.errors import InvalidStateError
 from hybridalloc.errors import nearest
+from hybridalloc.problems import transitions
 from hybridalloc.problems.base import Metric, State, array, echo, name_list, read_array, whole_number
+from hybridalloc.text import quoted
 
 if TYPE_CHECKING:
     from hybridalloc.problems.custom_batch import CustomBatch
@@ -43,6 +44,7 @@ class CustomPrices(NamedTuple):
     miss: float = 1.0  # a certain miss, before any load
     risk: float = 1.0  # how much longer than stated the work is taken to be when misses are judged
     margin: float = 1.0  # of the deadline that floors aim at
+    opt_out: float = 1.0  # how much dearer than stated opting out is
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,9 @@ class Custom:
         options: (O - 1, S) resources of each option after opting out, -1 for none.
         resources: R names. families: R names; an option uses at most one resource of a family.
         start: the state that ``reset`` gives where there is no transition.
-        transition: an object with the methods of :class:`Transition`, or "module:Class".
+        transition: an object with the methods of :class:`Transition`, "module:Class", or one that a file named and
+            that was not loaded, see :mod:`hybridalloc.problems.transitions`.
+        priority_gap: within which agents are equals: of those, as many as possible are served.
     """
 
     options: Int
@@ -176,6 +180,7 @@ class Custom:
     transition: Any = None
     scenario: Length = field(default_factory=Length)
     credit: str = "difference"
+    priority_gap: float = 0.0
     name: ClassVar[str] = "custom"
     state_type: ClassVar[type[CustomState]] = CustomState
     metrics: ClassVar[tuple[Metric, ...]] = METRICS
@@ -184,6 +189,7 @@ class Custom:
     prices_type: ClassVar[type[CustomPrices]] = CustomPrices
     price_space: ClassVar[dict[str, tuple[float, float, bool]]] = {
         "toll": (0.0, 4.0, False), "miss": (0.1, 3.0, True), "risk": (0.5, 3.0, False), "margin": (0.6, 1.0, False),
+        "opt_out": (0.5, 10.0, True),
     }  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -203,6 +209,8 @@ class Custom:
                 )
         if self.credit not in ("difference", "own"):
             raise nearest("credit", self.credit, ("difference", "own"))
+        if not 0 <= self.priority_gap < float("inf"):
+            raise InvalidStateError(f"priority_gap = {self.priority_gap}; it must be a finite number >= 0")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Custom) and self.describe() == other.describe()
@@ -229,12 +237,20 @@ class Custom:
         return " + ".join(self.resources[r] for r in self.options[option - 1] if r >= 0)
 
     def simulator(self) -> Any:
-        """The transition, loaded where it was named "module:Class"; None without one."""
-        if isinstance(self.transition, str):
-            object.__setattr__(self, "transition", _load(self.transition, {}))
-        elif isinstance(self.transition, Mapping):
-            object.__setattr__(self, "transition", _load(self.transition["class"], self.transition["settings"]))
+        """The transition; None without one.
+
+        Raises:
+            CheckpointError: a file names it and nobody allowed it; says how.
+        """
+        if isinstance(self.transition, transitions.Unloaded):
+            raise self.transition.refuse()
+        if isinstance(self.transition, str | Mapping):
+            object.__setattr__(self, "transition", transitions.by_user(self.transition))
         return self.transition
+
+    def example(self, seed: int = 0) -> CustomState:
+        """A state to try: a first one, or ``start`` where the transition may not run."""
+        return self.start if isinstance(self.transition, transitions.Unloaded) else self.reset(seed)
 
     def state(self, **arrays: Any) -> CustomState:
         """A state of this problem: ``problem.state(work=..., capacity=...)``."""
@@ -330,20 +346,50 @@ class Custom:
             checks.append(CapacityCheck(float("inf"), lines))
         return CapacityCheck(max(c.max_violation for c in checks), tuple(v for c in checks for v in c.violations))
 
+    def audit(self, state: CustomState, allocation: Any, prices: CustomPrices, believed: None = None) -> Audit:
+        """The certificate's second reading of a state and an allocation; see :mod:`custom_audit`."""
+        from hybridalloc.problems.custom_audit import audit
+
+        return audit(self, state, allocation, prices)
+
     def describe(self) -> dict[str, Any]:
         """Plain settings, enough to make the problem again with :meth:`restore`."""
         return {
             "name": self.name, "options": self.options.tolist(), "resources": list(self.resources),
-            "families": list(self.families_of), "start": self.start.to_dict(), "transition": _name_of(self.transition),
-            "episode": self.scenario.episode, "credit": self.credit,
+            "families": list(self.families_of), "start": self.start.to_dict(),
+            "transition": transitions.describe(self.transition),
+            "episode": self.scenario.episode, "credit": self.credit, "priority_gap": self.priority_gap,
         }  # fmt: skip
 
     @classmethod
-    def restore(cls, data: dict[str, Any]) -> Custom:
-        options = np.array(data["options"], np.int64).reshape(len(data["options"]), -1)
+    def restore(cls, data: Mapping[str, Any], trust_code: bool = False) -> Custom:
+        """The problem that :meth:`describe` described; its transition only where a file may name it.
+
+        Raises:
+            InvalidStateError: the description is not one.
+        """
+        lacking = [f for f in ("options", "resources", "families", "start", "episode", "credit") if f not in data]
+        if lacking:
+            raise InvalidStateError(f"a description of custom lacks {', '.join(lacking)}")
         start = CustomState.from_dict(data["start"])
+        for name in ("resources", "families"):
+            names = data[name]
+            if not isinstance(names, list | tuple) or not all(isinstance(n, str) for n in names):
+                raise InvalidStateError(f"{name} = {quoted(names)}; it must be a list of names")
+            if len(names) != len(start.capacity):
+                raise InvalidStateError(f"{name} has {len(names)} names; capacity has {len(start.capacity)} resources")
+        if type(data["episode"]) is not int or data["episode"] < 1 or not isinstance(data["credit"], str):
+            raise InvalidStateError(f"episode = {quoted(data['episode'])}; it must be a whole number of steps >= 1")
+        options = np.array(data["options"])
+        if options.size and options.dtype.kind not in "iu":
+            raise InvalidStateError(f"options = {quoted(data['options'])}; they must be rows of whole numbers")
+        options = options.astype(np.int64).reshape(len(data["options"]), -1)
         names = tuple(data["resources"]), tuple(data["families"])
-        return cls(options, *names, start, data["transition"], Length(data["episode"]), data["credit"])
+        transition = transitions.by_file(data.get("transition"), trust_code)
+        gap = data.get("priority_gap", 0.0)
+        if not isinstance(gap, int | float) or isinstance(gap, bool):
+            raise InvalidStateError(f"priority_gap = {quoted(gap)}; it must be a finite number >= 0")
+        return cls(options, *names, start, transition, Length(data["episode"]), data["credit"], float(gap))
 
 
 def make(
@@ -359,6 +405,7 @@ def make(
     transition: Any = None,
     episode: int = 200,
     credit: str = "difference",
+    priority_gap: float = 0.0,
     **arrays: Any,
 ) -> Custom:
     """``make_problem("custom", ...)``: from arrays, from tables, or from a transition.
@@ -373,17 +420,17 @@ def make(
         transition: an object with reset, advance and reward (see :class:`Transition`), or "module:Class".
         episode: its length in steps. credit: "difference" charges a learner's agent what the others lose because
             of it, by settling the step again without it; "own" does not, and is N times cheaper.
+        priority_gap: within which priorities are equals; default 0, the higher one always comes first.
 
     Raises:
         InvalidStateError: names the field or file, where in it, the value and what is permitted.
     """
-    if isinstance(transition, str | Mapping):
-        transition = _load(transition, {}) if isinstance(transition, str) else _load(**transition)
+    transition = transitions.by_user(transition)
     known = [name for name in CustomState.__dataclass_fields__ if name not in ("work", "capacity")]
     for name in arrays:
         if name not in known:
             others = ["work", "capacity", "options", "resources", "families", "jobs", "servers", "links", "transition"]
-            raise nearest("setting of custom", name, known + others + ["episode", "credit"])
+            raise nearest("setting of custom", name, known + others + ["episode", "credit", "priority_gap"])
     if jobs is not None or servers is not None:
         from hybridalloc.problems.tables import read_tables
 
@@ -427,7 +474,7 @@ def make(
             f"private_cost and allowed have {wide} options; there are {1 + len(table)}: opting out first, then "
             f"{len(table)} in the order of options"
         )
-    return Custom(table, *named, start, transition, Length(length), credit)
+    return Custom(table, *named, start, transition, Length(length), credit, priority_gap)
 
 
 def default_delay_cost(deadline_s: Float) -> Float:
@@ -473,26 +520,3 @@ def _families_by_column(table: Int, count: int) -> list[str]:
                     )
                 names[r] = f"share {s}"
     return [name or "share 0" for name in names]
-
-
-def _name_of(transition: Any) -> Any:
-    """A transition as JSON can hold it: its class's address and, of a dataclass, its settings."""
-    if transition is None or isinstance(transition, str | Mapping):
-        return transition
-    address = f"{type(transition).__module__}:{type(transition).__qualname__}"
-    settings = asdict(transition) if is_dataclass(transition) and not isinstance(transition, type) else {}
-    return {"class": address, "settings": settings}
-
-
-def _load(address: str, settings: Mapping[str, Any]) -> Any:
-    module, _, name = address.partition(":")
-    try:
-        found: Any = importlib.import_module(module)
-        for part in name.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
-        raise InvalidStateError(
-            f"transition {address!r} cannot be loaded ({error}); write it as 'module:Class', module.py in this folder "
-            "or installed"
-        ) from None
-    return found(**settings)

@@ -12,9 +12,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from games.admission import Seating
 from games.certificate import count_excess
 from games.congestion import CongestionBatch, CongestionGame, Float, Int
 from games.errors import InvalidStateError
+from games.places import Places, classes
 from games.shares import split_resources
 from hybridalloc.problems.base import jain, ratio
 from hybridalloc.problems.custom import (
@@ -45,6 +47,8 @@ class CustomPlan(NamedTuple):
     served: NDArray[np.bool_]  # (E, N) expected to be done by the deadline
     time_s: Float  # (E, N), inf for who opts out
     price: Float  # (E, R) cost that one more resource like it would save, at the margin
+    held: NDArray[np.bool_]  # (E, N) holds a place: a promise
+    floor: Float  # (E, N, S) share reserved for it
 
 
 class CustomOutcome(NamedTuple):
@@ -119,7 +123,7 @@ class CustomBatch:
         wait, work = self._alone()
         late = _late(wait + prices.risk * work, at["deadline_s"][..., None])
         private = at["private_cost"] + at["delay_cost"][..., None] * wait + prices.miss * late
-        private[..., 0] = at["private_cost"][..., 0]
+        private[..., 0] = at["private_cost"][..., 0] + (prices.opt_out - 1) * at["opt_out_cost"]
         weight = np.sqrt(at["delay_cost"][..., None] * at["work"])
         allowed = at["allowed"] & at["active"][..., None]
         allowed[..., 0] = True
@@ -206,17 +210,41 @@ class CustomBatch:
         need = np.where(resource >= 0, even * stretch[..., None], 0.0)
         return resource, weight, seconds, wait, need
 
+    def places(self, prices: CustomPrices, game: CongestionBatch) -> Places:
+        """What serving each agent on each option takes. Priority counts: a higher one is a class of its own."""
+        at = self.at
+        on = self.rows >= 0  # (O, S)
+        r = np.maximum(self.rows, 0)
+        seconds = np.where(on, at["work"][:, :, r] / at["capacity"][:, None, r], 0.0)
+        busy = on & (seconds > 0)
+        wait = np.where(busy, at["wait_s"][:, None, r], 0.0).sum(-1)
+        draw = np.where(busy, at["full_power_w"][:, :, r], 0.0).sum(-1)
+        alone = game.private_cost + at["delay_cost"][..., None] * seconds.sum(-1)
+        acceptable = game.allowed & game.live[..., None] & (alone <= game.private_cost[..., :1])
+        acceptable[..., 0] = False
+        with np.errstate(divide="ignore"):
+            cap = np.where(draw > 0, at["power_limit_w"][..., None] / draw, np.inf)
+        slack = prices.margin * at["deadline_s"][..., None] - wait
+        rank = classes(at["priority"], self.problem.priority_gap)
+        shape = game.live.shape
+        late = np.where(at["deadline_s"] < NO_DEADLINE, prices.miss, 0.0)
+        return Places(seconds, slack, cap, acceptable, rank, np.zeros(shape, bool), late)
+
     def settle(
-        self, option: Int, prices: CustomPrices, wish: Mapping[str, Float] | None = None, trust: float = np.inf
-    ) -> CustomPlan:
+        self, option: Int, prices: CustomPrices, wish: Mapping[str, Float] | None = None, trust: float = np.inf,
+        seating: Seating | None = None,
+    ) -> CustomPlan:  # fmt: skip
         """Shares for a joint choice (E, N), after the safety filter. A choice that is not allowed becomes option 0.
 
-        ``wish`` and ``trust`` have no effect: nothing continuous is proposed here.
+        ``wish`` and ``trust`` have no effect: nothing continuous is proposed here. ``seating`` is stable admission's
+        answer for ``option``: its floors are kept, and who holds a place is served.
         """
         at = self.at
         option = np.asarray(option, np.int64)
         may = np.take_along_axis(at["allowed"], option[..., None], 2)[..., 0]
-        option = np.where(at["active"] & may, option, 0)
+        kept = np.where(at["active"] & may, option, 0)
+        held = np.zeros(option.shape, bool) if seating is None else seating.held & (kept == option)
+        option = kept
         resource, weight, seconds, wait, need = self._floors(option, prices.margin)
         e, n, s = resource.shape
         r = at["capacity"].shape[1]
@@ -226,18 +254,24 @@ class CustomBatch:
         # exact for one leg; with several each is capped as if all ran at that share
         cap = np.where(whole > 0, at["power_limit_w"][..., None] / np.where(whole > 0, whole, 1.0), np.inf)
         cap = np.broadcast_to(cap, need.shape)
-        admitted = np.empty(e * n, bool)
-        hopeless = (need > np.minimum(cap, 1.0) * (1 + 1e-12)).any(-1)
-        order = np.lexsort((need.sum(-1).ravel(), -at["priority"].ravel()))
-        _admit(flat.reshape(-1, s), need.reshape(-1, s), hopeless.ravel(), order, np.full(e * r, 1 + 1e-12), admitted)
-        floor = np.where(admitted.reshape(e, n, 1), need, 0.0)
+        if seating is None:
+            admitted = np.empty(e * n, bool)
+            hopeless = (need > np.minimum(cap, 1.0) * (1 + 1e-12)).any(-1)
+            order = np.lexsort((need.sum(-1).ravel(), -at["priority"].ravel()))
+            room = np.full(e * r, 1 + 1e-12)
+            _admit(flat.reshape(-1, s), need.reshape(-1, s), hopeless.ravel(), order, room, admitted)
+            promised = np.zeros(need.shape)
+            floor = np.where(admitted.reshape(e, n, 1), need, 0.0)
+        else:
+            floor = promised = np.where(held[..., None] & (resource >= 0), seating.floor, 0.0)
         share, price = _split(flat.ravel(), weight.ravel(), floor.ravel(), cap.ravel(), e * r)
         share = share.reshape(e, n, s)
         speed = np.where(share > 0, share, 1.0)
         leg_s = np.where(resource >= 0, np.where(share > 0, seconds / speed, np.inf), 0.0)
         time = np.where(option > 0, wait + leg_s.sum(-1), np.inf)
         served = at["active"] & (option > 0) & (time <= at["deadline_s"] * (1 + 1e-9))
-        return CustomPlan(option, resource, share, (share * draw).sum(-1), served, time, price.reshape(e, r))
+        power = (share * draw).sum(-1)
+        return CustomPlan(option, resource, share, power, served, time, price.reshape(e, r), held, promised)
 
     def baseline(self, name: str, rng: np.random.Generator) -> Int:
         """(E, N) joint choice of a heuristic: opt_out, fastest (as if alone), balanced (least use, in turn), random."""
@@ -378,9 +412,10 @@ class CustomBatch:
         """An allocation of one world as a plan."""
         option = np.asarray(allocation.option, np.int64)[None]
         resource, _, seconds, wait = self._legs(option)
-        share = np.zeros(resource.shape)
+        share, floor = np.zeros(resource.shape), np.zeros(resource.shape)
         for i, k in zip(*np.nonzero(resource[0] >= 0), strict=True):
-            share[0, i, k] = allocation.shares[self.problem.families_of[resource[0, i, k]]][i]
+            family = self.problem.families_of[resource[0, i, k]]
+            share[0, i, k], floor[0, i, k] = allocation.shares[family][i], allocation.floors[family][i]
         with np.errstate(divide="ignore", invalid="ignore"):
             leg_s = np.where(resource >= 0, seconds / share, 0.0)
         time = np.where(option > 0, wait + leg_s.sum(-1), np.inf)
@@ -389,15 +424,17 @@ class CustomBatch:
             if len(values):  # a fallback has none
                 price[0, [r for r, f in enumerate(self.problem.families_of) if f == family]] = values
         power, served = np.asarray(allocation.power, float)[None], np.asarray(allocation.served, bool)[None]
-        return CustomPlan(option, resource, share, power, served, time, price)
+        held = np.asarray(allocation.held, bool)[None]
+        return CustomPlan(option, resource, share, power, served, time, price, held, floor)
 
     def parts(self, plan: CustomPlan) -> dict[str, Any]:
         """A plan of one world as the fields of an allocation; a family's prices are in the resources' order."""
         family = np.array(self.problem.families_of)
         of = np.where(plan.resource[0] >= 0, family[plan.resource[0]], "")
+        spread = lambda x: {f: np.where(of == f, x[0], 0.0).sum(-1) for f in self.problem.families}
         return {
             "option": plan.option[0],
-            "shares": {f: np.where(of == f, plan.share[0], 0.0).sum(-1) for f in self.problem.families},
+            "shares": spread(plan.share), "floors": spread(plan.floor), "held": plan.held[0],
             "power": plan.power_w[0], "fraction": (plan.option[0] > 0).astype(float), "served": plan.served[0],
             "prices": {f: plan.price[0][family == f] for f in self.problem.families},
         }  # fmt: skip

@@ -17,7 +17,7 @@ A :class:`MecState` is what the operator is told, plus ``truth``, which only the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
@@ -25,16 +25,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coordinator.continuous import for_option
-from games.certificate import CapacityCheck, check_capacity, check_limit, count_excess
+from games.admission import Seating
+from games.certificate import Audit, CapacityCheck, check_capacity, check_limit, count_excess
 from games.congestion import CongestionBatch, CongestionGame, Float, Int
 from games.errors import InvalidStateError
+from games.places import Places, classes
 from hybridalloc.problems import mec_core as core
 from hybridalloc.problems import mec_world as world_law
 from hybridalloc.problems.base import Metric, State, array, echo, jain, ratio, read_array, whole_number
+from hybridalloc.problems.mec_audit import Believed, audit
 from hybridalloc.problems.mec_belief import BELIEFS, Belief, Memory, copy_history, new_history, notice, remember_plan
 from hybridalloc.problems.mec_core import Outcome, Physics, Plan, Prices, Wish, World
 from hybridalloc.problems.mec_whatif import WhatIf
 from hybridalloc.problems.mec_world import Law, Stream, streams
+from hybridalloc.text import printable, quoted
 from rl.proposal import Observation
 
 MOST = 1_000_000  # agents, servers, channels, steps of an episode
@@ -85,6 +89,7 @@ class Scenario:
     partial: bool = True
     floors: bool = True
     priority: tuple[float, float, float] = (0.4, 0.3, 0.3)  # the seed's alpha, beta, gamma: time, work, service class
+    priority_gap: float | None = None  # of the score, within which devices are equals; None: by service class alone
     dynamics: Dynamics = field(default_factory=Dynamics)
 
 
@@ -247,6 +252,8 @@ class Mec(WhatIf):
             raise ValueError("a scenario has at least 1 channel and reuse 1")
         if len(self.scenario.priority) != 3 or not all(w >= 0 for w in self.scenario.priority):
             raise ValueError(f"priority = {self.scenario.priority}; three weights >= 0: alpha, beta, gamma")
+        if self.scenario.priority_gap is not None and not self.scenario.priority_gap >= 0:
+            raise ValueError(f"priority_gap = {self.scenario.priority_gap}; it must be >= 0, or None: by service class")
 
     @property
     def bands(self) -> int:
@@ -366,6 +373,10 @@ class Mec(WhatIf):
         worst = max(c.max_violation for c in checks)
         return CapacityCheck(worst, tuple(v for c in checks for v in c.violations))
 
+    def audit(self, state: MecState, allocation: Any, prices: Prices, believed: Believed | None = None) -> Audit:
+        """The certificate's second reading of a state and an allocation; see :mod:`mec_audit`."""
+        return audit(self, state, allocation, prices, believed)
+
     @property
     def continuous(self) -> dict[str, tuple[float, float]]:
         """Quantities that a learner may propose beside an option, with their least and greatest values."""
@@ -385,9 +396,42 @@ class Mec(WhatIf):
 
     @classmethod
     def restore(cls, data: dict[str, Any]) -> Mec:
-        scenario: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data["scenario"].items()}
-        made = Scenario(**scenario, dynamics=Dynamics(**data["dynamics"]))
-        return cls(data["agents"], data["servers"], data["sites"], made)
+        """The problem that :meth:`describe` described.
+
+        Raises:
+            ValueError: a setting is missing, unknown, or not of its kind.
+        """
+        whole = {"agents": 50, "servers": 9, "sites": "", "scenario": {}, "dynamics": {}}
+        given = _like(whole, {k: v for k, v in data.items() if k != "name"}, "")
+        scenario, dynamics = asdict(Scenario()), asdict(Dynamics())
+        del scenario["dynamics"]
+        made = Scenario(
+            **_like(scenario, given["scenario"], "scenario."),
+            dynamics=Dynamics(**_like(dynamics, given["dynamics"], "dynamics.")),
+        )
+        return cls(given["agents"], given["servers"], given["sites"], made)
+
+
+def _like(known: dict[str, Any], given: dict[str, Any], at: str) -> dict[str, Any]:
+    """``given`` with lists as tuples, if it has the fields of ``known`` and each is of its kind."""
+    out = {}
+    for name in (*known, *given):
+        if name not in known or name not in given:
+            raise ValueError(f"{at}{printable(name)} is {'unknown' if name in given else 'missing'} in a description")
+        value, like = given[name], known[name]
+        spans = isinstance(like, tuple)
+        fits = isinstance(value, list | tuple) and len(value) == len(like) if spans else True
+        if not fits or not all(map(_of_kind, value, like) if spans else [_of_kind(value, like)]):
+            raise ValueError(f"{at}{name} = {quoted(value)}; it must be like {quoted(like)}, and finite")
+        out[name] = tuple(value) if spans else value
+    return out
+
+
+def _of_kind(value: Any, like: Any) -> bool:
+    if type(value) in (int, float):
+        wanted: tuple[type, ...] = (int, float) if type(like) is float else (int,)
+        return type(value) in wanted and (type(like) is not bool or value in (0, 1)) and -1e15 < value < 1e15
+    return type(value) is type(like)
 
 
 class MecBatch:
@@ -521,15 +565,36 @@ class MecBatch:
             np.full(g.weight.shape[2], prices.toll),
         )
 
+    def places(self, prices: Prices, game: CongestionBatch) -> Places | None:
+        """What serving each device on each option takes; see :func:`mec_core.fill_places`. None in a scenario without
+        floors: nothing is reserved there."""
+        if not self.physics.floors:
+            return None
+        w = self.world
+        shape = game.private_cost.shape
+        p = Places(
+            np.zeros((*shape, 2)), np.zeros(shape), np.full(shape, np.inf), np.zeros(shape, bool), self.classes(),
+            np.zeros(shape[:2], bool), np.full(shape[:2], np.nan),
+        )  # fmt: skip
+        core.fill_places(self.physics, w, prices, game, p.seconds, p.slack, p.acceptable, p.home)
+        return p
+
+    def classes(self) -> Int:
+        """(E, N) class of each device, 0 the highest: by service class, or by priority within the scenario's gap."""
+        gap = self.problem.scenario.priority_gap
+        return classes(self.world.sla) if gap is None else classes(self.priority(), gap)
+
     def settle(
-        self, option: Int, prices: Prices, wish: Mapping[str, Float] | None = None, trust: float = np.inf
-    ) -> Plan:
+        self, option: Int, prices: Prices, wish: Mapping[str, Float] | None = None, trust: float = np.inf,
+        seating: Seating | None = None,
+    ) -> Plan:  # fmt: skip
         """Shares, power and fractions for a joint choice (E, N), after the safety filter: what is executed.
 
         A choice of a server out of reach, or of a device without a task, becomes option 0. ``wish`` is a proposal
         of the continuous parts: "power" in W and "fraction", each with its "..._spread", (E, N) or, for whichever
         option is taken, (E, N, O); every device's best response is pulled towards it by that spread, the less the
         larger ``trust`` is. ``responses`` then holds those best responses, nan where there was none to pull.
+        ``seating`` is stable admission's answer for ``option``: its floors are kept, and who holds a place is served.
         """
         w = self.world
         e, n, b = w.rate.shape
@@ -539,15 +604,25 @@ class MecBatch:
         reached = np.take_along_axis(w.reachable, server[..., None], 2)[..., 0] if k else np.zeros((e, n), bool)
         plan = Plan(
             np.where(w.active & reached, option, 0), np.zeros((e, n)), np.zeros((e, n)), np.zeros((e, n)),
-            np.zeros((e, n)), np.ones((e, n), bool), np.zeros((e, b)), np.zeros((e, k)),
+            np.zeros((e, n)), np.ones((e, n), bool), np.zeros((e, b)), np.zeros((e, k)), np.zeros((e, n), bool),
+            np.zeros((e, n)), np.zeros((e, n)),
         )  # fmt: skip
+        if seating is not None:
+            plan.held[:] = seating.held & (plan.option == option)
+            plan.air_floor[plan.held] = seating.floor[plan.held, 0]
+            plan.cpu_floor[plan.held] = seating.floor[plan.held, 1]
         asked = Wish(*(np.full((e, n), fill) for fill in (0.0, np.inf, 0.0, np.inf, np.nan, np.nan)))
         self.responses = {"power": asked.power_response, "fraction": asked.fraction_response}
         if wish is not None and np.isfinite(trust):
             given = {name: for_option(value, plan.option) for name, value in wish.items()}
             asked = asked._replace(**given)
-        core.settle(self.physics, w, prices, self.priority(), asked, trust, plan)
+        core.settle(self.physics, w, prices, self.priority(), asked, trust, seating is not None, plan)
         return plan
+
+    def believed(self) -> Believed | None:
+        """What a belief says of network 0, as data for the certificate; None where the reports are believed."""
+        w = self.world
+        return None if self.belief is None else Believed(w.rates[0], w.cpu_wait_s[0], w.air_wait_s[0])
 
     def priority(self) -> Float:
         """(E, N) the seed's P = alpha (1 - t_remaining / tau) + beta c / c_max + gamma SLA, terms in [0, 1].
@@ -661,7 +736,8 @@ class MecBatch:
         return Plan(
             one(allocation.option, np.int64), one(allocation.shares["air"]), one(allocation.shares["cpu"]),
             one(allocation.power), one(allocation.fraction), one(allocation.served, np.bool_),
-            one(allocation.prices["air"]), one(allocation.prices["cpu"]),
+            one(allocation.prices["air"]), one(allocation.prices["cpu"]), one(allocation.held, np.bool_),
+            one(allocation.floors["air"]), one(allocation.floors["cpu"]),
         )  # fmt: skip
 
     def parts(self, plan: Plan) -> dict[str, Any]:
@@ -669,7 +745,8 @@ class MecBatch:
         return {
             "option": plan.option[0], "shares": {"air": plan.air[0], "cpu": plan.cpu[0]}, "power": plan.power_w[0],
             "fraction": plan.fraction[0], "served": plan.served[0],
-            "prices": {"air": plan.air_price[0], "cpu": plan.cpu_price[0]},
+            "prices": {"air": plan.air_price[0], "cpu": plan.cpu_price[0]}, "held": plan.held[0],
+            "floors": {"air": plan.air_floor[0], "cpu": plan.cpu_floor[0]},
         }  # fmt: skip
 
     # --- figures

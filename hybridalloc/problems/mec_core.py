@@ -26,6 +26,7 @@ HORIZON = 5  # slots over which a leftover backlog is charged to the agent that 
 STEEPNESS = 12.0  # of the smooth deadline: sigmoid(12 (T / tau - 1)) is .5 at the deadline, .95 a quarter late
 ENERGY_UNIT = 0.1  # J: energies are priced and rewarded by the tenth of a joule
 LEAST_RATE = 1e4  # bit/s: keeps a hopeless link's air time finite
+TINY = 1e-150  # least weight of who sends: shares stay defined
 
 
 class Physics(NamedTuple):
@@ -123,9 +124,12 @@ class Plan(NamedTuple):
     cpu: Float
     power_w: Float
     fraction: Float
-    served: Bool  # False: an active device whose task is not expected to make its deadline
+    served: Bool  # False: an active device whose task does not make its deadline, as believed
     air_price: Float  # (E, B) cost that one more band like it would save its devices, at the margin
     cpu_price: Float  # (E, K) the same for one more server like it
+    held: Bool  # (E, N) holds a place, or needs none: a promise
+    air_floor: Float  # (E, N) shares reserved for it
+    cpu_floor: Float
 
 
 class Wish(NamedTuple):
@@ -234,23 +238,113 @@ def _late(time, tau):
 
 
 @njit(cache=True, error_model="numpy")
-def settle(p, w, prices, priority, wish, trust, plan):
+def fill_places(p, w, prices, game, seconds, slack, acceptable, home):
+    """What serving each device on each option takes, for :class:`games.places.Places`: its air time, then its CPU time.
+
+    A place counts the most power that the device may use and can pay for, and the least fraction that its own
+    processor leaves: what serves it with the least of the shared resources. A device that can finish by itself needs
+    none.
+    """
+    networks, n, bands = w.rate.shape
+    servers = w.server_hz.shape[1]
+    per = bands // servers
+    for e in range(networks):
+        for i in range(n):
+            if not w.active[e, i]:
+                continue
+            cycles = w.task_cycles[e, i]
+            home[e, i] = _own(p, w, e, i) <= w.deadline_s[e, i]
+            acceptable[e, i, 0] = home[e, i]
+            rho = _least_fraction(p, w, prices, e, i)
+            watts = _most_power(p, w, e, i, rho, 1.0)
+            for b in range(bands):
+                k = b // per
+                o = 1 + b
+                if not w.reachable[e, i, k]:
+                    continue
+                if home[e, i]:
+                    acceptable[e, i, o] = True
+                    slack[e, i, o] = w.deadline_s[e, i]
+                    continue
+                slack[e, i, o] = prices.margin * w.deadline_s[e, i] - _wait(p, w, e, i, b, k)
+                rate = _rate(p, watts, _snr(p, _exceeded(w.rates[e, i, b], prices.caution)))
+                seconds[e, i, o, 0] = rho * w.task_bits[e, i] / rate
+                seconds[e, i, o, 1] = rho * cycles / w.server_hz[e, k]
+                alone = game.private_cost[e, i, o] + game.weight[e, i, b] ** 2
+                alone += game.weight[e, i, bands + k] ** 2 / w.server_hz[e, k]
+                acceptable[e, i, o] = watts > 0.0 and alone <= game.private_cost[e, i, 0]
+
+
+@njit(cache=True, error_model="numpy")
+def _own(p, w, e, i):
+    """s that a device takes for its whole task by itself; inf where its battery cannot pay."""
+    local_j = p.kappa * w.device_hz[e, i] ** 2 * w.task_cycles[e, i]
+    if p.batteries and local_j > w.battery_j[e, i]:
+        return np.inf
+    return w.task_cycles[e, i] / w.device_hz[e, i]
+
+
+@njit(cache=True, error_model="numpy")
+def _least_fraction(p, w, prices, e, i):
+    """Smallest fraction that must be sent so that the device's own side is in time; 1 where it can keep nothing."""
+    own = _own(p, w, e, i)
+    if not p.partial or own == np.inf:
+        return 1.0
+    return max(0.0, 1.0 - prices.margin * w.deadline_s[e, i] / own) if own > w.deadline_s[e, i] else 0.0
+
+
+@njit(cache=True, error_model="numpy")
+def _most_power(p, w, e, i, rho, share):
+    """Most power in W with which a device may send for a whole deadline at ``share`` of the air, by limit and battery,
+    sending ``rho`` of its task and computing the rest."""
+    most = p.power_w if p.power_control else p.nominal_w
+    if p.batteries:
+        local_j = (1.0 - rho) * p.kappa * w.device_hz[e, i] ** 2 * w.task_cycles[e, i]
+        window = share * w.deadline_s[e, i] / p.efficiency
+        if window > 0.0:
+            most = min(most, max(w.battery_j[e, i] - local_j, 0.0) / window)
+    return most
+
+
+@njit(cache=True, error_model="numpy")
+def _wait(p, w, e, i, b, k):
+    """s that pass before a device's work on band b and server k begins, as believed."""
+    moved = p.migration and w.last_server[e, i] >= 0 and w.last_server[e, i] != k
+    return p.backhaul_s + w.cpu_wait_s[e, k] + w.air_wait_s[e, b] + (p.switch_s if moved else 0.0)
+
+
+@njit(cache=True, error_model="numpy")
+def _snr(p, rate):
+    """Signal over noise and interference at 1 W, from the rate at nominal power."""
+    return (2.0 ** ((rate - LEAST_RATE) / p.band_hz) - 1.0) / p.nominal_w
+
+
+@njit(cache=True, error_model="numpy")
+def _rate(p, power, gain):
+    return p.band_hz * np.log2(1.0 + power * gain) + LEAST_RATE
+
+
+@njit(cache=True, error_model="numpy")
+def settle(p, w, prices, priority, wish, trust, seated, plan):
     """Shares, power and fraction for ``plan.option`` on believed rates; then the safety filter.
 
-    Fits by construction: shares of a band or server sum to at most one, power is within its limit and within
-    what the battery can pay for, and no device starts local work that it cannot pay for or finish in time.
+    Where ``seated``, ``plan.held`` and the floors are given (see :mod:`games.admission`), and who is held is in time by
+    construction. Otherwise a device's floors stretch its square-root shares until its deadline holds, and where they do
+    not all fit they are admitted by priority. Fits by construction: shares of a band or server sum to at most one,
+    power is within its limit and within what the battery can pay for, and no device starts local work that it cannot
+    pay for or finish in time. ``plan.served`` is who is in time with what it got, as believed.
     """
     networks, n, bands = w.rate.shape
     servers = w.server_hz.shape[1]
     per = bands // servers
     band = np.empty(n, np.int64)
     server = np.empty(n, np.int64)
-    rate = np.empty(n)
+    gain = np.empty(n)
     air_s = np.empty(n)
     air_weight = np.empty(n)
     cpu_weight = np.empty(n)
-    floor = np.empty(n)
-    stretch = np.empty(n)
+    air_floor = np.empty(n)
+    cpu_floor = np.empty(n)
     met = np.empty(n, np.bool_)
     air_total = np.empty(bands)
     cpu_total = np.empty(servers)
@@ -269,10 +363,11 @@ def settle(p, w, prices, priority, wish, trust, plan):
             air_s[i] = 0.0
             if here:
                 omega = prices.delay / w.deadline_s[e, i]
-                rate[i] = _exceeded(w.rates[e, i, band[i]], prices.caution)
-                air_s[i] = w.task_bits[e, i] / rate[i]
-                air_weight[i] = np.sqrt(omega * air_s[i])
-                cpu_weight[i] = np.sqrt(omega * w.task_cycles[e, i])
+                rate = _exceeded(w.rates[e, i, band[i]], prices.caution)
+                gain[i] = _snr(p, rate)
+                air_s[i] = w.task_bits[e, i] / rate
+                air_weight[i] = max(np.sqrt(omega * air_s[i]), TINY)
+                cpu_weight[i] = max(np.sqrt(omega * w.task_cycles[e, i]), TINY)
                 air_total[band[i]] += air_weight[i]
                 cpu_total[server[i]] += cpu_weight[i]
         # power: each device's best response at its square-root share of the air
@@ -281,7 +376,6 @@ def settle(p, w, prices, priority, wish, trust, plan):
                 continue
             b, k = band[i], server[i]
             tau = w.deadline_s[e, i]
-            gain = (2.0 ** ((rate[i] - LEAST_RATE) / p.band_hz) - 1.0) / p.nominal_w
             power = p.nominal_w
             if p.power_control:
                 harm = 0.0
@@ -291,37 +385,34 @@ def settle(p, w, prices, priority, wish, trust, plan):
                             harm += w.mean_gain[e, i, q] / p.noise_w
                 share = air_weight[i] / air_total[b]
                 watt_price = prices.energy / (p.efficiency * ENERGY_UNIT) + prices.interference * harm / tau
-                power = best_power(prices.delay / (tau * share), watt_price, gain, p.least_w, p.power_w)
+                power = best_power(prices.delay / (tau * share), watt_price, gain[i], p.least_w, p.power_w)
                 if np.isfinite(wish.power_spread[e, i]):  # in units of the range, where the cost's curvature is about 1
                     wish.power_response[e, i] = power
                     scale = p.power_w - p.least_w
                     pulled = blend(power / scale, 1.0, trust, wish.power[e, i] / scale, wish.power_spread[e, i] / scale)
                     power = min(max(pulled * scale, p.least_w), p.power_w)
-                air_s[i] = w.task_bits[e, i] / (p.band_hz * np.log2(1.0 + power * gain) + LEAST_RATE)
+                air_s[i] = w.task_bits[e, i] / _rate(p, power, gain[i])
             plan.power_w[e, i] = power
         air_total[:] = 0.0
         for i in range(n):
             if band[i] >= 0:
-                air_weight[i] = np.sqrt(prices.delay / w.deadline_s[e, i] * air_s[i])
+                air_weight[i] = max(np.sqrt(prices.delay / w.deadline_s[e, i] * air_s[i]), TINY)
                 air_total[band[i]] += air_weight[i]
-        # fraction: local and remote side by side, then how far each share is stretched by its deadline
+        # fraction: local and remote side by side
         for i in range(n):
-            stretch[i] = 0.0
             if band[i] < 0:
                 continue
             b, k = band[i], server[i]
             tau = prices.margin * w.deadline_s[e, i]
             cycles = w.task_cycles[e, i]
-            moved = p.migration and w.last_server[e, i] >= 0 and w.last_server[e, i] != k
-            wait = p.backhaul_s + w.cpu_wait_s[e, k] + w.air_wait_s[e, b] + (p.switch_s if moved else 0.0)
             remote = air_s[i] * air_total[b] / air_weight[i]
             remote += cycles / w.server_hz[e, k] * cpu_total[k] / cpu_weight[i]
             rho = 1.0
-            local_j = p.kappa * w.device_hz[e, i] ** 2 * cycles
-            if p.partial and (not p.batteries or local_j <= w.battery_j[e, i]):
+            if p.partial and _own(p, w, e, i) < np.inf:
                 rho = best_fraction(
                     prices.delay / w.deadline_s[e, i], prices.energy / ENERGY_UNIT, cycles / w.device_hz[e, i],
-                    local_j, wait, remote, plan.power_w[e, i] * air_s[i] / p.efficiency, tau, prices.miss,
+                    p.kappa * w.device_hz[e, i] ** 2 * cycles, _wait(p, w, e, i, b, k), remote,
+                    plan.power_w[e, i] * air_s[i] / p.efficiency, tau, prices.miss,
                 )  # fmt: skip
                 if np.isfinite(wish.fraction_spread[e, i]):
                     wish.fraction_response[e, i] = rho
@@ -329,58 +420,114 @@ def settle(p, w, prices, priority, wish, trust, plan):
                     rho = min(max(pulled, 0.0), 1.0)
                 if rho > 0.0 and (1.0 - rho) * cycles / w.device_hz[e, i] > w.deadline_s[e, i]:
                     rho = 1.0  # nothing is in time as believed; a local side that is late for certain spoils the rest
+                if seated and plan.held[e, i]:
+                    rho = max(rho, _least_fraction(p, w, prices, e, i))
             plan.fraction[e, i] = rho
             if rho <= 0.0:
                 band[i] = -1
                 server[i] = -1
                 plan.power_w[e, i] = 0.0
                 continue
-            slack = tau - wait
-            stretch[i] = rho * remote / slack if slack > 0.0 else np.inf
             air_s[i] *= rho
             air_weight[i] *= np.sqrt(rho)
             cpu_weight[i] *= np.sqrt(rho)
-        # shares, with a floor for each deadline; admission by priority where the floors do not all fit
         air_total[:] = 0.0
         cpu_total[:] = 0.0
         for i in range(n):
-            plan.served[e, i] = True
             if band[i] >= 0:
                 air_total[band[i]] += air_weight[i]
                 cpu_total[server[i]] += cpu_weight[i]
+        # floors: how far the square-root shares must be stretched for the deadline, at the power and fraction chosen
         for i in range(n):
-            floor[i] = 0.0
-            if band[i] >= 0 and p.floors and np.isfinite(stretch[i]):
-                floor[i] = stretch[i] * air_weight[i] / air_total[band[i]]
-        split_resources(air_weight, floor, band, priority[e], plan.air[e], met, plan.air_price[e])
+            air_floor[i] = 0.0
+            cpu_floor[i] = 0.0
+            if band[i] >= 0 and p.floors:
+                b, k = band[i], server[i]
+                slack = prices.margin * w.deadline_s[e, i] - _wait(p, w, e, i, b, k)
+                air_even = air_weight[i] / air_total[b]
+                cpu_even = cpu_weight[i] / cpu_total[k]
+                time = air_s[i] / air_even + plan.fraction[e, i] * w.task_cycles[e, i] / w.server_hz[e, k] / cpu_even
+                if slack > 0.0 and max(air_even, cpu_even) * time <= slack * (1.0 + 1e-12):
+                    air_floor[i] = air_even * time / slack
+                    cpu_floor[i] = cpu_even * time / slack
+        if seated:
+            _keep_places(plan, e, band, server, priority[e], air_floor, cpu_floor, bands, servers)
+        split_resources(air_weight, air_floor, band, priority[e], plan.air[e], met, plan.air_price[e])
         for i in range(n):
-            if band[i] < 0:
-                continue
-            if not met[i] or not np.isfinite(stretch[i]):
-                plan.served[e, i] = False
-                floor[i] = 0.0
-            elif p.floors:
-                floor[i] = stretch[i] * cpu_weight[i] / cpu_total[server[i]]
-        split_resources(cpu_weight, floor, server, priority[e], plan.cpu[e], met, plan.cpu_price[e])
+            if band[i] >= 0 and not met[i]:
+                cpu_floor[i] = 0.0
+        split_resources(cpu_weight, cpu_floor, server, priority[e], plan.cpu[e], met, plan.cpu_price[e])
         for k in range(servers):
             plan.cpu_price[e, k] /= w.server_hz[e, k]  # weights are per cycle: now in cost, like the air's
         for i in range(n):
-            if band[i] >= 0 and not met[i]:
-                plan.served[e, i] = False
-        # filter: what the battery can pay for, and no local work that cannot be in time
-        for i in range(n):
-            if not w.active[e, i]:
-                continue
-            rho = plan.fraction[e, i]
-            local_j = (1.0 - rho) * p.kappa * w.device_hz[e, i] ** 2 * w.task_cycles[e, i]
-            local_s = (1.0 - rho) * w.task_cycles[e, i] / w.device_hz[e, i]
-            if local_s > w.deadline_s[e, i] or (p.batteries and local_j > w.battery_j[e, i]):
-                plan.served[e, i] = False
-                local_j = 0.0  # it is not started
-            if p.batteries and rho > 0.0:
-                window = plan.air[e, i] * w.deadline_s[e, i] / p.efficiency
-                if plan.power_w[e, i] * window > w.battery_j[e, i] - local_j:
-                    plan.power_w[e, i] = (w.battery_j[e, i] - local_j) / window
+            if w.active[e, i]:
+                _finish(p, w, prices, e, i, band[i], server[i], gain[i], plan)
+
+
+@njit(cache=True, error_model="numpy")
+def _keep_places(plan, e, band, server, priority, air_floor, cpu_floor, bands, servers):
+    """The places' floors first; what is left goes to the floors that were chosen, by priority, where both legs fit."""
+    air_room, cpu_room = np.ones(bands), np.ones(servers)
+    for i in range(len(band)):
+        if band[i] >= 0:
+            air_room[band[i]] -= plan.air_floor[e, i]
+            cpu_room[server[i]] -= plan.cpu_floor[e, i]
+    for i in np.argsort(-priority):
+        b, k = band[i], server[i]
+        if b < 0:
+            continue
+        air_more = max(air_floor[i] - plan.air_floor[e, i], 0.0)
+        cpu_more = max(cpu_floor[i] - plan.cpu_floor[e, i], 0.0)
+        if air_more > air_room[b] or cpu_more > cpu_room[k]:
+            air_more = cpu_more = 0.0
+        air_floor[i] = plan.air_floor[e, i] + air_more
+        cpu_floor[i] = plan.cpu_floor[e, i] + cpu_more
+        air_room[b] -= air_more
+        cpu_room[k] -= cpu_more
+
+
+@njit(cache=True, error_model="numpy")
+def _finish(p, w, prices, e, i, b, k, gain, plan):
+    """Power and fraction with the shares that a device got: within its battery, and in time if that can be; whether it
+    is. Where it would be late, power goes up first, then what is sent goes down to what its own side leaves."""
+    cycles, tau = w.task_cycles[e, i], w.deadline_s[e, i]
+    if b >= 0:
+        air, cpu, rho, power = plan.air[e, i], plan.cpu[e, i], plan.fraction[e, i], plan.power_w[e, i]
+        slack = prices.margin * tau - _wait(p, w, e, i, b, k)
+        cpu_s = cycles / w.server_hz[e, k] / cpu if cpu > 0.0 else np.inf
+        power = min(power, _most_power(p, w, e, i, rho, air))
+        air_s = w.task_bits[e, i] / _rate(p, power, gain) / air if air > 0.0 else np.inf
+        if not rho * (air_s + cpu_s) <= slack and air > 0.0 and cpu > 0.0:
+            least = _least_fraction(p, w, prices, e, i)
+            most = max(_most_power(p, w, e, i, least, air), power)
+            left = slack / rho - cpu_s
+            needed = np.inf  # the power at which all that is sent would be in time
+            if left > 0.0:
+                bits = (w.task_bits[e, i] / (air * left) - LEAST_RATE) / p.band_hz
+                needed = (2.0 ** min(bits, 1000.0) - 1.0) / gain if gain > 0.0 else np.inf
+            power = min(max(needed * (1.0 + 1e-12), power), most)
+            air_s = w.task_bits[e, i] / _rate(p, power, gain) / air
+            sent = max(slack, 0.0) / (air_s + cpu_s)
+            if sent >= least * (1.0 - 1e-12) and least < 1.0:
+                rho = min(rho, max(sent, least))
+            elif rho > sent * (1.0 + 1e-12):  # late whatever it does: as it was
+                rho, power = plan.fraction[e, i], min(plan.power_w[e, i], _most_power(p, w, e, i, rho, air))
+        plan.fraction[e, i], plan.power_w[e, i] = rho, power
+        if rho <= 0.0:
+            plan.air[e, i] = plan.cpu[e, i] = plan.power_w[e, i] = 0.0
+    rho = plan.fraction[e, i]
+    local_s = (1.0 - rho) * cycles / w.device_hz[e, i]
+    local_j = (1.0 - rho) * p.kappa * w.device_hz[e, i] ** 2 * cycles
+    served = local_s <= tau and not (p.batteries and local_j > w.battery_j[e, i])
+    if rho > 0.0:
+        time = _wait(p, w, e, i, b, k)
+        if plan.air[e, i] > 0.0 and plan.cpu[e, i] > 0.0:
+            time += rho * w.task_bits[e, i] / _rate(p, plan.power_w[e, i], gain) / plan.air[e, i]
+            time += rho * cycles / w.server_hz[e, k] / plan.cpu[e, i]
+        else:
+            time = np.inf
+        served = served and time <= tau * (1.0 + 1e-9)
+    plan.served[e, i] = served
 
 
 @njit(cache=True, error_model="numpy")

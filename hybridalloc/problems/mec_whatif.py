@@ -74,6 +74,7 @@ class WhatIf:
             "option": zero.astype(np.int64), "shares": {"air": zero, "cpu": zero}, "power": zero, "fraction": zero,
             "served": ~state.active | ((local_s <= state.deadline_s) & paid),
             "prices": {"air": np.zeros(bands), "cpu": np.zeros(len(state.server_hz))},
+            "held": np.zeros(state.agents, bool), "floors": {"air": zero, "cpu": zero},
         }  # fmt: skip
 
     def admits(

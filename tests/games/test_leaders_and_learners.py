@@ -213,7 +213,7 @@ def test_learners_are_reproducible_and_reject_what_they_cannot_do(rng):
     [
         (
             (np.ones((2, 2, 2, 1)), np.zeros((2, 2, 2, 2)), 0.5),
-            "transition has shape (2, 2, 2, 1); it is (S, A, B, S)",
+            "transition has shape (2, 2, 2, 1); it is (S, A, B, S), each at least 1",
         ),
         (
             (np.ones((1, 2, 2, 1)), np.zeros((2, 1, 2, 3)), 0.5),
@@ -221,10 +221,10 @@ def test_learners_are_reproducible_and_reject_what_they_cannot_do(rng):
         ),
         (
             (np.full((1, 1, 2, 1), 0.5), np.zeros((2, 1, 1, 2)), 0.5),
-            "transition[0, 0, 0] is no distribution over next states",
+            "sum of transition[0, 0, 0] = 0.5; probabilities of next states sum to 1",
         ),
         ((np.ones((1, 1, 1, 1)), np.zeros((2, 1, 1, 1)), 1.0), "discount = 1.0; it is in [0, 1)"),
-        ((np.ones((1, 1, 1, 1)), np.full((2, 1, 1, 1), np.nan), 0.5), "reward has an entry that is not finite"),
+        ((np.ones((1, 1, 1, 1)), np.full((2, 1, 1, 1), np.nan), 0.5), "reward[0, 0, 0, 0] = nan; a reward is finite"),
     ],
 )  # fmt: skip
 def test_stochastic_bad_input(args, message):

@@ -107,6 +107,69 @@ def test_zero_weight_gets_its_floor_only():
     assert found.share == pytest.approx([0.2, 0.8, 0.0])
 
 
+@pytest.mark.parametrize(
+    ("floor", "share"),
+    [([0, 0], [0.5, 0.5]), ([0.7, 0.1], [0.7, 0.3]), ([0.2, 0.1], [0.5, 0.5]), ([0.25, 0.75], [0.25, 0.75])],
+)
+def test_weights_that_are_all_zero_share_equally_above_the_floors(floor, share):
+    """The limit of weights that go to 0 together: one level for all whose floor does not bind, at price 0."""
+    found = delay_shares([0.0, 0.0], floor, [0, 0], 1)
+    assert found.share == pytest.approx(share, abs=1e-15)
+    assert found.price.tolist() == [0.0]
+    assert found.served.all()
+    assert found.gap == 0.0
+    near = delay_shares([1e-9, 1e-9], floor, [0, 0], 1)
+    assert near.share == pytest.approx(found.share, abs=1e-12)
+
+
+def test_one_resource_without_weights_leaves_the_others_as_they_are(rng):
+    for _ in range(50):
+        w, floor = rng.uniform(0.1, 2, 12), rng.dirichlet(np.ones(12)) * 0.9
+        where = rng.integers(-1, 3, 12)
+        plain = delay_shares(w, floor, where, 3)
+        idle = delay_shares(np.where(where == 1, 0.0, w), floor, where, 3)
+        here = where == 1
+        assert np.array_equal(idle.share[~here], plain.share[~here])
+        assert (idle.share >= floor * (1 - 1e-12))[where >= 0].all()
+        if here.any():
+            assert idle.share[here].sum() == pytest.approx(1.0)
+            assert (idle.share[here] > 0).all()
+
+
+def test_weights_of_zero_that_are_not_admitted_share_what_is_left():
+    found = delay_shares([0.0, 0.0, 0.0], [0.6, 0.7, 0.0], [0, 0, 0], 1, priority=[1, 2, 0])
+    assert found.served.tolist() == [False, True, True]
+    assert found.share == pytest.approx([0.15, 0.7, 0.15])
+
+
+@pytest.mark.parametrize("scale", [5e-324, 1e-310, 1e-200, 1e-12, 1e12, 1e150, 1e300])
+def test_shares_do_not_depend_on_the_weights_unit(scale, rng):
+    w, floor, where = np.array([1.0, 2.0, 4.0, 1.0]), np.array([0.0, 0.3, 0.0, 0.9]), np.array([0, 0, 0, 1])
+    plain, scaled = delay_shares(w, floor, where, 2), delay_shares(w * scale, floor, where, 2)
+    assert scaled.share == pytest.approx(plain.share, rel=1e-12)
+    assert scaled.gap <= 1e-12
+    with np.errstate(over="ignore", under="ignore"):
+        assert scaled.price == pytest.approx(plain.price * scale * scale, rel=1e-9)
+    many = 40
+    apart = np.append(np.full(many, scale), 1.0)
+    both = delay_shares(apart, np.append(np.full(many, 0.01), 0.05), np.zeros(many + 1, int), 1)
+    assert (both.share >= 0.01 * (1 - 1e-12)).all()
+    assert both.share.sum() == pytest.approx(1.0)
+
+
+def test_floors_that_fit_are_honoured_in_any_order_and_unit(rng):
+    """Whoever hands in floors that fill a resource gets them, however they were added up before."""
+    for _ in range(300):
+        n = int(rng.integers(2, 60))
+        floor = rng.dirichlet(np.full(n, 10.0 ** rng.uniform(-2, 1))) * (1 + 1e-12)
+        weight = rng.lognormal(0, 5, n) * (rng.random(n) < rng.choice([0.0, 0.5, 1.0]))
+        found = delay_shares(weight, floor, np.zeros(n, int), 1)
+        assert found.status == "optimal"
+        assert found.shortfall.tolist() == [0.0]
+        assert (found.share >= floor * (1 - 1e-11)).all()
+        assert found.share.sum() <= 1 + 1e-12
+
+
 def test_no_agents():
     found = delay_shares([], [], np.zeros(0, int), 2)
     assert found.share.shape == (0,)
@@ -150,6 +213,13 @@ def test_two_halves_with_equal_load_give_everyone_the_same_rate(seed):
         (([1.0, 1.0], [0, -0.1], [0, 0], 1), "floor[1] = -0.1; a floor is a finite fraction >= 0"),
         (([1.0, 1.0], [0.0], [0, 0], 1), "floor has shape (1,); weight has (2,)"),
         (([1.0, 1.0], [0, 0], [0, 1], 1), "resource[1] = 1; a resource is -1 or 0 to 0"),
+        (([1.0, 1.0], [0, 0], [0, 0.5], 1), "resource[1] = 0.5; a whole number is needed"),
+        (([1.0, 1.0], [0, 0], [0, np.nan], 1), "resource[1] = nan; a whole number is needed"),
+        (([1.0], [0], [0], 0), "resource[0] = 0; there is no resource, so it is -1"),
+        (([1.0], [0], [0], -1), "resources = -1; it is a whole number >= 0"),
+        (([1.0], [0], [0], 1.5), "resources = 1.5; it is a whole number >= 0"),
+        (([1.0, 1.0], [0, 0], [0, 0], 1, [1.0, np.nan]), "priority[1] = nan; a priority is a number"),
+        (([1.0, 1.0], [0, 0], [0, 0], 1, [1.0]), "priority has shape (1,); weight has (2,)"),
         (([1.0, 1.0], [0, 0], [0], 1), "weight has shape (2,) and resource (1,); both are (N,)"),
     ],
 )
@@ -174,3 +244,12 @@ def test_certificates_see_what_is_wrong():
         "power: agent 0 has 0.3, permitted is 0 to 0.2", "power: agent 1 has nan, permitted is 0 to 0.2",
     )  # fmt: skip
     assert over.max_violation == np.inf
+
+
+def test_a_delay_that_costs_nothing_still_gets_a_share_of_an_idle_server():
+    from hybridalloc import Allocator, make_problem
+
+    problem = make_problem("custom", work=[1.0, 2.0], capacity=[4.0], delay_cost=[0.0, 0.0])
+    allocation = Allocator(problem, "game").step(problem.reset(0))
+    assert allocation.option.tolist() == [1, 1]
+    assert next(iter(allocation.shares.values())) == pytest.approx([0.5, 0.5])

@@ -15,7 +15,7 @@ import torch
 
 from hybridalloc import make_problem
 from hybridalloc.allocator import CheckpointError
-from hybridalloc.checkpoints import Checkpoints, first_difference, pack, read, unpack
+from hybridalloc.checkpoints import Checkpoints, first_difference, pack, read, unpack, write
 from hybridalloc.training import LEARNERS, TrainConfig, train
 
 HOUSE = Path(__file__).resolve().parents[2]
@@ -160,18 +160,19 @@ def test_a_damaged_or_foreign_file_is_refused(finished, tmp_path):
     whole = (finished[0] / "last.pt").read_bytes()
     for share in (0.0, 0.3, 0.99):
         (tmp_path / "cut.pt").write_bytes(whole[: int(share * len(whole))])
-        refused(tmp_path / "cut.pt", r"cut\.pt is truncated or not a checkpoint .*left as it is")
+        refused(tmp_path / "cut.pt", r"cut\.pt is truncated or (not a checkpoint|damaged)")
     (tmp_path / "text.pt").write_text("an allocator?")
     refused(tmp_path / "text.pt", "truncated or not a checkpoint")
     torch.save({"weights": torch.ones(3)}, tmp_path / "foreign.pt")
-    refused(tmp_path / "foreign.pt", "is not a checkpoint of a training run; `hybridalloc train` writes them")
-    content = read(finished[0] / "last.pt") | {"format": 99}
-    torch.save(content, tmp_path / "new.pt")
-    refused(tmp_path / "new.pt", "has format 99; this version reads format 1")
+    refused(tmp_path / "foreign.pt", "not a checkpoint of a training run; `hybridalloc train` writes them")
+    write(tmp_path / "other.pt", {"weights": torch.ones(3)})
+    refused(tmp_path / "other.pt", "is not a checkpoint of a training run .*no identity")
+    (tmp_path / "new.pt").write_bytes(whole.replace(b"checkpoint 2 sha256", b"checkpoint 9 sha256", 1))
+    refused(tmp_path / "new.pt", "has format 9; this version reads format 2")
     refused(tmp_path / "none.pt", r"no checkpoint at .*none\.pt")
     content = read(finished[0] / "last.pt")
     content["parts"]["learner"].pop("critic")
-    torch.save(content, tmp_path / "part.pt")
+    write(tmp_path / "part.pt", content)
     refused(tmp_path / "part.pt", "does not fit this version's imappo .*critic")
 
 
@@ -182,8 +183,8 @@ class Harmful:
 
 def test_reading_runs_no_code_of_the_files_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    torch.save({"format": 1, "identity": "{}", "parts": Harmful()}, tmp_path / "harm.pt")
-    refused(tmp_path / "harm.pt", "truncated or not a checkpoint")
+    write(tmp_path / "harm.pt", {"identity": "{}", "parts": Harmful()})
+    refused(tmp_path / "harm.pt", "is not a checkpoint of a training run")
     assert not (tmp_path / "harmed").exists()
 
 

@@ -1,0 +1,295 @@
+r"""Stable admission: who is served, so that nobody has cause to envy.
+
+*No justified envy*: no agent is left out while what is free, together with what agents of lower classes hold, would
+make room for a place that it would accept. Within a class all are equals, and as many as possible are served.
+
+Existence. Let :math:`n_c` be the number served in class c, the highest first. Seating an agent who is left out while
+displacing lower classes only raises :math:`(n_1, n_2, ...)` lexicographically; there are finitely many; so the process
+ends, and where it ends nobody has justified envy. All it needs is that taking an agent away leaves the others' places
+valid. A served set that is lexicographically largest is free of envy for the same reason, so an exact solver's answer
+is a valid oracle; finding it is bin packing, freedom from envy is polynomial.
+
+The rule, from the equilibrium's choice as every agent's wish:
+
+1. by class, the highest first, members by the floors they need, the least first: seat each at its wish where it fits,
+   the rest where it is cheapest;
+2. for who is still out, while effort is left: make room (:mod:`games.seating`), nobody losing a place;
+3. until nobody is seated: best responses among the holders under the floors (:mod:`games.floor_replies`), then by
+   class seat whoever fits, or displace lower classes, as few and as low as will do.
+
+Replies lower an exact potential with the same agents served, seatings raise the counts, so 3 ends; its last closing
+pass finds nobody with envy whatever the effort spent in 2.
+
+Source: Gale and Shapley (1962) and Roth and Sotomayor (1990), chapter 5, for justified envy and stability with
+priorities; here with divisible floors, where existence is by the argument above.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from games.congestion import Bool, CongestionBatch, Float, Int
+from games.floor_replies import replies
+from games.places import (
+    LEAST,
+    Places,
+    Seats,
+    Table,
+    ascending,
+    best_place,
+    copy_into,
+    least_floors,
+    leave,
+    meets,
+    take,
+    total,
+)
+from games.seating import chain, drain, repack, smaller_for_larger, two_for_one
+
+EFFORT = 200_000  # places tried while making room, about 10 ms
+SWEEPS = 200
+REPACKS = 8  # failed ones in a class before they are given up
+
+
+class Seating(NamedTuple):
+    """Stable admission's answer for E games.
+
+    Attributes:
+        option: (E, N) joint choice. held: (E, N) holds a place. floor: (E, N, S) shares reserved for each leg.
+        stable: (E,) whether replies came to rest, which the epsilon bound rests on.
+    """
+
+    option: Int
+    held: Bool
+    floor: Float
+    stable: Bool
+
+
+def admit(game: CongestionBatch, places: Places, wish: Int, tilt: Float | None = None, effort: int = EFFORT) -> Seating:
+    """Seat the agents of E games without justified envy.
+
+    Args:
+        game: of E games, O options, R resources. places: what serving takes.
+        wish: (E, N) the equilibrium's choice. tilt: (E, N, O) added to private costs: -log prior / trust.
+        effort: places that may be tried in making room; freedom from envy does not depend on it.
+
+    Returns:
+        Seating; agents that are not live keep option 0 and hold nothing.
+    """
+    count, agents = wish.shape
+    private = game.private_cost if tilt is None else game.private_cost + tilt
+    option, held = np.zeros((count, agents), np.int64), np.zeros((count, agents), bool)
+    floor, stable = np.zeros((count, agents, game.options.shape[1])), np.ones(count, bool)
+    _admit_all(game, places, private, np.asarray(wish, np.int64), effort, option, held, floor, stable)
+    return Seating(option, held, floor, stable)
+
+
+@njit(cache=True)
+def _admit_all(g, p, private, wish, effort, option, held, floor, stable):
+    count, agents = wish.shape
+    resources = g.weight.shape[2]
+    for e in range(count):
+        ok = p.acceptable[e] & g.allowed[e]
+        for i in range(agents):
+            if not g.live[e, i]:
+                ok[i] = False
+        t = Table(
+            g.options, p.seconds[e], p.slack[e], p.cap[e], ok, p.rank[e], p.home[e] & g.live[e], p.late[e], g.weight[e],
+            g.capacity[e], private[e], g.toll[e],
+        )  # fmt: skip
+        z = Seats(
+            option[e], held[e], floor[e], np.zeros(resources), np.zeros(resources), np.zeros(1, np.int64)
+        )  # fmt: skip
+        stable[e] = _admit(t, z, wish[e], effort)
+        _leftover(t, z, wish[e], g.live[e], g.allowed[e])
+
+
+@njit(cache=True)
+def _admit(t, z, wish, effort):
+    """The rule for one game; whether its replies came to rest."""
+    agents, options = t.ok.shape
+    legs = t.rows.shape[1]
+    floor, trial, none = np.zeros(legs), np.zeros(legs), np.zeros(len(z.used))
+    size = np.full(agents, np.inf)  # the least floors each would need, alone
+    for i in range(agents):
+        if t.home[i]:
+            take(t, z, i, wish[i], floor)  # floors of 0
+            continue
+        for o in range(1, options):
+            if t.ok[i, o] and least_floors(t, i, o, none, trial):
+                size[i] = min(size[i], total(trial))
+    waiting = np.isfinite(size)
+    order, largest = ascending(size), ascending(-size)
+    classes = 1
+    for i in range(agents):
+        if waiting[i]:
+            classes = max(classes, t.rank[i] + 1)
+    by, start = np.empty(agents, np.int64), np.zeros(classes + 1, np.int64)
+    for i in range(agents):
+        if waiting[i]:
+            start[t.rank[i] + 1] += 1
+    for c in range(classes):
+        start[c + 1] += start[c]
+    at = start.copy()
+    for i in order:
+        if waiting[i]:
+            by[at[t.rank[i]]] = i
+            at[t.rank[i]] += 1
+    for c in range(classes):
+        members = by[start[c] : start[c + 1]]
+        for i in members:
+            o = wish[i]
+            if o > 0 and t.ok[i, o] and least_floors(t, i, o, z.used, floor):
+                take(t, z, i, o, floor)
+        for i in members:
+            if not z.held[i]:
+                o = best_place(t, z, i, False, floor, trial)
+                if o > 0:
+                    take(t, z, i, o, floor)
+        _make_room(t, z, members, waiting, largest, effort)
+    stable = True
+    while True:
+        stable = replies(t, z, SWEEPS) <= SWEEPS
+        changed, again = False, True
+        while again:
+            again = False
+            for k in range(start[classes]):
+                i = by[k]
+                if z.held[i]:
+                    continue
+                o = best_place(t, z, i, False, floor, trial)
+                if o > 0:
+                    take(t, z, i, o, floor)
+                    changed = True
+                elif _displace(t, z, i, size):
+                    changed = again = True
+        if not changed:
+            return stable
+
+
+@njit(cache=True)
+def _make_room(t, z, members, waiting, largest, effort):
+    """Step 2 of the rule for one class."""
+    legs = t.rows.shape[1]
+    floor, trial = np.empty(legs), np.empty(legs)
+    failed = 0
+    for i in members:
+        if z.held[i]:
+            continue
+        if z.work[0] > effort or total(z.used) >= len(z.used):
+            break
+        done = drain(t, z, i) or chain(t, z, i, z.work[0] + effort // 20)
+        if not done and failed < REPACKS:
+            done = repack(t, z, i, largest, True) or repack(t, z, i, largest, False)
+            failed = 0 if done else failed + 1
+    again = True
+    while again and z.work[0] <= effort:
+        again = two_for_one(t, z, members, waiting, effort, effort // 200)
+        again = again or smaller_for_larger(t, z, members, waiting, effort)
+        if not again:
+            break
+        for i in members:
+            if not z.held[i] and z.work[0] <= effort:
+                o = best_place(t, z, i, False, floor, trial)
+                if o > 0:
+                    take(t, z, i, o, floor)
+                else:
+                    chain(t, z, i, z.work[0] + effort // 20)
+
+
+@njit(cache=True)
+def _displace(t, z, i, size):
+    """Seat i in place of lower classes, where the highest class that loses a place is the lowest, and the fewest do."""
+    agents, options = t.ok.shape
+    legs = t.rows.shape[1]
+    floor, best_floor = np.empty(legs), np.empty(legs)
+    best, value = 0, np.inf
+    gone, best_gone = np.zeros(agents, np.bool_), np.zeros(agents, np.bool_)
+    lower, key = np.empty(agents, np.int64), np.empty(agents)
+    above = np.zeros(len(z.used))  # floors of this class and those above: beside them is all that i could get
+    for j in range(agents):
+        if z.held[j] and t.rank[j] <= t.rank[i]:
+            for s in range(legs):
+                r = t.rows[z.option[j], s]
+                if r >= 0:
+                    above[r] += z.floor[j, s]
+    for o in range(1, options):
+        if not t.ok[i, o] or not least_floors(t, i, o, above, floor):
+            continue
+        used = z.used.copy()
+        count = 0
+        for j in range(agents):
+            if z.held[j] and not t.home[j] and t.rank[j] > t.rank[i] and meets(t.rows, o, z.option[j]):
+                _give(t, z, j, used, -1.0)
+                lower[count] = j
+                key[count] = t.rank[j] + 0.5 * size[j] / (1.0 + size[j])
+                count += 1
+        if count == 0 or not least_floors(t, i, o, used, floor):
+            continue
+        gone[:] = False
+        highest, many = -1, 0
+        for k in ascending(key[:count]):  # back come the highest class and the smallest first, as long as i still fits
+            j = lower[k]
+            _give(t, z, j, used, 1.0)
+            if not least_floors(t, i, o, used, floor):
+                _give(t, z, j, used, -1.0)
+                gone[j] = True
+                many += 1
+                if highest < 0 or t.rank[j] < highest:
+                    highest = t.rank[j]
+        least_floors(t, i, o, used, floor)
+        v = many - 1e6 * highest
+        if v < value:
+            best, value = o, v
+            copy_into(best_floor, floor)
+            copy_into(best_gone, gone)
+    if best == 0:
+        return False
+    for j in range(agents):
+        if best_gone[j]:
+            leave(t, z, j)
+    take(t, z, i, best, best_floor)
+    return True
+
+
+@njit(cache=True)
+def _give(t, z, j, used, sign):
+    """Add (or take off) the floors of j's place."""
+    for s in range(t.rows.shape[1]):
+        r = t.rows[z.option[j], s]
+        if r >= 0:
+            used[r] = max(used[r] + sign * z.floor[j, s], 0.0)
+
+
+@njit(cache=True)
+def _leftover(t, z, wish, live, allowed):
+    """Options of who is out: where it wished to be, or the cheapest with what the floors leave, shared with those of
+    them that are there already."""
+    agents, options = t.ok.shape
+    sharing = np.zeros(len(z.used))
+    for i in range(agents):
+        if z.held[i] or not live[i]:
+            continue
+        if np.isnan(t.late[i]):
+            z.option[i] = wish[i]
+            continue
+        best, lowest = 0, t.private[i, 0]
+        for o in range(1, options):
+            if not allowed[i, o]:
+                continue
+            cost = t.private[i, o] + t.late[i]
+            for s in range(t.rows.shape[1]):
+                r = t.rows[o, s]
+                if r >= 0 and t.weight[i, r] > 0.0:
+                    left = 1.0 - z.used[r]
+                    alone = t.weight[i, r] ** 2 / t.capacity[r]
+                    cost += alone * (1.0 + sharing[r]) / left if left > LEAST else np.inf
+            if cost < lowest:
+                best, lowest = o, cost
+        z.option[i] = best
+        for s in range(t.rows.shape[1]):
+            if t.rows[best, s] >= 0:
+                sharing[t.rows[best, s]] += 1.0

@@ -1,0 +1,213 @@
+r"""The certificate's own reading of ``mec``: from a state and an allocation alone, by code that no solver shares.
+
+What each device's time is, what serving it on each option would take, and what each option costs in the game, written
+again from the definitions, in the units of the state:
+
+.. math::
+    R(p) = W \log_2(1 + p g) + 10^4 bit/s, \quad g = (2^{(R(0.2 W) - 10^4) / W} - 1) / 0.2
+
+    T = \max((1 - \rho) c / f_{local}, \; wait + \rho d / (R(p) \, air) + \rho c / (F \, cpu))
+
+    wait = 1 ms + queues + 4 ms [it changes servers]
+
+Where a belief was used, its rates and queues are data (``believed``); without one both are the state's reports.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+
+from games.certificate import Audit, rank_by
+from games.congestion import Float
+
+
+class Believed(NamedTuple):
+    """What a step believed: (N, B, Q) equally likely rates at nominal power in bit/s, ascending; (K,) and (B,) s of
+    backlog."""
+
+    rates: Float
+    cpu_wait_s: Float
+    air_wait_s: Float
+
+
+def reported(physics: Any, state: Any) -> Believed:
+    """The state's own reports, taken at their face value."""
+    noise = physics.noise_w * (1 + state.noise_rise)
+    snr = 10 ** (state.reported_gain_db / 10) * (physics.nominal_w / noise)
+    return Believed((physics.band_hz * np.log2(1 + snr) + 1e4)[..., None], state.queue_s, state.air_queue_s)
+
+
+def audit(problem: Any, state: Any, allocation: Any, prices: Any, believed: Believed | None = None) -> Audit:
+    """What the certificate finds; arrays as in :class:`games.certificate.Audit`.
+
+    Args:
+        problem: a ``Mec``: its constants alone are read. believed: data of a belief; None for the reports.
+    """
+    p = problem.physics
+    n, bands = state.reported_gain_db.shape
+    servers = len(state.server_hz)
+    per = bands // max(servers, 1)
+    seen = reported(p, state) if believed is None else believed
+    option = np.asarray(allocation.option, np.int64)
+    got = (allocation.shares["air"], allocation.shares["cpu"], allocation.power, allocation.fraction)
+    air, cpu, power, fraction = (np.ascontiguousarray(x, np.float64) for x in got)
+    in_time, by_reports = np.zeros(n, bool), np.zeros(n, bool)
+    _times(p, state_of(state), seen, prices.caution, option, air, cpu, power, fraction, in_time)
+    if believed is None:
+        by_reports = in_time
+    else:
+        _times(p, state_of(state), reported(p, state), prices.caution, option, air, cpu, power, fraction, by_reports)
+    weight, private = np.zeros((n, bands + servers)), np.zeros((n, 1 + bands))
+    seconds, slack = np.zeros((n, 1 + bands, 2)), np.zeros((n, 1 + bands))
+    home = np.zeros(n, bool)
+    _options(p, state_of(state), seen, prices, weight, private, seconds, slack, home)
+    allowed = np.ones((n, 1 + bands), bool)
+    allowed[:, 1:] = np.repeat(state.reachable, per, axis=1) & state.active[:, None]
+    capacity = np.concatenate([np.ones(bands), state.server_hz])
+    b = np.arange(bands)
+    rows = np.concatenate([[[-1, -1]], np.stack([b, bands + b // max(per, 1)], axis=1)]).astype(np.int64)
+    alone = private[:, 1:] + weight[:, :bands] ** 2 + (weight[:, bands:] ** 2 / state.server_hz).repeat(per, axis=1)
+    acceptable = allowed & state.active[:, None]
+    acceptable[:, 0] = False
+    acceptable[:, 1:] &= (alone <= private[:, :1] * (1 + 1e-12)) & np.isfinite(seconds[:, 1:]).all(-1)
+    return Audit(
+        rows, weight, capacity, private, allowed, np.full(bands + servers, prices.toll), state.active, in_time,
+        by_reports,
+        seconds, slack, np.full((n, 1 + bands), np.inf), acceptable, home & state.active, _rank(problem, state), option,
+        np.asarray(allocation.held, bool), np.stack([air, cpu], axis=1),
+        np.stack([allocation.floors["air"], allocation.floors["cpu"]], axis=1).astype(float),
+    )  # fmt: skip
+
+
+def _rank(problem: Any, state: Any) -> Any:
+    """(N,) class of each device: by service class, or by the scenario's score within its gap."""
+    s = problem.scenario
+    if s.priority_gap is None:
+        return rank_by(state.sla, 0.0)
+    alpha, beta, gamma = s.priority
+    waited = state.queue_s.min(initial=np.inf) / state.deadline_s
+    work = state.task_cycles / (s.bits[1] * s.cycles_per_bit[1])
+    return rank_by(alpha * np.minimum(waited, 1) + beta * np.minimum(work, 1) + gamma * state.sla, s.priority_gap)
+
+
+class Told(NamedTuple):
+    """The fields of a state that the compiled part reads."""
+
+    active: Any
+    task_bits: Any
+    task_cycles: Any
+    deadline_s: Any
+    device_hz: Any
+    battery_j: Any
+    last_server: Any
+    server_hz: Any
+
+
+def state_of(state: Any) -> Told:
+    """As compiled code reads it."""
+    return Told(*(getattr(state, name) for name in Told._fields))
+
+
+@njit(cache=True, error_model="numpy")
+def _times(p, s, seen, caution, option, air, cpu, power, fraction, in_time):
+    """(N,) whether each device's task ends by its deadline with what it was given."""
+    n, bands, _ = seen.rates.shape
+    per = bands // max(len(s.server_hz), 1)
+    for i in range(n):
+        if not s.active[i]:
+            in_time[i] = True
+            continue
+        o = option[i]
+        sent = fraction[i] if 0 < o <= bands else 0.0
+        own_s = (1.0 - sent) * s.task_cycles[i] / s.device_hz[i]
+        own_j = (1.0 - sent) * p.kappa * s.device_hz[i] ** 2 * s.task_cycles[i]
+        time = own_s if not (p.batteries and own_j > s.battery_j[i]) else np.inf
+        if sent > 0.0:
+            b = o - 1
+            k = b // per
+            snr = (2.0 ** ((_cautious(seen.rates[i, b], caution) - 1e4) / p.band_hz) - 1.0) / p.nominal_w
+            rate = p.band_hz * np.log2(1.0 + power[i] * snr) + 1e4
+            away = 0.001 + seen.cpu_wait_s[k] + seen.air_wait_s[b]
+            if p.migration and s.last_server[i] not in (-1, k):
+                away += 0.004
+            if air[i] > 0.0 and cpu[i] > 0.0:
+                away += sent * s.task_bits[i] / (rate * air[i]) + sent * s.task_cycles[i] / (s.server_hz[k] * cpu[i])
+            else:
+                away = np.inf
+            time = max(time, away)
+        in_time[i] = time <= s.deadline_s[i] * (1.0 + 1e-9)
+
+
+@njit(cache=True, error_model="numpy")
+def _cautious(rates, caution):
+    """The rate that is exceeded with chance ``caution``, linear between the middles of equally likely values."""
+    q = len(rates)
+    place = (1.0 - caution) * q - 0.5
+    if place <= 0.0 or q == 1:
+        return rates[0]
+    if place >= q - 1:
+        return rates[q - 1]
+    below = int(np.floor(place))
+    return (1.0 - (place - below)) * rates[below] + (place - below) * rates[below + 1]
+
+
+@njit(cache=True, error_model="numpy")
+def _options(p, s, seen, prices, weight, private, seconds, slack, home):
+    """Costs and loads of every option, and what serving there takes; ``seconds`` is inf where the battery forbids."""
+    n, bands, values = seen.rates.shape
+    servers = len(s.server_hz)
+    per = bands // max(servers, 1)
+    for i in range(n):
+        if not s.active[i]:
+            continue
+        tau, cycles, bits = s.deadline_s[i], s.task_cycles[i], s.task_bits[i]
+        per_second = prices.delay / tau
+        own_s = cycles / s.device_hz[i]
+        own_j = p.kappa * s.device_hz[i] ** 2 * cycles
+        payable = own_j <= s.battery_j[i] or not p.batteries
+        home[i] = payable and own_s <= tau
+        private[i, 0] = per_second * own_s + prices.energy * own_j / 0.1 if home[i] else prices.delay + prices.miss
+        least = 1.0  # of the task that must be sent
+        if home[i]:
+            least = 0.0
+        elif payable and p.partial:
+            least = max(1.0 - prices.margin * tau / own_s, 0.0)
+        most_w = p.power_w if p.power_control else p.nominal_w
+        if p.batteries:
+            most_w = min(most_w, max(s.battery_j[i] - (1.0 - least) * own_j, 0.0) * p.efficiency / tau)
+        for k in range(servers):
+            weight[i, bands + k] = np.sqrt(per_second * cycles)
+        for b in range(bands):
+            k = b // per
+            moves = p.migration and s.last_server[i] >= 0 and s.last_server[i] != k
+            wait = 0.001 + seen.cpu_wait_s[k] + seen.air_wait_s[b] + (0.004 if moves else 0.0)
+            cpu_s = cycles / s.server_hz[k]
+            air_s, miss = 0.0, 0.0
+            for q in range(values):
+                alone = bits / seen.rates[i, b, q]
+                air_s += min(alone, tau)
+                x = 12.0 * ((wait + prices.risk * (alone + cpu_s)) / tau - 1.0)
+                miss += 1.0 / (1.0 + np.exp(-min(max(x, -700.0), 700.0)))
+            air_s, miss = air_s / values, miss / values
+            joule = p.nominal_w * air_s / p.efficiency
+            cost = per_second * min(wait, tau) + prices.energy * joule / 0.1 + prices.miss * miss
+            cost += prices.backlog * (seen.cpu_wait_s[k] * cpu_s + seen.air_wait_s[b] * air_s) / p.slot_s**2
+            if moves:
+                cost += prices.migration
+            if p.batteries and joule > s.battery_j[i]:
+                cost += prices.miss
+            private[i, 1 + b] = cost
+            weight[i, b] = np.sqrt(per_second * air_s)
+            if home[i]:
+                slack[i, 1 + b] = tau
+                continue
+            slack[i, 1 + b] = prices.margin * tau - wait
+            if most_w <= 0.0:
+                seconds[i, 1 + b, 0] = np.inf
+                continue
+            snr = (2.0 ** ((_cautious(seen.rates[i, b], prices.caution) - 1e4) / p.band_hz) - 1.0) / p.nominal_w
+            seconds[i, 1 + b, 0] = least * bits / (p.band_hz * np.log2(1.0 + most_w * snr) + 1e4)
+            seconds[i, 1 + b, 1] = least * cpu_s

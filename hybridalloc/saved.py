@@ -1,0 +1,229 @@
+"""Allocators on file: arrays and JSON alone, so that reading one runs nothing. Also MLflow addresses of such files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from hybridalloc.beliefs import belief_arrays, restore_belief
+from hybridalloc.errors import CheckpointError
+from hybridalloc.files import read_arrays, whole_file
+from hybridalloc.problems import restore_problem
+from hybridalloc.text import printable, quoted
+from rl.policy import ArrayPolicy, wrong_weights
+
+if TYPE_CHECKING:
+    from coordinator.trust import Trust
+    from hybridalloc.allocator import Allocator
+
+FORMAT = 1
+ADDRESSES = ("runs:/", "models:/", "mlflow-artifacts:/")
+_NUMBER = (int, float)
+_FIELDS: dict[str, tuple[type, ...]] = {
+    "problem": (dict,), "method": (str,), "trust": (str, *_NUMBER), "limit": _NUMBER, "choose": (bool,), "seed": (int,),
+    "prices": (dict,), "recommender": (str, type(None)),
+}  # fmt: skip
+_LATER: dict[str, tuple[type, ...]] = {"hysteresis": _NUMBER, "trust_state": (dict, type(None))}  # may be absent
+
+
+class Checkpoint(NamedTuple):
+    """A saved allocator as it lies in its file: settings, the recommender (None without one), arrays by name."""
+
+    meta: dict[str, Any]
+    policy: ArrayPolicy | None
+    arrays: dict[str, Any]
+
+
+def write_allocator(allocator: Allocator, path: str | Path) -> Path:
+    """Write problem, method, prices, trust, recommender and belief to ``path``; ``.npz`` is added where it is missing.
+
+    Raises:
+        CheckpointError: the recommender is an object of one's own.
+    """
+    a = allocator
+    arrays: dict[str, Any] = {}
+    name = None
+    if a.recommender is not None:
+        if not isinstance(a.recommender, ArrayPolicy):
+            raise CheckpointError(f"a {type(a.recommender).__name__} cannot be saved; only trained policies can")
+        arrays = {f"policy/{k}": v for k, v in a.recommender.weights.items()}
+        name = a.recommender.name
+    meta = {
+        "format": FORMAT, "problem": a.problem.describe(), "method": a.method, "trust": a.trust,
+        "limit": a.coordinator.limit, "choose": a.coordinator.choose, "seed": a.seed, "prices": a.prices._asdict(),
+        "recommender": name, "trust_state": a.trust_rule.state(), "hysteresis": a.hysteresis,
+    }  # fmt: skip
+    if a.belief is not None:
+        arrays |= belief_arrays(a.belief)
+    target = _with_suffix(Path(path))
+    with whole_file(target) as stream:
+        np.savez_compressed(stream, meta=np.array(json.dumps(meta)), **arrays)
+    return target
+
+
+def read_checkpoint(source: str | Path) -> Checkpoint:
+    """What a saved allocator's file holds.
+
+    Raises:
+        CheckpointError: no such file, a damaged one, another version, or not an allocator; the file is left as it was.
+    """
+    path = local(source)
+    try:
+        arrays = read_arrays(path)
+    except FileNotFoundError:
+        raise CheckpointError(f"no checkpoint at {path}") from None
+    except ValueError as error:
+        reason = printable(error, 200)
+        raise CheckpointError(f"{path} is truncated or not a checkpoint ({reason}); it was left as it is") from None
+    if "meta" not in arrays:
+        raise CheckpointError(f"{path} holds no allocator (no 'meta' entry); Allocator.save writes one")
+    meta = _settings(path, arrays["meta"])
+    weights: dict[str, Any] = {k.removeprefix("policy/"): v for k, v in arrays.items() if k.startswith("policy/")}
+    if not weights:
+        return Checkpoint(meta, None, arrays)
+    wrong = wrong_weights(weights) if meta["recommender"] is not None else "they have no name"
+    if wrong:
+        raise CheckpointError(f"{path}: the recommender's weights are damaged: {wrong}; the file was left as it is")
+    if not isinstance(meta["trust"], str):  # what training and calibration left
+        weights = {"trained_trust": np.float64(meta["trust"])} | weights
+    return Checkpoint(meta, ArrayPolicy(weights, meta["recommender"]), arrays)
+
+
+def made_from(kind: type[Allocator], source: str | Path, trust_code: bool, changes: dict[str, Any]) -> Allocator:
+    """The allocator that ``source`` holds, with some of the constructor's arguments changed; see ``Allocator.load``."""
+    saved = read_checkpoint(source)
+    changes = dict(changes)
+    problem = changes.pop("problem", None)
+    if problem is None:
+        with _blaming(source, "its problem"):
+            problem = restore_problem(saved.meta["problem"], trust_code)
+    meta = saved.meta
+    with _blaming(source, "its settings"):
+        settings = {
+            "method": meta["method"], "trust": meta["trust"], "limit": meta["limit"], "choose": meta["choose"],
+            "seed": meta["seed"], "prices": _prices(problem, meta["prices"]), "recommender": saved.policy,
+            "hysteresis": meta.get("hysteresis", 0.0), "belief": restore_belief(problem, saved.arrays),
+        }  # fmt: skip
+        made = kind(problem, **settings)  # what is wrong here is the file's; below it is the caller's
+        _restore_trust(made.trust_rule, meta.get("trust_state"))
+    if not changes:
+        return made
+    made = kind(problem, **settings | changes)
+    if "trust" not in changes:
+        made.trust_rule.restore(meta.get("trust_state"))
+    return made
+
+
+def find_recommender(problem: Any, given: Any, seed: int) -> Any:
+    """A recommender from None, an object, a learner's name (fresh and untrained), or the address of a saved allocator.
+
+    Raises:
+        UnknownNameError: no such learner. CheckpointError: another problem's, or an allocator without one.
+    """
+    if given is None or hasattr(given, "propose"):
+        return given
+    text = str(given)
+    if isinstance(given, str) and not text.endswith(".npz") and ":/" not in text and "/" not in text:
+        from hybridalloc.training import LEARNERS, make_learner
+        from rl.networks import Sizes
+
+        if text in LEARNERS or not _with_suffix(Path(text)).is_file():
+            return make_learner(text, Sizes.of(problem.batch([0]).observe()), seed).policy
+    meta, policy, _ = read_checkpoint(given)
+    of = meta["problem"].get("name")
+    if of != problem.name:
+        raise CheckpointError(f"{given} was trained on {printable(of)}; this problem is {problem.name}")
+    if policy is None:
+        raise CheckpointError(f"{given} holds no recommender: it was saved from method {quoted(meta['method'])}")
+    return policy
+
+
+def local(source: str | Path) -> Path:
+    """A file on this machine: a path, with ``.npz`` where only that exists, or what an MLflow address names.
+
+    Raises:
+        CheckpointError: MLflow has nothing there.
+    """
+    text = str(source)
+    if text.startswith(ADDRESSES):
+        import mlflow
+
+        try:
+            return Path(mlflow.artifacts.download_artifacts(artifact_uri=text))
+        except Exception as error:  # a store that is away, a run that is not there: MLflow says it in many ways
+            reason = printable(str(error).split("\n")[0], 200)
+            raise CheckpointError(f"no checkpoint at {text}: {reason}; is MLFLOW_TRACKING_URI set?") from None
+    path = Path(source)
+    longer = _with_suffix(path)
+    return longer if not path.exists() and longer.is_file() else path
+
+
+class _blaming:
+    """A block that makes something of what a file says: whatever fails in it is the file's fault, in one line."""
+
+    def __init__(self, source: str | Path, part: str) -> None:
+        self.source, self.part = source, part
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, Exception) and not isinstance(error, CheckpointError):
+            name = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+            reason = printable(f"{name}{error}", 300)
+            raise CheckpointError(
+                f"{self.source} is damaged or of another version: {self.part} cannot be made ({reason}); it was left "
+                "as it is"
+            ) from None
+
+
+def _with_suffix(path: Path) -> Path:
+    return path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
+
+
+def _settings(path: Path, text: Any) -> dict[str, Any]:
+    """The JSON of an allocator's settings, every field of its kind."""
+    try:
+        meta = json.loads(str(text))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is damaged: its settings are not JSON ({printable(error)})") from None
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        found = quoted(meta.get("format")) if isinstance(meta, dict) else "none"
+        raise CheckpointError(f"{path} has format {found}; this version reads format {FORMAT}")
+    for name, kinds in (_FIELDS | _LATER).items():
+        if name not in meta and name in _LATER:
+            continue
+        value = meta.get(name)
+        if name not in meta or type(value) not in kinds:
+            wanted = " or ".join("null" if kind is type(None) else kind.__name__ for kind in kinds)
+            raise CheckpointError(f"{path} is damaged: {name} = {quoted(value)}; it must be {wanted}")
+    return meta
+
+
+def _restore_trust(rules: Trust, state: dict[str, Any] | None) -> None:
+    """What a rule of trust has learned, if it is one: plain numbers that give a distribution over its grid."""
+    for name, value in (state or {}).items():
+        counts = type(value) is int and 0 <= value < 2**63
+        if not (counts if name == "steps" else value is None or _finite(value)):
+            raise ValueError(f"trust_state.{printable(name)} = {quoted(value)}; numbers that are finite are needed")
+    rules.restore(state)
+    if rules.rule is not None:
+        weights = np.asarray(rules.rule.weights)
+        if weights.shape != rules.rule.grid.shape or not (weights >= 0).all() or not abs(weights.sum() - 1) < 1e-6:
+            raise ValueError(f"trust_state gives no distribution over {len(rules.rule.grid)} trusts")
+
+
+def _finite(value: Any) -> bool:
+    array = np.asarray(value)
+    return array.dtype.kind in "if" and bool((np.abs(array) < 1e300).all())
+
+
+def _prices(problem: Any, given: Mapping[str, Any]) -> Any:
+    for name, value in given.items():
+        if type(value) not in _NUMBER or not np.isfinite(value):
+            raise ValueError(f"prices.{printable(name)} = {quoted(value)}; it must be a finite number")
+    return problem.prices_type(**given)
