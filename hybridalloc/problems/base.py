@@ -243,7 +243,9 @@ def _regular(value: Any, spec: Spec) -> NDArray[Any] | None:
             if not kinds or not kinds <= LISTS:
                 break
             level = list(chain.from_iterable(level))
-        if not set(map(type, level)) <= (NUMBERS | FLAGS if spec.dtype is bool else NUMBERS):
+        else:
+            kinds = set(map(type, level))
+        if not kinds <= (NUMBERS | FLAGS if spec.dtype is bool else NUMBERS):
             return None
     try:
         return np.array(value)
