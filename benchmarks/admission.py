@@ -191,8 +191,10 @@ def envy(tables: int, states: int) -> int:
         row = total.setdefault("custom", dict.fromkeys(found, 0))
         for name, value in found.items():
             row[name] += value
-    settings = [{"agents": 50, "servers": 9}, {"agents": 50, "servers": 4}, {"agents": 50, "servers": 2, "scenario": "A"},
-                {"agents": 30, "servers": 3, "load": 1.0, "priority_gap": 0.1}]  # fmt: skip
+    settings: list[dict[str, Any]] = [
+        {"agents": 50, "servers": 9}, {"agents": 50, "servers": 4}, {"agents": 50, "servers": 2, "scenario": "A"},
+        {"agents": 30, "servers": 3, "load": 1.0, "priority_gap": 0.1},
+    ]  # fmt: skip
     per = 50
     for k in range(-(-states // per)):
         problem = make_problem("mec", **settings[k % len(settings)])

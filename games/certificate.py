@@ -150,7 +150,7 @@ def rank_by(priority: ArrayLike, gap: float) -> Int:
     levels = np.unique(value)[::-1]
     heads: list[float] = []
     for level in levels:
-        if not heads or heads[-1] - level > gap:
+        if not heads or level < heads[-1] - gap:
             heads.append(float(level))
     return np.searchsorted(-np.array(heads), -value, side="right").astype(np.int64) - 1
 

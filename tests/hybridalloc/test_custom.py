@@ -8,6 +8,7 @@ import cvxpy as cp
 import numpy as np
 import pytest
 
+from coordinator import Coordinator
 from hybridalloc import Allocator, InvalidStateError, make_problem
 from hybridalloc.problems.admission import remedies
 from hybridalloc.problems.custom import CustomPrices, CustomState
@@ -27,7 +28,8 @@ def test_the_game_is_an_equilibrium_by_enumeration_of_the_definition(seed):
     """Each agent's cost is what its delay and private cost come to when the square-root rule shares the servers."""
     problem = drawn(seed, wait_s=np.array([0.1, 0.3]))
     state, prices = problem.reset(), CustomPrices(toll=0.0, miss=0.0)
-    allocation = Allocator(problem, "game", prices=prices).step(state)
+    game = problem.batch_of(state).game(prices)
+    found = Coordinator("game").decide_on(game, np.zeros_like(game.private_cost), False).option[0]
 
     def cost(choice, i):
         o = choice[i]
@@ -46,10 +48,11 @@ def test_the_game_is_an_equilibrium_by_enumeration_of_the_definition(seed):
             cost(choice, i) <= cost((*choice[:i], o, *choice[i + 1 :]), i) + 1e-9 for i in range(5) for o in range(3)
         )
     }
-    assert tuple(allocation.option) in equilibria
+    assert tuple(found) in equilibria
+    costs = problem.batch_of(state).single_game(prices).costs(found)
     for i, row in itertools.product(range(5), range(3)):
-        other = (*allocation.option[:i], row, *allocation.option[i + 1 :])
-        assert allocation.game.costs(allocation.option)[i, row] == pytest.approx(cost(other, i), rel=1e-9)
+        other = (*found[:i], row, *found[i + 1 :])
+        assert costs[i, row] == pytest.approx(cost(other, i), rel=1e-9)
 
 
 @pytest.mark.parametrize("seed", range(12))
