@@ -48,6 +48,11 @@ _SETTINGS = {
 _CHATTER = ("alembic", "mlflow.store.db.utils", "mlflow.store.tracking", "mlflow.tracking", "mlflow.pyfunc", "urllib3")
 
 
+def default_uri() -> str:
+    """MLflow's store where none is named: what ``MLFLOW_TRACKING_URI`` says, or else a file in this folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+
+
 @dataclass(frozen=True)
 class MirrorResult:
     """What MLflow has after a replay: `done` and `left` name runs; `error` is empty when all is well."""
