@@ -37,6 +37,9 @@ def restore_belief(problem: Any, arrays: dict[str, Any]) -> Any:
         for name, value in meta["settings"].items():
             if type(value) not in (bool, int) or not 0 <= value <= (MOST if name != "seed" else 2**63):
                 raise ValueError(f"{printable(name)} = {quoted(value)}; it must be a whole number from 0 to {MOST:,}")
+        for name, value in arrays.items():
+            if name.startswith("belief/") and value.dtype.kind == "f" and not np.isfinite(value).all():
+                raise ValueError(f"{name} holds what is not finite")
         belief = problem.beliefs[meta["name"]](**meta["settings"])
         belief.load_state_dict({k.removeprefix("belief/"): v for k, v in arrays.items() if k.startswith("belief/")})
     except CheckpointError:

@@ -337,7 +337,8 @@ class _Replay:
     def _artifact(self, client: Any, run_id: str, relative: str) -> None:
         path = (self.folder / relative).resolve()
         if not path.is_relative_to(self.folder.resolve()):  # a line of a run's file is data: it names no other place
-            self._call(client.set_tag, run_id, f"hybridalloc.missing.{_key(relative)}"[:250], "outside")
+            name = re.sub(r"[^\w-]+", "_", relative)
+            self._call(client.set_tag, run_id, f"hybridalloc.missing.{name}"[:250], "outside the folder")
         elif path.is_file():
             inside = Path(relative).parent.as_posix()
             self._call(client.log_artifact, run_id, str(path), None if inside == "." else inside)

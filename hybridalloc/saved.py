@@ -17,6 +17,7 @@ from hybridalloc.text import printable, quoted
 from rl.policy import ArrayPolicy, wrong_weights
 
 if TYPE_CHECKING:
+    from coordinator.trust import Trust
     from hybridalloc.allocator import Allocator
 
 FORMAT = 1
@@ -108,9 +109,7 @@ def made_from(kind: type[Allocator], source: str | Path, trust_code: bool, chang
             "hysteresis": meta.get("hysteresis", 0.0), "belief": restore_belief(problem, saved.arrays),
         }  # fmt: skip
         made = kind(problem, **settings)  # what is wrong here is the file's; below it is the caller's
-        made.trust_rule.restore(meta.get("trust_state"))
-        if not np.isfinite(getattr(made.trust_rule.rule, "weights", 0.0)).all():
-            raise ValueError("trust_state gives no distribution over trusts")
+        _restore_trust(made.trust_rule, meta.get("trust_state"))
     if not changes:
         return made
     made = kind(problem, **settings | changes)
@@ -203,6 +202,24 @@ def _settings(path: Path, text: Any) -> dict[str, Any]:
             wanted = " or ".join("null" if kind is type(None) else kind.__name__ for kind in kinds)
             raise CheckpointError(f"{path} is damaged: {name} = {quoted(value)}; it must be {wanted}")
     return meta
+
+
+def _restore_trust(rules: Trust, state: dict[str, Any] | None) -> None:
+    """What a rule of trust has learned, if it is one: plain numbers that give a distribution over its grid."""
+    for name, value in (state or {}).items():
+        counts = type(value) is int and 0 <= value < 2**63
+        if not (counts if name == "steps" else value is None or _finite(value)):
+            raise ValueError(f"trust_state.{printable(name)} = {quoted(value)}; numbers that are finite are needed")
+    rules.restore(state)
+    if rules.rule is not None:
+        weights = np.asarray(rules.rule.weights)
+        if weights.shape != rules.rule.grid.shape or not (weights >= 0).all() or not abs(weights.sum() - 1) < 1e-6:
+            raise ValueError(f"trust_state gives no distribution over {len(rules.rule.grid)} trusts")
+
+
+def _finite(value: Any) -> bool:
+    array = np.asarray(value)
+    return array.dtype.kind in "if" and bool((np.abs(array) < 1e300).all())
 
 
 def _prices(problem: Any, given: Mapping[str, Any]) -> Any:

@@ -59,6 +59,8 @@ def rebuild(folder: Path) -> dict[str, Any]:
 
 def _rebuild(folder: Path) -> dict[str, Any]:
     record = tracking.read_comparison(folder)
+    if isinstance(record["seeds"], list):  # as write_comparison takes them too
+        record["seeds"] = {"report": record["seeds"]}
     values: dict[str, dict[str, dict[int, list[float]]]] = {}
     curves: dict[str, dict[int, list[dict[str, float]]]] = {}
     counts = {"allocations": 0, "violations": 0}
