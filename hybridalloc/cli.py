@@ -105,11 +105,11 @@ class Compare:
         _say("\n".join(summary_lines(comparison)))
         ran = comparison["seeds"] | comparison["budget"]
         if len(ran["train"]) < FULL["train_seeds"] or ran["agent_steps"] < FULL["agent_steps"]:
-            print(
+            _print(
                 f"\nA sketch: {len(ran['train'])} training seeds, {len(ran['report'])} reporting seeds, "
                 f"{ran['agent_steps']:,} agent-steps. `hybridalloc compare --full` makes the README's table."
             )
-        print(f"\nreport     {Path(settings.report).resolve()}")
+        _print(f"\nreport     {Path(settings.report).resolve()}")
         _say(f"record     {comparison['folder']}")
         _say(f"MLflow     {comparison['mirror']}")
         _say(f"           {comparison['open']}")
@@ -226,9 +226,9 @@ class Train:
         if self.json:
             told = {"saved": str(path), "violations": trained.violations, "trust": trust, "curve": trained.curve}
             return _print_json(told)
-        print(f"saved {path}; violations in training: {trained.violations}; trust {trust:g}")
+        _print(f"saved {path}; violations in training: {trained.violations}; trust {trust:g}")
         if checkpoints is not None:
-            print(f"checkpoints {checkpoints.folder.resolve()}: last.pt, best.pt")
+            _print(f"checkpoints {checkpoints.folder.resolve()}: last.pt, best.pt")
         return 0
 
 
@@ -258,7 +258,7 @@ class Evaluate:
             return _print_json(means | {"violations": seen.violations, "allocations": seen.allocations})
         for metric in a.problem.metrics:
             _say(f"{metric.label:40s} {seen.metrics[metric.key].mean():10.4f} {metric.unit}")
-        print(f"{'violations of capacity or power':40s} {seen.violations:10d} of {seen.allocations} allocations")
+        _print(f"{'violations of capacity or power':40s} {seen.violations:10d} of {seen.allocations} allocations")
         return 0
 
 
@@ -282,7 +282,7 @@ class Export:
             held = quoted(meta["method"])
             raise CheckpointError(f"{self.path} holds no recommender: it was saved from method {held}")
         written = write_onnx(policy, self.onnx, {k: json.dumps(meta[k]) for k in ("problem", "prices", "trust")})
-        print(f"saved {written} (ONNX opset {OPSET}): scores of every agent and option, for any numbers of them")
+        _print(f"saved {written} (ONNX opset {OPSET}): scores of every agent and option, for any numbers of them")
         return 0
 
 
@@ -393,7 +393,7 @@ class Report:
         if self.json:
             return _print_json(comparison)
         _say(text_table(comparison))
-        print(f"\nreport     {page.resolve()}")
+        _print(f"\nreport     {page.resolve()}")
         return 0
 
 
@@ -416,7 +416,7 @@ class Sync:
             _print_json(asdict(result))
             return 0 if result.complete else 1
         _say(str(result))
-        print(how_to_open(self.tracking_uri, result.experiment_id))
+        _print(how_to_open(self.tracking_uri, result.experiment_id))
         return 0 if result.complete else 1
 
 
@@ -437,8 +437,8 @@ class LogModel:
         from hybridalloc.models import how_to_serve, log_model
 
         logged = log_model(self.path, self.name, self.tracking_uri, trust_code=self.allow_code)
-        print(f"registered {self.name}, version {logged.version}, alias champion")
-        print(how_to_serve(self.name, self.tracking_uri, allocator=self.path))
+        _print(f"registered {self.name}, version {logged.version}, alias champion")
+        _print(how_to_serve(self.name, self.tracking_uri, allocator=self.path))
         return 0
 
 
@@ -501,11 +501,30 @@ def _custom_input() -> tuple[dict[str, Any], dict[str, Any]]:
     return given | named, given
 
 
+class _OutputError(Exception):
+    """Standard output takes no more, and why."""
+
+
+@contextmanager
+def _output() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:  # as after ``| head``
+        raise _OutputError("its reader has left") from None
+    except OSError as error:
+        raise _OutputError(_place(error)) from None
+
+
+def _print(text: Any) -> None:
+    with _output():
+        print(text)
+
+
 def _say(text: str) -> None:
     """Print text that holds what a file or a user named: what would steer the terminal is written out."""
     from hybridalloc.text import printable
 
-    print(printable(text, None, keep="\n"))
+    _print(printable(text, None, keep="\n"))
 
 
 def _whole(flag: str, value: int, low: int, high: int | None = None) -> None:
@@ -535,7 +554,7 @@ def _kept_of(checkpoints: Any) -> Iterator[None]:
 def _print_json(value: Any) -> int:
     from hybridalloc.runlog import plain
 
-    print(json.dumps(plain(value)))
+    _print(json.dumps(plain(value)))
     return 0
 
 
@@ -561,13 +580,13 @@ class Data:
         from hybridalloc import data
 
         if self.action == "list":
-            print(data.list_table())
+            _print(data.list_table())
             return 0
         if self.action == "fetch":
-            print(data.fetch_all(self.names))
+            _print(data.fetch_all(self.names))
             return 0
         text, ok = data.verify_all(self.names)
-        print(text)
+        _print(text)
         return 0 if ok else 1
 
 
@@ -582,15 +601,6 @@ Command = (
     | Annotated[LogModel, tyro.conf.subcommand("log-model")]
     | Annotated[Data, tyro.conf.subcommand("data")]
 )
-
-
-def _reader_gone() -> bool:
-    """Whether nobody reads our standard output any more, as after ``| head``."""
-    import select
-
-    poll = select.poll()
-    poll.register(1, 0)
-    return bool(poll.poll(0))
 
 
 COMMANDS = ("compare", "train", "evaluate", "export", "step", "report", "sync", "log-model", "data")
@@ -612,13 +622,15 @@ def main(arguments: list[str] | None = None) -> int:
             return _command(words)
         finally:
             if sys.stdout is not None:
-                sys.stdout.flush()  # a full disk is met here and not as the interpreter leaves
+                with _output():  # a full disk is met here and not as the interpreter leaves
+                    sys.stdout.flush()
     except KeyboardInterrupt as error:
         return _fail(str(error) or "interrupted", 130)
+    except _OutputError as error:
+        if sys.stdout is sys.__stdout__:  # let go, so that the interpreter does not try again
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return _fail(f"standard output did not take all ({error})", 1)
     except Exception as error:
-        if isinstance(error, OSError) and _output_fails():
-            reason = "its reader has left" if isinstance(error, BrokenPipeError) else _place(error)
-            return _fail(f"standard output did not take all ({reason})", 1)
         told = _told(error)
         if told is None:
             raise
@@ -638,7 +650,8 @@ def _command(words: list[str]) -> int:
         sys.path.append(here)  # my_module:MyWorld is found where the command is started; worker processes get it too
     if words and not words[0].startswith("-") and words[0] not in COMMANDS:
         raise nearest("command", words[0], COMMANDS)
-    command: Any = tyro.cli(Command, args=words or ["--help"], prog="hybridalloc", description=GUIDE)
+    with _output():
+        command: Any = tyro.cli(Command, args=words or ["--help"], prog="hybridalloc", description=GUIDE)
     if isinstance(command, Compare | Train | Evaluate | Step) and not getattr(command, "quiet", False):
         from hybridalloc.progress import tell_of_compiling
 
@@ -669,19 +682,6 @@ def _place(error: BaseException) -> str:
     if not isinstance(error, OSError) or not error.strerror:
         return str(error) or type(error).__name__
     return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-
-
-def _output_fails() -> bool:
-    """Whether standard output takes no more; it is then let go, so that the interpreter does not try again."""
-    try:
-        sys.stdout.flush()
-        if sys.stdout is not sys.__stdout__ or not _reader_gone():
-            return False
-    except (OSError, ValueError):
-        pass
-    if sys.stdout is sys.__stdout__:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    return True
 
 
 def _fail(message: str, code: int) -> int:

@@ -130,9 +130,7 @@ def compare(settings: Settings, resume: str | Path | None = None, trust_code: bo
         TrackingError, CheckpointError: nothing to go on with, it still runs, or it was asked for otherwise.
         WorkError: it stopped on the way; says why and how to go on.
     """
-    if multiprocessing.parent_process() is not None and getattr(
-        multiprocessing.current_process(), "_inheriting", False
-    ):
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # multiprocessing's own mark of an import
         raise WorkError(UNGUARDED)
     if resume is None:
         problem, settings = _begin(settings)

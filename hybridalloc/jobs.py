@@ -217,7 +217,8 @@ def _checkpoints(job: Job) -> Any:
     for torn in folder.glob(".*.partial"):  # of a process that was killed as it wrote
         torn.unlink(missing_ok=True)
     last = folder / "last.pt"
-    return Kept(folder, KEEP_EVERY, last if last.is_file() else None)
+    every = min(KEEP_EVERY, max(job.agent_steps // 4, 1))
+    return Kept(folder, every, last if last.is_file() else None)
 
 
 def run_job(job: Job) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from games.errors import InvalidStateError
 from hybridalloc.errors import nearest
 from hybridalloc.problems import transitions
 from hybridalloc.problems.base import Metric, State, array
+from hybridalloc.problems.settings import check_settings
 from hybridalloc.text import quoted
 
 if TYPE_CHECKING:
@@ -447,6 +448,7 @@ def make(
             f"{len(table)} in the order of options"
         )
     named = tuple(map(str, resources)), tuple(map(str, families))
+    check_settings({"episode": episode}, {"episode": 1})
     return Custom(table.astype(np.int64), *named, start, transition, Length(episode), credit)
 
 

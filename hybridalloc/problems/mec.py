@@ -35,6 +35,7 @@ from hybridalloc.problems.mec_belief import BELIEFS, Belief, Memory, copy_histor
 from hybridalloc.problems.mec_core import Outcome, Physics, Plan, Prices, Wish, World
 from hybridalloc.problems.mec_whatif import WhatIf
 from hybridalloc.problems.mec_world import Law, Stream, streams
+from hybridalloc.problems.settings import check_settings
 from hybridalloc.text import printable, quoted
 from rl.proposal import Observation
 
@@ -747,14 +748,21 @@ def make(agents: int = 50, servers: int = 9, sites: str = "synthetic", scenario:
     """``make_problem("mec", ...)``: a named scenario with fields of :class:`Scenario` or :class:`Dynamics` changed."""
     from hybridalloc.errors import nearest
 
-    if scenario not in SCENARIOS:
+    if not isinstance(scenario, str) or scenario not in SCENARIOS:
         raise nearest("scenario", scenario, SCENARIOS)
+    check_settings(
+        {"agents": agents, "servers": servers},
+        {"agents": 50, "servers": 9},
+        above={"agents": -np.inf, "servers": -np.inf},
+    )
     base = SCENARIOS[scenario]
     switches = {f.name for f in fields(Dynamics)}
     known = switches | {f.name for f in fields(Scenario)}
     for name in changes:
         if name not in known:
             raise nearest("setting of mec", name, known | {"agents", "servers", "sites", "scenario"})
+    defaults = {f.name: getattr(base, f.name) for f in fields(base)} | dict.fromkeys(switches, True)
+    changes = check_settings(changes, defaults, above={"slot_s": 0.0, "channel_hz": 0.0})
     dynamics = replace(changes.get("dynamics", base.dynamics), **{k: v for k, v in changes.items() if k in switches})
     rest = {k: v for k, v in changes.items() if k not in switches and k != "dynamics"}
     return Mec(agents, servers, sites, replace(base, dynamics=dynamics, **rest))
