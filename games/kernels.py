@@ -24,7 +24,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from numba.core import caching, config, dispatcher
+from numba.core import caching
+from numba.core import config as _config
+from numba.core import dispatcher as _dispatcher
+
+config: Any = _config
+dispatcher: Any = _dispatcher
 
 HOUSE = Path(__file__).resolve().parent.parent
 PACKAGES = tuple(str((HOUSE / name).resolve()) + os.sep for name in ("coordinator", "games", "hybridalloc", "rl"))
