@@ -141,7 +141,7 @@ def faults(batch: Any, prices: Any, kind: str, rng: np.random.Generator, effort:
     game, places, seating, plan = seat(batch, prices, kind, rng, effort)
     out = {"games": 0, "agents": 0, "left out": 0, "envious": 0, "holders late": 0, "overbooked": 0}
     for e in range(len(game.live)):
-        one = SimpleNamespace(**{name: getattr(places, name)[e] for name in places._fields})
+        one = SimpleNamespace(**{name: getattr(places, name)[e] for name in places._fields[:-1]})
         option, held, floor, live = seating.option[e], seating.held[e], seating.floor[e], game.live[e]
         pairs = envious(game.options, one, option, held, floor, live)
         used = np.zeros(game.weight.shape[2])
