@@ -29,7 +29,7 @@ from hybridalloc.problems import make_problem
 
 HOUSE = Path(__file__).resolve().parents[2]
 TINY = Settings(
-    agents=4, servers=2, sites="synthetic", agent_steps=12_000, train_seeds=1, report_seeds=2, tuning=1,
+    agents=4, servers=2, sites="synthetic", agent_steps=6_000, train_seeds=1, report_seeds=2, tuning=1,
     methods=("hybrid-imappo", "rl-dqn", "nearest", "game-tuned"), quiet=True,
 )  # fmt: skip
 HERE = """
