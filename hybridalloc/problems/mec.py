@@ -567,14 +567,15 @@ class MecBatch:
 
     def places(self, prices: Prices, game: CongestionBatch) -> Places | None:
         """What serving each device on each option takes; see :func:`mec_core.fill_places`. None in a scenario without
-        floors: nothing is reserved there."""
+        floors: nothing is reserved there. Nobody is moved to make room: being served is a matter of chance here, and a
+        move to a worse link costs more than one more place with little to spare brings."""
         if not self.physics.floors:
             return None
         w = self.world
         shape = game.private_cost.shape
         p = Places(
             np.zeros((*shape, 2)), np.zeros(shape), np.full(shape, np.inf), np.zeros(shape, bool), self.classes(),
-            np.zeros(shape[:2], bool), np.full(shape[:2], np.nan),
+            np.zeros(shape[:2], bool), np.full(shape[:2], np.nan), effort=0,
         )  # fmt: skip
         core.fill_places(self.physics, w, prices, game, p.seconds, p.slack, p.acceptable, p.home)
         return p
@@ -616,7 +617,7 @@ class MecBatch:
         if wish is not None and np.isfinite(trust):
             given = {name: for_option(value, plan.option) for name, value in wish.items()}
             asked = asked._replace(**given)
-        core.settle(self.physics, w, prices, self.priority(), asked, trust, seating is not None, plan)
+        core.settle(self.physics, w, prices, self.priority(), self.classes(), asked, trust, seating is not None, plan)
         return plan
 
     def believed(self) -> Believed | None:
@@ -822,6 +823,8 @@ def _setting(name: str, value: Any, like: Any) -> Any:
         number = read_array(name, value, "")
         if number.ndim or not np.isfinite(number) or number < 0:
             raise InvalidStateError(f"{name} = {echo(value)}; it must be a finite number >= 0")
+        if name in ("slot_s", "channel_hz") and not number > 0:
+            raise InvalidStateError(f"{name} = {echo(value)}; it must be > 0")
         return float(number)
     if isinstance(like, tuple):
         numbers = read_array(name, value, str(len(like)))
@@ -830,6 +833,8 @@ def _setting(name: str, value: Any, like: Any) -> Any:
         for k, number in enumerate(numbers):
             if not 0 <= number < np.inf:
                 raise InvalidStateError(f"{name}[{k}] = {echo(number)}; it must be finite and >= 0")
+        if len(like) == 2 and not 0 < numbers[0] <= numbers[1]:
+            raise InvalidStateError(f"{name} = {echo(value)}; it is a range: 0 < low <= high")
         return tuple(numbers.tolist())
     if not isinstance(value, type(like)):
         raise InvalidStateError(f"{name} = {echo(value)}; it must be a {type(like).__name__}")
