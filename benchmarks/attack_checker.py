@@ -267,23 +267,20 @@ def acceptable(x: Reading, i: int, o: int, loose: bool) -> bool:
     return alone <= x.private[i][0] + (scale if loose else -scale) and all(map(math.isfinite, x.seconds[i][o]))
 
 
-def least_floors(x: Reading, i: int, o: int, room: list[float], loose: bool) -> list[float] | None:
-    """(S,) floors that make agent i's deadline at option o, the least in sum f / room; None if it does not fit.
+def least(seconds: Any, slack: float, room: Any) -> list[float] | None:
+    """(S,) shares, the least in sum f / room, with which legs of ``seconds`` end within ``slack``; None if none fit.
 
     By a search for the multiplier: f_s = min(room_s, m sqrt(sec_s room_s)) with the legs ending just in time.
     """
-    slack = x.slack[i][o] * (1 + (NEAR if loose else -NEAR))
     if slack <= 0:
         return None
-    needs = [(s, x.seconds[i][o][s], min(room[r], x.cap[i][o])) for s, r in x.legs(o) if x.seconds[i][o][s] > 0]
-    out = [0.0] * len(x.rows[o])
+    needs = [(s, float(sec), float(most)) for s, (sec, most) in enumerate(zip(seconds, room, strict=True)) if sec > 0]
+    out = [0.0] * len(seconds)
     if not needs:
         return out
     if any(most <= NO_ROOM for _, _, most in needs) or sum(sec / most for _, sec, most in needs) > slack:
         return None
-    low, high = 0.0, 0.0
-    for _, sec, most in needs:  # at this multiplier every leg has all its room
-        high = max(high, most / math.sqrt(sec * most))
+    low, high = 0.0, max(most / math.sqrt(sec * most) for _, sec, most in needs)  # there every leg has all its room
     for _ in range(200):
         m = 0.5 * (low + high)
         if not low < m < high:
@@ -293,6 +290,12 @@ def least_floors(x: Reading, i: int, o: int, room: list[float], loose: bool) -> 
     for s, sec, most in needs:
         out[s] = min(most, high * math.sqrt(sec * most))
     return out
+
+
+def least_floors(x: Reading, i: int, o: int, room: list[float], loose: bool) -> list[float] | None:
+    """(S,) the least floors with which agent i's deadline holds at option o in ``room`` (R,); None if none fit."""
+    free = [min(room[r], x.cap[i][o]) if r >= 0 else 0.0 for r in x.rows[o]]
+    return least(x.seconds[i][o], x.slack[i][o] * (1 + (NEAR if loose else -NEAR)), free)
 
 
 def least_delay(held: list[tuple[float, float]], capacity: float) -> float:
@@ -440,7 +443,7 @@ def findings(problem: Any, state: Any, allocation: Any, prices: Any) -> list[str
             found.append(f"place: agent {i} holds one and is late")
     if c.late:
         found.append(f"late: {c.late}")
-    if not (allocation.game is None):
+    if allocation.game is not None:
         if allocation.seated:
             low, high = sorted(fitting_regret(x, loose) for loose in (False, True))
         else:

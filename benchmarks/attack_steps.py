@@ -71,6 +71,20 @@ def custom_problem(rng: np.random.Generator, legs: int) -> Any:
     return make_problem("custom", options=options, families=families, priority_gap=gap, **arrays)
 
 
+def custom_example(n: int, seed: int) -> tuple[Any, Any]:
+    """A problem of two legs with power limits, which has room for some 12 agents, and its state."""
+    rng = np.random.default_rng(seed)
+    allowed = np.ones((n, 4), bool)
+    allowed[::3, 3] = False
+    problem = make_problem(
+        "custom", work=rng.uniform(1, 4, (n, 6)), capacity=rng.uniform(2, 8, 6), options=[[0, 3], [1, 4], [2, 5]],
+        families=["air"] * 3 + ["cpu"] * 3, deadline_s=np.exp(rng.uniform(-0.5, 2.5, n)), allowed=allowed,
+        priority=np.arange(n) % 3, wait_s=np.full(6, 0.1), full_power_w=rng.uniform(1, 5, (n, 6)),
+        power_limit_w=np.where(np.arange(n) % 3 == 0, 0.5, 8.0),
+    )  # fmt: skip
+    return problem, problem.start
+
+
 def prices_of(problem: Any, rng: np.random.Generator) -> Any:
     """The default prices, or some out of the space that tuning searches."""
     if rng.random() < 0.6:
@@ -102,37 +116,29 @@ def situations(world: str, seed: int) -> Iterator[tuple[Any, Any, Any]]:
 
 def methods(problem: Any) -> list[tuple[str, bool]]:
     """Every method, with or without a recommender."""
-    return [("hybrid", True), ("hybrid", False), ("rl", True), ("game", False), *((b, False) for b in problem.baselines)]
+    plain = ("hybrid", "game", *problem.baselines)
+    return [("hybrid", True), ("rl", True), *((name, False) for name in plain)]
 
 
-def attack_steps(count: int, seed: int = 0) -> Counter[str]:
-    """About ``count`` steps; how many ("steps", "steps of <world>"), and each finding by its kind."""
-    shares = {w: 1.0 if "50" not in w else 1.0 / LARGE for w in WORLDS}
+def attack_world(world: str, count: int, seed: int = 0) -> Counter[str]:
+    """One world's part of ``count`` steps; each finding by its kind, and "# <world>": the steps."""
+    part = {w: 1.0 if "50" not in w else 1.0 / LARGE for w in WORLDS}
+    wanted = max(round(count * part[world] / sum(part.values())), 8)
     found: Counter[str] = Counter()
-    for world in WORLDS:
-        done = 0
-        rng = np.random.default_rng([seed, 77])
-        wanted = max(int(count * shares[world] / sum(shares.values())), 8)
-        for problem, prices, state in situations(world, seed):
-            for method, proposes in methods(problem):
-                trust = float(rng.choice(TRUSTS)) if method == "hybrid" else None
-                number = int(rng.integers(2**31))
-                recommender = Noise(number) if proposes else None
-                allocation = Allocator(problem, method, recommender, trust, seed=number, prices=prices).step(state)
-                for line in findings(problem, state, allocation, prices):
-                    found[f"{line.split(':')[0]} ({world}, {method}): {line}"] += 1
-                if not allocation.certificate.status.startswith("ok"):
-                    found[f"status ({world}, {method}): {allocation.certificate.status}"] += 1
-                done += 1
-            if done >= wanted:
-                break
-        found["steps"] += done
-        found[f"steps of {world}"] = done
+    done = 0
+    rng = np.random.default_rng([seed, 77])
+    for problem, prices, state in situations(world, seed):
+        for method, proposes in methods(problem):
+            trust = float(rng.choice(TRUSTS)) if method == "hybrid" else None
+            number = int(rng.integers(2**31))
+            recommender = Noise(number) if proposes else None
+            allocation = Allocator(problem, method, recommender, trust, seed=number, prices=prices).step(state)
+            for line in findings(problem, state, allocation, prices):
+                found[f"{world}, {method}: {line}"] += 1
+            if not allocation.certificate.status.startswith("ok"):
+                found[f"{world}, {method}: status {allocation.certificate.status}"] += 1
+            done += 1
+        if done >= wanted:
+            break
+    found[f"# {world}"] = done
     return found
-
-
-def disagreements(found: Counter[str]) -> int:
-    """How many of them were not steps."""
-    return sum(count for name, count in found.items() if not name.startswith("steps"))
-
-
