@@ -23,7 +23,7 @@ from hybridalloc import Allocator, InvalidStateError, make_problem
 from hybridalloc.errors import CheckpointError
 
 KINDS = ("states", "extreme", "tables", "checkpoints", "requests")
-SHARE = {"states": 0.3, "extreme": 0.35, "tables": 0.2, "checkpoints": 0.05, "requests": 0.1}  # of all inputs
+SHARE = {"states": 0.35, "extreme": 0.3, "tables": 0.2, "checkpoints": 0.03, "requests": 0.12}  # of all inputs
 ENDS = (5e-324, 1e-320, 1e-300, 1e-150, 1e-30, 1e-9, 1e-3, 1.0, 1e3, 1e9, 1e30, 1e150, 1e300, 1.7e308)
 LONGEST = 400  # characters of a message
 

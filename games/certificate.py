@@ -289,8 +289,10 @@ def _fitting(a, out):
 
 @njit(cache=True)
 def _fits(a, i, o, free, floor):
-    """Agent i's least floors on option o in ``free`` room, by trying which legs are clamped at theirs."""
+    """Agent i's least floors on option o in ``free`` room: of all ways to clamp legs at theirs, what takes least of it.
+    False if none fits."""
     span = a.options.shape[1]
+    least = np.inf
     for clamped in range(1 << span):  # bit s: leg s takes all its room
         left, root, possible = a.slack[i, o], 0.0, True
         for s in range(span):
@@ -307,16 +309,22 @@ def _fits(a, i, o, free, floor):
                 root += np.sqrt(sec / most)
         if not possible or left < 0.0 or (root > 0.0 and left <= 0.0) or a.slack[i, o] <= 0.0:
             continue
+        taken = 0.0
         for s in range(span):
             r, sec = a.options[o, s], a.seconds[i, o, s]
-            floor[s] = 0.0
             if r >= 0 and sec > 0.0:
-                most = min(free[r], a.cap[i, o])
-                floor[s] = most if (clamped >> s) & 1 else np.sqrt(sec * most) * root / left
-                possible = possible and floor[s] <= most
-        if possible:
-            return True
-    return False
+                part = 1.0 if (clamped >> s) & 1 else np.sqrt(sec / min(free[r], a.cap[i, o])) * root / left
+                possible = possible and part <= 1.0
+                taken += part
+        if possible and taken < least:
+            least = taken
+            for s in range(span):
+                r, sec = a.options[o, s], a.seconds[i, o, s]
+                floor[s] = 0.0
+                if r >= 0 and sec > 0.0:
+                    most = min(free[r], a.cap[i, o])
+                    floor[s] = most if (clamped >> s) & 1 else np.sqrt(sec * most) * root / left
+    return least < np.inf
 
 
 @njit(cache=True)
