@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from games.admission import admit
-from games.certificate import Audit, measure_envy, measure_fitting_regret, rank_by
+from games.certificate import Audit, _delay, measure_envy, measure_fitting_regret, rank_by
 from games.congestion import CongestionBatch
 from games.floor_replies import least_delay
 from games.places import Places, Table, classes, least_floors
@@ -153,6 +153,24 @@ def test_least_delay_against_a_convex_solver():
         f = cp.Variable(n)
         problem = cp.Problem(cp.Minimize(cp.sum(cp.multiply(w**2, cp.inv_pos(f)))), [f >= low, cp.sum(f) <= 1])
         assert least_delay(w, low, n) == pytest.approx(problem.solve(solver=cp.CLARABEL), rel=1e-5)
+
+
+def test_the_certificates_least_delay_is_the_solvers():
+    """Two codes, one number: with weights and floors of 0 among them, one holder left out and one put in."""
+    rng = np.random.default_rng(2)
+    for _ in range(300):
+        n = int(rng.integers(1, 8))
+        w = rng.uniform(0.1, 2, n) * (rng.random(n) < 0.8)
+        low = rng.dirichlet(np.ones(n + 1))[:n] * rng.uniform(0, 1) * (rng.random(n) < 0.6)
+        key = np.where(w > 0, low / np.maximum(w, 1e-300), np.inf)
+        order = np.argsort(-key, kind="stable")
+        gone, mine, own = int(rng.integers(n)), float(rng.uniform(0, 2)), float(rng.uniform(0, 1 - low.sum()))
+        kept = np.arange(n) != gone
+        found = _delay(key[order], w[order], low[order], order, n, gone, mine, own)
+        wanted = least_delay(np.append(w[kept], mine), np.append(low[kept], own), n)
+        assert found == pytest.approx(wanted, rel=1e-9, abs=1e-12)
+        bare = _delay(key[order], w[order], low[order], order, n, gone, -1.0, 0.0)
+        assert bare == pytest.approx(least_delay(w[kept], low[kept], n - 1), rel=1e-9, abs=1e-12)
 
 
 def test_least_floors_against_a_convex_solver():
