@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,6 @@ def test_inputs_are_answered_or_refused_by_name(kind, capsys):
 
 def test_an_attack_finds_what_is_wrong():
     """The loops do not merely repeat the certificate: a lie in it is found."""
-    from dataclasses import replace
 
     problem = make_problem("mec", agents=12, servers=3)
     state = problem.reset(1)
@@ -92,7 +92,6 @@ def test_the_certificates_least_floors_take_the_least():
 
 
 def certified(problem, allocation, **changes):
-    from dataclasses import replace
 
     return certify(problem, problem.start, replace(allocation, **changes), problem.prices_type(), None, lambda *_: None)
 
@@ -147,3 +146,15 @@ def test_a_files_long_words_are_cut(tmp_path, field, value):
     with pytest.raises(CheckpointError) as caught:
         Allocator.load(path)
     assert len(str(caught.value).replace(str(path), "")) < 300 and field in str(caught.value)
+
+
+def test_who_sends_less_pays_for_what_it_keeps():
+    """Power is raised or kept while the fraction falls, and the battery still holds both."""
+    problem = make_problem("mec", agents=50, servers=2, load=1.0)
+    rng = np.random.default_rng(0)
+    for seed in range(60):
+        state = replace(problem.reset(seed), battery_j=rng.uniform(0.05, 0.4, 50))
+        prices = problem.prices_type(energy=0.02, delay=1.0, margin=rng.uniform(0.6, 1.0))
+        for method in ("nearest", "greedy"):
+            certificate = Allocator(problem, method, prices=prices).step(state).certificate
+            assert certificate.feasible and certificate.status == "ok", certificate.violations
