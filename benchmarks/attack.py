@@ -213,17 +213,24 @@ def least(sec: Any, slack: float, room: Any) -> Any:
 
 
 def delay(members: Any) -> float:
-    """Least sum of w^2 / f over f >= floor, sum f <= 1, by bisection on the price; members are (w^2, floor)."""
+    """Least sum of w^2 / f over f >= floor, sum f <= 1, by bisection on the price; members are (w^2, floor).
+
+    Floors that bind are taken to leave a thousandth at least.
+    """
     low, high = 0.0, 1.0
-    total = lambda nu: sum(max(f, nu * math.sqrt(q)) for q, f in members)
-    if not members:
+
+    def beyond(nu: float) -> bool:
+        free = sum(nu * math.sqrt(q) for q, f in members if nu * math.sqrt(q) > f)
+        return free > max(1 - sum(f for q, f in members if nu * math.sqrt(q) <= f), 1e-3)
+
+    if not any(q > 0 for q, _ in members):
         return 0.0
-    while total(high) < 1 and high < 1e12:
+    while not beyond(high):
         high *= 4
-    for _ in range(80):
+    for _ in range(100):
         nu = (low + high) / 2
-        low, high = (nu, high) if total(nu) <= 1 else (low, nu)
-    return float(sum(q / max(f, low * math.sqrt(q), 1e-300) for q, f in members if q > 0))
+        low, high = (low, nu) if beyond(nu) else (nu, high)
+    return float(sum(q / max(f, low * math.sqrt(q)) for q, f in members if q > 0))
 
 
 def read_again(problem: Any, state: Any, a: Any, prices: Any) -> dict[str, Any]:
