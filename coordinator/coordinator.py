@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from coordinator.budget import Clock
 from coordinator.choose import choose_best
 from coordinator.merge import Merged, clip_prior, equilibrate, explore, flat_prior
-from games.admission import EFFORT, Seating, admit
+from games.admission import Seating, admit
 from games.congestion import CongestionBatch, Float, Int
-from games.places import Places
+from games.places import EFFORT, Places
 from rl.proposal import Observation, Recommender
 
 KINDS = ("hybrid", "rl", "game")

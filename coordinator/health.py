@@ -172,7 +172,7 @@ class FleetWatch:
 
     def see(self, game: CongestionBatch, option: Int, log_prior: Float) -> None:
         """One executed slot: option (E, N), log_prior (E, N, O)."""
-        g, flat = game, (option.size, -1)
+        g, flat = game, (option.size, game.private_cost.shape[2])
         costs = np.empty(g.private_cost.shape)
         for e in range(self.networks):
             costs_at(
@@ -182,12 +182,13 @@ class FleetWatch:
         live = g.live.ravel()
         self.watch.see(option.ravel(), live, *(a.reshape(flat) for a in (costs, log_prior, g.private_cost)))
         if self.watch.steps % self.watch.window == 0:
-            agents = np.maximum(live.size // max(self.networks, 1), 1)
-            found = np.stack([self.watch.oscillating(), self.watch.lazy()]).reshape(2, self.networks, -1)
-            self.windows.append(100.0 * found.sum(axis=2) / agents)
+            found = np.stack([self.watch.oscillating(), self.watch.lazy()]).reshape(2, *option.shape)
+            share = found.sum(axis=2) / option.shape[1] if option.shape[1] else np.full((2, self.networks), np.nan)
+            self.windows.append(100.0 * share)
 
     def summary(self) -> dict[str, Float]:
-        """(E,) % of the agents that oscillate, and that are lazy; the mean over windows, nan before one is full."""
+        """(E,) % of the agents that oscillate, and that are lazy; the mean over windows, nan before one is full
+        and where there are no agents."""
         mean = np.mean(self.windows, axis=0) if self.windows else np.full((2, self.networks), np.nan)
         return {"oscillating": mean[0], "lazy": mean[1]}
 

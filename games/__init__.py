@@ -3,7 +3,7 @@
 The names below are what most users need; each module holds one algorithm or one game, with its source:
 congestion games (congestion, best_response, gibbs, candidates, candidate_games, optimum, anarchy, slices,
 topology), shares (shares, alpha_fair, market, routing, water_filling, joint_shares), interference and
-power_control, quadratic, stackelberg, normal_form (fictitious_play, replicator), stochastic games
+power_control, quadratic, stackelberg, normal_form (exact, fictitious_play, replicator), stochastic games
 (stochastic_game, q_learning), the oracles (reference, brute_force) and the checks of all answers (certificate).
 """
 

@@ -34,6 +34,7 @@ from numba import njit
 from games.congestion import Bool, CongestionBatch, Float, Int
 from games.floor_replies import replies
 from games.places import (
+    EFFORT,
     LEAST,
     Places,
     Seats,
@@ -49,7 +50,6 @@ from games.places import (
 )
 from games.seating import chain, drain, repack, smaller_for_larger, two_for_one
 
-EFFORT = 200_000  # places tried while making room, about 10 ms
 SWEEPS = 200
 REPACKS = 8  # failed ones in a class before they are given up
 
@@ -74,7 +74,8 @@ def admit(game: CongestionBatch, places: Places, wish: Int, tilt: Float | None =
     Args:
         game: of E games, O options, R resources. places: what serving takes.
         wish: (E, N) the equilibrium's choice. tilt: (E, N, O) added to private costs: -log prior / trust.
-        effort: places that may be tried in making room; freedom from envy does not depend on it.
+        effort: at most so many places are tried in making room, and at most what the places say; freedom from envy
+            does not depend on it.
 
     Returns:
         Seating; agents that are not live keep option 0 and hold nothing.
@@ -83,7 +84,8 @@ def admit(game: CongestionBatch, places: Places, wish: Int, tilt: Float | None =
     private = game.private_cost if tilt is None else game.private_cost + tilt
     option, held = np.zeros((count, agents), np.int64), np.zeros((count, agents), bool)
     floor, stable = np.zeros((count, agents, game.options.shape[1])), np.ones(count, bool)
-    _admit_all(game, places, private, np.asarray(wish, np.int64), effort, option, held, floor, stable)
+    effort = min(effort, places.effort)
+    _admit_all(game, places[:-1], private, np.asarray(wish, np.int64), effort, option, held, floor, stable)
     return Seating(option, held, floor, stable)
 
 
@@ -91,13 +93,14 @@ def admit(game: CongestionBatch, places: Places, wish: Int, tilt: Float | None =
 def _admit_all(g, p, private, wish, effort, option, held, floor, stable):
     count, agents = wish.shape
     resources = g.weight.shape[2]
+    seconds, slack, cap, acceptable, rank, home, late = p
     for e in range(count):
-        ok = p.acceptable[e] & g.allowed[e]
+        ok = acceptable[e] & g.allowed[e]
         for i in range(agents):
             if not g.live[e, i]:
                 ok[i] = False
         t = Table(
-            g.options, p.seconds[e], p.slack[e], p.cap[e], ok, p.rank[e], p.home[e] & g.live[e], p.late[e], g.weight[e],
+            g.options, seconds[e], slack[e], cap[e], ok, rank[e], home[e] & g.live[e], late[e], g.weight[e],
             g.capacity[e], private[e], g.toll[e],
         )  # fmt: skip
         z = Seats(

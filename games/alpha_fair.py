@@ -18,8 +18,8 @@ from numba import njit
 from numpy.typing import ArrayLike
 
 from games.congestion import Bool, Float
-from games.errors import InvalidStateError
-from games.shares import admit, check_weights
+from games.errors import InvalidStateError, floats
+from games.shares import admit, check_priority, check_weights
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,9 @@ def alpha_fair_shares(
     """
     w, where = check_weights(weight, resource, resources)
     n = len(w)
-    g = np.ones(n) if gain is None else np.asarray(gain, dtype=np.float64)
-    low = np.zeros(n) if floor is None else np.asarray(floor, dtype=np.float64)
-    high = np.ones(n) if ceiling is None else np.asarray(ceiling, dtype=np.float64)
+    g = np.ones(n) if gain is None else floats("gain", gain)
+    low = np.zeros(n) if floor is None else floats("floor", floor)
+    high = np.ones(n) if ceiling is None else floats("ceiling", ceiling)
     if not alpha >= 0:
         raise InvalidStateError(f"alpha = {alpha}; it is in [0, inf]")
     for name, array, bad, rule in (
@@ -94,7 +94,7 @@ def alpha_fair_shares(
     need = np.zeros(resources)
     np.add.at(need, where[where >= 0], low[where >= 0])
     served = np.ones(n, bool)
-    admit(low, where, -low if priority is None else np.asarray(priority, np.float64), need, served)
+    admit(low, where, check_priority(low, priority), need, served)
     low = np.where(served, low, 0.0)
     share, level = np.zeros(n), np.zeros(resources)
     order = np.argsort(where, kind="stable")
@@ -119,7 +119,7 @@ def alpha_fair_shares(
 
 def utility(rate: ArrayLike, alpha: float) -> Float:
     """U_alpha of each rate (N,), alpha finite."""
-    x = np.asarray(rate, dtype=np.float64)
+    x = floats("rate", rate)
     with np.errstate(divide="ignore", over="ignore"):
         return np.asarray(np.log(x) if alpha == 1 else x ** (1 - alpha) / (1 - alpha))
 

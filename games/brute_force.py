@@ -30,6 +30,7 @@ def brute_force(game: CongestionGame, most: int = 2_000_000) -> tuple[NDArray[np
         social = game.social_cost(np.array(choice))
         if social < least:
             best, least = tuple(int(o) for o in choice), social
-        if game.regret(np.array(choice)) <= 1e-12:
+        gain, size = game.gains(np.array(choice))
+        if (gain <= 1e-12 * size).all():  # of each agent's own costs: what rounding leaves
             equilibria.append(tuple(int(o) for o in choice))
     return np.array(best, dtype=np.int64), float(least), equilibria

@@ -16,8 +16,8 @@ from numpy.typing import ArrayLike
 from games.best_response import ROUNDING
 from games.candidates import Candidates, admit_option
 from games.certificate import deviations
-from games.congestion import CongestionGame, Equilibrium
-from games.errors import InvalidGameError
+from games.congestion import CongestionGame, Equilibrium, Float, Int
+from games.errors import InvalidGameError, floats, shaped
 from games.gibbs_sweeps import NEVER, soft_choice
 
 
@@ -37,7 +37,7 @@ def best_response_candidates(
         game: the game that ``lists`` were taken from.
         lists: short lists.
         start: (N,) options; one that is not on its agent's list gives way to the best that is.
-        tolerance: smallest gain that moves an agent, beyond rounding.
+        tolerance: smallest gain that moves an agent, in cost or as a part of its costs, beyond rounding.
         max_sweeps: passes over all agents, in all rounds together.
         rounds: how often options from outside may join the lists; 0 keeps to the lists.
         check: measure regret over all options (N x O work); False reports regret within the lists only.
@@ -61,8 +61,9 @@ def best_response_candidates(
         if not check:
             break
         gain, better = deviations(game, choice)
+        size = _size(game, choice)
         regret = float(gain.max(initial=0.0))
-        outside = np.flatnonzero(gain > tolerance + ROUNDING * np.abs(gain).max(initial=0.0))
+        outside = np.flatnonzero(gain > tolerance * np.minimum(1.0, size) + ROUNDING * size)
         outside = outside[~(table.option[outside] == better[outside, None]).any(axis=1)]
         if not len(outside) or turn == rounds or used >= max_sweeps:
             break
@@ -73,6 +74,16 @@ def best_response_candidates(
         status = f"{len(outside)} agents prefer an option that is not on their list"
     potential = game.potential(choice) if check else np.nan
     return Equilibrium(choice, None, regret, potential, used, 0.0, status == "converged", status)
+
+
+def _size(game: CongestionGame, choice: Int) -> Float:
+    """(N,) twice the size of what each agent's cost at ``choice`` is summed from."""
+    who, uses = np.arange(game.agents), game.options[choice]
+    used = np.where(uses >= 0, uses, 0)
+    w = np.where(uses >= 0, game.weight[who[:, None], used], 0.0)
+    load, toll, capacity = game.loads(choice)[used], game.toll[used], game.capacity[used]
+    paid = (w * (w + (1 + toll) * (load - w)) / capacity).sum(axis=1)
+    return np.asarray(2 * (np.abs(game.private_cost[who, choice]) + np.abs(paid)))
 
 
 def gibbs_candidates(
@@ -105,7 +116,7 @@ def gibbs_candidates(
     Raises:
         InvalidGameError: a wrong shape, NaN, or trust outside [0, inf).
     """
-    prior = np.asarray(log_prior, dtype=np.float64)
+    prior = floats("log_prior", log_prior)
     if prior.shape != lists.option.shape:
         raise InvalidGameError(f"log_prior has shape {prior.shape}; the lists need {lists.option.shape}")
     if not 0 <= trust < np.inf:
@@ -118,8 +129,12 @@ def gibbs_candidates(
         mixed = np.exp(prior - prior.max(axis=1, keepdims=True, initial=-np.inf))
         mixed /= mixed.sum(axis=1, keepdims=True)
     else:
-        mixed = np.where(listed, np.array(start, dtype=np.float64), 0.0)
-        mixed /= mixed.sum(axis=1, keepdims=True)
+        mixed = np.where(listed, shaped("start", start, prior.shape, 0.0), 0.0)
+        total = mixed.sum(axis=1, keepdims=True)
+        if not (total > 0).all():
+            agent = int(np.argmin(total > 0))
+            raise InvalidGameError(f"start[{agent}] sums to 0 over its list; give a listed option a probability")
+        mixed /= total
     score = np.empty_like(mixed)
     sweeps, residual = _mix(
         np.where(listed, lists.private, 0.0), lists.resource, lists.weight, game.capacity, game.toll, prior,
@@ -178,11 +193,13 @@ def _settle(private, resource, weight, capacity, toll, place, tolerance, max_swe
             if now >= 0:
                 for s in range(span):
                     load[resource[i, now, s]] -= weight[i, now, s]
+            # above the least private cost, as in games.best_response
+            low = private[i].min()
             present = np.inf
             lowest = np.inf
             best = now
             for t in range(count):
-                c = private[i, t]
+                c = private[i, t] - low
                 for s in range(span):
                     r = resource[i, t, s]
                     w = weight[i, t, s]
@@ -195,9 +212,9 @@ def _settle(private, resource, weight, capacity, toll, place, tolerance, max_swe
             if now < 0:
                 place[i] = best
                 moved = True
-            elif lowest < present - tolerance:
-                size = abs(private[i, now]) + abs(present) + abs(private[i, best]) + abs(lowest)
-                if lowest < present - tolerance - ROUNDING * size:
+            elif lowest < present:
+                size = abs(present) + abs(lowest)
+                if lowest < present - tolerance * min(1.0, size) - ROUNDING * size:
                     place[i] = best
                     moved = True
                 else:

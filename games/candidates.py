@@ -13,7 +13,7 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from games.congestion import CongestionGame, Float, Int
-from games.errors import InvalidGameError
+from games.errors import InvalidGameError, floats
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def candidate_lists(
     if count < 1:
         raise InvalidGameError(f"count = {count}; a list holds at least one option")
     kept = np.full(game.agents, -1, np.int64) if keep is None else game.check_choice(keep)
-    at = np.zeros(len(game.capacity)) if load is None else np.asarray(load, dtype=np.float64)
+    at = np.zeros(len(game.capacity)) if load is None else floats("load", load)
     if at.shape != game.capacity.shape:
         raise InvalidGameError(f"load has shape {at.shape}; the game needs {game.capacity.shape}")
     return _lists(game, min(count, len(game.options)), at, kept, np.arange(game.agents))
@@ -59,7 +59,7 @@ def candidate_lists(
 def refresh(game: CongestionGame, lists: Candidates, agents: ArrayLike, load: ArrayLike | None = None) -> Candidates:
     """New lists for ``agents`` (M,) whose costs or weights changed; the other rows are taken over."""
     who = np.asarray(agents, dtype=np.int64)
-    at = np.zeros(len(game.capacity)) if load is None else np.asarray(load, dtype=np.float64)
+    at = np.zeros(len(game.capacity)) if load is None else floats("load", load)
     fresh = _lists(game, lists.option.shape[1], at, np.full(game.agents, -1, np.int64), who)
     names = ("option", "private", "resource", "weight")
     merged = {name: getattr(lists, name).copy() for name in names}

@@ -113,7 +113,7 @@ def check_capacity(
 def check_limit(name: str, value: ArrayLike, limit: ArrayLike, tolerance: float = 1e-9) -> CapacityCheck:
     """Is every agent's own value within [0, its limit]? ``value`` and ``limit`` are (N,), in one unit."""
     got, most = np.asarray(value, float), np.asarray(limit, float)
-    scale = np.where(most != 0, np.abs(most), 1.0)
+    scale = np.where(most != 0, np.abs(most), np.where(np.abs(got) > 0, np.abs(got), 1.0))
     excess = np.where(np.isfinite(got), np.maximum(got - most, -got) / scale, np.inf)
     over = np.flatnonzero(excess > tolerance)
     messages = tuple(f"{name}: agent {i} has {got[i]:.6g}, permitted is 0 to {most[i]:.6g}" for i in over)
@@ -138,7 +138,8 @@ def measure_regret(game: Costs, choice: ArrayLike) -> float:
     price = own * (own + others)
     price[:, :-1] += own[:, :-1] * game.toll * others[:, :-1]
     price[:, :-1] /= game.capacity
-    costs = game.private_cost + price[:, game.options].sum(axis=2)
+    base = np.where(game.allowed, game.private_cost, np.inf).min(axis=1, keepdims=True)  # large offsets drown no gain
+    costs = (game.private_cost - base) + price[:, game.options].sum(axis=2)
     costs[~game.allowed] = np.inf
     return float((costs[agents, taken] - costs.min(axis=1)).max())
 
@@ -149,7 +150,7 @@ def rank_by(priority: ArrayLike, gap: float) -> Int:
     levels = np.unique(value)[::-1]
     heads: list[float] = []
     for level in levels:
-        if not heads or heads[-1] - level > gap:
+        if not heads or level < heads[-1] - gap:
             heads.append(float(level))
     return np.searchsorted(-np.array(heads), -value, side="right").astype(np.int64) - 1
 
@@ -217,7 +218,8 @@ def measure_fitting_regret(found: Audit) -> float:
 
 
 def fitting_costs(found: Audit) -> Float:
-    """(N, O) what each holder would be charged at each option, inf where no place of its own fits; inf for others."""
+    """(N, O) what each holder would be charged at each option, above the private cost of the one it has; inf where no
+    place of its own fits, and for who holds none."""
     out = np.full(found.private_cost.shape, np.inf)
     _fitting(found, out)
     return out
@@ -262,6 +264,7 @@ def _fitting(a, out):
             r = a.options[taken[i], s]
             if r >= 0:
                 free[r] += low[i, s]
+        base = a.private_cost[i, taken[i]]
         for o in range(len(a.options)):
             stays = o == taken[i]
             if not stays and not (a.allowed[i, o] if a.home[i] else a.acceptable[i, o]):
@@ -272,7 +275,7 @@ def _fitting(a, out):
                 floor[:] = 0.0
             elif not _fits(a, i, o, free, floor):
                 continue
-            cost = a.private_cost[i, o]
+            cost = a.private_cost[i, o] - base
             for s in range(span):
                 r = a.options[o, s]
                 if r < 0:
@@ -411,6 +414,10 @@ def _deviations(options, weight, capacity, private, allowed, toll, taken, gain, 
                 total[r] += weight[i, r]
     charge = np.empty(resources)
     for i in range(n):
+        base = np.inf  # large offsets drown no gain
+        for o in range(len(options)):
+            if allowed[i, o]:
+                base = min(base, private[i, o])
         for r in range(resources):
             charge[r] = weight[i, r] * (weight[i, r] + total[r] + toll[r] * total[r]) / capacity[r]
         for r in options[taken[i]]:
@@ -420,7 +427,7 @@ def _deviations(options, weight, capacity, private, allowed, toll, taken, gain, 
         present = np.inf
         for o in range(len(options)):
             if allowed[i, o]:
-                cost = private[i, o]
+                cost = private[i, o] - base
                 for s in range(options.shape[1]):
                     if options[o, s] >= 0:
                         cost += charge[options[o, s]]
@@ -446,12 +453,13 @@ def measure_kkt(game: QuadraticGame, x: ArrayLike, multiplier: ArrayLike) -> flo
     pull = game.linear.copy()
     for d in range(len(point)):
         pull += game.jacobian[:, d] * point[d]
-    size = 1.0 + max(np.abs(game.linear).max(initial=0.0), np.abs(pull).max(initial=0.0))
-    span = 1.0 + np.abs(point).max(initial=0.0)
+    size = max(np.abs(game.linear).max(initial=0.0), np.abs(pull).max(initial=0.0)) or 1.0
+    span = max(np.abs(point).max(initial=0.0), _widest(game.upper - game.lower)) or 1.0
     worst = 0.0
     for r in range(len(price)):
         slack = game.limit[r] - float(game.constraint[r] @ point)
-        scale = 1.0 + (abs(game.limit[r]) if np.isfinite(game.limit[r]) else 0.0)
+        reach = float(np.abs(game.constraint[r]).sum()) * span  # what the left side may come to
+        scale = max(abs(game.limit[r]) if np.isfinite(game.limit[r]) else 0.0, reach) or 1.0
         worst = max(worst, -slack / scale, -price[r] / size)
         if np.isfinite(slack):
             worst = max(worst, min(abs(price[r]) / size, abs(slack) / scale))
@@ -465,6 +473,11 @@ def measure_kkt(game: QuadraticGame, x: ArrayLike, multiplier: ArrayLike) -> flo
         else:
             worst = max(worst, min(-pull[d] / size, above / span))
     return float(worst)
+
+
+def _widest(width: Float) -> float:
+    """The widest finite interval."""
+    return float(width[np.isfinite(width)].max(initial=0.0))
 
 
 def measure_potential_gap(game: CongestionGame, choice: ArrayLike) -> float:
@@ -509,7 +522,8 @@ def measure_market(
     x, p = np.asarray(share, float), np.asarray(price, float)
     excess = 0.0
     for k in range(len(c)):
-        excess = max(excess, float(sum(x[:, k])) / c[k] - 1, -float(x[:, k].min(initial=0.0)) / c[k])
+        over = max(float(sum(x[:, k])) / c[k] - 1, -float(x[:, k].min(initial=0.0)) / c[k])
+        excess = max(excess, over if np.isfinite(over) else np.inf)
     served = [i for i in range(len(w)) if (a[i] > 0).any()]
     money = sum(w[i] for i in served)
     worth = float(p @ c)

@@ -27,7 +27,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
-from games.errors import InvalidGameError
+from games.errors import InvalidGameError, floats
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
@@ -104,7 +104,7 @@ class CongestionGame:
         if options.ndim != 2:
             raise InvalidGameError(f"options has shape {options.shape}; it needs two axes, options first")
         weight = _matrix("weight", self.weight)
-        capacity = np.atleast_1d(np.asarray(self.capacity, dtype=np.float64))
+        capacity = np.atleast_1d(floats("capacity", self.capacity))
         private = _matrix("private_cost", self.private_cost)
         n, r = weight.shape
         o = len(options)
@@ -127,7 +127,7 @@ class CongestionGame:
             agent = int(np.argmin(allowed.any(axis=1)))
             raise InvalidGameError(f"allowed[{agent}] has no option; allow at least one, such as opting out")
         _reject("private_cost", private, ~np.isfinite(private) & allowed, "a permitted option's cost is finite")
-        toll = np.asarray(self.toll, dtype=np.float64)
+        toll = floats("toll", self.toll)
         if toll.ndim > 1 or (toll.ndim == 1 and toll.shape != (r,)):
             raise InvalidGameError(f"toll has shape {toll.shape}; give one number or ({r},)")
         toll = np.broadcast_to(toll, (r,)).copy()
@@ -224,7 +224,7 @@ class CongestionGame:
 
 
 def _matrix(name: str, value: Any) -> Float:
-    array = np.asarray(value, dtype=np.float64)
+    array = floats(name, value)
     if array.ndim != 2:
         raise InvalidGameError(f"{name} has shape {array.shape}; it needs two axes, agents first")
     return array
@@ -237,7 +237,7 @@ def whole_numbers(name: str, value: Any) -> Int:
         return array.astype(np.int64)
     if array.dtype.kind == "b" or not array.size:
         return array.astype(np.int64)
-    real = np.asarray(value, dtype=np.float64)
+    real = floats(name, value)
     with np.errstate(invalid="ignore"):
         _reject(name, real, ~(np.isfinite(real) & (real == np.round(real))), "a whole number is needed")
     return real.astype(np.int64)

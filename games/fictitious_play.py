@@ -57,8 +57,8 @@ def fictitious_play(
         InvalidGameError: as for :func:`games.normal_form.equilibria`, rounds < 1, or a start that is no action.
     """
     first, second = check_payoffs(A, B)
-    if rounds < 1:
-        raise InvalidGameError(f"rounds = {rounds}; it is >= 1")
+    if not isinstance(rounds, int | np.integer) or rounds < 1:
+        raise InvalidGameError(f"rounds = {rounds!r:.60}; it is a whole number >= 1")
     for player, (action, count) in enumerate(zip(start, first.shape, strict=True)):
         if not 0 <= action < count:
             raise InvalidGameError(f"start[{player}] = {action}; an action is 0 to {count - 1}")

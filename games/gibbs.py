@@ -26,9 +26,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from games.best_response import best_response_batch
+from games.best_response import above_least, best_response_batch
 from games.congestion import CongestionBatch, CongestionGame, Equilibrium, Float, Int
-from games.errors import InvalidGameError
+from games.errors import InvalidGameError, floats
 from games.gibbs_sweeps import largest_change, sweep_games, sweep_games_parallel
 
 
@@ -57,7 +57,7 @@ def gibbs_equilibrium(
     Raises:
         InvalidGameError: trust < 0 or NaN, a wrong shape, a NaN, or an agent whose prior forbids all options.
     """
-    prior = np.array(log_prior, dtype=np.float64)
+    prior = floats("log_prior", log_prior)
     shape = game.private_cost.shape
     if prior.shape != shape:
         raise InvalidGameError(f"log_prior has shape {prior.shape}; the game needs {shape}")
@@ -72,7 +72,7 @@ def gibbs_equilibrium(
         raise InvalidGameError(f"log_prior[{agent}] forbids every allowed option; leave at least one finite")
     batch = game.batch()._replace(allowed=permitted[None])
     prior = np.where(permitted, prior, 0.0)[None]
-    mixed = _softmax(prior, permitted[None]) if start is None else np.array(start, dtype=np.float64)[None]
+    mixed = _softmax(prior, permitted[None]) if start is None else floats("start", start)[None].copy()
     if mixed.shape != (1, *shape):
         raise InvalidGameError(f"start has shape {mixed.shape[1:]}; the game needs {shape}")
     _check_start(mixed[0])
@@ -83,6 +83,7 @@ def gibbs_equilibrium(
         mixed[0, np.arange(game.agents), choice[0]] = 1.0
         residual, limit = 0.0, max_sweeps
     else:
+        batch = batch._replace(private_cost=above_least(batch.private_cost, batch.allowed))
         costs = np.zeros_like(prior)
         sweeps = int(gibbs_batch(batch, prior, trust, mixed, costs, tolerance, max_sweeps)[0])
         limit = max_sweeps

@@ -93,8 +93,13 @@ def _fixed_point(
             price[r] = weight[i, r] * weight[i, r] * inverse[r]
         for o in range(count):
             sigma[i, o] = mixed[i, o]
+        # above the least: a constant in an agent's costs changes no reply, and takes no digits here
+        low = np.inf
         for o in range(count):
-            reply[o] = private[i, o] + price[slots[0, o]]
+            c = private[i, o] if allowed[i, o] else np.inf
+            low = c if c < low else low
+        for o in range(count):
+            reply[o] = (private[i, o] - low) + price[slots[0, o]]
         for s in range(1, slots.shape[0]):
             for o in range(count):
                 reply[o] += price[slots[s, o]]
@@ -292,8 +297,12 @@ def largest_change(options, weight, capacity, private, allowed, toll, log_prior,
     largest = 0.0
     for i in range(n):
         top = -np.inf
+        low = np.inf
         for o in range(count):
-            cost = private[i, o]
+            if allowed[i, o]:
+                low = min(low, private[i, o])
+        for o in range(count):
+            cost = private[i, o] - low
             for s in range(slots.shape[0]):
                 r = slots[s, o]
                 if r < resources:

@@ -24,8 +24,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike
 
-from games.congestion import Float, Int
-from games.errors import InvalidGameError
+from games.congestion import Float, Int, whole_numbers
+from games.errors import InvalidGameError, floats, shaped
 
 
 @dataclass(frozen=True)
@@ -98,11 +98,14 @@ def iterative_water_filling(
     Raises:
         InvalidGameError: names field, index, value and what is permitted.
     """
-    G, P = np.asarray(gain, dtype=np.float64), np.asarray(budget, dtype=np.float64)
+    G, P = floats("gain", gain), floats("budget", budget)
     if G.ndim != 3 or G.shape[0] != G.shape[1]:
         raise InvalidGameError(f"gain has shape {G.shape}; it is (N, N, K): transmitter, receiver, channel")
     n, _, k = G.shape
-    floor = np.broadcast_to(np.asarray(noise, dtype=np.float64), (n, k)).copy()
+    floor = floats("noise", noise)
+    if floor.shape not in ((), (n, k)):
+        raise InvalidGameError(f"noise has shape {floor.shape}; give one number or ({n}, {k})")
+    floor = np.broadcast_to(floor, (n, k)).copy()
     if P.shape != (n,):
         raise InvalidGameError(f"budget has shape {P.shape}; {n} users need ({n},)")
     own = G[np.arange(n), np.arange(n)]
@@ -117,9 +120,7 @@ def iterative_water_filling(
             raise InvalidGameError(f"{name}[{', '.join(map(str, at))}] = {array[at]}; {rule}")
     if not 0 <= damping < 1:
         raise InvalidGameError(f"damping = {damping}; it is in [0, 1)")
-    power = np.zeros((n, k)) if start is None else np.array(start, dtype=np.float64)
-    if power.shape != (n, k) or not (power >= 0).all():
-        raise InvalidGameError(f"start has shape {power.shape}; powers >= 0 of shape ({n}, {k}) are needed")
+    power = np.zeros((n, k)) if start is None else shaped("start", start, (n, k), 0.0).copy()
     sweeps, residual = _water(G, floor, P, power, damping, tolerance, max_sweeps)
     met = floor + np.einsum("jik,jk->ik", G, power) - own * power
     rate = np.log1p(own * power / met).sum(axis=1)
@@ -157,13 +158,18 @@ def welfare_response(
     Raises:
         InvalidGameError: names field, index, value and what is permitted.
     """
-    G, p = np.asarray(gain, dtype=np.float64), np.asarray(power, dtype=np.float64)
+    G, p = floats("gain", gain), floats("power", power)
     if G.ndim != 2 or G.shape[0] != G.shape[1] or p.shape != G.shape[:1]:
         raise InvalidGameError(f"gain has shape {G.shape} and power {p.shape}; they are (N, N) and (N,)")
     n = len(p)
-    w = np.ones(n) if weight is None else np.asarray(weight, dtype=np.float64)
+    w = np.ones(n) if weight is None else floats("weight", weight)
+    choice = np.full(n, -1, np.int64) if start is None else whole_numbers("start", start).copy()
+    for name, array in (("weight", w), ("start", choice)):
+        if array.shape != (n,):
+            raise InvalidGameError(f"{name} has shape {array.shape}; {n} users need ({n},)")
+    if not isinstance(channels, int | np.integer) or channels < 0:
+        raise InvalidGameError(f"channels = {channels!r:.60}; it is a whole number >= 0")
     open_ = np.ones((n, channels), bool) if allowed is None else np.asarray(allowed, dtype=bool)
-    choice = np.full(n, -1, np.int64) if start is None else np.array(start, dtype=np.int64)
     for name, array, good, rule in (
         ("gain", G, np.isfinite(G) & (G >= 0), "a gain is finite and >= 0"),
         ("power", p, np.isfinite(p) & (p >= 0), "a power is finite and >= 0"),
@@ -173,8 +179,8 @@ def welfare_response(
         if not good.all():
             at = tuple(int(v) for v in np.argwhere(~good)[0])
             raise InvalidGameError(f"{name}[{', '.join(map(str, at))}] = {array[at]}; {rule}")
-    if not noise > 0:
-        raise InvalidGameError(f"noise = {noise}; it is > 0")
+    if not 0 < noise < np.inf:
+        raise InvalidGameError(f"noise = {noise}; it is finite and > 0")
     if open_.shape != (n, channels):
         raise InvalidGameError(f"allowed has shape {open_.shape}; it must be ({n}, {channels})")
     trace = [_welfare(G, noise, p, w, choice)]
@@ -234,7 +240,7 @@ def _rates(G, noise, p, choice):
             for j in range(n):
                 if j != i and choice[j] == choice[i]:
                     met += G[j, i] * p[j]
-            out[i] = np.log(1.0 + G[i, i] * p[i] / met)
+            out[i] = np.log1p(G[i, i] * p[i] / met)
     return out
 
 
@@ -260,23 +266,29 @@ def _better(G, noise, p, w, allowed, choice):
                     if m != j and choice[m] == choice[j]:
                         met[j] += G[m, j] * p[m]
         best, highest, present = -1, 0.0, 0.0
+        size = 0.0  # of the logs that are compared
         for c in range(channels):
             if not allowed[i, c] and c != now:
                 continue
             heard = noise
             loss = 0.0
+            terms = 0.0
             for j in range(n):
                 if choice[j] == c:
                     heard += G[j, i] * p[j]
                     signal = G[j, j] * p[j]
-                    loss += w[j] * (np.log(1.0 + signal / met[j]) - np.log(1.0 + signal / (met[j] + G[i, j] * p[i])))
-            worth = w[i] * np.log(1.0 + G[i, i] * p[i] / heard) - loss
+                    alone = np.log1p(signal / met[j])
+                    loss += w[j] * (alone - np.log1p(signal / (met[j] + G[i, j] * p[i])))
+                    terms += w[j] * alone
+            own = w[i] * np.log1p(G[i, i] * p[i] / heard)
+            worth = own - loss
+            size = max(size, own + terms)
             if c == now:
                 present = worth
             if worth > highest:
                 highest, best = worth, c
         # beyond the rounding of sums of logs
-        if highest > present + 1e-12 * (abs(highest) + abs(present)) + 1e-14:
+        if highest > present + 1e-13 * size:
             choice[i] = best
             moved = True
         else:

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from games.congestion import Bool, Float
-from games.errors import InvalidStateError
+from games.congestion import Bool, Float, whole_numbers
+from games.errors import InvalidStateError, floats
 
 
 @dataclass(frozen=True)
@@ -74,13 +74,15 @@ def joint_shares(
     Raises:
         InvalidStateError: names field, index, value and what is permitted.
     """
-    w, t = np.asarray(weight, dtype=np.float64), np.asarray(time, dtype=np.float64)
+    w, t = floats("weight", weight), floats("time", time)
     if w.ndim != 2:
         raise InvalidStateError(f"weight has shape {w.shape}; it is (agents, families)")
-    where = np.asarray(resource)
-    low = np.zeros(w.shape) if floor is None else np.asarray(floor, dtype=np.float64)
-    high = np.ones(w.shape) if ceiling is None else np.asarray(ceiling, dtype=np.float64)
-    tau = np.asarray(deadline, dtype=np.float64)
+    where = whole_numbers("resource", resource)
+    if not isinstance(resources, int | np.integer) or resources < 0:
+        raise InvalidStateError(f"resources = {resources!r:.60}; it is a whole number >= 0")
+    low = np.zeros(w.shape) if floor is None else floats("floor", floor)
+    high = np.ones(w.shape) if ceiling is None else floats("ceiling", ceiling)
+    tau = floats("deadline", deadline)
     for name, array in (("time", t), ("resource", where), ("floor", low), ("ceiling", high)):
         if array.shape != w.shape:
             raise InvalidStateError(f"{name} has shape {array.shape}; weight has {w.shape}")
@@ -97,10 +99,23 @@ def joint_shares(
         if not good.all():
             at = tuple(int(v) for v in np.argwhere(~good)[0])
             raise InvalidStateError(f"{name}[{', '.join(map(str, at))}] = {array[at]}; {rule}")
+    with np.errstate(over="ignore"):
+        part = t / tau[:, None]  # of the deadline, with the whole resource
+    if not np.isfinite(part).all():
+        i, j = (int(v) for v in np.argwhere(~np.isfinite(part))[0])
+        raise InvalidStateError(f"time[{i}, {j}] = {t[i, j]} is beyond float64 deadlines of {tau[i]}; change a unit")
     n, m = w.shape
+    if not n or not m:
+        return JointShares(
+            np.zeros((n, m)), np.zeros((m, resources)), np.zeros(n), 0.0, 0.0, np.ones(n, bool),
+            np.zeros((m, resources)), "optimal",
+        )  # fmt: skip
     compiled = _compile(n, m, resources)
     timed = np.isfinite(tau)
     # deadlines in units of themselves, so that every joint floor reads sum t / (tau f) <= 1
+    # and weights in units of the largest, which moves no share
+    top = float(w.max(initial=0.0)) or 1.0
+    w = w / top
     compiled.weight.value = w**2
     compiled.time.value = np.where(timed[:, None], t / np.where(timed, tau, 1.0)[:, None], 0.0)
     compiled.low.value, compiled.high.value = low, np.minimum(high, 1.0)
@@ -117,10 +132,13 @@ def joint_shares(
         charge = np.maximum(price[np.arange(m)[None], where], 1e-300)
         ideal = np.clip(np.sqrt(cost / charge), low, compiled.high.value)
         terms = np.divide(cost, ideal, out=np.zeros_like(cost), where=cost > 0) + charge * ideal
-        objective = float((w**2 / share).sum())
+        objective = float(np.divide(w**2, share, out=np.zeros_like(w), where=w > 0).sum())
         gap = abs(objective - float(terms.sum() - price.sum() - late.sum())) / max(objective, 1e-300)
         late = late / np.where(timed, tau, np.inf)
-        return JointShares(share, price, late, objective, gap, nobody, np.zeros((m, resources)), "optimal")
+        back = top * top  # what was taken out of the objective
+        return JointShares(
+            share, price * back, late * back, objective * back, gap, nobody, np.zeros((m, resources)), "optimal"
+        )
     # elastic programs: who is late, and what capacity is missing
     blank = np.zeros((m, resources))
     if compiled.solve(compiled.lateness) != "optimal":
@@ -131,6 +149,8 @@ def joint_shares(
     extra = blank
     if compiled.solve(compiled.shortage) == "optimal":
         extra = np.maximum(np.stack([np.asarray(e.value) for e in compiled.extra]), 0)
+    if served.all() and not (extra > 1e-6).any():  # nothing is missing: it was the solver
+        return JointShares(share, blank, np.zeros(n), np.inf, np.inf, served, extra, f"solver failed: {status}")
     return JointShares(share, blank, np.zeros(n), np.inf, np.inf, served, extra, "infeasible")
 
 

@@ -31,7 +31,7 @@ from numba import njit
 from numpy.typing import ArrayLike
 
 from games.congestion import Bool, Float
-from games.errors import InvalidStateError
+from games.errors import InvalidStateError, floats, shaped
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def eisenberg_gale(
     else:
         spend = None
         if start is not None:
-            spend = (np.asarray(start, float) / c)[np.ix_(~unserved, wanted)]
+            spend = (shaped("start", start, (n, k), 0.0) / c)[np.ix_(~unserved, wanted)]
         x, p, steps = proportional_response(unit, money, tolerance, max_iterations or 20_000, spend)
     gap = certify(unit, money, x, p)
     if not gap <= tolerance and method != "response":
@@ -198,8 +198,8 @@ def certify(unit: Float, money: Float, x: Float, p: Float) -> float:
 
 
 def _checked(value: ArrayLike, budget: ArrayLike, capacity: ArrayLike) -> tuple[Float, Float, Float]:
-    a = np.asarray(value, dtype=np.float64)
-    w, c = np.asarray(budget, dtype=np.float64), np.asarray(capacity, dtype=np.float64)
+    a = floats("value", value)
+    w, c = floats("budget", budget), floats("capacity", capacity)
     if a.ndim != 2:
         raise InvalidStateError(f"value has shape {a.shape}; it is (N, K), agents first")
     if w.shape != a.shape[:1] or c.shape != a.shape[1:]:

@@ -33,7 +33,7 @@ from numpy.typing import ArrayLike
 from scipy.optimize import linprog
 
 from games.congestion import Float
-from games.errors import InvalidGameError
+from games.errors import InvalidGameError, floats, shaped
 from games.exact import exact_equilibrium
 from games.polytopes import best_reply_vertices, lemke_howson_path
 
@@ -66,8 +66,9 @@ def regret(A: ArrayLike, B: ArrayLike, row: ArrayLike, column: ArrayLike) -> flo
 
     Measured on differences of payoffs, so that what is added to all of a player's loses no digits.
     """
-    x, y = np.asarray(row, float), np.asarray(column, float)
-    first, second = _Scaled(np.asarray(A, float)), _Scaled(np.asarray(B, float).T)
+    one, two = check_payoffs(A, B)
+    x, y = shaped("row", row, one.shape[:1]), shaped("column", column, one.shape[1:])
+    first, second = _Scaled(one), _Scaled(two.T)
     return max(first.in_payoff(first.gain(x, y)[0]), second.in_payoff(second.gain(y, x)[0]), 0.0)
 
 
@@ -333,8 +334,8 @@ def _warn_of_lost_digits(name: str, payoff: Float) -> None:
 
 def check_payoffs(A: ArrayLike, B: ArrayLike | None) -> tuple[Float, Float]:
     """Both payoffs as (M, K) arrays, B = -A where it is None, or an InvalidGameError that names the entry."""
-    first = np.asarray(A, dtype=np.float64)
-    second = -first if B is None else np.asarray(B, dtype=np.float64)
+    first = floats("A", A)
+    second = -first if B is None else floats("B", B)
     if first.ndim != 2 or 0 in first.shape:
         raise InvalidGameError(f"A has shape {first.shape}; payoffs need two axes of at least one action each")
     if second.shape != first.shape:

@@ -18,8 +18,9 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_array
 
-from games.best_response import best_response_dynamics
+from games.best_response import above_least, best_response_dynamics
 from games.congestion import CongestionGame, Float, Int
+from games.errors import InvalidGameError
 
 
 @dataclass(frozen=True)
@@ -50,18 +51,33 @@ def social_optimum(
 
     Args:
         game: N agents; practical to about 20 agents x 5 resources, or larger where loads are light.
-        tolerance: relative gap between cost and bound at which to stop.
+        tolerance: gap between cost and bound at which to stop, relative to the cost above the agents' least private
+            costs.
         budget_s: seconds; the best choice so far is returned with its bound.
         max_rounds: programs solved at most.
 
     Returns:
         Optimum.
+
+    Raises:
+        InvalidGameError: loads whose cost is beyond float64.
     """
     n, options = game.private_cost.shape
     if n == 0:
         return Optimum(np.zeros(0, np.int64), 0.0, 0.0, True, 0, "optimal")
     begun = time.perf_counter()
     resources = len(game.capacity)
+    # the program in units of its own: loads in a resource's largest, costs above each agent's least, the largest 1
+    whole = game
+    game = replace(game, private_cost=above_least(game.private_cost, game.allowed))
+    most = game.weight.sum(axis=0)
+    most = np.where(most > 0, most, 1.0)
+    steep = most * (most / game.capacity)
+    unit = max(float(np.where(game.allowed, game.private_cost, 0.0).max()), float(steep.max(initial=0.0)))
+    unit = unit if unit > 0 else 1.0
+    if not np.isfinite(unit):
+        raise InvalidGameError(f"weight and capacity make a cost of {unit}, which float64 does not hold; change a unit")
+    base = float(np.where(game.allowed, whole.private_cost, np.inf).min(axis=1).sum())
     # marginal-price best responses start the search and the cuts near the answer
     tolled = replace(game, toll=np.ones(resources))
     best = best_response_dynamics(tolled).choice
@@ -69,9 +85,9 @@ def social_optimum(
     uses = np.zeros((options, resources))
     for o, row in enumerate(game.options):
         uses[o, row[row >= 0]] = 1.0
-    # variables: x (N, O) then t (R,), scaled by 1 / C
-    load_rows = np.einsum("or,nr->rno", uses, game.weight).reshape(resources, n * options)
-    objective = np.append(game.private_cost.ravel(), 1.0 / game.capacity)
+    # variables: x (N, O) then t (R,)
+    load_rows = np.einsum("or,nr->rno", uses, game.weight / most).reshape(resources, n * options)
+    objective = np.append(np.where(game.allowed, game.private_cost, 0.0).ravel(), steep) / unit
     one_each = np.zeros((n, n * options + resources))
     for i in range(n):
         one_each[i, i * options : (i + 1) * options] = 1.0
@@ -80,10 +96,9 @@ def social_optimum(
         np.append(game.allowed.ravel().astype(float), np.full(resources, np.inf)),
     )
     integrality = np.append(np.ones(n * options), np.zeros(resources))
-    most = game.weight.sum(axis=0)
-    cuts: list[tuple[int, float]] = [(r, f * most[r]) for r in range(resources) for f in np.linspace(0, 1, 9)]
+    cuts: list[tuple[int, float]] = [(r, f) for r in range(resources) for f in np.linspace(0, 1, 9)]
     bound, rounds, status = -np.inf, 0, "stopped by rounds"
-    near: Float = game.loads(best)
+    near: Float = game.loads(best) / most
     while rounds < max_rounds:
         cuts += [(r, float(near[r])) for r in range(resources)]
         left = budget_s - (time.perf_counter() - begun)
@@ -99,7 +114,7 @@ def social_optimum(
             options={"time_limit": left, "mip_rel_gap": 0.1 * tolerance},
         )
         if answer.mip_dual_bound is not None:
-            bound = max(bound, float(answer.mip_dual_bound))
+            bound = max(bound, unit * float(answer.mip_dual_bound))
         if answer.x is None:
             status = f"HiGHS: {answer.message}"
             break
@@ -107,12 +122,14 @@ def social_optimum(
         found = game.social_cost(choice)
         if found < cost:
             best, cost = choice, found
-        if cost - bound <= tolerance * max(1e-12, abs(cost)):
+        if cost - bound <= tolerance * max(1e-12 * unit, cost):
             status = "optimal"
             break
-        near = game.loads(choice)
+        near = game.loads(choice) / most
     bound = min(bound, cost)
-    return Optimum(best, cost, bound, status == "optimal", rounds, status)
+    # what was taken off comes back; the gap between cost and bound is kept
+    total = whole.social_cost(best)
+    return Optimum(best, total, min(bound + base, total), status == "optimal", rounds, status)
 
 
 def _tangents(cuts: list[tuple[int, float]], load_rows: Float, resources: int) -> LinearConstraint:

@@ -25,6 +25,7 @@ from games.congestion import Bool, Float, Int
 
 FULL = 1.0 + 5e-13  # what a resource's floors may sum to: rounding, and less than what settling allows
 LEAST = 1e-9  # a room below this is none
+EFFORT = 200_000  # places tried in making room, about 10 ms
 
 
 class Places(NamedTuple):
@@ -39,6 +40,7 @@ class Places(NamedTuple):
         home: (E, N) served without a place, whatever it takes: it holds no floors and is nobody's rival for one.
         late: (E, N) cost of being served late. Who gets no place then takes whatever is cheapest with what floors
             leave, opting out included; nan: it stays where it wished to be, and gets what is left there.
+        effort: places that may be tried in making room for one more; 0 where nobody is moved to make any.
     """
 
     seconds: Float
@@ -48,6 +50,7 @@ class Places(NamedTuple):
     rank: Int
     home: Bool
     late: Float
+    effort: int = EFFORT
 
 
 class Table(NamedTuple):

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from games.congestion import Bool, Float
-from games.errors import InvalidGameError
+from games.errors import InvalidGameError, floats, shaped
 
 
 @dataclass(frozen=True)
@@ -73,12 +73,15 @@ def foschini_miljanic(
     Raises:
         InvalidGameError: names field, index, value and what is permitted.
     """
-    G, gamma = np.asarray(gain, dtype=np.float64), np.asarray(floor, dtype=np.float64)
+    G, gamma = floats("gain", gain), floats("floor", floor)
     if G.ndim != 2 or G.shape[0] != G.shape[1]:
         raise InvalidGameError(f"gain has shape {G.shape}; it is (N, N): transmitter, receiver")
     n = len(G)
-    most = np.asarray(limit, dtype=np.float64)
-    level = np.broadcast_to(np.asarray(noise, dtype=np.float64), (n,))
+    most = floats("limit", limit)
+    level = floats("noise", noise)
+    if level.shape not in ((), (n,)):
+        raise InvalidGameError(f"noise has shape {level.shape}; give one number or ({n},)")
+    level = np.broadcast_to(level, (n,))
     own = G.diagonal()
     for name, array, good, rule in (
         ("floor", gamma, np.isfinite(gamma) & (gamma >= 0), "a floor is finite and >= 0"),
@@ -100,13 +103,21 @@ def foschini_miljanic(
     if n == 0:
         empty = np.zeros(0)
         return PowerControl(empty, empty, np.zeros(0, bool), np.inf, 0.0, 0, "optimal")
-    F = gamma[:, None] * G.T / own[:, None]
-    np.fill_diagonal(F, 0.0)
-    b = gamma * level / own
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        F = gamma[:, None] * G.T / own[:, None]
+        np.fill_diagonal(F, 0.0)
+        b = gamma * level / own
+        reach = np.where(np.isinf(most), 0.0, b / most)
+    far = ~np.isfinite(F).all(axis=1) | ~np.isfinite(b) | ~np.isfinite(reach)
+    if far.any():
+        i = int(far.argmax())
+        raise InvalidGameError(
+            f"gain[{i}, {i}] = {own[i]} and limit[{i}] = {most[i]} ask for a power beyond float64; change a unit"
+        )
     radius = _radius(F)
     bound = max((_radius(F + np.outer(b, np.eye(n)[i]) / most[i]) for i in range(n)), default=0.0)
     margin = np.inf if bound == 0 else 1 / bound
-    power = np.zeros(n) if start is None else np.minimum(np.asarray(start, dtype=np.float64), most)
+    power = np.zeros(n) if start is None else np.minimum(shaped("start", start, (n,), 0.0), most)
     iterations = 0
     diverging = radius >= 1 and np.isinf(most).any()
     if not diverging:

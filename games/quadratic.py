@@ -11,7 +11,9 @@ It exists and is found when J + J' is positive semidefinite (the game is monoton
 positive definite. J need not be symmetric: there need not be a potential.
 
 Solver: operator splitting as in OSQP with the non-symmetric J in the linear system (Douglas-Rachford on a
-monotone affine inclusion), one LU for all iterations, and a polish on the limits that bind. Oracle: the quadratic
+monotone affine inclusion), one LU for all iterations, and a polish on the limits that bind. It works on the game in
+units of its own, each coordinate's, each limit's and the costs', which the equilibrium does not depend on: with
+x = D z the gradients are :math:`D J D z + D q`. Oracle: the quadratic
 program whose optimum is 0 exactly at an equilibrium, by cvxpy.
 
 Sources: Rosen (1965), "Existence and uniqueness of equilibrium points for concave n-person games"; Facchinei,
@@ -28,7 +30,9 @@ from scipy.linalg import lu_factor, lu_solve
 from scipy.optimize import linprog
 
 from games.congestion import Float
-from games.errors import InvalidGameError
+from games.errors import InvalidGameError, floats, shaped
+
+Units = tuple[Float, Float, float]
 
 
 @dataclass(frozen=True)
@@ -38,11 +42,11 @@ class VariationalEquilibrium:
     Attributes:
         x: (D,) decisions.
         multiplier: (M,) common price of each coupled limit, >= 0.
-        residual: KKT residual, from :func:`games.certificate.measure_kkt`.
+        residual: KKT residual, each condition relative to what is compared in it: see :func:`misfit`.
         iterations: of the splitting.
         converged: whether ``residual`` met the tolerance.
         monotone: smallest eigenvalue of (J + J') / 2.
-        shortfall: by how much the limits would have to be relaxed, all alike (0 if they can hold).
+        shortfall: by how much the limits would have to be relaxed, all alike, in their unit (0 if they can hold).
         status: "converged", "infeasible", "not monotone ...", or what stopped it.
     """
 
@@ -79,13 +83,17 @@ class QuadraticGame:
     limit: Float = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
-        J, q = np.asarray(self.jacobian, dtype=np.float64), np.asarray(self.linear, dtype=np.float64)
+        J, q = floats("jacobian", self.jacobian), floats("linear", self.linear)
         if J.ndim != 2 or J.shape[0] != J.shape[1]:
             raise InvalidGameError(f"jacobian has shape {J.shape}; it is square, (D, D)")
         d = len(J)
-        A = np.zeros((0, d)) if self.constraint is None else np.asarray(self.constraint, dtype=np.float64)
-        b = np.zeros(0) if self.limit is None else np.asarray(self.limit, dtype=np.float64)
-        low, high = (np.broadcast_to(np.asarray(v, dtype=np.float64), (d,)).copy() for v in (self.lower, self.upper))
+        A = np.zeros((0, d)) if self.constraint is None else floats("constraint", self.constraint)
+        b = np.zeros(0) if self.limit is None else floats("limit", self.limit)
+        low, high = (floats(*pair) for pair in (("lower", self.lower), ("upper", self.upper)))
+        for name, array in (("lower", low), ("upper", high)):
+            if array.shape not in ((), (1,), (d,)):
+                raise InvalidGameError(f"{name} has shape {array.shape}; jacobian needs one number or ({d},)")
+        low, high = np.broadcast_to(low, (d,)).copy(), np.broadcast_to(high, (d,)).copy()
         if q.shape != (d,):
             raise InvalidGameError(f"linear has shape {q.shape}; jacobian needs ({d},)")
         if A.ndim != 2 or A.shape[1] != d or b.shape != A.shape[:1]:
@@ -94,9 +102,9 @@ class QuadraticGame:
             ("jacobian", J, np.isfinite(J), "it is finite"),
             ("linear", q, np.isfinite(q), "it is finite"),
             ("constraint", A, np.isfinite(A), "it is finite"),
-            ("limit", b, ~np.isnan(b), "it is a number"),
-            ("lower", low, ~np.isnan(low), "it is a number"),
-            ("upper", high, high >= low, "it is at least the lower bound"),
+            ("limit", b, b > -np.inf, "it is a number, inf for none"),
+            ("lower", low, low < np.inf, "it is a number, -inf for none"),
+            ("upper", high, (high >= low) & (high > -np.inf), "it is at least the lower bound"),
         ):
             if not good.all():
                 at = tuple(int(v) for v in np.argwhere(~good)[0])
@@ -108,13 +116,13 @@ class QuadraticGame:
 
     def gradient(self, x: ArrayLike) -> Float:
         """(D,) each coordinate's owner's partial gradient there."""
-        return np.asarray(self.jacobian @ np.asarray(x, dtype=np.float64) + self.linear)
+        return np.asarray(self.jacobian @ floats("x", x) + self.linear)
 
     def monotonicity(self) -> float:
         """Smallest eigenvalue of (J + J') / 2: >= 0 monotone, > 0 strongly, so the equilibrium is unique."""
         if not len(self.jacobian):
             return 0.0
-        return float(np.linalg.eigvalsh((self.jacobian + self.jacobian.T) / 2)[0])
+        return float(np.linalg.eigvalsh(self.jacobian / 2 + self.jacobian.T / 2)[0])
 
 
 def variational_equilibrium(
@@ -131,18 +139,114 @@ def variational_equilibrium(
         start: (D,) to warm-start from.
         tolerance: of the KKT residual.
         max_iterations: of the splitting.
-    """
-    from games.certificate import measure_kkt
 
-    J, q, A = game.jacobian, game.linear, game.constraint
-    d, m = len(J), len(A)
+    Raises:
+        InvalidGameError: a start of a wrong shape or not finite.
+    """
+    d, m = len(game.jacobian), len(game.constraint)
     monotone = game.monotonicity()
     if d == 0:
-        return VariationalEquilibrium(np.zeros(0), np.zeros(m), 0.0, 0, True, 0.0, 0.0, "converged")
+        short = max(0.0, -float(game.limit.min(initial=0.0)))
+        status = "infeasible" if short else "converged"
+        return VariationalEquilibrium(np.zeros(0), np.zeros(m), 0.0, 0, not short, 0.0, short, status)
+    given, (unit, rows, cost) = game, _units(game)
+    begin = np.zeros(d) if start is None else shaped("start", start, (d,))
+    game = QuadraticGame(
+        given.jacobian * unit[:, None] * unit / cost, given.linear * unit / cost, given.lower / unit,
+        given.upper / unit, given.constraint * unit / rows[:, None], given.limit / rows,
+    )  # fmt: skip
+    x, y, residual, k = _split(game, begin / unit, tolerance, max_iterations)
+    done = bool(residual <= tolerance)
+    short = 0.0 if done else _shortfall(game, rows)
+    size = float(np.linalg.norm(given.jacobian, 2))
+    if done:
+        status = "converged"
+    elif short > 0:
+        status = "infeasible"
+    elif monotone < -1e-9 * size:
+        status = f"not monotone (smallest eigenvalue {monotone:.3g}); residual {residual:.1e}"
+    else:
+        status = f"stopped after {max_iterations} iterations, residual {residual:.1e}"
+    price = y * cost / rows
+    point = np.clip(x * unit, given.lower, given.upper)
+    return VariationalEquilibrium(point, price, residual, k, done, monotone, short, status)
+
+
+def misfit(game: QuadraticGame, x: Float, price: Float, units: Units | None = None) -> float:
+    """KKT residual of x (D,) and multipliers (M,) in which no unit plays a part; inf where they are not finite.
+
+    The largest of: a limit broken, relative to the size of its terms; price times slack, the smaller of both relative
+    to sizes; a gradient with prices that points where its coordinate could still go, relative to the gradient's
+    terms, or the room that is left, relative to the box, or to the coordinate where that is open. A sum's terms count
+    for no less than a millionth of the largest in the units of :func:`_units`.
+    """
+    if not (np.isfinite(x).all() and np.isfinite(price).all()):
+        return np.inf
+    J, A = game.jacobian, game.constraint
+    unit, rows, cost = units or _units(game)
+    pull = J @ x + game.linear + A.T @ price
+    terms = np.abs(J) @ np.abs(x) + np.abs(game.linear) + np.abs(A).T @ np.abs(price)
+    terms = np.maximum(terms, 1e-6 * max(float((terms * unit).max()), cost) / unit)
+    width = game.upper - game.lower
+    steps = np.maximum(np.abs(x), unit)
+    steps = np.where(np.isfinite(width) & (width > 0), np.minimum(width, steps), steps)
+    below, above = (x - game.lower) / steps, (game.upper - x) / steps
+    room = np.where(pull > 0, below, above)
+    worst = float(np.maximum(np.minimum(np.abs(pull) / terms, np.maximum(room, 0.0)), -np.minimum(below, above)).max())
+    if len(price):
+        slack = game.limit - A @ x
+        held = np.isfinite(game.limit)
+        size = np.where(held, np.abs(game.limit), 0.0) + np.abs(A) @ np.abs(x)
+        size = np.maximum(size, 1e-6 * rows)
+        dear = np.abs(price) * rows / max(float((terms * unit).max()), cost)
+        worst = max(worst, float((-slack / size).max()), float((-price * rows / cost).max()))
+        worst = max(worst, float(np.where(held, np.minimum(dear, np.abs(slack) / size), dear).max()))
+    return worst
+
+
+def _units(game: QuadraticGame) -> Units:
+    """Of each coordinate (D,), of each limit (M,), and of cost, all > 0, that make the terms about 1."""
+    J, q, A = np.abs(game.jacobian), np.abs(game.linear), game.constraint
+    d = len(q)
+    # even out J's rows and columns alike (Ruiz 2001), in logs, which hold any unit
+    with np.errstate(divide="ignore"):
+        log_j = np.log(np.maximum(J, J.T))
+        log_q = np.log(q)
+    log = np.zeros(d)
+    bare = ~np.isfinite(log_j.max(axis=1))
+    for _ in range(20):
+        top = (log_j + log[:, None] + log).max(axis=1)
+        log -= 0.5 * np.where(bare, 0.0, top)
+    width = game.upper - game.lower
+    ends = np.stack([np.abs(v) for v in (game.lower, game.upper)])
+    reach = np.where(np.isfinite(ends), ends, 0.0).max(axis=0)
+    reach = np.where(np.isfinite(width) & (width > 0), width, reach)
+    # a cost without curvature gives its coordinate no unit: the box does
+    log = np.where(bare, np.log(np.where(reach > 0, reach, 1.0)), log)
+    # how far the gradients push: J z ~ q in these units; without a push, how far boxes and limits reach
+    far = float((log_q + log)[~bare].max(initial=-np.inf))
+    if not np.isfinite(far):
+        spans = np.log(reach[(reach > 0) & ~bare]) - log[(reach > 0) & ~bare]
+        far = float(spans.max(initial=-np.inf))
+    if not np.isfinite(far) and len(A):
+        scale = (np.abs(A) * np.exp(log)).max(axis=1, initial=0.0)
+        good = (scale > 0) & np.isfinite(game.limit) & (game.limit != 0)
+        far = float((np.log(np.abs(game.limit[good])) - np.log(scale[good])).max(initial=-np.inf))
+    far = far if np.isfinite(far) else 0.0
+    unit = np.exp(np.clip(np.where(bare, log, log + far), -700, 700))
+    cost = max(float((J * unit[:, None] * unit).max(initial=0.0)), float((q * unit).max(initial=0.0)))
+    rows = (np.abs(A) * unit).max(axis=1, initial=0.0)
+    return unit, np.where(rows > 0, rows, 1.0), cost if cost > 0 else 1.0
+
+
+def _split(game: QuadraticGame, x: Float, tolerance: float, max_iterations: int) -> tuple[Float, Float, float, int]:
+    """Operator splitting: x (D,), multipliers (M,), residual and iterations."""
+    J, q, A = game.jacobian, game.linear, game.constraint
+    d, m = len(J), len(A)
+    units = _units(game)
     rows = np.append(A, np.eye(d), axis=0)
     low = np.append(np.full(m, -np.inf), game.lower)
     high = np.append(game.limit, game.upper)
-    x = np.zeros(d) if start is None else np.array(start, dtype=np.float64)
     z, y = np.clip(rows @ x, low, high), np.zeros(m + d)
     size = float(np.linalg.norm(J, 2)) or 1.0
     # scale of the penalty: the game's curvature against that of the limits
@@ -160,7 +264,7 @@ def variational_equilibrium(
         if k % 25 == 0 or k == 10 or k == max_iterations:
             for candidate, price in (_polish(game, x, y), (np.clip(x, game.lower, game.upper), y[:m])):
                 price = np.maximum(price, 0)
-                residual = measure_kkt(game, candidate, price)
+                residual = misfit(game, candidate, price, units)
                 if residual < best:
                     best_x, best_y, best = candidate, price, residual
             if best <= tolerance:
@@ -174,17 +278,7 @@ def variational_equilibrium(
                 if ratio > 5 or ratio < 0.2:
                     rho *= float(np.clip(ratio, 0.1, 10))
                     factor = lu_factor(J + sigma * np.eye(d) + rho * rows.T @ rows)
-    done = bool(best <= tolerance)
-    short = 0.0 if done else _shortfall(game)
-    if done:
-        status = "converged"
-    elif short > 1e-9:
-        status = "infeasible"
-    elif monotone < -1e-9 * size:
-        status = f"not monotone (smallest eigenvalue {monotone:.3g}); residual {best:.1e}"
-    else:
-        status = f"stopped after {max_iterations} iterations, residual {best:.1e}"
-    return VariationalEquilibrium(best_x, best_y, float(best), k, done, monotone, short, status)
+    return best_x, best_y, float(best), k
 
 
 def _polish(game: QuadraticGame, x: Float, y: Float) -> tuple[Float, Float]:
@@ -213,20 +307,24 @@ def _polish(game: QuadraticGame, x: Float, y: Float) -> tuple[Float, Float]:
     return np.clip(out, game.lower, game.upper), price
 
 
-def _shortfall(game: QuadraticGame) -> float:
-    """Least t >= 0 such that A x <= b + t has a point in the box; 0 if feasible."""
-    d, m = len(game.linear), len(game.limit)
-    if m == 0:
-        return 0.0
+def _shortfall(game: QuadraticGame, rows: Float) -> float:
+    """Least t >= 0 such that rows (A x) <= rows b + t has a point in the box; 0 if feasible, but for rounding."""
+    d = len(game.linear)
     keep = np.isfinite(game.limit)
+    if not keep.any():
+        return 0.0 if not np.isneginf(game.limit).any() else np.inf
+    top = float(rows[keep].max())
     answer = linprog(
         np.append(np.zeros(d), 1.0),
-        np.append(game.constraint[keep], -np.ones((int(keep.sum()), 1)), axis=1),
+        np.append(game.constraint[keep], -(top / rows[keep])[:, None], axis=1),
         game.limit[keep],
         bounds=[*zip(game.lower, game.upper, strict=True), (0, None)],
         method="highs",
     )
-    return float(answer.x[-1]) if answer.x is not None else np.inf
+    if answer.x is None:
+        return np.inf
+    size = 1.0 + np.abs(game.limit[keep]).max()
+    return float(answer.x[-1]) * top if answer.x[-1] > 1e-8 * size else 0.0
 
 
 def reference_equilibrium(game: QuadraticGame) -> tuple[Float, Float]:

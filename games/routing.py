@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike
 from scipy.optimize import linprog
 
 from games.congestion import Float
-from games.errors import InvalidStateError
+from games.errors import InvalidStateError, floats, shaped
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ def route(
     Raises:
         InvalidStateError: names field, index, value and what is permitted.
     """
-    r, mu = np.asarray(rate, dtype=np.float64), np.asarray(service, dtype=np.float64)
-    d = np.asarray(travel, dtype=np.float64)
+    r, mu = floats("rate", rate), floats("service", service)
+    d = floats("travel", travel)
     if r.ndim != 1 or mu.ndim != 1 or d.shape != (len(r), len(mu)):
         raise InvalidStateError(f"travel has shape {d.shape}; rates and servers need ({r.size}, {mu.size})")
     for name, array, good, rule in (
@@ -104,7 +104,7 @@ def route(
             delay = np.where(y < mu, 1 / (mu - y), np.inf)
         return Routing(flow, delay, np.full(k, np.inf), np.inf, np.inf, 0, short, "infeasible")
     if start is not None:
-        warm = np.where(reach, np.maximum(np.asarray(start, dtype=np.float64), 0), 0)
+        warm = np.where(reach, shaped("start", start, (n, k), 0.0), 0)
         total = warm.sum(axis=1)
         if (total[r > 0] > 0).all():
             warm *= np.divide(r, total, out=np.zeros(n), where=total > 0)[:, None]

@@ -25,7 +25,7 @@ from numba import njit
 from numpy.typing import ArrayLike
 
 from games.congestion import Bool, Float, Int, whole_numbers
-from games.errors import InvalidStateError
+from games.errors import InvalidStateError, floats
 
 # Floors that fill a resource exactly may sum to a little more than it, in whatever order they are added.
 FULL = 1.0 + 1e-11
@@ -90,7 +90,7 @@ def delay_shares(
         InvalidStateError: a negative or non-finite weight or floor, a resource out of range, or a NaN priority.
     """
     w, r = check_weights(weight, resource, resources)
-    low = np.asarray(floor, dtype=np.float64)
+    low = floats("floor", floor)
     bad = ~(np.isfinite(low) & (low >= 0)) if low.shape == w.shape else np.ones(1, bool)
     if low.shape != w.shape:
         raise InvalidStateError(f"floor has shape {low.shape}; weight has {w.shape}")
@@ -132,7 +132,7 @@ def _gap(w: Float, low: Float, r: np.ndarray, shortfall: Float, share: Float, pr
 
 def check_weights(weight: ArrayLike, resource: ArrayLike, resources: int) -> tuple[Float, Int]:
     """Weights (N,) and resources (N,) as arrays, or an InvalidStateError that names the agent."""
-    w = np.asarray(weight, dtype=np.float64)
+    w = floats("weight", weight)
     r = whole_numbers("resource", resource)
     if isinstance(resources, bool) or not isinstance(resources, int | np.integer) or resources < 0:
         raise InvalidStateError(f"resources = {resources!r:.60}; it is a whole number >= 0")
@@ -154,7 +154,7 @@ def check_priority(floor: Float, priority: ArrayLike | None) -> Float:
     """(N,) whose floor comes first, highest first, or an InvalidStateError; the smallest floor where it is None."""
     if priority is None:
         return -floor
-    rank = np.asarray(priority, dtype=np.float64)
+    rank = floats("priority", priority)
     if rank.shape != floor.shape:
         raise InvalidStateError(f"priority has shape {rank.shape}; weight has {floor.shape}")
     if np.isnan(rank).any():

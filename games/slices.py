@@ -68,7 +68,7 @@ def bimatrix_slice(game: CongestionGame, choice: ArrayLike, first: int, second: 
     """
     chosen = game.check_choice(choice)
     for agent in (first, second):
-        if not 0 <= agent < game.agents:
+        if not isinstance(agent, int | np.integer) or not 0 <= agent < game.agents:
             raise InvalidGameError(f"agent {agent} is out of range; agents are 0 to {game.agents - 1}")
     if first == second:
         raise InvalidGameError(f"agents {first} and {second} are the same; a slice needs two")

@@ -25,9 +25,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import linprog
 
-from games.best_response import best_response_dynamics
+from games.best_response import above_least, best_response_dynamics
 from games.congestion import CongestionGame, Float, Int
-from games.errors import InvalidGameError, InvalidStateError
+from games.errors import InvalidGameError, InvalidStateError, floats
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def market_leader(weight: ArrayLike, gain: ArrayLike, capacity: float, cost: flo
     Raises:
         InvalidStateError: names field, agent, value and what is permitted.
     """
-    w, a = np.asarray(weight, dtype=np.float64), np.asarray(gain, dtype=np.float64)
+    w, a = floats("weight", weight), floats("gain", gain)
     if w.ndim != 1 or a.shape != w.shape:
         raise InvalidStateError(f"weight has shape {w.shape} and gain {a.shape}; both are (N,)")
     for name, array in (("weight", w), ("gain", a)):
@@ -103,8 +103,8 @@ def market_leader(weight: ArrayLike, gain: ArrayLike, capacity: float, cost: flo
     top = exit_price[order]
     bottom = np.append(top[1:], 0.0)
     clear = W / (capacity + A)
-    piece = np.flatnonzero((clear < top) & (clear >= bottom))
-    clearing = float(clear[piece[0]]) if len(piece) else 0.0
+    # demand is the largest W_m / p - A_m, so it fits where every one of them does
+    clearing = float(clear.max())
     low, high = np.maximum(np.maximum(bottom, clearing), cost), top
     best = np.clip(np.sqrt(cost * W / A), low, high)
     profit = np.where(low < high, (best - cost) * (W / np.maximum(best, 1e-300) - A), -np.inf)
@@ -178,11 +178,16 @@ def congestion_leader(
                         other = choice.copy()
                         other[i] = option
                         new, new_fee = worth(other)
-                        if new > value + 1e-12 * max(1.0, abs(value)):
+                        if new > value and (np.isinf(value) or new - value > 1e-12 * (abs(new) + abs(value))):
                             choice, value, fee, improved = other, new, new_fee, True
             if value > best[0]:
                 best = (value, fee, choice)
     value, fee, choice = best
+    if not np.isfinite(value):
+        # no fees are always within reach, and they leave the game its own equilibrium
+        fee = np.zeros(len(game.capacity))
+        choice = best_response_dynamics(game).choice
+        value = 0.0 if sign > 0 else -game.social_cost(choice)
     priced = _with_fees(game, fee)
     return CongestionLeader(fee, choice, float(value), priced.regret(choice), priced, exact)
 
@@ -196,7 +201,7 @@ def _supporting_fees(game: CongestionGame, choice: Int, most: float, sign: float
     """Fees with the most (sign 1) or the least (sign -1) revenue under which no agent would leave ``choice``."""
     n, options = game.private_cost.shape
     resources = len(game.capacity)
-    costs = game.costs(choice)
+    costs = replace(game, private_cost=above_least(game.private_cost, game.allowed)).costs(choice)
     uses = np.zeros((options, resources))
     for o, row in enumerate(game.options):
         uses[o, row[row >= 0]] = 1.0
@@ -204,10 +209,24 @@ def _supporting_fees(game: CongestionGame, choice: Int, most: float, sign: float
     for i in range(n):
         for o in np.flatnonzero(game.allowed[i]).tolist():
             if o != choice[i]:
-                rows.append(game.weight[i] * (uses[choice[i]] - uses[o]))
-                right.append(costs[i, o] - costs[i, choice[i]])
+                # fees in units of the largest, and each comparison in its own unit: the solver's tolerance is absolute
+                row = most * game.weight[i] * (uses[choice[i]] - uses[o])
+                gap = costs[i, o] - costs[i, choice[i]]
+                unit = max(float(np.abs(row).max()), abs(gap))
+                if unit > 0:
+                    rows.append(row / unit)
+                    right.append(gap / unit)
     load = game.loads(choice)
-    if not rows:
-        return np.full(resources, most if sign > 0 else 0.0)
-    answer = linprog(-sign * load, np.array(rows), np.array(right), bounds=(0, most), method="highs")
-    return np.asarray(answer.x) if answer.status == 0 else None
+    if not rows or most == 0:
+        fee = np.full(resources, most if sign > 0 else 0.0)
+    else:
+        answer = linprog(
+            -sign * load / (load.max() or 1.0), np.array(rows), np.array(right), bounds=(0, 1), method="highs",
+            options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
+        )  # fmt: skip
+        if answer.status != 0:
+            return None
+        fee = most * np.clip(answer.x, 0.0, 1.0)
+    # as measured, not as the solver says
+    gain, size = _with_fees(game, fee).gains(choice)
+    return fee if (gain <= 1e-8 * size).all() else None

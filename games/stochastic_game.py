@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 
 from games.congestion import Float
-from games.errors import InvalidGameError
+from games.errors import InvalidGameError, floats
 from games.normal_form import equilibria, is_tight, zero_sum
 from games.polytopes import lemke_howson_path
 
@@ -39,7 +39,7 @@ class StochasticGame:
     discount: float
 
     def __post_init__(self) -> None:
-        T, r = np.asarray(self.transition, dtype=np.float64), np.asarray(self.reward, dtype=np.float64)
+        T, r = floats("transition", self.transition), floats("reward", self.reward)
         if T.ndim != 4 or T.shape[0] != T.shape[3] or 0 in T.shape:
             raise InvalidGameError(f"transition has shape {T.shape}; it is (S, A, B, S), each at least 1")
         if r.shape != (2, *T.shape[:3]):

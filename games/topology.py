@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from games.congestion import Bool, CongestionGame, Float, Int
-from games.errors import InvalidGameError
+from games.errors import InvalidGameError, floats
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,10 @@ class Topology:
                 raise InvalidGameError(f"source[{agent}] = {node!r}; it is not one of the topology's sources")
         n = len(source)
         links = np.array([name[0] == "link" for name in self.resources], dtype=bool)
-        flow, load = np.asarray(traffic, dtype=np.float64), np.asarray(work, dtype=np.float64)
+        flow, load = floats("traffic", traffic), floats("work", work)
         weight = np.where(links[None], flow[:, None], load[:, None])
         private = np.tile(self.delay, (n, 1))
-        private[:, 0] = np.asarray(local_cost, dtype=np.float64)
+        private[:, 0] = floats("local_cost", local_cost)
         allowed = np.array([self.sources[node] for node in source]).reshape(n, len(self.options))
         return CongestionGame(self.options, weight, self.capacity, private, allowed, np.full(len(links), toll))
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from games.congestion import Float
-from games.errors import InvalidStateError
+from games.errors import InvalidStateError, floats
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,10 @@ def water_filling(
     Raises:
         InvalidStateError: names field, index, value and what is permitted.
     """
-    g, own = np.asarray(gain, dtype=np.float64), np.asarray(budget, dtype=np.float64)
+    g, own = floats("gain", gain), floats("budget", budget)
     if g.ndim != 2 or own.shape != g.shape[:1]:
         raise InvalidStateError(f"gain has shape {g.shape} and budget {own.shape}; they are (N, K) and (N,)")
-    w = np.ones(len(g)) if weight is None else np.asarray(weight, dtype=np.float64)
+    w = np.ones(len(g)) if weight is None else floats("weight", weight)
     if w.shape != own.shape:
         raise InvalidStateError(f"weight has shape {w.shape}; budget has {own.shape}")
     for name, array, good, rule in (

@@ -19,8 +19,9 @@ from coordinator.hedge import Exp3, Hedge
 from coordinator.merge import clip_prior, flat_prior
 from coordinator.robust import Robust
 from coordinator.trust import DEFAULT_TRUST, Trust
-from games.admission import EFFORT, Seating
+from games.admission import Seating
 from games.congestion import CongestionBatch, Float
+from games.places import EFFORT
 from hybridalloc.allocation import Allocation, Certificate, Origin
 from hybridalloc.beliefs import make_belief
 from hybridalloc.certify import certify

@@ -421,12 +421,13 @@ def _standard_input() -> Any:
         raise InvalidStateError(
             "a state as JSON is expected on standard input: try `hybridalloc step --example | hybridalloc step`"
         )
+    from hybridalloc.problems.base import read_json
+
     try:
-        return json.load(sys.stdin)
-    except json.JSONDecodeError as error:
-        raise InvalidStateError(
-            f"standard input is not JSON: line {error.lineno}, column {error.colno}: {error.msg}"
-        ) from None
+        text = sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise InvalidStateError(f"standard input is not text in UTF-8: byte {error.start}: {error.reason}") from None
+    return read_json(text, "standard input")
 
 
 def _custom_input() -> tuple[dict[str, Any], dict[str, Any]]:

@@ -63,7 +63,11 @@ def make_env(
 
 
 class _Network:
-    """One network of a problem, stepped slot by slot."""
+    """One network of a problem, stepped slot by slot, shown as if it had N = ``problem.agents`` agents at all times.
+
+    A world may have fewer in an episode or a slot: who is not there has zeros for features, option 0 alone and an
+    outcome of 0.
+    """
 
     def __init__(self, problem: Any, prices: Any) -> None:
         if problem.agents < 1:
@@ -72,39 +76,60 @@ class _Network:
         self.prices = problem.prices_type() if prices is None else prices
         self.batch = problem.batch([0])
         self.seen: Observation = self.batch.observe()
+        self.width = self.seen.agent.shape[2]
         self.metrics: dict[str, float] = {}
 
     def start(self, seed: int) -> None:
         self.batch = self.problem.batch([seed])
         self.seen = self.batch.observe()
+        self._room()
+
+    def _room(self) -> None:
+        there, most = self.seen.agent.shape[1], self.problem.agents
+        if there > most:
+            raise ValueError(f"the world has {there} agents now; this environment's spaces were made for {most}")
+        if not there:  # of nobody, the width is not known
+            self.seen = self.seen._replace(agent=np.zeros((1, 0, self.width), np.float32))
+
+    def whole(self, values: Any) -> NDArray[Any]:
+        """(N, ...) from (agents that are there, ...), zeros for the rest."""
+        given = np.asarray(values)
+        out = np.zeros((self.problem.agents, *given.shape[1:]), given.dtype)
+        out[: len(given)] = given
+        return out
 
     def mask(self) -> NDArray[np.int8]:
         """(N, O) 1 where a choice is allowed; an agent with nothing to decide has option 0 alone."""
-        allowed = self.seen.allowed[0] & self.seen.live[0][:, None]
+        allowed = self.whole(self.seen.allowed[0] & self.seen.live[0][:, None])
         allowed[:, 0] = True
         return allowed.astype(np.int8)
 
     def step(self, option: NDArray[np.int64]) -> tuple[Any, NDArray[np.int64], bool]:
-        """Outcome, (N,) executed options and whether the episode's length is reached."""
-        plan = self.batch.settle(option[None], self.prices)
+        """Outcome of those who are there, (N,) executed options and whether the episode's length is reached."""
+        asked = option[None, : self.seen.agent.shape[1]]
+        plan = self.batch.settle(asked, self.prices)
         self.batch.clear_tallies()
-        outcome = self.batch.execute(plan, self.batch.overload(option[None], self.prices))
-        self.metrics = {k: float(v[0]) for k, v in self.batch.summary().items()}
+        outcome = self.batch.execute(plan, self.batch.overload(asked, self.prices))
+        found = {k: float(v[0]) for k, v in self.batch.summary().items()}
+        self.metrics = {k: value for k, value in found.items() if not np.isnan(value)}
         self.batch.drift()
         self.seen = self.batch.observe()
-        return outcome, plan.option[0].copy(), bool(self.batch.age[0] >= self.problem.scenario.episode)
+        self._room()
+        return outcome, self.whole(plan.option[0]), bool(self.batch.age[0] >= self.problem.scenario.episode)
 
     def joint(self) -> Float32:
         """All features in one vector: agents, then resources, then pairs."""
         seen = self.seen
-        return _bounded(np.concatenate([seen.agent[0].ravel(), seen.resource[0].ravel(), seen.pair[0].ravel()]))
+        agent, pair = self.whole(seen.agent[0]), self.whole(seen.pair[0])
+        return _bounded(np.concatenate([agent.ravel(), seen.resource[0].ravel(), pair.ravel()]))
 
     def own(self) -> Float32:
-        """(N, .) each agent's features, then the broadcast resources', then its pairs'."""
+        """(N, .) each agent's features, then the broadcast resources', then its pairs'; zeros of who is not there."""
         seen = self.seen
-        n = seen.agent.shape[1]
+        n, pair = seen.agent.shape[1], seen.pair[0]
         shared = np.broadcast_to(seen.resource[0].ravel(), (n, seen.resource[0].size))
-        return _bounded(np.concatenate([seen.agent[0], shared, seen.pair[0].reshape(n, -1)], axis=1))
+        parts = [seen.agent[0], shared, pair.reshape(n, pair.shape[1] * pair.shape[2])]
+        return _bounded(self.whole(np.concatenate(parts, axis=1)))
 
 
 def _bounded(values: Any) -> Float32:
@@ -116,11 +141,11 @@ def _box(size: int) -> spaces.Box:
 
 
 class JointEnv(gymnasium.Env[Float32, NDArray[np.int64]]):
-    """All agents as one: MultiDiscrete options, welfare a slot as reward.
+    """All agents as one: MultiDiscrete options, welfare a slot as reward (0 where nobody is there).
 
-    ``info`` holds the slot's ``metrics`` (after a step), the ``executed`` options and the next ``action_mask``, a
-    tuple of one int8 array an agent as ``action_space.sample(mask)`` takes it. Episodes are truncated, never
-    terminated.
+    ``info`` holds the slot's ``metrics`` (after a step; without those that are a mean of nothing), the ``executed``
+    options and the next ``action_mask``, a tuple of one int8 array an agent as ``action_space.sample(mask)`` takes it.
+    Episodes are truncated, never terminated.
     """
 
     metadata: dict[str, Any] = {"render_modes": [], "name": "hybridalloc"}  # noqa: RUF012
@@ -163,7 +188,8 @@ class JointEnv(gymnasium.Env[Float32, NDArray[np.int64]]):
         info = {
             "metrics": dict(self.network.metrics), "executed": executed, "action_mask": tuple(self.network.mask())
         }  # fmt: skip
-        return self.network.joint(), float(outcome.reward[0].mean()), False, truncated, info
+        reward = float(outcome.reward[0].mean()) if outcome.reward.size else 0.0
+        return self.network.joint(), reward, False, truncated, info
 
     def action_masks(self) -> NDArray[np.bool_]:
         """(N O,) the masks end to end, under the name that sb3-contrib's MaskablePPO looks for."""
@@ -171,10 +197,12 @@ class JointEnv(gymnasium.Env[Float32, NDArray[np.int64]]):
 
 
 class AgentsEnv(ParallelEnv[str, Float32, int]):
-    """Every agent for itself: "device_0", "device_1", ...; all act in every slot.
+    """Every agent for itself: "device_0", "device_1", ...; all act in every slot, those too who have nothing to do or
+    whom the world lacks at the time (their mask has option 0 alone).
 
     ``infos[agent]`` holds ``action_mask`` (int8, as ``action_space(agent).sample(mask)`` takes it); after a step
-    also the slot's ``metrics`` and the ``executed`` option. :meth:`state` is for a central critic.
+    also the slot's ``metrics`` (without those that are a mean of nothing) and the ``executed`` option. :meth:`state`
+    is for a central critic.
     """
 
     metadata: dict[str, Any] = {"render_modes": [], "name": "hybridalloc", "is_parallelizable": True}  # noqa: RUF012
@@ -255,14 +283,14 @@ class AgentsEnv(ParallelEnv[str, Float32, int]):
         return {a: row.copy() for a, row in zip(self.possible_agents, self.network.own(), strict=True)}
 
     def _reward(self, outcome: Any) -> NDArray[np.float64]:
-        """(N,) by ``credit``.
+        """(N,) by ``credit``, 0 for who was not there.
 
         What an agent's leftover backlog costs is paid in the slot in which others lose by it: discounted, that
         is the same return as charging it to the slot that left it.
         """
         own = np.asarray(outcome.reward[0])
-        if self.credit == "own":
-            return own
-        if self.credit == "team":
-            return np.full_like(own, own.mean())
-        return own + outcome.lost[0] + outcome.carried[0].sum(axis=-1)
+        if self.credit == "team" and own.size:
+            own = np.full_like(own, own.mean())
+        elif self.credit == "difference":
+            own = own + outcome.lost[0] + outcome.carried[0].sum(axis=-1)
+        return self.network.whole(own)

@@ -55,9 +55,9 @@ def read_arrays(path: str | Path) -> dict[str, NDArray[Any]]:
         ValueError: it is no such archive, is damaged, or holds more than ``MOST_BYTES``; says what and where.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with Path(path).open("rb") as stream, zipfile.ZipFile(stream) as archive:
             entries = archive.infolist()
-            _check_directory(entries)
+            _check_directory(entries, _stated(stream))
             return {_name(entry): _read_array(archive, entry) for entry in entries}
     except FileNotFoundError:
         raise
@@ -65,7 +65,20 @@ def read_arrays(path: str | Path) -> dict[str, NDArray[Any]]:
         raise ValueError(str(error).split("\n")[0] or type(error).__name__) from None
 
 
-def _check_directory(entries: list[zipfile.ZipInfo]) -> None:
+def _stated(stream: IO[bytes]) -> int:
+    """The number of entries that an archive's last record states, which zipfile does not compare with its directory."""
+    here = stream.tell()
+    stream.seek(-22, os.SEEK_END)
+    record = stream.read(22)
+    stream.seek(here)
+    if record[:4] != b"PK\5\6":
+        raise ValueError("something follows its last record")
+    return int.from_bytes(record[10:12], "little")
+
+
+def _check_directory(entries: list[zipfile.ZipInfo], stated: int) -> None:
+    if len(entries) != stated:
+        raise ValueError(f"its directory has {len(entries)} entries where {stated} are stated")
     names = [entry.filename for entry in entries]
     if len(names) > MOST_ENTRIES or len(set(names)) < len(names):
         raise ValueError(f"its {len(names)} entries are more than {MOST_ENTRIES:,}, or two have one name")

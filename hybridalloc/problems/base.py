@@ -187,6 +187,8 @@ def echo(value: Any, most: int = 60) -> str:
         text = f"a whole number of {value.bit_length()} bits"
     elif value is None or isinstance(value, int | float | complex):
         text = repr(value)
+    elif isinstance(value, np.ndarray):
+        text = f"an array of shape {value.shape}"
     elif isinstance(value, Sized):
         text = f"a {type(value).__name__} of {len(value)}"
     else:
@@ -241,7 +243,9 @@ def _regular(value: Any, spec: Spec) -> NDArray[Any] | None:
             if not kinds or not kinds <= LISTS:
                 break
             level = list(chain.from_iterable(level))
-        if not set(map(type, level)) <= (NUMBERS | FLAGS if spec.dtype is bool else NUMBERS):
+        else:
+            kinds = set(map(type, level))
+        if not kinds <= (NUMBERS | FLAGS if spec.dtype is bool else NUMBERS):
             return None
     try:
         return np.array(value)
@@ -291,7 +295,7 @@ def _rule(spec: Spec, value: Any, index: tuple[int, ...]) -> str:
     rule = f"it must be {_kind(spec, value)}"
     if spec.dtype is not bool:
         rule += f", {' and '.join(_limits(spec))}"
-    return rule if index else f"{rule}, with axes {_axes(spec)}"
+    return rule if index or not spec.axes else f"{rule}, with axes {_axes(spec)}"
 
 
 def _kind(spec: Spec, value: Any) -> str:

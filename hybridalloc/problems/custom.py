@@ -93,9 +93,7 @@ class CustomState(State):
     def validate(self) -> None:
         n = self.agents
         if not len(self.capacity):
-            raise InvalidStateError(
-                f"capacity has no entries and work shape {self.work.shape}; give a resource at least"
-            )
+            raise InvalidStateError("capacity is empty; at least one resource is needed")
         if self.private_cost.size and self.allowed.size and not self.allowed[:, 0].all():
             i = int(np.argmin(self.allowed[:, 0]))
             raise InvalidStateError(

@@ -32,7 +32,7 @@ from games.errors import InvalidStateError
 from games.places import Places, classes
 from hybridalloc.problems import mec_core as core
 from hybridalloc.problems import mec_world as world_law
-from hybridalloc.problems.base import Metric, State, array, jain, ratio, whole_number
+from hybridalloc.problems.base import Metric, State, array, echo, jain, ratio, read_array, whole_number
 from hybridalloc.problems.mec_audit import Believed, audit
 from hybridalloc.problems.mec_belief import BELIEFS, Belief, Memory, copy_history, new_history, notice, remember_plan
 from hybridalloc.problems.mec_core import Outcome, Physics, Plan, Prices, Wish, World
@@ -41,6 +41,7 @@ from hybridalloc.problems.mec_world import Law, Stream, streams
 from hybridalloc.text import printable, quoted
 from rl.proposal import Observation
 
+MOST = 1_000_000  # agents, servers, channels, steps of an episode
 LAST_SLOT = 2**62  # later ones leave no room to count on
 SITE_SIDE_M = 1000.0  # synthetic: 9 servers a square kilometre
 
@@ -566,14 +567,15 @@ class MecBatch:
 
     def places(self, prices: Prices, game: CongestionBatch) -> Places | None:
         """What serving each device on each option takes; see :func:`mec_core.fill_places`. None in a scenario without
-        floors: nothing is reserved there."""
+        floors: nothing is reserved there. Nobody is moved to make room: being served is a matter of chance here, and a
+        move to a worse link costs more than one more place with little to spare brings."""
         if not self.physics.floors:
             return None
         w = self.world
         shape = game.private_cost.shape
         p = Places(
             np.zeros((*shape, 2)), np.zeros(shape), np.full(shape, np.inf), np.zeros(shape, bool), self.classes(),
-            np.zeros(shape[:2], bool), np.full(shape[:2], np.nan),
+            np.zeros(shape[:2], bool), np.full(shape[:2], np.nan), effort=0,
         )  # fmt: skip
         core.fill_places(self.physics, w, prices, game, p.seconds, p.slack, p.acceptable, p.home)
         return p
@@ -615,7 +617,7 @@ class MecBatch:
         if wish is not None and np.isfinite(trust):
             given = {name: for_option(value, plan.option) for name, value in wish.items()}
             asked = asked._replace(**given)
-        core.settle(self.physics, w, prices, self.priority(), asked, trust, seating is not None, plan)
+        core.settle(self.physics, w, prices, self.priority(), self.classes(), asked, trust, seating is not None, plan)
         return plan
 
     def believed(self) -> Believed | None:
@@ -784,20 +786,55 @@ HIDDEN = tuple(f.name for f in fields(MecTruth))
 
 
 def make(agents: int = 50, servers: int = 9, sites: str = "synthetic", scenario: str = "H", **changes: Any) -> Mec:
-    """``make_problem("mec", ...)``: a named scenario with fields of :class:`Scenario` or :class:`Dynamics` changed."""
+    """``make_problem("mec", ...)``: a named scenario with fields of :class:`Scenario` or :class:`Dynamics` changed.
+
+    Raises:
+        UnknownNameError: no such scenario or setting. ValueError: a setting of another kind or out of range, by name.
+    """
     from hybridalloc.errors import nearest
 
-    if scenario not in SCENARIOS:
-        raise nearest("scenario", scenario, SCENARIOS)
+    agents, servers = whole_number("agents", agents, 0, MOST), whole_number("servers", servers, 1, MOST)
+    if not isinstance(scenario, str) or scenario not in SCENARIOS:
+        raise nearest("scenario", scenario if isinstance(scenario, str) else echo(scenario), SCENARIOS)
     base = SCENARIOS[scenario]
     switches = {f.name for f in fields(Dynamics)}
     known = switches | {f.name for f in fields(Scenario)}
     for name in changes:
         if name not in known:
             raise nearest("setting of mec", name, known | {"agents", "servers", "sites", "scenario"})
+        like = getattr(base.dynamics if name in switches else base, name)
+        changes[name] = _setting(name, changes[name], like)
     dynamics = replace(changes.get("dynamics", base.dynamics), **{k: v for k, v in changes.items() if k in switches})
     rest = {k: v for k, v in changes.items() if k not in switches and k != "dynamics"}
     return Mec(agents, servers, sites, replace(base, dynamics=dynamics, **rest))
+
+
+def _setting(name: str, value: Any, like: Any) -> Any:
+    """A setting of the kind of its default: a switch, a whole number, a number (or None), as many numbers, a name."""
+    if like is None and value is None:
+        return None
+    if isinstance(like, bool):
+        if not isinstance(value, bool | np.bool_):
+            raise InvalidStateError(f"{name} = {echo(value)}; it must be true or false")
+        return bool(value)
+    if isinstance(like, int):
+        return whole_number(name, value, 1, MOST)
+    if like is None or isinstance(like, float):
+        number = read_array(name, value, "")
+        if number.ndim or not np.isfinite(number) or number < 0:
+            raise InvalidStateError(f"{name} = {echo(value)}; it must be a finite number >= 0")
+        return float(number)
+    if isinstance(like, tuple):
+        numbers = read_array(name, value, str(len(like)))
+        if numbers.shape != (len(like),):
+            raise InvalidStateError(f"{name} = {echo(value)}; it must be {len(like)} finite numbers >= 0")
+        for k, number in enumerate(numbers):
+            if not 0 <= number < np.inf:
+                raise InvalidStateError(f"{name}[{k}] = {echo(number)}; it must be finite and >= 0")
+        return tuple(numbers.tolist())
+    if not isinstance(value, type(like)):
+        raise InvalidStateError(f"{name} = {echo(value)}; it must be a {type(like).__name__}")
+    return value
 
 
 def _options(servers: int, bands: int) -> Int:

@@ -325,7 +325,7 @@ def _rate(p, power, gain):
 
 
 @njit(cache=True, error_model="numpy")
-def settle(p, w, prices, priority, wish, trust, seated, plan):
+def settle(p, w, prices, priority, rank, wish, trust, seated, plan):
     """Shares, power and fraction for ``plan.option`` on believed rates; then the safety filter.
 
     Where ``seated``, ``plan.held`` and the floors are given (see :mod:`games.admission`), and who is held is in time by
@@ -451,7 +451,7 @@ def settle(p, w, prices, priority, wish, trust, seated, plan):
                     air_floor[i] = air_even * time / slack
                     cpu_floor[i] = cpu_even * time / slack
         if seated:
-            _keep_places(plan, e, band, server, priority[e], air_floor, cpu_floor, bands, servers)
+            _keep_places(plan, e, band, server, priority[e] - 1e3 * rank[e], air_floor, cpu_floor, bands, servers)
         split_resources(air_weight, air_floor, band, priority[e], plan.air[e], met, plan.air_price[e])
         for i in range(n):
             if band[i] >= 0 and not met[i]:
@@ -466,7 +466,8 @@ def settle(p, w, prices, priority, wish, trust, seated, plan):
 
 @njit(cache=True, error_model="numpy")
 def _keep_places(plan, e, band, server, priority, air_floor, cpu_floor, bands, servers):
-    """The places' floors first; what is left goes to the floors that were chosen, by priority, where both legs fit."""
+    """The places' floors first; what is left goes to the floors that were chosen, by class and priority, where both
+    legs fit."""
     air_room, cpu_room = np.ones(bands), np.ones(servers)
     for i in range(len(band)):
         if band[i] >= 0:

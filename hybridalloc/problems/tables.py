@@ -256,7 +256,8 @@ def _cell(table: Table, row: int, column: str, rule: Column, value: Any) -> Any:
     wanted += f" {rule.unit}" if rule.unit else ""
     number = _number(value)
     if number is None:
-        hint = " as in 1234.5, without separators" if isinstance(value, str) else ""
+        digits = isinstance(value, str) and any(map(str.isdigit, value))
+        hint = " as in 1234.5, without separators" if digits else ""
         raise InvalidStateError(f"{table.where(row, column)}: {echo(value)} is not a number; write {wanted}{hint}")
     if not math.isfinite(number) or number < rule.low or number <= rule.above:
         shown = echo(value.strip())[1:-1] if isinstance(value, str) else echo(value)

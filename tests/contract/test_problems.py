@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from coordinator import Coordinator
-from games.certificate import measure_regret
 from games.congestion import CongestionBatch, CongestionGame
 from hybridalloc import Allocator
 from hybridalloc.environments import make_env
@@ -131,10 +130,10 @@ def test_the_games_equilibrium_settles_feasibly_from_any_prices(problem):
         drawn = {k: rng.uniform(a, b) for k, (a, b, _) in problem.price_space.items()}
         prices = problem.prices_type(**drawn)
         decision = Coordinator("game").decide(batch, None, prices)
-        plan = batch.settle(decision.option, prices)
+        plan = Coordinator("game").settle(batch, decision, prices)
         assert batch.excess(plan).max() <= 1e-9
-        single = problem.batch_of(batch.state(0)).single_game(prices)
-        assert measure_regret(single, decision.option[0]) <= 1e-9
+        c = Allocator(problem, "game", prices=prices).step(batch.state(0)).certificate
+        assert c.feasible and c.regret <= 1e-9 and not c.envy and not c.late
         batch.execute(plan, batch.overload(decision.option, prices))
         batch.drift()
     assert set(batch.summary()) == {m.key for m in problem.metrics}

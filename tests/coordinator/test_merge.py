@@ -105,10 +105,10 @@ def test_epsilon_bound_holds_on_mec_states_with_random_priors(limit, trust, shar
 def test_a_flat_prior_is_the_game():
     batch, prices, _ = situations(60)
     game = batch.game(prices)
-    decision = Coordinator("hybrid", 10.0).decide(batch, None, prices)
-    assert max(measure_regret(single(game, e), decision.option[e]) for e in range(60)) <= 1e-9
-    alone = Coordinator("game").decide(batch, None, prices)
     zero = np.zeros_like(game.private_cost)
+    decision = Coordinator("hybrid", 10.0).decide_on(game, zero, False)
+    assert max(measure_regret(single(game, e), decision.option[e]) for e in range(60)) <= 1e-9
+    alone = Coordinator("game").decide_on(game, zero, False)
     assert (model_cost(game, decision.option, zero) <= model_cost(game, alone.option, zero) + 1e-9).all()
 
 

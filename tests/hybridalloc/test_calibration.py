@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from hybridalloc import make_problem
 from hybridalloc.calibration import calibrate
@@ -52,3 +53,24 @@ def test_a_prior_that_helps_keeps_its_say():
     found = calibrate(PROBLEM, PRICES._replace(toll=20.0), Outgoing(), 20.0, seeds=SEEDS, slots=20)
     welfare = {t.trust: t.welfare for t in found.tried}
     assert found.trust < np.inf and welfare[found.trust] > welfare[np.inf] + 0.01
+
+
+@pytest.mark.filterwarnings("error")
+def test_networks_without_a_welfare_do_not_count_and_without_any_trust_stays(monkeypatch):
+    from types import SimpleNamespace
+
+    from hybridalloc import calibration
+
+    def tried(rows):
+        told = iter(rows)
+        answer = lambda *given, **named: SimpleNamespace(
+            metrics={"welfare": np.array(next(told))}, allocations=1, violations=0
+        )
+        monkeypatch.setattr(calibration, "evaluate", answer)
+        return calibration.calibrate(None, None, None, 4.0)
+
+    nan = np.nan
+    best = tried([[1.0, nan, 2.0, 3.0], [nan, 9.0, 2.5, 3.5], [1.0, nan, 2.0, nan], [nan] * 4, [0.0] * 4])
+    assert best.trust == 2.0 and best.tried[1].gain == 0.5 and best.tried[1].error == 0.0
+    assert np.isnan(best.tried[3].gain) and best.tried[3].error == np.inf
+    assert tried([[nan] * 4] * 5).trust == 4.0

@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from hybridalloc import Allocator
+from hybridalloc import Allocator, make_problem
 from hybridalloc.cli import main
 
 
@@ -43,6 +43,35 @@ def test_step_says_where_json_breaks(capsys, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO('{"active": [tru]}'))
     assert main(["step"]) == 2
     assert "standard input is not JSON: line 1, column 13" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("problem", ["mec", "custom"])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("null", "got NoneType"),
+        ("[1, 2]", "got list"),
+        ("5", "got int"),
+        ("[" * 100_000 + "]" * 100_000, "standard input is nested too deep; a state's lists have 3 levels at most"),
+        ('{"a":' * 100_000 + "1" + "}" * 100_000, "standard input is nested too deep"),
+        ('{"slot": ' + "9" * 5000 + "}", "standard input holds a number that cannot be read"),
+    ],
+)
+def test_what_is_no_state_is_refused_in_one_line(capsys, monkeypatch, problem, text, message):
+    monkeypatch.setattr("sys.stdin", io.StringIO(text))
+    assert main(["step", "--problem", problem]) == 2
+    out, err = capsys.readouterr()
+    assert not out and err.count("\n") == 1 and err.startswith("hybridalloc: ") and message in err and len(err) < 300
+
+
+def test_evaluate_shows_a_mean_of_nothing_as_a_dash_and_leaves_it_out_of_json(capsys, tmp_path):
+    path = str(Allocator(make_problem("mec", agents=0, servers=2), "game").save(tmp_path / "a.npz"))
+    assert main(["evaluate", path, "--seeds", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("latency of completed tasks") and line.endswith("–") for line in lines)
+    assert main(["evaluate", path, "--seeds", "2", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert "latency" not in told and "welfare" not in told and told["violations"] == 0
 
 
 def test_without_data_or_network_the_user_is_told_what_to_do(capsys, monkeypatch, tmp_path):

@@ -8,6 +8,7 @@ import cvxpy as cp
 import numpy as np
 import pytest
 
+from coordinator import Coordinator
 from hybridalloc import Allocator, InvalidStateError, make_problem
 from hybridalloc.problems.admission import remedies
 from hybridalloc.problems.custom import CustomPrices, CustomState
@@ -27,7 +28,8 @@ def test_the_game_is_an_equilibrium_by_enumeration_of_the_definition(seed):
     """Each agent's cost is what its delay and private cost come to when the square-root rule shares the servers."""
     problem = drawn(seed, wait_s=np.array([0.1, 0.3]))
     state, prices = problem.reset(), CustomPrices(toll=0.0, miss=0.0)
-    allocation = Allocator(problem, "game", prices=prices).step(state)
+    game = problem.batch_of(state).game(prices)
+    found = Coordinator("game").decide_on(game, np.zeros_like(game.private_cost), False).option[0]
 
     def cost(choice, i):
         o = choice[i]
@@ -46,10 +48,11 @@ def test_the_game_is_an_equilibrium_by_enumeration_of_the_definition(seed):
             cost(choice, i) <= cost((*choice[:i], o, *choice[i + 1 :]), i) + 1e-9 for i in range(5) for o in range(3)
         )
     }
-    assert tuple(allocation.option) in equilibria
+    assert tuple(found) in equilibria
+    costs = problem.batch_of(state).single_game(prices).costs(found)
     for i, row in itertools.product(range(5), range(3)):
-        other = (*allocation.option[:i], row, *allocation.option[i + 1 :])
-        assert allocation.game.costs(allocation.option)[i, row] == pytest.approx(cost(other, i), rel=1e-9)
+        other = (*found[:i], row, *found[i + 1 :])
+        assert costs[i, row] == pytest.approx(cost(other, i), rel=1e-9)
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -221,3 +224,54 @@ def test_without_a_transition_moving_on_says_what_is_missing():
     with pytest.raises(ValueError, match="has no transition, so it does not move on"):
         problem.advance(problem.reset(), allocation, seed=0)
     assert problem.evaluate(problem.reset(), allocation)["completion"] > 0
+
+
+def test_states_with_names_and_hidden_parts_are_compared_entry_by_entry():
+    state = lambda **more: CustomState(**({"work": [[1.0]], "capacity": [2.0], "names": ("a",)} | more))
+    hidden = {"at": np.array([1.0, 2.0]), "list": [{"x": 1}]}
+    assert state() == state() != state(names=("b",)) and state() != state(names=None)
+    assert state(hidden=hidden) == state(hidden={"at": np.array([1.0, 2.0]), "list": [{"x": 1}]}) != state()
+    assert state(hidden=hidden) != state(hidden=hidden | {"at": np.array([1.0, 3.0])})
+    assert state(hidden=hidden) != state(hidden=hidden | {"list": [{"x": 1}, 2]})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"names": 5}, "names = 5; it must be a list of names"),
+        ({"names": "ab"}, "names = 'ab'; it must be a list of names"),
+        ({"names": ["a", None]}, "names[1] = None; a name is text"),
+        ({"names": ["a", float("nan")]}, "names[1] = nan; a name is text"),
+        ({"names": ["a", ["b"]]}, "names[1] = a list of 1; a name is text"),
+        ({"names": ["a"]}, "names has 1 entries; work has 2 agents"),
+        ({"work": [[1.0, 2.0], [3.0]]}, "work[1] has 1 entries, work[0] has 2 entries; all need as many: axes (N, R,)"),
+        ({"work": [[1.0, 2.0], [3.0, "x"]]}, "work[1, 1] = 'x'; it must be a number, finite"),
+        ({"work": "fast"}, "work = 'fast'; it must be a number, finite, with axes (N, R,)"),
+        (
+            {"capacity": [], "work": [[], []]},
+            "capacity is empty; at least one resource is needed",
+        ),
+        ({"capacity": [1.0, None]}, "capacity[1] = None; it must be a number, finite"),
+        ({"options": [[0], [1.5]]}, "options[1, 0] = 1.5; it must be a whole number"),
+        ({"options": [[0], [1, 0]]}, "options[1] has 2 entries, options[0] has 1 entries; all need as many: axes"),
+        ({"options": [[0], [10**30]]}, f"options[1, 0] = {10**30}; it must be a whole number of 64 bits, finite"),
+        ({"options": []}, "options has shape (1, 0); it needs axes (O, S,): the resources of each option"),
+        ({"options": "all"}, "options = 'all'; it must be a whole number, finite, with axes (O, S,)"),
+        ({"resources": 3}, "resources = 3; it must be a list of names"),
+        ({"resources": ["a", "a"]}, "resources[1] = 'a' is used already; names are unique"),
+        ({"families": ["a", None]}, "families[1] = None; a name is text"),
+        ({"episode": 0}, "episode = 0; it must be a whole number from 1 to 2147483648"),
+        ({"episode": "long"}, "episode = 'long'; it must be a whole number from 1 to 2147483648"),
+        ({"hidden": [1]}, "hidden is an object with named fields; got list"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_index_and_value(settings, message):
+    with pytest.raises(InvalidStateError) as caught:
+        make_problem("custom", **({"work": [[1.0, 2.0]] * 2, "capacity": [1.0, 2.0]} | settings))
+    assert str(caught.value).startswith(message)
+
+
+def test_names_may_be_whole_numbers_and_a_deadline_next_to_nothing_has_a_finite_cost():
+    problem = make_problem("custom", work=[1.0, 2.0], capacity=[1.0], names=[1, 2.0], deadline_s=[5e-324, 1e-310])
+    assert problem.start.names == ("1", "2") and np.isfinite(problem.start.delay_cost).all()
+    assert Allocator(problem, "game").step(problem.reset()).certificate.feasible

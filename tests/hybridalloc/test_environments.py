@@ -243,3 +243,68 @@ def test_each_devices_view_holds_its_own_rows():
     for i, agent in enumerate(zoo.agents):
         wanted = np.concatenate([batch.agent[0, i], batch.resource[0].ravel(), batch.pair[0, i].ravel()])
         assert np.allclose(seen[agent], np.clip(wanted, -20, 20))
+
+
+class Tide:
+    """A world whose agents come and go by the seed and from step to step, down to none."""
+
+    counts = (3, 1, 0, 2)
+
+    def state(self, step, count):
+        return {
+            "work": [[1.0 + i, 2.0] for i in range(count)], "capacity": [4.0, 3.0], "deadline_s": [2.0] * count,
+            "features": [[0.5]] * count, "hidden": {"step": step},
+        }  # fmt: skip
+
+    def reset(self, seed):
+        return self.state(0, 3 if seed == 0 else 2)
+
+    def advance(self, state, allocation, rng):
+        step = state.hidden["step"] + 1
+        return self.state(step, self.counts[step % len(self.counts)])
+
+    def reward(self, state, allocation):
+        return [1.0] * state.agents
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("credit", ["own", "difference", "team"])
+def test_agents_whom_the_world_lacks_have_zeros_option_0_and_no_reward(credit):
+    env = make_env("custom", view="pettingzoo", transition=Tide(), credit=credit, episode=9)
+    seen, infos = env.reset(seed=4)
+    assert list(seen) == env.possible_agents == ["device_0", "device_1", "device_2"]
+    assert not seen["device_2"].any() and infos["device_2"]["action_mask"].tolist() == [1, 0, 0]
+    assert infos["device_0"]["action_mask"].all()
+    there = 2
+    for step in range(1, 9):
+        assert env.state().shape == env.state_space.shape
+        seen, reward, _, _, infos = env.step(dict.fromkeys(env.agents, 1))
+        assert len(seen) == len(reward) == len(infos) == 3
+        assert all(env.observation_space(a).contains(x) for a, x in seen.items())
+        assert [infos[a]["executed"] for a in seen] == [1] * there + [0] * (3 - there)
+        assert [reward[a] for a in seen][there:] == [0.0] * (3 - there)
+        if credit != "difference":
+            assert [reward[a] for a in seen][:there] == [1.0] * there
+        assert ("completion" in infos["device_0"]["metrics"]) == (there > 0)
+        there = Tide.counts[step % 4]
+        assert [bool(x.any()) for x in seen.values()] == [True] * there + [False] * (3 - there)
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_joint_view_keeps_its_spaces_when_agents_come_and_go():
+    env = make_env("custom", transition=Tide(), episode=9)
+    seen, info = env.reset(seed=4)
+    for _ in range(8):
+        assert env.observation_space.contains(seen) and len(info["action_mask"]) == 3
+        seen, reward, _, _, info = env.step(env.action_space.sample(info["action_mask"]))
+        assert reward in (0.0, 1.0)
+
+
+def test_a_world_of_more_agents_than_the_spaces_hold_is_refused():
+    class Flood(Tide):
+        counts = (3, 5)
+
+    env = make_env("custom", view="pettingzoo", transition=Flood())
+    env.reset(seed=1)
+    with pytest.raises(ValueError, match="the world has 5 agents now; this environment's spaces were made for 3"):
+        env.step(dict.fromkeys(env.agents, 0))

@@ -195,6 +195,58 @@ def test_a_problem_without_agents_resets_and_steps():
     assert problem.check(state, namespace(batch, batch.settle(np.zeros((1, 0), int), problem.prices_type()))).feasible
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_world_without_agents_is_stepped_evaluated_and_shown():
+    from coordinator import Coordinator
+    from hybridalloc import Allocator
+    from hybridalloc.training import evaluate
+    from hybridalloc.tuning import tune_prices
+
+    problem = make_problem("mec", agents=0, servers=3)
+    state = problem.reset(seed=0)
+    for method in ("hybrid", "game", *problem.baselines):
+        allocation = Allocator(problem, method).step(state)
+        c = allocation.certificate
+        assert (c.status, c.feasible, c.regret, c.unserved) == ("ok", True, 0.0, ())
+        assert json.loads(json.dumps(allocation.to_dict(), allow_nan=False))["option"] == []
+        assert "0 agents" in str(allocation) and "0 agents" in allocation._repr_html_()
+    seen = evaluate(problem, problem.prices_type(), Coordinator("game"), None, range(3), slots=31, health=True)
+    assert seen.allocations and not seen.violations and "welfare" not in seen.means()
+    assert np.isnan(seen.metrics["welfare"]).all() and np.isnan(seen.metrics["lazy"]).all()
+    assert json.loads(json.dumps(seen.as_dict(), allow_nan=False))["metrics"]["welfare"] == [None] * 3
+    tuned = tune_prices(problem, Coordinator("game"), 2, seeds=2, slots=2)
+    assert tuned.prices == problem.prices_type() and np.isnan(tuned.welfare) and len(tuned.trials) == 3
+
+
+def test_tuning_takes_the_trial_that_has_a_welfare(monkeypatch):
+    from types import SimpleNamespace
+
+    from coordinator import Coordinator
+    from hybridalloc import tuning
+
+    told = iter([[np.nan], [np.nan, 1.0], [np.nan], [0.5], [2.0]])
+    answer = lambda *given, **named: SimpleNamespace(metrics={"welfare": np.array(next(told))})
+    monkeypatch.setattr(tuning, "evaluate", answer)
+    tuned = tuning.tune_prices(PROBLEM, Coordinator("game"), 4)
+    assert tuned.welfare == 2.0 and tuned.prices == tuned.trials[4][0]
+    assert [w for _, w in tuned.trials] == pytest.approx([np.nan, 1.0, np.nan, 0.5, 2.0], nan_ok=True)
+
+
+def test_states_are_equal_when_every_entry_is_and_cannot_be_hashed():
+    from dataclasses import replace
+
+    one, two = PROBLEM.reset(1), PROBLEM.reset(1)
+    assert one == two and one is not two
+    assert one != PROBLEM.reset(2) and one != 5 and one != replace(one, slot=one.slot + 1)
+    truth = one.truth
+    assert truth == two.truth and one == replace(one, truth=replace(truth))
+    assert one != replace(one, truth=None) and one != replace(one, truth=replace(truth, backlog_s=truth.backlog_s + 1))
+    assert MecState.from_dict(plain()) == MecState.from_dict(plain()) != MecState.from_dict(plain(slot=3))
+    assert MecState.from_dict(EMPTY | {"server_hz": [1.0]}) != MecState.from_dict(EMPTY | {"server_hz": [1.0, 1.0]})
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(one)
+
+
 def test_a_server_without_reach_is_valid_nobody_is_sent_there_and_its_price_is_0():
     problem = make_problem("mec", agents=30, servers=3)
     data = problem.reset(seed=2).to_dict()
@@ -227,8 +279,21 @@ def test_a_device_that_reaches_nobody_stays_local():
 def test_settings_are_checked():
     from hybridalloc.errors import UnknownNameError
 
-    with pytest.raises(ValueError, match="agents = -1, servers = 9; need agents >= 0 and servers >= 1"):
-        make_problem("mec", agents=-1)
+    for name, value, rule in (
+        ("agents", -1, "a whole number from 0 to 1000000"), ("agents", "x", "a whole number from 0"),
+        ("servers", 0, "a whole number from 1 to 1000000"), ("servers", 2.5, "a whole number from 1"),
+        ("channels", None, "a whole number from 1"), ("load", "much", "a number, finite"), ("load", -1.0, "a finite"),
+        ("bits", 5, "2 finite numbers >= 0"), ("bits", [1, 2, 3], "2 finite numbers >= 0"), ("staleness", 1, "true or"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=f"^{name} = .*; it must be {rule}"):
+            make_problem("mec", **{name: value})
+    with pytest.raises(ValueError, match=r"bits\[1\] = 'x'; it must be a number, finite"):
+        make_problem("mec", bits=[1, "x"])
+    with pytest.raises(ValueError, match=r"bits\[1\] = -2.0; it must be finite and >= 0"):
+        make_problem("mec", bits=(1.0, -2.0))
+    with pytest.raises(UnknownNameError, match="unknown scenario 'a list of 1'"):
+        make_problem("mec", scenario=["H"])
+    assert make_problem("mec", bits=[1e4, 2e4]) == make_problem("mec", bits=(1e4, 2e4))
     with pytest.raises(ValueError, match="sites = 'mars'; choose 'synthetic' or 'eua'"):
         make_problem("mec", sites="mars")
     with pytest.raises(UnknownNameError, match="unknown scenario 'B'"):

@@ -80,6 +80,7 @@ def check_whole(uri: str, folder: Path, parent: str | None) -> None:
         assert run.data.metrics["final/welfare"] == 0.9
         history = client.get_metric_history(run.info.run_id, "welfare")
         assert [(point.step, point.value) for point in history] == [(k * 10, float(k)) for k in range(STEPS)]
+        assert len(client.get_metric_history(run.info.run_id, "loss")) == STEPS - 1  # the one that is nan is left out
         record = tracking.read_run(folder / f"{method}-seed0.jsonl")
         assert history[5].timestamp == round(record.metrics[5][1] * 1000)
         assert run.inputs.dataset_inputs[0].dataset.digest == ("ab" * 32)[:36]

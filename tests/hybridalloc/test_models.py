@@ -77,7 +77,7 @@ def test_a_malformed_state_is_answered_with_4xx_and_the_field(served):
     for change, message in (
         ({"deadline_s": [-1.0] * 6}, "state 0: deadline_s[0] = -1.0; it must be finite and > 0 s"),
         ({"server_hz": [1e9]}, "server_hz has shape (1,)"),
-        ({"task_bits": ["many"] * 6}, "task_bits is not a regular array of float"),
+        ({"task_bits": ["many"] * 6}, "task_bits[0] = 'many'; it must be a number"),
         ({"task_bit": [1.0] * 6}, "unknown field 'task_bit'; did you mean 'task_bits'"),
     ):
         status, answer = post(port, {"inputs": [{"state": good | change}]})

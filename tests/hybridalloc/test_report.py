@@ -256,10 +256,7 @@ def test_required_parts_alone_make_a_page(tmp_path: Path) -> None:
     text, page = page_of(tmp_path, comparison)
     assert re.findall(r"<h2>(.*?)</h2>", text) == ["Metrics", "How the numbers were made"]
     assert page.row("A", 2)[1] == "0.5000" and page.row("C", 2)[1] == "–"
-    assert (
-        page.row("B", 2)[1].startswith("0.0000† ")
-        and "without the evaluation seeds on which the metric is a mean of nothing" in text
-    )
+    assert page.row("B", 2)[1].startswith("0.0000† ") and "without the evaluation seeds on which" in text
 
 
 @pytest.mark.parametrize(

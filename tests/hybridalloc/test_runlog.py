@@ -164,3 +164,24 @@ def test_importing_the_tracking_imports_no_mlflow() -> None:
     code = "import sys, hybridalloc.tracking; print('mlflow' in sys.modules)"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "False"
+
+
+def test_strict_json_has_null_for_a_mean_of_nothing(tmp_path: Path) -> None:
+    from hybridalloc import tracking
+    from hybridalloc.jobs import Job, run_job
+    from hybridalloc.problems import make_problem
+    from hybridalloc.runlog import strict
+
+    nan = math.nan
+    told = strict(
+        {"a": [1.0, nan], "b": np.array([[nan, 2.0]]), "c": (np.float64(nan), np.int64(3), "x", True), 4: None}
+    )
+    assert told == {"a": [1.0, None], "b": [[None, 2.0]], "c": [None, 3, "x", True], "4": None}
+    problem = make_problem("mec", agents=0, servers=2)
+    job = Job(str(tmp_path), "nearest", 0, problem.describe(), problem.prices_type()._asdict(), "", 100, 2, {})
+    metrics = run_job(job)["metrics"]
+    text = (tmp_path / "nearest-seed0" / "evaluation.json").read_text(encoding="utf-8")
+    assert json.loads(text, parse_constant=pytest.fail)["metrics"] == metrics
+    assert metrics["latency"] == metrics["welfare"] == [None, None]
+    summary = tracking.read_run(tmp_path / "nearest-seed0.jsonl").summary
+    assert "latency" not in summary and "welfare" not in summary and summary["violations"] == 0
