@@ -289,7 +289,8 @@ def _fitting(a, out):
 
 @njit(cache=True)
 def _fits(a, i, o, free, floor):
-    """Agent i's least floors on option o in ``free`` room, by trying which legs are clamped at theirs."""
+    """Agent i's least floors on option o in ``free`` room, by trying which legs are clamped at theirs: those that would
+    take more if they could."""
     span = a.options.shape[1]
     for clamped in range(1 << span):  # bit s: leg s takes all its room
         left, root, possible = a.slack[i, o], 0.0, True
@@ -312,8 +313,9 @@ def _fits(a, i, o, free, floor):
             floor[s] = 0.0
             if r >= 0 and sec > 0.0:
                 most = min(free[r], a.cap[i, o])
-                floor[s] = most if (clamped >> s) & 1 else np.sqrt(sec * most) * root / left
-                possible = possible and floor[s] <= most
+                wants = np.sqrt(sec * most) * root / left if root > 0.0 else most
+                floor[s] = most if (clamped >> s) & 1 else wants
+                possible = possible and (wants >= most * (1 - 1e-12) if (clamped >> s) & 1 else wants <= most)
         if possible:
             return True
     return False

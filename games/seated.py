@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 
 from games.admission import SWEEPS, Seating, close, leftover, waiting_list
-from games.congestion import Bool, CongestionBatch, Float, Int
+from games.congestion import Bool, CongestionBatch, Float
 from games.floor_replies import least_delay, replies
 from games.places import FULL, Places, Seats, Table, copy_into, least_floors, take
 
@@ -67,10 +67,10 @@ def offers(t: Table, z: Seats, agent: int) -> Offers:
     delay, others = _others(t, z, agent)
     used, load, here = z.used.copy(), z.load.copy(), int(z.option[agent])
     if z.held[agent]:
-        for s, r in enumerate(t.rows[here]):
-            if r >= 0:
-                used[r] -= z.floor[agent, s]
-                load[r] -= t.weight[agent, r]
+        for s, mine in enumerate(t.rows[here]):
+            if mine >= 0:
+                used[mine] -= z.floor[agent, s]
+                load[mine] -= t.weight[agent, mine]
     fits, floor, trial = np.zeros(options, bool), np.zeros((options, legs)), np.zeros(legs)
     added, room = np.zeros((options, legs)), np.ones((options, legs))
     on = t.rows >= 0
@@ -91,7 +91,7 @@ def offers(t: Table, z: Seats, agent: int) -> Offers:
             fits[o] = o > 0 and t.ok[agent, o] and least_floors(t, agent, o, used, trial)
         if fits[o]:
             floor[o] = trial
-            for s in np.flatnonzero(on[o]):
+            for s in np.flatnonzero(on[o]).tolist():
                 k = int(t.rows[o, s])
                 w, low, count = others[k]
                 w[count], low[count] = t.weight[agent, k] / np.sqrt(t.capacity[k]), trial[s]
