@@ -341,11 +341,12 @@ def _delay(ratio, wide, least, who, count, without, weight, floor):
             continue
         mine = not inserted and (k >= count or key >= ratio[k])
         w, f = (weight, floor) if mine else (wide[k], least[k])
-        if total <= 0.0 or f * total <= w * left:  # free at the present price, and so are all that follow
-            break
-        left = max(left - f, 1e-9)
-        total = max(total - w, 0.0)
-        bound += w * w / f
+        if w > 0.0 or f > 0.0:  # one without weight and floor takes nothing
+            if total <= 0.0 or f * total <= w * left:  # free at the present price, and so are all that follow
+                break
+            left = max(left - f, 1e-9)
+            total = max(total - w, 0.0)
+            bound += w * w / f
         if mine:
             inserted = True
         else:

@@ -1,8 +1,8 @@
 """Where compiled kernels are kept, and what is done with a kept one that is damaged.
 
 numba keeps a kernel beside its source, or in the user's cache folder, and raises on import where neither can be written
-(an installation of another user, HOME unset or unreadable). Importing this module, which ``games``, ``coordinator`` and
-``rl`` do first, changes that for the kernels of this house and for no other function:
+(an installation of another user, HOME unset or unreadable). Importing this module, which ``games`` and
+``coordinator`` do first, changes that for the kernels of this house and for no other function:
 
 - where numba finds no place, kernels are kept in a folder of the user's own in the temporary one, which must be the
   user's and nobody else's (mode 0700), as a kept kernel is code; without such a folder nothing is kept, said once;
@@ -24,7 +24,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from numba.core import caching, config, dispatcher
+from numba.core import caching
+from numba.core import config as _config
+from numba.core import dispatcher as _dispatcher
+
+config: Any = _config
+dispatcher: Any = _dispatcher
 
 HOUSE = Path(__file__).resolve().parent.parent
 PACKAGES = tuple(str((HOUSE / name).resolve()) + os.sep for name in ("coordinator", "games", "hybridalloc", "rl"))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,12 +20,19 @@ First steps:
   hybridalloc step --problem custom --jobs jobs.csv --servers servers.csv
                                                             your own jobs and servers: a table, prices, who is left out
   hybridalloc compare                                       hybrid against pure RL, the game, heuristics: table, report
+                                                            (stopped: compare --resume runs goes on)
   hybridalloc train --out a.npz; hybridalloc evaluate a.npz one recommender, saved, and its metrics
   hybridalloc log-model a.npz                               into MLflow as a model that `mlflow models serve` serves
 
 Every command has --help. Data: set HYBRIDALLOC_DATA to a folder of data sets, or let `hybridalloc data fetch eua`
 download them; `--sites synthetic` needs none. Runs lie under runs/ as JSON lines; MLflow mirrors them.
 """
+
+
+def _tracking_uri() -> str:
+    from hybridalloc.mirror import default_uri
+
+    return default_uri()
 
 
 @dataclass(frozen=True)
@@ -41,6 +51,11 @@ class Compare:
     from_runs: str | None = None
     """Run nothing: table and report again from a folder under runs/, from runs/ itself (the newest), or from an MLflow
     experiment's name or a comparison's id (with --tracking-uri)."""
+    resume: Path | None = None
+    """Go on with a stopped comparison, its folder or runs/ (the newest): what ended is kept, learners go on from their
+    checkpoints, and settings are its own."""
+    allow_code: bool = False
+    """With --resume: load the transition that its record names though it is no installed entry point."""
     full: bool = False
     """The table of the README: 5 training seeds, 100 reporting seeds, 2 million agent-steps, 150 tuning trials."""
     agent_steps: int | None = None
@@ -57,7 +72,8 @@ class Compare:
     """Processes; default the number of cores."""
     runs: str = "runs"
     report: str = "report.html"
-    tracking_uri: str = "sqlite:///mlflow.db"
+    tracking_uri: str = field(default_factory=_tracking_uri)
+    """MLflow's store; default MLFLOW_TRACKING_URI, or else a file in this folder."""
     quiet: bool = False
     """No progress on standard error."""
     json: bool = False
@@ -82,26 +98,29 @@ class Compare:
             ),
             **changes,
         )  # fmt: skip
-        comparison = compare(settings)
+        comparison = compare(settings, self.resume, self.allow_code)
         if self.json:
             return _print_json(comparison)
         _say(comparison["tables"]["text"])
         _say("\n".join(summary_lines(comparison)))
-        if not self.full:
-            print(
-                f"\nA sketch: {settings.train_seeds} training seeds, {settings.report_seeds} reporting seeds, "
-                f"{settings.agent_steps:,} agent-steps. `hybridalloc compare --full` makes the README's table."
+        ran = comparison["seeds"] | comparison["budget"]
+        if len(ran["train"]) < FULL["train_seeds"] or ran["agent_steps"] < FULL["agent_steps"]:
+            _print(
+                f"\nA sketch: {len(ran['train'])} training seeds, {len(ran['report'])} reporting seeds, "
+                f"{ran['agent_steps']:,} agent-steps. `hybridalloc compare --full` makes the README's table."
             )
-        print(f"\nreport     {Path(settings.report).resolve()}")
+        _print(f"\nreport     {Path(settings.report).resolve()}")
         _say(f"record     {comparison['folder']}")
         _say(f"MLflow     {comparison['mirror']}")
         _say(f"           {comparison['open']}")
         return 0
 
     def _again(self) -> int:
+        from hybridalloc.places import check_file
         from hybridalloc.report import text_table, write_report
         from hybridalloc.stored import comparison_from
 
+        check_file("--report", self.report)
         comparison = comparison_from(str(self.from_runs), self.tracking_uri)
         page = write_report(self.report, comparison)
         if self.json:
@@ -152,6 +171,7 @@ class Train:
         from hybridalloc.calibration import calibrate
         from hybridalloc.checkpoints import Checkpoints, run_of
         from hybridalloc.errors import nearest
+        from hybridalloc.places import check_file, check_folder
         from hybridalloc.problems import make_with
         from hybridalloc.progress import Stage
         from hybridalloc.training import BELIEF_STEPS, BEST_TRUST, LEARNERS, TrainConfig, train
@@ -159,6 +179,15 @@ class Train:
 
         if self.learner not in LEARNERS:
             raise nearest("learner", self.learner, LEARNERS)
+        _whole("--agent-steps", self.agent_steps, 1)
+        _whole("--tuning", self.tuning, 0)
+        _whole("--seed", self.seed, 0)
+        _whole("--checkpoint-every", self.checkpoint_every, 0)
+        check_file("--out", self.out if self.out.suffix == ".npz" else self.out.with_name(self.out.name + ".npz"))
+        folder = self.out.with_name(self.out.name.removesuffix(".npz") + ".checkpoints")
+        kept = bool(self.checkpoint_every) or self.resume is not None
+        if kept:
+            check_folder("--out", folder)
         if self.resume is not None:
             problem, prices, config = run_of(self.resume, self, self.allow_code)
         else:
@@ -178,10 +207,9 @@ class Train:
                 belief_steps=watched, seed=self.seed,
             )  # fmt: skip
         checkpoints = None
-        if self.checkpoint_every or self.resume is not None:
-            folder = self.out.with_name(self.out.name.removesuffix(".npz") + ".checkpoints")
+        if kept:
             checkpoints = Checkpoints(folder, self.checkpoint_every or config.agent_steps, self.resume)
-        with Stage("training", config.agent_steps, "step", self.quiet) as stage:
+        with _kept_of(checkpoints), Stage("training", config.agent_steps, "step", self.quiet) as stage:
 
             def report(steps: int, figures: dict[str, float]) -> None:
                 stage.update(steps - stage.n)
@@ -190,16 +218,17 @@ class Train:
 
             trained = train(problem, prices, config, report, checkpoints=checkpoints)
         policy, trust = trained.learner.policy, config.final_trust
-        if self.kind == "hybrid" and self.calibrate:
-            trust = calibrate(problem, prices, policy, trust, belief=trained.belief).trust
-        allocator = Allocator(problem, config.kind, policy, trust, prices=prices, belief=trained.belief)
-        path = allocator.save(self.out)
+        with _kept_of(checkpoints):
+            if self.kind == "hybrid" and self.calibrate:
+                trust = calibrate(problem, prices, policy, trust, belief=trained.belief).trust
+            allocator = Allocator(problem, config.kind, policy, trust, prices=prices, belief=trained.belief)
+            path = allocator.save(self.out)
         if self.json:
             told = {"saved": str(path), "violations": trained.violations, "trust": trust, "curve": trained.curve}
             return _print_json(told)
-        print(f"saved {path}; violations in training: {trained.violations}; trust {trust:g}")
+        _print(f"saved {path}; violations in training: {trained.violations}; trust {trust:g}")
         if checkpoints is not None:
-            print(f"checkpoints {checkpoints.folder.resolve()}: last.pt, best.pt")
+            _print(f"checkpoints {checkpoints.folder.resolve()}: last.pt, best.pt")
         return 0
 
 
@@ -218,6 +247,7 @@ class Evaluate:
         from hybridalloc.allocator import Allocator
         from hybridalloc.training import REPORT_SEEDS, evaluate
 
+        _whole("--seeds", self.seeds, 1, len(REPORT_SEEDS))
         a = Allocator.load(self.path, trust_code=self.allow_code)
         baseline = a.method if a.method in a.problem.baselines else None
         seen = evaluate(
@@ -229,7 +259,7 @@ class Evaluate:
         for metric in a.problem.metrics:
             mean = f"{means[metric.key]:10.4f} {metric.unit}" if metric.key in means else f"{'–':>10s}"
             _say(f"{metric.label:40s} {mean}")
-        print(f"{'violations of capacity or power':40s} {seen.violations:10d} of {seen.allocations} allocations")
+        _print(f"{'violations of capacity or power':40s} {seen.violations:10d} of {seen.allocations} allocations")
         return 0
 
 
@@ -243,15 +273,17 @@ class Export:
     def run(self) -> int:
         from hybridalloc.allocator import read_checkpoint
         from hybridalloc.errors import CheckpointError
+        from hybridalloc.places import check_file
         from hybridalloc.text import quoted
         from rl.export import OPSET, write_onnx
 
+        check_file("--onnx", self.onnx)
         meta, policy, _ = read_checkpoint(self.path)
         if policy is None:
             held = quoted(meta["method"])
             raise CheckpointError(f"{self.path} holds no recommender: it was saved from method {held}")
         written = write_onnx(policy, self.onnx, {k: json.dumps(meta[k]) for k in ("problem", "prices", "trust")})
-        print(f"saved {written} (ONNX opset {OPSET}): scores of every agent and option, for any numbers of them")
+        _print(f"saved {written} (ONNX opset {OPSET}): scores of every agent and option, for any numbers of them")
         return 0
 
 
@@ -345,15 +377,24 @@ class Report:
     """The stored comparison as JSON on standard output."""
 
     def run(self) -> int:
+        from hybridalloc.places import check_file
         from hybridalloc.report import text_table, write_report
 
         stored = _stored(self.folder, "results.json")
-        comparison = json.loads(stored.read_text(encoding="utf-8"))
+        check_file("--out", self.out)
+        try:
+            comparison = json.loads(stored.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(
+                f"{stored} is no JSON ({error}); `hybridalloc compare --from-runs` makes it anew"
+            ) from None
+        if not isinstance(comparison, dict):
+            raise ValueError(f"{stored} holds a {type(comparison).__name__}; a comparison is an object")
         page = write_report(self.out, comparison)
         if self.json:
             return _print_json(comparison)
         _say(text_table(comparison))
-        print(f"\nreport     {page.resolve()}")
+        _print(f"\nreport     {page.resolve()}")
         return 0
 
 
@@ -362,7 +403,8 @@ class Sync:
     """Bring MLflow up to date with a stored comparison: what it has is found again and not doubled."""
 
     folder: tyro.conf.Positional[Path]
-    tracking_uri: str = "sqlite:///mlflow.db"
+    tracking_uri: str = field(default_factory=_tracking_uri)
+    """MLflow's store; default MLFLOW_TRACKING_URI, or else a file in this folder."""
     json: bool = False
     """What MLflow has and lacks as JSON on standard output."""
 
@@ -375,7 +417,7 @@ class Sync:
             _print_json(asdict(result))
             return 0 if result.complete else 1
         _say(str(result))
-        print(how_to_open(self.tracking_uri, result.experiment_id))
+        _print(how_to_open(self.tracking_uri, result.experiment_id))
         return 0 if result.complete else 1
 
 
@@ -387,7 +429,8 @@ class LogModel:
     """A saved allocator: a path or an MLflow URI."""
     name: str = "hybridalloc"
     """Name of the registered model."""
-    tracking_uri: str = "sqlite:///mlflow.db"
+    tracking_uri: str = field(default_factory=_tracking_uri)
+    """MLflow's store; default MLFLOW_TRACKING_URI, or else a file in this folder."""
     allow_code: bool = False
     """Load the transition that the file names, for an example state of its own: its code runs. Serving needs none."""
 
@@ -395,8 +438,8 @@ class LogModel:
         from hybridalloc.models import how_to_serve, log_model
 
         logged = log_model(self.path, self.name, self.tracking_uri, trust_code=self.allow_code)
-        print(f"registered {self.name}, version {logged.version}, alias champion")
-        print(how_to_serve(self.name, self.tracking_uri, allocator=self.path))
+        _print(f"registered {self.name}, version {logged.version}, alias champion")
+        _print(how_to_serve(self.name, self.tracking_uri, allocator=self.path))
         return 0
 
 
@@ -417,6 +460,8 @@ def _settings(words: tuple[str, ...]) -> dict[str, Any]:
 def _standard_input() -> Any:
     from hybridalloc.errors import InvalidStateError
 
+    if sys.stdin is None:
+        raise InvalidStateError("standard input is closed; a state as JSON is expected on it")
     if sys.stdin.isatty():
         raise InvalidStateError(
             "a state as JSON is expected on standard input: try `hybridalloc step --example | hybridalloc step`"
@@ -458,17 +503,60 @@ def _custom_input() -> tuple[dict[str, Any], dict[str, Any]]:
     return given | named, given
 
 
+class _OutputError(Exception):
+    """Standard output takes no more, and why."""
+
+
+@contextmanager
+def _output() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:  # as after ``| head``
+        raise _OutputError("its reader has left") from None
+    except OSError as error:
+        raise _OutputError(_place(error)) from None
+
+
+def _print(text: Any) -> None:
+    with _output():
+        print(text)
+
+
 def _say(text: str) -> None:
     """Print text that holds what a file or a user named: what would steer the terminal is written out."""
     from hybridalloc.text import printable
 
-    print(printable(text, None, keep="\n"))
+    _print(printable(text, None, keep="\n"))
+
+
+def _whole(flag: str, value: int, low: int, high: int | None = None) -> None:
+    if value < low or (high is not None and value > high):
+        wanted = f">= {low}" if high is None else f"{low} to {high}"
+        raise ValueError(f"{flag} {value}: a whole number {wanted} is required")
+
+
+@contextmanager
+def _kept_of(checkpoints: Any) -> Iterator[None]:
+    """Say of a training that is stopped from outside what is left of it, and how to go on."""
+    from hybridalloc.errors import WorkError
+
+    def left() -> str:
+        if checkpoints is None or checkpoints.kept is None:
+            return "no checkpoint had been written yet"
+        return f"{checkpoints.last_good()}: `hybridalloc train --resume {checkpoints.kept[0]}` goes on"
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"interrupted; {left()}") from None
+    except OSError as error:
+        raise WorkError(f"{_place(error)}; {left()}") from error
 
 
 def _print_json(value: Any) -> int:
     from hybridalloc.runlog import plain
 
-    print(json.dumps(plain(value)))
+    _print(json.dumps(plain(value)))
     return 0
 
 
@@ -494,13 +582,13 @@ class Data:
         from hybridalloc import data
 
         if self.action == "list":
-            print(data.list_table())
+            _print(data.list_table())
             return 0
         if self.action == "fetch":
-            print(data.fetch_all(self.names))
+            _print(data.fetch_all(self.names))
             return 0
         text, ok = data.verify_all(self.names)
-        print(text)
+        _print(text)
         return 0 if ok else 1
 
 
@@ -517,52 +605,92 @@ Command = (
 )
 
 
-def _reader_gone() -> bool:
-    """Whether nobody reads our standard output any more, as after ``| head``."""
-    import select
-
-    poll = select.poll()
-    poll.register(1, 0)
-    return bool(poll.poll(0))
-
-
 COMMANDS = ("compare", "train", "evaluate", "export", "step", "report", "sync", "log-model", "data")
+STORES = ("mlflow", "sqlalchemy", "alembic")  # libraries whose errors say what is wrong with a store
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; errors that a user can mend go to standard error in one line, with exit code 2."""
+    """Run a command; whatever a user can mend goes to standard error in one line.
+
+    Returns:
+        0; 1 where standard output could not take all, or MLflow lacks a part; 2 where the command could not be done;
+        130 where it was interrupted. What is a fault of ours is raised.
+    """
     words = sys.argv[1:] if arguments is None else arguments
-    here = str(Path.cwd())
+    if sys.stderr is None:  # closed: print would take standard output instead
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (for the rest of the process)
+    try:
+        try:
+            return _command(words)
+        finally:
+            if sys.stdout is not None:
+                with _output():  # a full disk is met here and not as the interpreter leaves
+                    sys.stdout.flush()
+    except KeyboardInterrupt as error:
+        return _fail(str(error) or "interrupted", 130)
+    except _OutputError as error:
+        if sys.stdout is sys.__stdout__:  # let go, so that the interpreter does not try again
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return _fail(f"standard output did not take all ({error})", 1)
+    except Exception as error:
+        told = _told(error)
+        if told is None:
+            raise
+        return _fail(told, 2)
+
+
+def _command(words: list[str]) -> int:
+    from hybridalloc.errors import PlaceError, nearest
+
+    if sys.stdout is None:
+        raise PlaceError("standard output is closed; open it, or send it to a file")
+    try:
+        here = str(Path.cwd())
+    except OSError:
+        raise PlaceError("this folder is gone; change to one that is there") from None
     if here not in sys.path:
         sys.path.append(here)  # my_module:MyWorld is found where the command is started; worker processes get it too
-    try:
-        if words and not words[0].startswith("-") and words[0] not in COMMANDS:
-            from hybridalloc.errors import nearest
+    if words and not words[0].startswith("-") and words[0] not in COMMANDS:
+        raise nearest("command", words[0], COMMANDS)
+    with _output():
+        command: Any = tyro.cli(Command, args=words or ["--help"], prog="hybridalloc", description=GUIDE)
+    if isinstance(command, Compare | Train | Evaluate | Step) and not getattr(command, "quiet", False):
+        from hybridalloc.progress import tell_of_compiling
 
-            raise nearest("command", words[0], COMMANDS)
-        if not words:
-            words = ["--help"]
-        command: Any = tyro.cli(Command, args=words, prog="hybridalloc", description=GUIDE)
-        if isinstance(command, Compare | Train | Evaluate | Step) and not getattr(command, "quiet", False):
-            from hybridalloc.progress import tell_of_compiling
+        tell_of_compiling()
+    return int(command.run())
 
-            tell_of_compiling()
-        return int(command.run())
-    except BrokenPipeError:
-        if not _reader_gone():  # another pipe: a worker's, a server's
-            raise
-        sys.stdout = None
-        return 1
-    except (ValueError, FloatingPointError, RuntimeError) as error:
-        from hybridalloc.data import DataError
-        from hybridalloc.runlog import TrackingError
 
-        if isinstance(error, RuntimeError) and not isinstance(error, DataError | TrackingError):
-            raise
-        from hybridalloc.text import printable
+def _told(error: Exception) -> str | None:
+    """An error that a user can mend, in words; None of one that is a fault of ours."""
+    from hybridalloc.data import DataError
+    from hybridalloc.errors import WorkError
+    from hybridalloc.runlog import TrackingError
 
-        print(f"hybridalloc: {printable(error, None)}", file=sys.stderr)
-        return 2
+    if isinstance(error, BrokenPipeError):  # a worker's pipe, a server's
+        return None
+    if isinstance(error, OSError):
+        return _place(error)
+    if isinstance(error, MemoryError):
+        return "out of memory: give fewer agents, servers or --workers"
+    if type(error).__module__.split(".")[0] in STORES:
+        return f"MLflow: {type(error).__name__}: {(str(error).strip().splitlines() or ['no reason given'])[0]}"
+    known = ValueError | FloatingPointError | ImportError | DataError | TrackingError | WorkError
+    return str(error) if isinstance(error, known) else None
+
+
+def _place(error: BaseException) -> str:
+    """What a place refused, without Python's number of it."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error) or type(error).__name__
+    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+
+
+def _fail(message: str, code: int) -> int:
+    from hybridalloc.text import printable
+
+    print(f"hybridalloc: {printable(message, None)}", file=sys.stderr)
+    return code
 
 
 if __name__ == "__main__":

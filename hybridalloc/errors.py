@@ -15,6 +15,14 @@ class CheckpointError(ValueError):
     """A file cannot be used; the message says why and the file is left as it was."""
 
 
+class PlaceError(ValueError):
+    """A file or folder that is to be written cannot be; said before anything is computed."""
+
+
+class WorkError(RuntimeError):
+    """Work that could not be ended: why, what is kept of it, and how to go on."""
+
+
 class UnknownNameError(ValueError):
     """A method, problem, scenario, field or flag that does not exist; the message lists the nearest."""
 

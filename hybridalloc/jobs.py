@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +23,7 @@ from hybridalloc.beliefs import load_belief, save_belief
 from hybridalloc.calibration import SEEDS, calibrate
 from hybridalloc.files import write_text
 from hybridalloc.methods import method_of
+from hybridalloc.places import locked
 from hybridalloc.problems import restore_problem
 from hybridalloc.runlog import strict
 from hybridalloc.training import (
@@ -57,6 +60,19 @@ class Job(NamedTuple):
 
 
 _QUEUE: Any = None
+KEEP_EVERY = 250_000  # agent-steps between two checkpoints of a job, as of `hybridalloc train`
+WORKERS_LOCK = ".workers.lock"  # held by every job of a comparison
+
+
+class Pool(ProcessPoolExecutor):
+    """Worker processes that Ctrl-C does not reach: the comparison that it reaches ends them."""
+
+    def submit(self, *arguments: Any, **options: Any) -> Any:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a process started here inherits it
+        try:
+            return super().submit(*arguments, **options)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start_worker(queue: Any) -> None:
@@ -77,16 +93,41 @@ def units(job: Job) -> int:
     """Work of a job in agent-steps of training; an evaluated slot costs about an eighth of a trained one."""
     slots = job.report_seeds * (WARMUP_SLOTS + REPORT_SLOTS)
     trained = job.agent_steps if method_of(job.method).learner else 0
-    return trained + slots * restore_problem(job.problem).agents // 8
+    return trained + slots * _own(job.problem).agents // 8
 
 
 @contextmanager
-def open_pool(workers: int) -> Iterator[tuple[ProcessPoolExecutor, Any]]:
-    """Worker processes of one thread each, and the queue on which they tell how far they are."""
+def open_pool(workers: int) -> Iterator[tuple[Pool, Any]]:
+    """Worker processes of one thread each, and the queue on which they tell how far they are.
+
+    Where the block ends by an error or by Ctrl-C, they are ended at once: what they had written stays.
+    """
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
-    with ProcessPoolExecutor(workers, context, _start_worker, (queue,)) as pool:
-        yield pool, queue
+    others = set(multiprocessing.active_children())
+    with _main_that_can_be_read(), Pool(workers, context, _start_worker, (queue,)) as pool:
+        try:
+            yield pool, queue
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in set(multiprocessing.active_children()) - others:
+                process.terminate()
+            raise
+
+
+@contextmanager
+def _main_that_can_be_read() -> Iterator[None]:
+    """A new process runs the main program's file first; ``python - < script`` has none ("<stdin>"): none is named."""
+    main = sys.modules["__main__"]
+    file = getattr(main, "__file__", None)
+    hidden = file is not None and getattr(main, "__spec__", None) is None and not os.path.isfile(file)
+    if hidden:
+        del main.__file__
+    try:
+        yield
+    finally:
+        if hidden:
+            main.__file__ = file
 
 
 def follow(queue: Any, bar: Any) -> Callable[[], None]:
@@ -111,15 +152,12 @@ def follow(queue: Any, bar: Any) -> Callable[[], None]:
     return stop
 
 
-def tune_job(
-    description: dict[str, Any], belief: str, trials: int, steps: int
-) -> tuple[dict[str, float], dict[str, Any]]:
+def tune_job(description: dict[str, Any], belief: str, trials: int, steps: int) -> dict[str, Any]:
     """The best prices of a game that believes ``belief``, and every trial; runs in a worker process."""
     tell = lambda *_: _QUEUE.put(1) if _QUEUE is not None else None
     tuned = tune_game(_own(description), belief, trials, tell, belief_steps=steps)
     rows = [{"prices": p._asdict(), "welfare": w} for p, w in tuned.trials]
-    best = tuned.prices._asdict()
-    return best, strict({"best": best, "welfare": tuned.welfare, "trials": rows})
+    return strict({"best": tuned.prices._asdict(), "welfare": tuned.welfare, "trials": rows})
 
 
 def belief_job(
@@ -130,6 +168,7 @@ def belief_job(
     config = TrainConfig(belief=kind, belief_steps=steps, seed=seed)
     belief, allocations, violations = learn_belief(restored, restored.prices_type(**prices), config)
     save_belief(path, belief)
+    write_text(counts_file(path), json.dumps([allocations, violations]))  # the last thing: it says that all is there
     return allocations, violations
 
 
@@ -137,8 +176,62 @@ def belief_file(folder: Path, kind: str, seed: int) -> str:
     return str(folder / "beliefs" / f"{kind}-seed{seed}.npz")
 
 
+def counts_file(path: str) -> Path:
+    """Beside a learned belief: how many allocations were executed for it, and how many violated a limit."""
+    return Path(path).with_suffix(".json")
+
+
+def belief_done(path: str) -> tuple[int, int] | None:
+    """The counts of a belief that is there in full, None where it must be learned."""
+    found = whole_json(counts_file(path)) if Path(path).is_file() else None
+    return None if found is None else (int(found[0]), int(found[1]))
+
+
+def job_done(job: Job) -> dict[str, Any] | None:
+    """What a job that ended gave, None where it must be run.
+
+    Raises:
+        TrackingError: its record is malformed (a torn last line is not).
+    """
+    path = Path(job.directory) / f"{job.method}-seed{job.seed}.jsonl"
+    if not path.is_file() or b"\n" not in path.read_bytes() or tracking.read_run(path).status != "FINISHED":
+        return None
+    return whole_json(Path(job.directory) / path.stem / "evaluation.json")
+
+
+def whole_json(path: Path) -> Any:
+    """What a file holds, None where it is missing or no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _checkpoints(job: Job) -> Any:
+    """Where a job keeps its state, going on from what an earlier try of it left."""
+    from hybridalloc.checkpoints import Checkpoints
+
+    class Kept(Checkpoints):
+        def judge(self, *_: Any) -> None: ...  # the best on the way is asked for by nobody
+
+    folder = Path(job.directory) / f"{job.method}-seed{job.seed}"
+    for torn in folder.glob(".*.partial"):  # of a process that was killed as it wrote
+        torn.unlink(missing_ok=True)
+    last = folder / "last.pt"
+    every = min(KEEP_EVERY, max(job.agent_steps // 4, 1))
+    return Kept(folder, every, last if last.is_file() else None)
+
+
 def run_job(job: Job) -> dict[str, Any]:
-    """Train if there is something to train, evaluate on the reporting seeds, log; runs in a worker process."""
+    """Train if there is something to train, evaluate on the reporting seeds, log; runs in a worker process.
+
+    A job that was stopped goes on from its last checkpoint; one that ended leaves none.
+    """
+    with locked(Path(job.directory) / WORKERS_LOCK, shared=True):
+        return _run_job(job)
+
+
+def _run_job(job: Job) -> dict[str, Any]:
     problem = _own(job.problem)
     method = method_of(job.method, problem)
     prices = problem.prices_type(**job.prices)
@@ -163,7 +256,7 @@ def run_job(job: Job) -> dict[str, Any]:
     )  # fmt: skip
     if method.learner:
         params |= {f"train/{k}": v for k, v in asdict(config).items() if k not in ("settings",)}
-    with tracking.RunLog(job.directory, job.method, job.seed, params, job.tags) as log:
+    with tracking.RunLog(job.directory, job.method, job.seed, params, job.tags, resume=True) as log:
         summary: dict[str, float] = {}
         if method.learner:
 
@@ -171,7 +264,8 @@ def run_job(job: Job) -> dict[str, Any]:
                 log.metrics(steps, figures)
                 progress(steps)
 
-            trained = train(problem, prices, config, report, belief)
+            checkpoints = _checkpoints(job)
+            trained = train(problem, prices, config, report, belief, checkpoints)
             belief = trained.belief
             recommender, curve = trained.learner.policy, trained.curve
             allocations, violations = trained.allocations, trained.violations
@@ -203,5 +297,6 @@ def run_job(job: Job) -> dict[str, Any]:
         summary |= seen.means()
         summary |= {"step_ms": seen.step_ms, "allocations": allocations, "violations": violations}
         log.end(summary)
+        (whole.parent / "last.pt").unlink(missing_ok=True)
     progress(units(job))
     return out

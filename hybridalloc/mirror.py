@@ -49,6 +49,11 @@ _SETTINGS = {
 _CHATTER = ("alembic", "mlflow.store.db.utils", "mlflow.store.tracking", "mlflow.tracking", "mlflow.pyfunc", "urllib3")
 
 
+def default_uri() -> str:
+    """MLflow's store where none is named: what ``MLFLOW_TRACKING_URI`` says, or else a file in this folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+
+
 @dataclass(frozen=True)
 class MirrorResult:
     """What MLflow has after a replay: `done` and `left` name runs; `error` is empty when all is well."""
@@ -432,10 +437,24 @@ def _is_sqlite(uri: str) -> bool:
     return uri.startswith("sqlite:")
 
 
+def sqlite_file(tracking_uri: str) -> Path | None:
+    """The file of an sqlite store, read from the address as MLflow reads it ("%20" is a space); None of another one."""
+    if not _is_sqlite(tracking_uri):
+        return None
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        name = make_url(tracking_uri).database
+    except ArgumentError as error:
+        raise TrackingError(f"{tracking_uri} is no address of a store ({_first_line(error)})") from None
+    return Path(name).resolve() if name and name != ":memory:" else None
+
+
 def artifact_location(tracking_uri: str) -> str | None:
     """`mlruns` beside an sqlite file (MLflow's own default is beside the caller's folder of the day)."""
-    found = re.match(r"sqlite:///(.+)$", tracking_uri)
-    return (Path(found[1]).resolve().parent / "mlruns").as_uri() if found else None
+    file = sqlite_file(tracking_uri)
+    return (file.parent / "mlruns").as_uri() if file else None
 
 
 def _flatten(value: Any, prefix: str = "") -> dict[str, str]:

@@ -175,8 +175,13 @@ def write_comparison(
     budget: Mapping[str, Any],
     data_digest: str,
     git: str | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Write `comparison.json` (its id is the folder's name) and return what it holds."""
+    """Write `comparison.json` (its id is the folder's name) and return what it holds.
+
+    Args:
+        settings: what was asked for, by name; a comparison that goes on must be asked for the same.
+    """
     folder = Path(directory)
     comparison = plain(
         {
@@ -190,6 +195,7 @@ def write_comparison(
             "data_digest": data_digest,
             "created": time.time(),
         }
+        | ({} if settings is None else {"settings": dict(settings)})
     )
     write_text(folder / COMPARISON_FILE, json.dumps(comparison, indent=2, allow_nan=False) + "\n")
     return comparison

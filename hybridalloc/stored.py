@@ -13,7 +13,7 @@ from typing import Any
 from hybridalloc import tracking
 from hybridalloc.compare import Settings, _assemble
 from hybridalloc.methods import method_of
-from hybridalloc.mirror import COMPARISON_TAG, KEY_TAG, TrackingError
+from hybridalloc.mirror import COMPARISON_TAG, KEY_TAG, TrackingError, sqlite_file
 from hybridalloc.problems import restore_problem
 from hybridalloc.runlog import COMPARISON_FILE, run_name
 from hybridalloc.text import printable, quoted
@@ -112,8 +112,9 @@ def _newest(path: Path) -> Path:
 
 def _fetch(source: str, uri: str, place: Path) -> tuple[Path, str]:
     """Download a comparison's record and its runs' evaluations into ``place``."""
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
-        raise TrackingError(f"no folder {source}, and no MLflow store at {uri}; {HOW}")
+    file = sqlite_file(uri)
+    if file is not None and not file.is_file():
+        raise TrackingError(f"no folder {source}, and no file {file}, which is the MLflow store {uri}; {HOW}")
     import logging
     import os
 

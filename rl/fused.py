@@ -17,8 +17,6 @@ import torch
 from numba import njit
 from torch import Tensor
 
-import games.kernels  # noqa: F401 (where kernels are kept)
-
 BLOCK = 32  # agents at a time: their pairs' intermediates fit the second-level cache
 ZERO = np.float32(0.0)
 

@@ -823,6 +823,8 @@ def _setting(name: str, value: Any, like: Any) -> Any:
         number = read_array(name, value, "")
         if number.ndim or not np.isfinite(number) or number < 0:
             raise InvalidStateError(f"{name} = {echo(value)}; it must be a finite number >= 0")
+        if name in ("slot_s", "channel_hz") and not number > 0:
+            raise InvalidStateError(f"{name} = {echo(value)}; it must be > 0")
         return float(number)
     if isinstance(like, tuple):
         numbers = read_array(name, value, str(len(like)))
@@ -831,6 +833,8 @@ def _setting(name: str, value: Any, like: Any) -> Any:
         for k, number in enumerate(numbers):
             if not 0 <= number < np.inf:
                 raise InvalidStateError(f"{name}[{k}] = {echo(number)}; it must be finite and >= 0")
+        if len(like) == 2 and not 0 < numbers[0] <= numbers[1]:
+            raise InvalidStateError(f"{name} = {echo(value)}; it is a range: 0 < low <= high")
         return tuple(numbers.tolist())
     if not isinstance(value, type(like)):
         raise InvalidStateError(f"{name} = {echo(value)}; it must be a {type(like).__name__}")
