@@ -232,12 +232,14 @@ class WhatIf:
     Attributes:
         choice: (N,). moved: agents that have another option. regret: of the new choice in the changed tilted game.
         cost: social cost before and after, tolls left out, each in the game it is of.
+        held: (N,) who holds a place then; None where none are given.
     """
 
     choice: Int
     moved: tuple[int, ...]
     regret: float
     cost: tuple[float, float]
+    held: Bool | None = None
 
     def __str__(self) -> str:
         return f"{len(self.moved)} agents move; social cost {self.cost[0]:.4g} -> {self.cost[1]:.4g}"

@@ -54,12 +54,14 @@ def explain_seated(
     trust: float,
     limit: float,
     anchor: Float | None = None,
+    served: bool = False,
 ) -> Why:
     """Why ``agent`` has its place in ``seating``, or has none.
 
     Args:
         game: as it was played. places, seating: of one game (E = 1), at rest; see :func:`games.admission.admit`.
         log_prior: (N, O) as merged. trust: of the step, > 0. limit: of the clip. anchor: (N, O) hysteresis charged.
+        served: it is in time with what it was given, place or none.
     """
     tilt = tilt_of(log_prior, trust, anchor)
     t = table_of(game.batch(), places, tilt[None])
@@ -90,7 +92,7 @@ def explain_seated(
     if allowed.sum() == 1:
         return Why(agent, taken, rows, (("reach", taken),), "it is the only option that is allowed", ())
     if not held:
-        why, reason = _left_out(t, z, agent, taken)
+        why, reason = _left_out(t, z, agent, taken, served)
         return Why(agent, taken, rows, ((why, taken),), reason, ())
     kept_from = _kept_from(t, z, agent, would, offered.room)
     decided = parts_that_decided(parts, paid, offered.fits, taken)
@@ -170,7 +172,7 @@ def what_if_seated(
     costs = tuple(_social(g, p, s) for g, p, s in ((game, places, seating), (changed, now, found)))
     if without is not None:
         costs = costs[0], costs[1] - float(changed.private_cost[without, 0])
-    return WhatIf(found.option[0], tuple(np.flatnonzero(moved).tolist()), regret, (costs[0], costs[1]))
+    return WhatIf(found.option[0], tuple(np.flatnonzero(moved).tolist()), regret, (costs[0], costs[1]), found.held[0])
 
 
 def _worth_it(game: CongestionGame) -> Bool:
@@ -220,9 +222,10 @@ def _kept_from(t: Table, z: Seats, agent: int, would: Float, room: Float) -> lis
     return found
 
 
-def _left_out(t: Table, z: Seats, agent: int, taken: int) -> tuple[str, str]:
+def _left_out(t: Table, z: Seats, agent: int, taken: int, served: bool) -> tuple[str, str]:
     """What decided, and the reason of an agent without a place."""
     so = "it opts out" if taken == 0 else f"it has option {taken} with what the floors leave"
+    so += ", and is in time with that, without a promise" if served else ""
     options = np.flatnonzero(t.ok[agent]).tolist()
     if not options:
         return "acceptance", f"left out: even alone, every option costs it more than opting out; {so}"

@@ -148,7 +148,10 @@ class Allocation:
         limit = 10.0 if self.origin is None else self.origin.limit
         if self.seated:
             places, seating = self._places()
-            why = explain_seated(self._played(), places, seating, agent, self.log_prior, self.trust, limit, self.anchor)
+            why = explain_seated(
+                self._played(), places, seating, agent, self.log_prior, self.trust, limit, self.anchor,
+                bool(self.served[agent]),
+            )  # fmt: skip
         else:
             why = explain(self._played(), self.option, agent, self.log_prior, self.trust, limit, self.anchor, rule)
         if self.served[agent] or self.origin is None:
