@@ -21,6 +21,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from coordinator.tables import apart
 from coordinator.why import (
     HAIR,
     PARTS,
@@ -266,26 +267,17 @@ def what_lacks(t: Table, agent: int, o: int, room: Float) -> str | None:
     alone = _times(t, agent, o, np.ones(len(room)))
     if alone.sum() > slack:
         limit = f" with the {cap:.3g} of a resource that its power allows" if cap < 1 else ""
-        took, left = _apart(float(alone.sum()), slack)
+        took, left = apart(float(alone.sum()), slack)
         return f"even alone it takes {took} s there{limit}, {left} s are left"
     others = np.array([alone.sum() - alone[s] for s in range(len(room))])  # at best
     need = np.where(seconds > 0, seconds / np.maximum(slack - others, 1e-300), 0.0)
     s = int(np.argmax(np.where(seconds > 0, need / np.maximum(np.minimum(room, cap), 1e-12), 0.0)))
     least = "" if (seconds > 0).sum() == 1 else "at least "
     if need[s] <= min(room[s], cap):  # each leg would fit if the others had all they may have
-        took, left = _apart(time.sum(), slack)
+        took, left = apart(time.sum(), slack)
         return f"with all that is left there it takes {took} s, {left} s are left until its deadline"
     if cap < room[s]:
-        asked, has = _apart(need[s], cap)
+        asked, has = apart(need[s], cap)
         return f"it needs {least}{asked} of resource {t.rows[o, s]}, its power allows {has}"
-    asked, has = _apart(need[s], max(room[s], 0.0))
+    asked, has = apart(need[s], max(room[s], 0.0))
     return f"it needs {least}{asked} of resource {t.rows[o, s]}, {has} is left"
-
-
-def _apart(a: float, b: float) -> tuple[str, str]:
-    """Two numbers with as many digits as tell them apart."""
-    for digits in range(3, 16):
-        pair = f"{a:.{digits}g}", f"{b:.{digits}g}"
-        if pair[0] != pair[1]:
-            return pair
-    return pair

@@ -3,9 +3,9 @@
 Where places were given (the hybrid and the game), an agent is left out because on every option that it accepts too
 little is left beside the floors of its own class and those above. So the capacity, the deadline and the power limit
 with which it would fit beside them have closed forms. What is stated is the least change with which stable admission,
-solved again from the present choice, serves the agent, and a hair short of which it does not. Where that takes a place
-from one of its own class or above (an equal may have to go for one who needs less), the least change that takes none is
-stated too. Who loses a place is named. A higher priority is one more way.
+solved again from the present choice, serves the agent and takes no place from its own class or above; a hair short of
+it that is not so. Where less would do if one of those went (an equal that needs more), that is stated too, after the
+others. Who loses a place is named. A higher priority is one more way, and comes last.
 
 Where none were given (RL alone, heuristics) the floors of those who are served are kept, and what is said is the
 capacity at which its own floor fits too, the deadline that the room left would meet, the power limit it would need, or,
@@ -21,9 +21,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from coordinator.tables import apart
 from games.congestion import Float, Int
-from hybridalloc.problems.again import Again, Answer, first, least, ranks_above
-from hybridalloc.problems.custom import NO_DEADLINE, Custom, CustomState
+from hybridalloc.problems.again import HAIR, Again, Answer, first, least, ranks_above
+from hybridalloc.problems.custom import NO_DEADLINE, Custom, CustomState, default_delay_cost
 from hybridalloc.problems.custom_batch import CustomBatch
 from hybridalloc.text import printable
 
@@ -71,16 +72,19 @@ class Remedy:
             add("private_cost", 0.0, -self.cheaper_by, np.nan, text)
         if self.capacity:
             now = {name: float(state.capacity[problem.resources.index(name)]) for name in self.capacity}
-            had = " and ".join(f"{n} had {value:.4g} units/s (now {now[n]:.4g})" for n, value in self.capacity.items())
+            said = {name: apart(value, now[name], 4) for name, value in self.capacity.items()}
+            had = " and ".join(f"{name} had {needed} units/s (now {was})" for name, (needed, was) in said.items())
             add("capacity", now, self.capacity, max(v / now[n] for n, v in self.capacity.items()), f"if {had}")
         for knob, value, what, unit in (
             ("power_limit_w", self.power_limit_w, "power limit", "W"), ("deadline_s", self.deadline_s, "deadline", "s"),
         ):  # fmt: skip
             if value is not None:
-                was = float(getattr(state, knob)[i])
-                add(knob, was, value, value / was, f"if its {what} were {value:.4g} {unit} (now {was:.4g})")
+                had_now = float(getattr(state, knob)[i])
+                needed, was = apart(value, had_now, 4)
+                add(knob, had_now, value, value / had_now, f"if its {what} were {needed} {unit} (now {was})")
         if self.priority is not None:
-            text = f"if its priority were {self.priority:.6g} (now {state.priority[i]:.6g})"
+            needed, was = apart(self.priority, float(state.priority[i]), 4)
+            text = f"if its priority were {needed} (now {was})"
             add("priority", float(state.priority[i]), self.priority, np.nan, text)
         return sorted(rows, key=lambda row: np.inf if np.isnan(row["factor"]) else row["factor"])
 
@@ -97,8 +101,9 @@ def remedies(
 ) -> dict[int, list[Remedy]]:  # fmt: skip
     """For each unserved agent, by priority, what would admit it, the smallest change first.
 
-    Where places were given only what was found to help is named, and a higher priority comes last; an agent that
-    nothing was found for has an empty list, as one that may only opt out.
+    Where places were given only what was found to help is named; what takes a place from its own class or above comes
+    after the rest, a higher priority last. An agent that nothing was found for has an empty list, as one that may only
+    opt out.
 
     Args:
         agents: of the unserved, those asked about; all by default. most: remedies for each at most, a higher priority
@@ -119,10 +124,9 @@ def ways_in(
     problem: Custom, state: CustomState, allocation: Any, agent: int, prices: Any
 ) -> tuple[dict[str, Any], ...]:
     """What would admit one unserved agent, one row a way: ``knob``, ``option``, ``now``, ``needed``, ``factor``,
-    ``text``; of three remedies at most and a higher priority, the smallest factor first and those without one last."""
+    ``text``; of three remedies at most and a higher priority, in the order of :func:`remedies`."""
     found = remedies(problem, state, allocation, prices, (agent,), 3).get(agent, [])
     rows = [way for remedy in found for way in remedy.ways(problem, state)]
-    rows.sort(key=lambda row: np.inf if np.isnan(row["factor"]) else row["factor"])
     return tuple(row | {"text": printable(row["text"], 300)} for row in rows)
 
 
@@ -220,19 +224,21 @@ def _left_out(
     answer = again.solve(state)
     if answer.served:
         return [Remedy(i, answer.option, {}, None, None, None, instead=answer.lost, again=True)]
-    found: list[tuple[bool, float, int, Remedy]] = []
-    for trial in sorted(_trials(state, _lacks(problem, state, allocation, batch, i, prices), i), key=_Trial.size):
-        if most is not None and len(found) >= most and sorted(found)[most - 1][:2] <= trial.size():
-            break
-        for harmless in (False, True):
+    trials = sorted(_trials(state, _lacks(problem, state, allocation, batch, i, prices), i), key=_Trial.size)
+    found: list[tuple[bool, bool, float, int, Remedy]] = []
+    enough = lambda key: most is not None and len(found) >= most and sorted(found)[most - 1][:3] <= key
+    limit = [np.inf] * len(trials)  # what each takes if it is to harm nobody
+    for harmless in (True, False):
+        for k, trial in enumerate(trials):
+            if enough((not harmless, *trial.size())):
+                break
             value = least(partial(_does, problem, state, again, trial, harmless), trial.now, trial.guess)
-            if value is None:
-                break
+            if value is None or value >= limit[k] - HAIR * abs(limit[k]):
+                continue
+            limit[k] = value
             answer = again.solve(trial.state(problem, state, value))
-            asks, size = trial._replace(guess=value).size()
-            found.append((asks, size, len(found), trial.remedy(problem, state, i, value, answer)))
-            if not answer.harms:
-                break
+            size = trial._replace(guess=value).size()
+            found.append((answer.harms, *size, len(found), trial.remedy(problem, state, i, value, answer)))
     best = [entry[-1] for entry in sorted(found)][:most]
     promoted = lambda p: replace(state, priority=_set(state.priority, i, p))
     others = np.delete(state.priority, i)[np.delete(state.active, i)]
@@ -246,7 +252,7 @@ def _left_out(
 
 class _Trial(NamedTuple):
     """One way to try: an entry ``at`` of a ``field`` of the state is set to a value (deadline, power), multiplied by it
-    (capacity) or lowered by it (private cost)."""
+    (capacity) or lowered by it (private cost). Delay costs that are the default of the deadlines stay so."""
 
     field: str
     at: Any
@@ -268,6 +274,8 @@ class _Trial(NamedTuple):
         elif self.field == "private_cost":
             to = values[self.at] - value
         change: dict[str, Any] = {self.field: _set(values, self.at, to)}
+        if self.field == "deadline_s" and np.array_equal(state.delay_cost, default_delay_cost(state.deadline_s)):
+            change["delay_cost"] = default_delay_cost(change["deadline_s"])
         return replace(state, **change)
 
     def remedy(self, problem: Custom, state: CustomState, i: int, value: float, answer: Answer) -> Remedy:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from coordinator.tables import apart
 from hybridalloc.problems.again import Again, first, least, ranks_above
 
 
@@ -139,12 +140,13 @@ class WhatIf:
                 continue
             if name == "work":
                 now, needed = float(state.task_bits[agent]), float(state.task_bits[agent] / factor)
-                text = f"{100 / factor:.3g} % of its bits and cycles"
+                text = f"{apart(100 / factor, 100)[0]} % of its bits and cycles"
             else:
                 now = float(getattr(state, name)[where])
                 needed = now * factor
                 what = "a deadline" if name == "deadline_s" else f"server {where} at"
-                text = f"{what} {needed:.4g} {'s' if name == 'deadline_s' else 'Hz'} instead of {now:.4g}"
+                said, was = apart(needed, now, 4)
+                text = f"{what} {said} {'s' if name == 'deadline_s' else 'Hz'} instead of {was}"
             text += instead(knob(name, where, factor))
             kept = faster if name == "server_hz" else rows
             kept.append({"knob": name, "now": now, "needed": needed, "factor": factor, "text": text})
@@ -171,7 +173,7 @@ class WhatIf:
             named = " or ".join(map(str, others))
             text = f"option {named}, at a higher cost to all"
             if again is not None:
-                text = f"option {named}, which has room, were it to accept it: alone it costs more than opting out"
+                text = f"option {named}, which would serve it but even alone costs more than opting out"
             rows.append(
                 {"knob": "option", "now": int(option[0, agent]), "needed": others, "factor": np.nan, "text": text}
             )
