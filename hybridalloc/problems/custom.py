@@ -348,11 +348,11 @@ class Custom:
         checks.append(check_limit("power its shares draw (W)", power, state.power_limit_w))
         told = np.asarray(allocation.power, float)
         lines = tuple(
-            f"power: {state.label(i)} is said to draw {told[i]:.6g} W, its shares draw {power[i]:.6g} W"
+            f"power: {state.label(int(i))} is said to draw {told[i]:.6g} W, its shares draw {power[i]:.6g} W"
             for i in np.flatnonzero(~(np.abs(told - power) <= 1e-9 * np.maximum(told, power)))
         )
         lines += tuple(
-            f"reach: {state.label(i)} takes option {o}, which it may not"
+            f"reach: {state.label(int(i))} takes option {o}, which it may not"
             for i, o in enumerate(option)
             if o and not (0 < o < choices and state.active[i] and (not state.allowed.size or bool(state.allowed[i, o])))
         )
