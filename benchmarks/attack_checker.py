@@ -15,6 +15,7 @@ from typing import Any
 NEAR = 1e-8
 ROUNDING = 1e-9
 NO_ROOM = 1e-9
+REST = 1e-3  # of a resource that floors which bind are taken to leave at least
 NO_DEADLINE = 1e9  # s
 
 
@@ -305,7 +306,7 @@ def least_delay(held: list[tuple[float, float]], capacity: float) -> float:
     bound: set[int] = set()
     while True:
         free = sum(w for k, (w, _) in enumerate(held) if k not in bound)
-        left = max(1.0 - sum(low for k, (_, low) in enumerate(held) if k in bound), 1e-9)
+        left = max(1.0 - sum(low for k, (_, low) in enumerate(held) if k in bound), REST)
         if free <= 0:
             break
         more = {k for k, (w, low) in enumerate(held) if k not in bound and low > left / free * w * (1 + 1e-15)}

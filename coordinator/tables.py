@@ -19,6 +19,15 @@ def show(value: Any) -> str:
     return "" if value is None else str(value)
 
 
+def apart(a: float, b: float, digits: int = 3) -> tuple[str, str]:
+    """Two numbers with ``digits`` figures, or as many more as tell them apart."""
+    for figures in range(digits, 17):
+        pair = f"{a:.{figures}g}", f"{b:.{figures}g}"
+        if pair[0] != pair[1]:
+            break
+    return pair
+
+
 def text_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """Columns set flush right under their names."""
     cells = [list(columns), *([show(v) for v in row] for row in rows)]

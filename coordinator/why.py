@@ -9,11 +9,13 @@ cheapest. For another option o to win, its total has to fall by gap = total(o) -
 others' best replies do not depend on i's own terms. So the smallest changes have closed forms: gap in private cost,
 trust times gap in the log prior, gap / w_ir in the price per unit of load that i pays for a resource r that only
 one of the two options uses. Each is checked by solving again, a hair below (nobody moves) and a hair above (i does).
+
+Where places were given, :mod:`coordinator.why_seated` does the same in the game that the floors constrain.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,7 +23,7 @@ import numpy as np
 
 from coordinator.tables import html_table, text_table
 from games.best_response import best_response_batch
-from games.congestion import CongestionGame, Float, Int
+from games.congestion import Bool, CongestionGame, Float, Int
 
 PARTS = ("private", "congestion", "toll", "learned", "hysteresis")
 WORDS = {
@@ -65,11 +67,15 @@ class Why:
     Attributes:
         agent, taken: who, and the option it has.
         rows: one dict an option: option, cost (private + congestion + toll), the parts, total, chosen, allowed, admits
-            (by how much it would have to become cheaper to be taken; 0 for the one taken, inf if not allowed).
-        decided_by: the parts and resources without which it would have taken another option, with that option.
+            (by how much it would have to become cheaper to be taken; 0 for the one taken, inf if not allowed), and
+            fits: where places were given, whether one of its own fits there; None where none were.
+        decided_by: the parts and resources without which it would have taken another option, with that option; where
+            places were given also "room" (it would have it if a place fitted), "promise" (opting out would cost less)
+            and "acceptance" (alone it costs more than opting out).
         reason: the same in a sentence.
         changes: what would make it take another option, the smallest first within each kind.
-        admission: for an agent whose deadline is not expected to hold, what would admit it, checked by solving again.
+        admission: for an agent whose deadline is not expected to hold, what would admit it, checked by solving again;
+            None where the problem cannot say.
         served: whether its deadline is expected to hold.
     """
 
@@ -80,7 +86,7 @@ class Why:
     reason: str
     changes: tuple[Change, ...]
     served: bool = True
-    admission: tuple[dict[str, Any], ...] = field(default=())
+    admission: tuple[dict[str, Any], ...] | None = field(default=())
 
     @property
     def smallest(self) -> Change | None:
@@ -98,14 +104,15 @@ class Why:
 
     def _table(self) -> tuple[list[str], list[list[Any]]]:
         used = [p for p in PARTS if any(row[p] for row in self.rows)] or ["private"]
-        names = ["option", *used, "total", "chosen", "admits"]
+        fits = ["fits"] if any(row["fits"] is not None for row in self.rows) else []
+        names = ["option", *used, "total", "chosen", *fits, "admits"]
         shown = [row for row in self.rows if row["allowed"]]
         return names, [[row[name] for name in names] for row in shown]
 
     def _notes(self) -> str:
         served = "" if self.served else " Its deadline is not expected to hold."
-        ways = "; ".join(a["text"] for a in self.admission)
-        if not self.served:
+        ways = "; ".join(a["text"] for a in self.admission or ())
+        if not self.served and self.admission is not None:
             served += f" What would admit it: {ways}." if ways else " Nothing that was tried would admit it."
         change = f" {str(self.smallest).capitalize()}." if self.smallest else ""
         return f"agent {self.agent} has option {self.taken}: {self.reason}.{change}{served}"
@@ -137,7 +144,7 @@ def explain(
     """
     taken, options = int(choice[agent]), len(game.options)
     charge, toll = _charges(game, choice, agent)
-    uses = _uses(game)
+    uses = uses_of(game)
     parts = {
         "private": game.private_cost[agent].copy(),
         "congestion": uses @ charge,
@@ -149,10 +156,10 @@ def explain(
     cost = parts["private"] + parts["congestion"] + parts["toll"]
     total = -log_prior[agent] if trust == 0 and rule is None else cost + parts["learned"] + parts["hysteresis"]
     gap = np.where(allowed, total - total[taken], np.inf)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"option": o, "cost": float(cost[o]) if allowed[o] else np.inf} | {p: float(parts[p][o]) for p in PARTS}
         | {"total": float(total[o]) if allowed[o] else np.inf, "chosen": o == taken, "allowed": bool(allowed[o]),
-           "admits": float(max(gap[o], 0.0))}
+           "fits": None, "admits": float(max(gap[o], 0.0))}
         for o in range(options)
     ]  # fmt: skip
     rows.sort(key=lambda row: (row["total"], not row["chosen"]))
@@ -166,38 +173,54 @@ def explain(
     if allowed.sum() == 1:
         return Why(agent, taken, rows, (("reach", taken),), "it is the only option that is allowed", ())
     if trust == 0:
-        changes = [Change("log prior", int(o), float(gap[o]), possible=bool(gap[o] <= limit)) for o in _others(gap)]
-        return Why(agent, taken, rows, (("learned", taken),), "trust 0: the recommender alone chose it", tuple(changes))
-    decided = _decided(parts, uses, charge + toll, allowed, taken)
-    changes = _changes(game, agent, taken, gap, log_prior[agent], trust, limit, uses, charge + toll)
-    tilt = -log_prior / trust if np.isfinite(trust) else np.zeros_like(log_prior)
-    tilt = tilt if anchor is None else tilt + anchor
-    checked = []
+        moves = [Change("log prior", int(o), float(gap[o]), possible=bool(gap[o] <= limit)) for o in _others(gap)]
+        return Why(agent, taken, rows, (("learned", taken),), "trust 0: the recommender alone chose it", tuple(moves))
+    paid = uses * (charge + toll)
+    decided = parts_that_decided(parts, paid, allowed, taken)
+    tilt = tilt_of(log_prior, trust, anchor)
+    changes = confirmed(
+        least_changes(game, agent, taken, gap, log_prior[agent], trust, limit, paid),
+        lambda change: check(game, choice, agent, tilt, trust, change),
+    )
+    return Why(agent, taken, rows, decided, sentence(decided, parts, gap, taken), changes)
+
+
+def tilt_of(log_prior: Float, trust: float, anchor: Float | None) -> Float:
+    """(N, O) what prior and hysteresis add to private costs."""
+    tilt = -log_prior / trust if 0 < trust < np.inf else np.zeros_like(log_prior)
+    return tilt if anchor is None else tilt + anchor
+
+
+def confirmed(changes: list[Change], holds: Callable[[Change], bool]) -> tuple[Change, ...]:
+    """The changes by kind, the smallest first, and of each kind the first tried by ``holds``."""
+    out = []
     for kind in ("private cost", "log prior", "price"):
         some = sorted((c for c in changes if c.kind == kind), key=lambda c: (not c.possible, abs(c.amount)))
         for k, change in enumerate(some):
-            sure = k == 0 and change.possible and check(game, choice, agent, tilt, trust, change)
-            checked.append(replace(change, checked=sure))
-    return Why(agent, taken, rows, decided, _reason(decided, parts, gap, taken), tuple(checked))
+            out.append(replace(change, checked=k == 0 and change.possible and holds(change)))
+    return tuple(out)
 
 
 def check(game: CongestionGame, choice: Int, agent: int, tilt: Float, trust: float, change: Change) -> bool:
     """Solved again: does nobody move a hair short of ``change``, and the agent to its option a hair beyond it?"""
     short = choice[None].copy()
-    private = _with(game, agent, tilt, trust, change, -HAIR)
+    private = changed_costs(game, agent, tilt, trust, change, -HAIR)
     best_response_batch(game.batch()._replace(private_cost=private[None]), short, 1e-10, 200)
-    beyond = game.costs(choice)[agent] - game.private_cost[agent] + _with(game, agent, tilt, trust, change, HAIR)[agent]
+    private = changed_costs(game, agent, tilt, trust, change, HAIR)
+    beyond = game.costs(choice)[agent] - game.private_cost[agent] + private[agent]
     return bool((short[0] == choice).all() and np.where(game.allowed[agent], beyond, np.inf).argmin() == change.option)
 
 
-def _with(game: CongestionGame, agent: int, tilt: Float, trust: float, change: Change, hair: float) -> Float:
-    """(N, O) private costs, tilt included, with a change made and ``hair`` of it more; a hair is at least 1e-8 in cost,
-    so that it does not drown in rounding."""
+def changed_costs(
+    game: CongestionGame, agent: int, tilt: Float, trust: float, change: Change, hair: float, least: float = 1e-8
+) -> Float:
+    """(N, O) private costs, tilt included, with a change made and ``hair`` of it more; a hair is at least ``least`` in
+    cost, so that it does not drown in rounding."""
     private = game.private_cost + tilt
     per = 1.0 if change.resource is None else float(game.weight[agent, change.resource])
     amount = change.amount * per if change.kind != "log prior" else -change.amount / trust
-    amount += np.sign(amount) * np.sign(hair) * max(abs(hair * amount), 1e-8)
-    touched = _uses(game)[:, change.resource] > 0 if change.resource is not None else change.option
+    amount += np.sign(amount) * np.sign(hair) * max(abs(hair * amount), least)
+    touched = uses_of(game)[:, change.resource] > 0 if change.resource is not None else change.option
     private[agent, touched] += amount
     return private
 
@@ -209,12 +232,14 @@ class WhatIf:
     Attributes:
         choice: (N,). moved: agents that have another option. regret: of the new choice in the changed tilted game.
         cost: social cost before and after, tolls left out, each in the game it is of.
+        held: (N,) who holds a place then; None where none are given.
     """
 
     choice: Int
     moved: tuple[int, ...]
     regret: float
     cost: tuple[float, float]
+    held: Bool | None = None
 
     def __str__(self) -> str:
         return f"{len(self.moved)} agents move; social cost {self.cost[0]:.4g} -> {self.cost[1]:.4g}"
@@ -241,6 +266,25 @@ def what_if(
         InvalidGameError: a change that is no game, such as a capacity of 0 or an agent left without option.
         IndexError: an agent, option or resource that does not exist.
     """
+    changed = changed_game(game, capacity, toll, private, forbid, without)
+    tilted = replace(changed, private_cost=changed.private_cost + np.where(changed.allowed, tilt, 0.0))
+    found = start_of(tilted, choice)[None]
+    best_response_batch(tilted.batch(), found, 1e-10, 200)
+    moved = tuple(np.flatnonzero(found[0] != choice).tolist())
+    return WhatIf(
+        found[0], moved, tilted.regret(found[0]), (game.social_cost(choice), changed.social_cost(found[0]))
+    )  # fmt: skip
+
+
+def changed_game(
+    game: CongestionGame,
+    capacity: Mapping[int, float] | None,
+    toll: float | None,
+    private: Mapping[tuple[int, int], float] | None,
+    forbid: Mapping[int, int] | None,
+    without: int | None,
+) -> CongestionGame:
+    """The game with the changes of :func:`what_if`."""
     size, cost, allowed, weight = (
         game.capacity.copy(),
         game.private_cost.copy(),
@@ -256,19 +300,16 @@ def what_if(
     if without is not None:
         weight[without] = 0.0
     charge = game.toll if toll is None else np.full(len(size), float(toll))
-    changed = CongestionGame(game.options, weight, size, cost, allowed, charge)
-    tilted = replace(changed, private_cost=changed.private_cost + np.where(allowed, tilt, 0.0))
-    kept = allowed[np.arange(len(choice)), choice]
-    start = np.where(kept, choice, np.where(allowed, tilted.private_cost, np.inf).argmin(axis=1))
-    found = start[None].copy()
-    best_response_batch(tilted.batch(), found, 1e-10, 200)
-    moved = tuple(np.flatnonzero(found[0] != choice).tolist())
-    return WhatIf(
-        found[0], moved, tilted.regret(found[0]), (game.social_cost(choice), changed.social_cost(found[0]))
-    )  # fmt: skip
+    return CongestionGame(game.options, weight, size, cost, allowed, charge)
 
 
-def _uses(game: CongestionGame) -> Float:
+def start_of(tilted: CongestionGame, choice: Int) -> Int:
+    """(N,) the choice, where it is allowed still, and the option that is cheapest alone where it is not."""
+    kept = tilted.allowed[np.arange(len(choice)), choice]
+    return np.where(kept, choice, np.where(tilted.allowed, tilted.private_cost, np.inf).argmin(axis=1))
+
+
+def uses_of(game: CongestionGame) -> Float:
     """(O, R) 1 where an option uses a resource."""
     out = np.zeros((len(game.options), game.weight.shape[1]))
     for o, resources in enumerate(game.options):
@@ -291,22 +332,21 @@ def _others(gap: Float) -> list[int]:
     return [int(o) for o in np.argsort(gap, kind="stable") if np.isfinite(gap[o]) and gap[o] > 0]
 
 
-def _decided(
-    parts: dict[str, Float], uses: Float, charge: Float, allowed: Any, taken: int
-) -> tuple[tuple[str, int], ...]:
-    """Parts, then resources, whose removal lets another option win."""
+def parts_that_decided(parts: dict[str, Float], paid: Float, possible: Bool, taken: int) -> tuple[tuple[str, int], ...]:
+    """Parts, then resources, whose removal lets another option win; ``paid`` (O, R) is what each resource charges."""
     total = sum(parts.values())
     found = []
-    removed = {p: parts[p] for p in PARTS} | {f"resource {r}": uses[:, r] * charge[r] for r in range(len(charge))}
+    removed = {p: parts[p] for p in PARTS} | {f"resource {r}": paid[:, r] for r in range(paid.shape[1])}
     for name, part in removed.items():
-        rest = np.where(allowed, total - part, np.inf)
+        rest = np.where(possible, total - part, np.inf)
         best = int(rest.argmin())
         if rest[best] < rest[taken] - 1e-12:
             found.append((name, best))
     return tuple(found)
 
 
-def _reason(decided: tuple[tuple[str, int], ...], parts: dict[str, Float], gap: Float, taken: int) -> str:
+def sentence(decided: tuple[tuple[str, int], ...], parts: dict[str, Float], gap: Float, taken: int) -> str:
+    """What decided, in words."""
     if not decided:
         rivals = _others(gap)
         if not rivals:
@@ -318,28 +358,21 @@ def _reason(decided: tuple[tuple[str, int], ...], parts: dict[str, Float], gap: 
     return "it would have " + ", ".join(said)
 
 
-def _changes(
-    game: CongestionGame,
-    agent: int,
-    taken: int,
-    gap: Float,
-    log_prior: Float,
-    trust: float,
-    limit: float,
-    uses: Float,
-    charge: Float,
+def least_changes(
+    game: CongestionGame, agent: int, taken: int, gap: Float, log_prior: Float, trust: float, limit: float, paid: Float
 ) -> list[Change]:
-    found = []
+    """For each option at a finite ``gap`` (O,) the changes that close it; ``paid`` (O, R) as in
+    :func:`parts_that_decided`."""
+    found, uses = [], uses_of(game)
     for o in _others(gap):
         found.append(Change("private cost", o, -float(gap[o])))
         if np.isfinite(trust):
             shift = float(trust * gap[o])
             found.append(Change("log prior", o, shift, None, bool(log_prior[o] + shift - log_prior[taken] <= limit)))
         for r in np.flatnonzero((uses[o] != uses[taken]) & (game.weight[agent] > 0)):
-            dearer = uses[taken, r] > 0  # r is what it has: dearer, or what it has not: cheaper
+            dearer = bool(uses[taken, r] > 0)  # r is what it has: dearer, or what it has not: cheaper
             if int(np.where((uses[:, r] > 0) != dearer, gap, np.inf).argmin()) == o:
                 amount = float(gap[o] / game.weight[agent, r])
-                found.append(
-                    Change("price", o, amount if dearer else -amount, int(r), bool(dearer or charge[r] >= gap[o]))
-                )
+                possible = dearer or bool(paid[o, r] >= gap[o])
+                found.append(Change("price", o, amount if dearer else -amount, int(r), possible))
     return found

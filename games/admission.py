@@ -107,41 +107,20 @@ def _admit_all(g, p, private, wish, effort, option, held, floor, stable):
             option[e], held[e], floor[e], np.zeros(resources), np.zeros(resources), np.zeros(1, np.int64)
         )  # fmt: skip
         stable[e] = _admit(t, z, wish[e], effort)
-        _leftover(t, z, wish[e], g.live[e], g.allowed[e])
+        leftover(t, z, wish[e], g.live[e], g.allowed[e])
 
 
 @njit(cache=True)
 def _admit(t, z, wish, effort):
     """The rule for one game; whether its replies came to rest."""
-    agents, options = t.ok.shape
     legs = t.rows.shape[1]
-    floor, trial, none = np.zeros(legs), np.zeros(legs), np.zeros(len(z.used))
-    size = np.full(agents, np.inf)  # the least floors each would need, alone
-    for i in range(agents):
+    floor, trial = np.zeros(legs), np.zeros(legs)
+    for i in range(len(wish)):
         if t.home[i]:
             take(t, z, i, wish[i], floor)  # floors of 0
-            continue
-        for o in range(1, options):
-            if t.ok[i, o] and least_floors(t, i, o, none, trial):
-                size[i] = min(size[i], total(trial))
-    waiting = np.isfinite(size)
-    order, largest = ascending(size), ascending(-size)
-    classes = 1
-    for i in range(agents):
-        if waiting[i]:
-            classes = max(classes, t.rank[i] + 1)
-    by, start = np.empty(agents, np.int64), np.zeros(classes + 1, np.int64)
-    for i in range(agents):
-        if waiting[i]:
-            start[t.rank[i] + 1] += 1
-    for c in range(classes):
-        start[c + 1] += start[c]
-    at = start.copy()
-    for i in order:
-        if waiting[i]:
-            by[at[t.rank[i]]] = i
-            at[t.rank[i]] += 1
-    for c in range(classes):
+    size, by, start = waiting_list(t)
+    waiting, largest = np.isfinite(size), ascending(-size)
+    for c in range(len(start) - 1):
         members = by[start[c] : start[c + 1]]
         for i in members:
             o = wish[i]
@@ -153,14 +132,51 @@ def _admit(t, z, wish, effort):
                 if o > 0:
                     take(t, z, i, o, floor)
         _make_room(t, z, members, waiting, largest, effort)
-    stable = True
+    return close(t, z, size, by)
+
+
+@njit(cache=True)
+def waiting_list(t):
+    """(N,) the least floors that each agent would need, alone, inf for who waits for no place; (M,) who waits, by class
+    and the least first; where each class starts, and the end."""
+    agents, options = t.ok.shape
+    trial, none = np.zeros(t.rows.shape[1]), np.zeros(len(t.capacity))
+    size = np.full(agents, np.inf)
+    for i in range(agents):
+        if t.home[i]:
+            continue
+        for o in range(1, options):
+            if t.ok[i, o] and least_floors(t, i, o, none, trial):
+                size[i] = min(size[i], total(trial))
+    classes = 1
+    for i in range(agents):
+        if np.isfinite(size[i]):
+            classes = max(classes, t.rank[i] + 1)
+    start = np.zeros(classes + 1, np.int64)
+    for i in range(agents):
+        if np.isfinite(size[i]):
+            start[t.rank[i] + 1] += 1
+    for c in range(classes):
+        start[c + 1] += start[c]
+    by, at = np.empty(start[classes], np.int64), start.copy()
+    for i in ascending(size):
+        if np.isfinite(size[i]):
+            by[at[t.rank[i]]] = i
+            at[t.rank[i]] += 1
+    return size, by, start
+
+
+@njit(cache=True)
+def close(t, z, size, by):
+    """Step 3 of the rule, from any seating: replies, then who waits in ``by``, until nobody is seated any more;
+    whether the last replies came to rest."""
+    floor, trial = np.empty(t.rows.shape[1]), np.empty(t.rows.shape[1])
     while True:
         stable = replies(t, z, SWEEPS) <= SWEEPS
         changed, again = False, True
         while again:
             again = False
-            for k in range(start[classes]):
-                i = by[k]
+            for i in by:
                 if z.held[i]:
                     continue
                 o = best_place(t, z, i, False, floor, trial)
@@ -268,7 +284,7 @@ def _give(t, z, j, used, sign):
 
 
 @njit(cache=True)
-def _leftover(t, z, wish, live, allowed):
+def leftover(t, z, wish, live, allowed):
     """Options of who is out: where it wished to be, or the cheapest with what the floors leave, shared with those of
     them that are there already."""
     agents, options = t.ok.shape

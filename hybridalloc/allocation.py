@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from coordinator.coordinator import Admits
 from coordinator.tables import html_table, text_table
-from coordinator.why import WhatIf, Why, explain, what_if
+from coordinator.why import WhatIf, Why, explain, tilt_of, what_if
+from coordinator.why_seated import explain_seated, what_if_seated
+from games.admission import Seating
 from games.congestion import CongestionGame, Float, Int
+from games.places import Places
+from hybridalloc.text import strict
 
 SHOWN = 12  # rows of an allocation's table before it is cut
 
@@ -84,6 +89,7 @@ class Origin(NamedTuple):
     wish: Any
     limit: float
     memory: Any = None  # of a belief, as it was
+    seating: Seating | None = None  # of the step, where places were given
 
 
 @dataclass(frozen=True)
@@ -126,7 +132,9 @@ class Allocation:
 
         The answer is a sequence of rows, each a dict with ``option``, ``cost``, ``private``, ``congestion``, ``toll``,
         ``learned`` (what the recommender's prior adds, in cost), ``hysteresis``, ``total``, ``chosen``, ``allowed``,
-        ``admits``; see :class:`coordinator.why.Why` for the rest.
+        ``fits``, ``admits``; see :class:`coordinator.why.Why` for the rest. Where places were given (``seated``) costs
+        are those under the floors, and an option on which no place fits has an infinite total; see
+        :mod:`coordinator.why_seated`.
 
         Raises:
             IndexError: no such agent. ValueError: a fallback without a game to explain.
@@ -138,25 +146,46 @@ class Allocation:
         source = self.certificate.source
         rule = None if source in ("hybrid", "rl", "game") else source
         limit = 10.0 if self.origin is None else self.origin.limit
-        why = explain(self._played(), self.option, agent, self.log_prior, self.trust, limit, self.anchor, rule)
+        if self.seated:
+            places, seating = self._places()
+            why = explain_seated(
+                self._played(), places, seating, agent, self.log_prior, self.trust, limit, self.anchor,
+                bool(self.served[agent]),
+            )  # fmt: skip
+        else:
+            why = explain(self._played(), self.option, agent, self.log_prior, self.trust, limit, self.anchor, rule)
         if self.served[agent] or self.origin is None:
             return why
         o = self.origin
         asked = (o.state, self, agent, o.prices, o.wish, self.trust, *([o.memory] if o.memory else []))
-        ways = o.problem.admits(*asked) if _can(o.problem) else ()
-        return Why(**{**why.__dict__, "served": False, "admission": ways})
+        return replace(why, served=False, admission=o.problem.admits(*asked) if _can(o.problem) else None)
 
     def what_if(self, **changes: Any) -> WhatIf:
-        """The answer to a changed game, from this one by best responses.
+        """The answer to a changed game, from this one: by best responses; where places were given (``seated``) by
+        those that fit, under the floors, and who is out is seated where that is possible now.
 
         Args:
             changes: ``capacity={resource: factor}``, ``toll=``, ``private={(agent, option): cost added}``,
                 ``forbid={agent: option}``, ``without=agent``; resources as in ``game.options``.
         """
-        tilt = np.zeros_like(self.log_prior)
-        if 0 < self.trust < np.inf:
-            tilt = -self.log_prior / self.trust
-        return what_if(self._played(), self.option, tilt if self.anchor is None else tilt + self.anchor, **changes)
+        game, tilt = self._played(), tilt_of(self.log_prior, self.trust, self.anchor)
+        if self.seated:
+            return what_if_seated(game, *self._places(), tilt, **changes)
+        return what_if(game, self.option, tilt, **changes)
+
+    def _places(self) -> tuple[Places, Seating]:
+        """What serving takes, as it was read in the step, and who was seated."""
+        o = self.origin
+        if o is None or o.seating is None:
+            raise ValueError("this allocation does not know the step it comes from, so its places cannot be explained")
+        situation = o.problem.batch_of(o.state, *([o.memory] if o.memory else []))
+        batch = self._played().batch()
+        if self.anchor is not None:
+            batch = batch._replace(private_cost=batch.private_cost + self.anchor)
+        places = situation.places(o.prices, batch) if isinstance(situation, Admits) else None
+        if places is None:
+            raise ValueError(f"{o.problem.name} states no places, and this allocation has some")
+        return places, o.seating
 
     def _played(self) -> CongestionGame:
         if self.game is None:
@@ -164,20 +193,23 @@ class Allocation:
         return self.game
 
     def _table(self) -> tuple[list[str], list[list[Any]]]:
-        names = ["agent", "option", *self.shares, "power (W)", "fraction", "served"]
+        kept = {f"{name} reserved": floor for name, floor in self.floors.items()} if self.seated else {}
+        place = ["place"] if self.seated else []
+        names = ["agent", "option", *self.shares, *kept, "power (W)", "fraction", *place, "served"]
         busy = np.flatnonzero((self.option > 0) | ~self.served)
         return names, [
-            [int(i), int(self.option[i]), *(float(s[i]) for s in self.shares.values()), float(self.power[i]),
-             float(self.fraction[i]), bool(self.served[i])]
+            [int(i), int(self.option[i]), *(float(s[i]) for s in (*self.shares.values(), *kept.values())),
+             float(self.power[i]), float(self.fraction[i]), *(bool(self.held[i]) for _ in place), bool(self.served[i])]
             for i in busy
         ]  # fmt: skip
 
     def _head(self, shown: int, of: int) -> str:
         c = self.certificate
         cut = f"; {shown} of {of} shown" if shown < of else ""
+        places = f", {int((self.held & (self.option > 0)).sum())} with a place" if self.seated else ""
         return (
-            f"{len(self.option)} agents, {int((self.option > 0).sum())} on resources, {len(c.unserved)} unserved; "
-            f"{c.source}, {'feasible' if c.feasible else 'NOT FEASIBLE'}, regret {c.regret:.3g}{cut}"
+            f"{len(self.option)} agents, {int((self.option > 0).sum())} on resources{places}, {len(c.unserved)} "
+            f"unserved; {c.source}, {'feasible' if c.feasible else 'NOT FEASIBLE'}, regret {c.regret:.3g}{cut}"
         )
 
     def __str__(self) -> str:
@@ -189,28 +221,21 @@ class Allocation:
         return html_table(names, rows[:SHOWN], self._head(min(len(rows), SHOWN), len(rows)))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists and numbers, ready for ``json.dumps``; infinite bounds become null."""
+        """Plain lists and numbers that strict JSON holds (``json.dumps(..., allow_nan=False)``): a number that is not
+        finite, such as a bound that promises nothing, is None."""
         c = self.certificate
-        return {
-            "option": self.option.tolist(),
-            "shares": {k: v.tolist() for k, v in self.shares.items()},
-            "power": self.power.tolist(),
-            "fraction": self.fraction.tolist(),
-            "prices": {k: v.tolist() for k, v in self.prices.items()},
+        lists = lambda parts: {name: np.asarray(values).tolist() for name, values in parts.items()}
+        return strict({
+            "option": self.option.tolist(), "shares": lists(self.shares), "power": self.power.tolist(),
+            "fraction": self.fraction.tolist(), "prices": lists(self.prices), "seated": self.seated,
+            "held": self.held.tolist(), "floors": lists(self.floors),
             "certificate": {
-                "feasible": c.feasible,
-                "max_violation": c.max_violation,
-                "violations": list(c.violations),
-                "regret": c.regret if np.isfinite(c.regret) else None,
-                "epsilon_bound": c.epsilon_bound if np.isfinite(c.epsilon_bound) else None,
-                "source": c.source,
-                "status": c.status,
-                "elapsed_ms": c.elapsed_ms,
-                "unserved": list(c.unserved),
-                "trust": c.trust if np.isfinite(c.trust) else None,
-                "drift": c.drift,
+                "feasible": c.feasible, "max_violation": c.max_violation, "violations": list(c.violations),
+                "regret": c.regret, "epsilon_bound": c.epsilon_bound, "source": c.source, "status": c.status,
+                "elapsed_ms": c.elapsed_ms, "unserved": list(c.unserved), "late": list(c.late),
+                "doubtful": list(c.doubtful), "envy": list(c.envy), "trust": c.trust, "drift": c.drift,
             },
-        }
+        })  # fmt: skip
 
 
 def _can(problem: Any) -> bool:

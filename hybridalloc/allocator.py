@@ -371,7 +371,7 @@ class Allocator:
             if game is not None and draft.log_prior is None:
                 prior = np.zeros(game.private_cost.shape)
             memory = getattr(situation, "memory", None)
-            origin = Origin(self.problem, state, self.prices, draft.wish, self.coordinator.limit, memory)
+            origin = Origin(self.problem, state, self.prices, draft.wish, self.coordinator.limit, memory, draft.seating)
             allocation = Allocation(
                 **parts, certificate=_PENDING, game=game, log_prior=prior, trust=draft.trust, anchor=draft.anchor,
                 origin=origin, seated=draft.seating is not None,

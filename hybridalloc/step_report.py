@@ -10,15 +10,17 @@ import numpy as np
 from hybridalloc.allocation import Allocation
 from hybridalloc.problems.admission import remedies
 from hybridalloc.problems.custom import NO_DEADLINE, Custom, CustomState
-from hybridalloc.text import printable
+from hybridalloc.text import printable, strict
 
-WAYS = 3  # remedies shown an agent
+WAYS = 3  # remedies shown an agent, a higher priority beside them
+TRIED = 6  # of those who were left out, the highest by priority: for each, what would admit it is solved for
 
 
 def as_json(problem: Custom, state: CustomState, allocation: Allocation, prices: Any = None) -> dict[str, Any]:
-    """``allocation.to_dict()`` with names, times, prices by resource and what would admit who was left out."""
-    ways = remedies(problem, state, allocation, prices)
-    return allocation.to_dict() | {
+    """``allocation.to_dict()`` with names, times, prices by resource and what would admit who was left out: for the
+    first ``TRIED`` by priority, for the rest ``would_be_served`` is None."""
+    ways = remedies(problem, state, allocation, prices, allocation.certificate.unserved[:TRIED], WAYS)
+    return allocation.to_dict() | strict({
         "jobs": [
             {
                 "name": state.label(i), "option": problem.option_name(int(o)), "served": bool(allocation.served[i]),
@@ -29,24 +31,28 @@ def as_json(problem: Custom, state: CustomState, allocation: Allocation, prices:
         ],
         "price_of": _prices(problem, allocation),
         "unserved": [
-            {"name": state.label(i), "would_be_served": [way.text(problem, state) for way in some[:WAYS]]}
-            for i, some in ways.items()
+            {"name": state.label(i),
+             "would_be_served": [way.text(problem, state) for way in ways[i]] if i in ways else None}
+            for i in allocation.certificate.unserved
         ],
-    }  # fmt: skip
+    })  # fmt: skip
 
 
 def as_text(problem: Custom, state: CustomState, allocation: Allocation, prices: Any = None) -> str:
     """Who gets what, what each resource is worth, who was left out and what would admit them, the certificate."""
     seconds = problem.times(state, allocation)
     rows = []
+    percent = lambda parts, i: " + ".join(f"{100 * s[i]:.1f}" for s in parts.values() if s[i] > 0) or "-"
     for i, o in enumerate(allocation.option):
-        shares = [f"{100 * s[i]:.1f}" for s in allocation.shares.values() if s[i] > 0]
         deadline = f"{state.deadline_s[i]:.4g}" if state.deadline_s[i] < NO_DEADLINE else "-"
         took = f"{seconds[i]:.4g}" if np.isfinite(seconds[i]) else "-"
         verdict = "yes" if allocation.served[i] else ("NO" if state.active[i] else "idle")
         where = printable(problem.option_name(int(o)))
-        rows.append([printable(state.label(i)), where, " + ".join(shares) or "-", took, deadline, verdict])
-    parts = [table(["job", "goes to", "share %", "takes s", "deadline s", "in time"], rows)]
+        kept = [percent(allocation.floors, i)] if allocation.seated else []
+        share = percent(allocation.shares, i)
+        rows.append([printable(state.label(i)), where, share, *kept, took, deadline, verdict])
+    reserved = ["reserved %"] if allocation.seated else []
+    parts = [table(["job", "goes to", "share %", *reserved, "takes s", "deadline s", "in time"], rows)]
     rows = []
     for r, (name, price) in enumerate(_prices(problem, allocation).items()):
         family = allocation.shares[problem.families_of[r]]
@@ -55,13 +61,19 @@ def as_text(problem: Custom, state: CustomState, allocation: Allocation, prices:
         rows.append([printable(name), str(len(here)), f"{used:.1f}", f"{state.capacity[r]:.4g}", f"{price:.4g}"])
     parts.append(table(["resource", "jobs", "used %", "units/s", "price"], rows))
     parts.append("price: what one more resource like it would save, in cost, at the margin")
-    left = remedies(problem, state, allocation, prices)
+    out = allocation.certificate.unserved
+    left = remedies(problem, state, allocation, prices, out[:TRIED], WAYS)
     if left:
         parts.append("\nnot served in time, by priority; each would be")
         for i, ways in left.items():
-            texts = [printable(way.text(problem, state), 300) for way in ways[:WAYS]]
+            texts = [printable(way.text(problem, state), 300) for way in ways]
+            reaches = bool(state.active[i]) and (not state.allowed.size or bool(state.allowed[i, 1:].any()))
+            none = "nowhere: no one change that was tried would do" if reaches else "nowhere: it reaches no server"
             name = printable(state.label(i))
-            parts.append(f"  {name}: " + f"\n  {' ' * len(name)}  or ".join(texts or ["nowhere: it reaches no server"]))
+            parts.append(f"  {name}: " + f"\n  {' ' * len(name)}  or ".join(texts or [none]))
+        if len(out) > TRIED:
+            named = ", ".join(printable(state.label(i)) for i in out[TRIED : 2 * TRIED])
+            parts.append(f"  and {len(out) - TRIED} more: {named}{' ...' if len(out) > 2 * TRIED else ''}")
     c = allocation.certificate
     bound = f"{c.epsilon_bound:.3g}" if np.isfinite(c.epsilon_bound) else "none"
     broken = [printable(violation, 300) for violation in c.violations]

@@ -1,7 +1,8 @@
-"""Text from data on its way to a terminal or a message: no control characters, no more than a line can hold."""
+"""Data on its way out: text to a terminal or a message without control characters, numbers to strict JSON."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 MOST = 60
@@ -26,3 +27,12 @@ def quoted(value: Any, most: int = MOST) -> str:
     if isinstance(value, str):
         return repr(value if len(value) <= most else value[: most - 1] + "…")
     return printable(repr(value), most)
+
+
+def strict(value: Any) -> Any:
+    """Mappings, lists and plain values as strict JSON holds them: a number that is not finite becomes None."""
+    if isinstance(value, dict):
+        return {name: strict(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [strict(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

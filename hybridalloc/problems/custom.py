@@ -284,6 +284,15 @@ class Custom:
         """Worlds that a robust trust must hold against: more work than stated, slower resources, longer waits."""
         return SHIFTS
 
+    def admits(
+        self, state: CustomState, allocation: Any, agent: int, prices: CustomPrices, wish: None = None,
+        trust: float = np.inf, memory: None = None,
+    ) -> tuple[dict[str, Any], ...]:  # fmt: skip
+        """What would admit an agent that is not served, one row a way; see :mod:`hybridalloc.problems.admission`."""
+        from hybridalloc.problems.admission import ways_in
+
+        return ways_in(self, state, allocation, agent, prices)
+
     def perturbed(self, state: CustomState, shift: Shift, seed: int = 0) -> CustomState:
         """The state as it would truly be if ``shift`` were so."""
         return replace(
@@ -343,7 +352,7 @@ class Custom:
             for i in np.flatnonzero(~(np.abs(told - power) <= 1e-9 * np.maximum(told, power)))
         )
         lines += tuple(
-            f"reach: {state.label(i)} takes option {o}, which it may not"
+            f"reach: {state.label(int(i))} takes option {o}, which it may not"
             for i, o in enumerate(option)
             if o and not (0 < o < choices and state.active[i] and (not state.allowed.size or bool(state.allowed[i, o])))
         )

@@ -6,11 +6,13 @@ Everything here is built from what the operator is told; ``truth`` is never read
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-MOST = 64.0  # a knob is turned up to this factor
+from coordinator.tables import apart
+from hybridalloc.problems.again import Again, first, least, ranks_above
 
 
 class Shift(NamedTuple):
@@ -89,60 +91,104 @@ class WhatIf:
     ) -> tuple[dict[str, Any], ...]:
         """What would admit a device whose deadline is not expected to hold, everything else as it is.
 
-        Each row: ``knob``, ``now``, ``needed``, ``factor``, ``text``. Found by bisection on the settling itself, so
-        each is solved again on both sides: at ``needed`` the device is served, a millionth less far it is not. For
-        options, those with which it would be served.
+        Each row: ``knob``, ``now``, ``needed``, ``factor``, ``text``; the smallest factor first. Where places were
+        given stable admission is solved again from the present choice, otherwise the shares are settled again; found
+        by bisection on that, so each is solved on both sides: at ``needed`` the device is served, a millionth less far
+        it is not. ``sla`` is the least service class that admits it. ``option``: those with which it would be served;
+        where places were given, those that have room and are not taken because even alone they cost more than opting
+        out. ``again``: solved again as it is, it is served.
         """
         option = np.array(allocation.option)[None]
+        again = Again(self, allocation, agent, prices, wish, memory) if allocation.seated else None
 
         def served(changed: Any, choice: Any = option) -> bool:
+            if again is not None:
+                return again.solve(replace(changed, truth=None)).served
             batch = self.batch_of(replace(changed, truth=None), memory)  # type: ignore[attr-defined]
             return bool(batch.settle(choice, prices, wish, trust).served[0, agent])
 
-        def knob(name: str, factor: float) -> Any:
+        def knob(name: str, where: int, factor: float) -> Any:
             if name == "work":
                 task = np.where(np.arange(state.agents) == agent, 1.0 / factor, 1.0)
                 return replace(state, task_bits=state.task_bits * task, task_cycles=state.task_cycles * task)
             values = getattr(state, name).copy()
-            values[where[name]] *= factor
+            values[where] *= factor
             return replace(state, **{name: values})
 
-        rows: list[dict[str, Any]] = []
+        def turned(name: str, where: int, factor: float) -> bool:
+            return served(knob(name, where, factor))
+
+        def instead(changed: Any) -> str:
+            lost = again.solve(replace(changed, truth=None)).lost if again is not None else ()
+            named = f"{', '.join(map(str, lost[:4]))}{' ...' if len(lost) > 4 else ''}"
+            return f", in place of device{'s' if len(lost) > 1 else ''} {named}" if lost else ""
+
         if served(state):
-            return ()
-        where = {"deadline_s": agent}
-        bands, servers = state.reported_gain_db.shape[1], len(state.server_hz)
-        if allocation.option[agent] > 0:
-            where["server_hz"] = int((allocation.option[agent] - 1) // max(bands // max(servers, 1), 1))
-        for name in ("deadline_s", "work", *([] if len(where) == 1 else ["server_hz"])):
-            low, high = 1.0, MOST
-            if not served(knob(name, high)):
+            text = "solving again from this answer"
+            return ({"knob": "again", "now": 0, "needed": 1, "factor": np.nan, "text": text},) if again else ()
+        per = max(state.reported_gain_db.shape[1] // max(len(state.server_hz), 1), 1)
+        reached = np.flatnonzero(state.reachable[agent])
+        if option[0, agent] > 0:
+            servers = [int(option[0, agent] - 1) // per]
+        else:  # it has none: the one that has to be made faster the least
+            servers = reached.tolist() if again is not None else []
+        rows: list[dict[str, Any]] = []
+        faster: list[dict[str, Any]] = []
+        for name, where in (("deadline_s", agent), ("work", agent), *(("server_hz", k) for k in servers)):
+            factor = least(partial(turned, name, where), 1.0)
+            if factor is None:
                 continue
-            while high / low > 1 + 1e-6:
-                middle = (low * high) ** 0.5
-                low, high = (low, middle) if served(knob(name, middle)) else (middle, high)
             if name == "work":
-                now, needed = float(state.task_bits[agent]), float(state.task_bits[agent] / high)
-                text = f"{100 / high:.3g} % of its bits and cycles"
+                now, needed = float(state.task_bits[agent]), float(state.task_bits[agent] / factor)
+                text = f"{apart(100 / factor, 100)[0]} % of its bits and cycles"
             else:
-                now = float(getattr(state, name)[where[name]])
-                needed = now * high
-                what = "a deadline" if name == "deadline_s" else f"server {where[name]} at"
-                text = f"{what} {needed:.4g} {'s' if name == 'deadline_s' else 'Hz'} instead of {now:.4g}"
-            rows.append({"knob": name, "now": now, "needed": needed, "factor": high, "text": text})
-        if state.sla[agent] < 1 and served(
-            replace(state, sla=np.where(np.arange(state.agents) == agent, 1, state.sla))
-        ):
-            rows.append({"knob": "sla", "now": float(state.sla[agent]), "needed": 1.0, "factor": np.nan,
-                         "text": "service class 1: admitted before others"})  # fmt: skip
-        others = []
-        for o in range(1 + bands):
+                now = float(getattr(state, name)[where])
+                needed = now * factor
+                what = "a deadline" if name == "deadline_s" else f"server {where} at"
+                said, was = apart(needed, now, 4)
+                text = f"{what} {said} {'s' if name == 'deadline_s' else 'Hz'} instead of {was}"
+            text += instead(knob(name, where, factor))
+            kept = faster if name == "server_hz" else rows
+            kept.append({"knob": name, "now": now, "needed": needed, "factor": factor, "text": text})
+        rows = sorted(rows + sorted(faster, key=lambda row: row["factor"])[:1], key=lambda row: row["factor"])
+        own = float(state.sla[agent])
+        promoted = lambda sla: replace(state, sla=np.where(np.arange(state.agents) == agent, sla, state.sla))
+        higher = self._classes_above(state, agent) if again else [1.0] * (own < 1)
+        sla = first(lambda value: served(promoted(value)), higher)
+        if sla is not None:
+            text = f"service class {sla:.4g} instead of {own:.4g}{instead(promoted(sla))}"
+            rows.append({"knob": "sla", "now": own, "needed": sla, "factor": np.nan, "text": text})
+        others: list[int] = []
+        for o in (o for k in reached for o in range(1 + k * per, 1 + (k + 1) * per)):
             moved = option.copy()
             moved[0, agent] = o
-            reached = o == 0 or state.reachable[agent, (o - 1) // max(bands // max(servers, 1), 1)]
-            if o != allocation.option[agent] and reached and served(state, moved):
-                others.append(o)
+            if again is not None:
+                others += [int(o)] * again.solve(replace(state, truth=None), accept=int(o)).served
+            elif o != option[0, agent] and served(state, moved):
+                others.append(int(o))
+        if again is None and option[0, agent] > 0:
+            moved = np.where(np.arange(state.agents) == agent, 0, option)
+            others = [0] * served(state, moved) + others
         if others:
-            rows.append({"knob": "option", "now": int(allocation.option[agent]), "needed": others, "factor": np.nan,
-                         "text": f"option {' or '.join(map(str, others))}, at a higher cost to all"})  # fmt: skip
+            named = " or ".join(map(str, others))
+            text = f"option {named}, at a higher cost to all"
+            if again is not None:
+                text = f"option {named}, which would serve it but even alone costs more than opting out"
+            rows.append(
+                {"knob": "option", "now": int(option[0, agent]), "needed": others, "factor": np.nan, "text": text}
+            )
         return tuple(rows)
+
+    def _classes_above(self, state: Any, agent: int) -> list[float]:
+        """Service classes above the device's own, ascending, one for each class of admission that it could be in."""
+        gap = self.scenario.priority_gap  # type: ignore[attr-defined]
+        own, weight = float(state.sla[agent]), float(self.scenario.priority[2])  # type: ignore[attr-defined]
+        others = np.delete(state.sla, agent)[np.delete(state.active, agent)]
+        if gap is None:
+            return ranks_above(own, others, 0.0, 1.0)
+        if weight <= 0:
+            return []
+        score = self.batch_of(replace(state, truth=None)).priority()[0]  # type: ignore[attr-defined]
+        rivals = np.delete(score, agent)[np.delete(state.active, agent)]
+        found = ranks_above(float(score[agent]), rivals, gap, float(score[agent]) + weight * (1.0 - own))
+        return [min(own + (p - float(score[agent])) / weight, 1.0) for p in found]

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
+from dataclasses import replace
 
 import cvxpy as cp
 import numpy as np
 import pytest
 
 from coordinator import Coordinator
+from games.admission import admit
 from hybridalloc import Allocator, InvalidStateError, make_problem
 from hybridalloc.problems.admission import remedies
-from hybridalloc.problems.custom import CustomPrices, CustomState
+from hybridalloc.problems.custom import CustomPrices, CustomState, default_delay_cost
 
 
 def drawn(seed: int, agents: int = 5, servers: int = 2, tight: float = 1.0, **more):
@@ -122,11 +125,12 @@ class Parts:
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_what_would_admit_an_unserved_agent_does(seed):
+def test_without_places_what_would_admit_an_unserved_agent_does(seed):
+    """A heuristic gives no places: the floors of those who are served are kept."""
     problem = drawn(seed, 8, 2, tight=0.6, full_power_w=np.full((8, 2), 10.0), power_limit_w=np.full(8, 7.0))
     state = problem.reset()
-    allocation = Allocator(problem, "game").step(state)
-    assert allocation.certificate.feasible
+    allocation = Allocator(problem, "fastest").step(state)
+    assert allocation.certificate.feasible and not allocation.seated
     checked = 0
     for i, ways in remedies(problem, state, allocation).items():
         for way in ways:
@@ -144,6 +148,145 @@ def test_what_would_admit_an_unserved_agent_does(seed):
                 assert after[way.option] <= after[allocation.option[i]]
                 checked += 1
     assert checked or not allocation.certificate.unserved
+
+
+def seated_again(problem, state, allocation, agent):
+    """Stable admission solved again from the present choice and settled: served?, who lost a place, its option."""
+    batch, prices = problem.batch_of(state), problem.prices_type()
+    game = batch.game(prices)
+    tilt = -allocation.log_prior / allocation.trust if np.isfinite(allocation.trust) else None
+    places = batch.places(prices, game)
+    wish = np.where(allocation.held, allocation.option, 0)[None]
+    seating = admit(game, places, wish, None if tilt is None else tilt[None])
+    plan = batch.settle(seating.option, prices, seating=seating)
+    lost = np.flatnonzero(allocation.held & ~seating.held[0])
+    return bool(plan.served[0, agent]), tuple(lost.tolist()), int(plan.option[0, agent])
+
+
+def with_change(problem, state, agent, way, part=1.0):
+    """The state with ``part`` of a change of :meth:`Remedy.ways`."""
+    knob, now, needed = way["knob"], way["now"], way["needed"]
+    if knob == "capacity":
+        values = state.capacity.copy()
+        for name, value in needed.items():
+            values[problem.resources.index(name)] = now[name] + part * (value - now[name])
+    elif knob == "private_cost":
+        values = np.array(state.private_cost)
+        values[agent, way["option"]] += part * needed
+    else:
+        values = np.array(getattr(state, knob))
+        values[agent] = now + part * (needed - now)
+    more = {}
+    if knob == "deadline_s" and np.array_equal(state.delay_cost, default_delay_cost(state.deadline_s)):
+        more = {"delay_cost": default_delay_cost(values)}  # as make_problem would have it
+    return replace(state, **{knob: values}, **more)
+
+
+def crowded(seed):
+    """One resource an option, or two; power limits, private costs that make some places not worth it, few classes."""
+    rng = np.random.default_rng(seed)
+    n = 12
+    more = {"options": [[0, 2], [0, 3], [1, 2], [1, 3]], "families": list("aabb")} if seed % 2 else {}
+    r = 4 if seed % 2 else 2
+    return make_problem(
+        "custom", work=rng.uniform(1, 3, (n, r)), capacity=rng.uniform(4, 9, r), deadline_s=rng.uniform(1, 4, n),
+        priority=rng.integers(0, 3, n), full_power_w=np.full((n, r), 10.0), power_limit_w=rng.uniform(2, 20, n),
+        private_cost=rng.choice([0.0, 0.0, 3.0], (n, 5 if seed % 2 else 3)), opt_out_cost=np.full(n, 2.5), **more,
+    )  # fmt: skip
+
+
+def test_what_would_admit_who_was_left_out_does_on_both_sides():
+    """Every way of every remedy: served with it; a hair short of it not, or only in place of an equal or a better."""
+    found, hard = Counter(), 0
+    for seed in range(10):
+        problem = crowded(seed)
+        state = problem.reset()
+        allocation = Allocator(problem, "game" if seed % 3 else "hybrid").step(state)
+        assert allocation.seated and allocation.certificate.feasible
+        told = remedies(problem, state, allocation)
+        assert list(told) == list(allocation.certificate.unserved)
+        for i, ways in told.items():
+            batch = problem.batch_of(state)
+            rank = batch.places(CustomPrices(), batch.game(CustomPrices())).rank[0]
+            harms = lambda some, rank=rank, i=i: any(rank[j] <= rank[i] for j in some)
+            order = []
+            for remedy in ways:
+                (way,) = remedy.ways(problem, state)
+                assert way["text"] == remedy.text(problem, state)
+                found[way["knob"]] += 1
+                if way["knob"] == "again":
+                    assert seated_again(problem, state, allocation, i)[0]
+                    continue
+                after = with_change(problem, state, i, way)
+                served, lost, option = seated_again(problem, after, allocation, i)
+                if not served:  # the state's entry was rounded on the way here
+                    after = with_change(problem, state, i, way, 1 + 1e-9)
+                    served, lost, option = seated_again(problem, after, allocation, i)
+                assert served and lost == remedy.instead
+                assert option == way["option"] or way["knob"] == "private_cost"
+                for j in lost[:3]:
+                    assert state.label(j) in way["text"]
+                order.append((way["knob"] == "priority", harms(lost), np.nan_to_num(way["factor"])))
+                if way["knob"] == "priority":
+                    continue
+                short = with_change(problem, state, i, way, 1 - 1e-4)
+                less, others, _ = seated_again(problem, short, allocation, i)
+                assert not less or (harms(others) and not harms(lost)), (seed, i, way)
+                hard += less
+            assert order == sorted(order)
+    assert all(found[knob] > 2 for knob in ("capacity", "deadline_s", "power_limit_w", "private_cost", "priority"))
+    assert hard > 2  # some would do with less, if an equal or a better went
+
+
+def test_the_least_priority_that_admits_is_named_and_who_gives_way():
+    problem = make_problem(
+        "custom", work=[1.0, 1, 1, 1], capacity=[2.1], deadline_s=[1.0] * 4, priority=[1, 5, 7, 2], names=list("abcd")
+    )
+    state = problem.reset()
+    allocation = Allocator(problem, "game").step(state)
+    assert allocation.certificate.unserved == (3, 0)
+    last = [ways[-1] for ways in remedies(problem, state, allocation).values()]
+    assert [way.priority for way in last] == [6.0, 6.0] and [way.instead for way in last] == [(1,), (1,)]
+    assert last[0].text(problem, state) == "on resource 0 if its priority were 6 (now 2), in place of b"
+    for agent, way in zip((3, 0), last, strict=True):  # a step decides so too
+        for priority, served in ((way.priority, True), (4.9, False)):
+            raised = replace(state, priority=np.where(np.arange(4) == agent, priority, state.priority))
+            assert Allocator(problem, "game").step(raised).served[agent] == served
+
+
+def test_closed_forms_are_exact_where_nobody_else_could_move():
+    """One server of 12, floors of .37 (a class above) and .52 (an equal): what 60 units by 6 s lack."""
+    problem = make_problem(
+        "custom", work=[40.0, 25.0, 60.0], capacity=[12.0], deadline_s=[9.0, 4.0, 6.0], priority=[2, 1, 1]
+    )
+    state = problem.reset()
+    allocation = Allocator(problem, "game").step(state)
+    assert allocation.held.tolist() == [True, True, False]
+    capacity, deadline, later, priority = remedies(problem, state, allocation)[2]
+    used = 40 / 9 / 12 + 25 / 4 / 12
+    assert capacity.capacity == {"resource 0": pytest.approx(12 * (used + 60 / 6 / 12), rel=1e-12)}
+    assert deadline.deadline_s == pytest.approx(60 / 12 / (1 - used), rel=1e-12) and deadline.instead == ()
+    assert later.deadline_s == pytest.approx(9.6, rel=1e-5) and later.instead == (1,)  # less than the equal needs
+    assert priority.priority == 3.0 and priority.instead == (0, 1)
+    assert len(remedies(problem, state, allocation, most=1)[2]) == 2  # and a higher priority
+    assert remedies(problem, state, allocation, agents=()) == {}
+
+
+def test_why_of_a_job_says_what_would_admit_it():
+    problem = make_problem(
+        "custom", work=[4.0, 4.0, 4.0], capacity=[5.0], deadline_s=[2.0, 2.0, 2.0], names=["a", "b\x1b[2J", "c"]
+    )
+    state = problem.reset()
+    allocation = Allocator(problem, "game").step(state)
+    left = int(np.flatnonzero(~allocation.held)[0])
+    why = allocation.why(left)
+    assert not why.served and why.changes == () and why.reason.startswith("left out: on every option it would accept")
+    assert "needs 0.4 of resource 0, 0.2 is left" in why.reason
+    assert [way["knob"] for way in why.admission] == ["capacity", "deadline_s", "deadline_s", "priority"]
+    assert why.admission[0]["needed"] == {"resource 0": pytest.approx(6.0)}
+    assert "in place of" in why.admission[2]["text"]
+    assert "What would admit it: on resource 0 if resource 0 had 6 units/s (now 5);" in str(why)
+    assert "\x1b" not in str(why)
 
 
 def cheaper(state, i, way, more):
@@ -172,9 +315,11 @@ def test_an_agent_that_needs_more_power_is_told_how_much():
         "custom", work=[1.0], capacity=[1.0], deadline_s=[2.0], full_power_w=[[10.0]], power_limit_w=[3.0]
     )
     allocation = Allocator(problem, "game").step(problem.reset())
-    (way,) = remedies(problem, problem.reset(), allocation)[0]
-    assert allocation.certificate.unserved == (0,) and way.power_limit_w == pytest.approx(5.0)
-    assert "its power limit were 5 W (now 3)" in way.text(problem, problem.reset())
+    told = remedies(problem, problem.reset(), allocation)[0]
+    assert allocation.certificate.unserved == (0,)
+    assert {round(way.power_limit_w, 9) for way in told if way.power_limit_w} == {5.0}
+    assert any("its power limit were 5 W (now 3)" in way.text(problem, problem.reset()) for way in told)
+    assert "with the 0.3 of a resource that its power allows" in allocation.why(0).reason
 
 
 def test_without_a_deadline_nobody_opts_out_and_priorities_do_not_matter():
