@@ -6,11 +6,11 @@
     python benchmarks/attack.py states extreme tables checkpoints requests --inputs 200000
 
 *steps*: every step of every method on random states of both problems is read again by the plain loops of
-``attack_checker.py``, written from the definitions alone: limits, who is in time, floors, who has cause to envy, what
+``attacks/checker.py``, written from the definitions alone: limits, who is in time, floors, who has cause to envy, what
 anybody gains by moving alone. What differs from the certificate is counted. *plant*: faults put into a solver's answer,
 its game, its settling or its admission; each has to be caught: another candidate is returned, or the certificate says
 it, and what it says of what is returned is true. *states, extreme, tables, checkpoints, requests*: inputs with known
-faults, and valid ones at the ends of what floats hold (``attack_inputs.py``); nothing is raised but a refusal in one
+faults, and valid ones at the ends of what floats hold (``attacks/inputs.py``); nothing is raised but a refusal in one
 line that names field, index and value, and every answer is certified. Exit code 1 if anything is found.
 """
 
@@ -28,9 +28,9 @@ from typing import Any
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])  # benchmarks/games.py would hide the package games
 
-from benchmarks.attack_faults import plant  # noqa: E402
-from benchmarks.attack_inputs import KINDS, SHARE, attack_inputs  # noqa: E402
-from benchmarks.attack_steps import WORLDS, attack_world  # noqa: E402
+from benchmarks.attacks.faults import plant  # noqa: E402
+from benchmarks.attacks.inputs import KINDS, SHARE, attack_inputs  # noqa: E402
+from benchmarks.attacks.steps import WORLDS, attack_world  # noqa: E402
 
 PARTS = ("steps", "plant", *KINDS)
 SLICE = 2_500  # inputs of one call

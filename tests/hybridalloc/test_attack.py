@@ -60,7 +60,7 @@ def test_an_attack_finds_what_is_wrong():
 
 
 def attack_findings(problem, state, allocation):
-    from benchmarks.attack_checker import findings
+    from benchmarks.attacks.checker import findings
 
     return findings(problem, state, allocation, problem.prices_type())
 

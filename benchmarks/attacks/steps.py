@@ -1,4 +1,4 @@
-"""The steps of ``attack.py``: every method on both problems, each certificate held against ``attack_checker``."""
+"""The steps of ``attack.py``: every method on both problems, each certificate held against ``checker``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.attack_checker import findings
+from benchmarks.attacks.checker import findings
 from hybridalloc import Allocator, make_problem
 
 MEC: dict[str, dict[str, Any]] = {

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.attack_checker import findings, least
-from benchmarks.attack_steps import custom_example
+from benchmarks.attacks.checker import findings, least
+from benchmarks.attacks.steps import custom_example
 from coordinator import coordinator as merging
 from hybridalloc import Allocator, make_problem
 from hybridalloc.problems import custom_batch, mec_core

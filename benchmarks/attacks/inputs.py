@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.attack_steps import Noise
+from benchmarks.attacks.steps import Noise
 from hybridalloc import Allocator, InvalidStateError, make_problem
 from hybridalloc.errors import CheckpointError
 
