@@ -57,7 +57,7 @@ allocation.why(agent)
 # tried by solving again.
 
 # %%
-crowded = make_problem("mec", agents=40, servers=2)
+crowded = make_problem("mec", agents=80, servers=2)
 crowd = crowded.reset(seed=3)
 for slot in range(5):
     crowd, _ = crowded.advance(crowd, Allocator(crowded).step(crowd), seed=slot)

@@ -413,9 +413,11 @@ class CustomBatch:
         option = np.asarray(allocation.option, np.int64)[None]
         resource, _, seconds, wait = self._legs(option)
         share, floor = np.zeros(resource.shape), np.zeros(resource.shape)
+        floors = getattr(allocation, "floors", {})  # absent: nothing promised
         for i, k in zip(*np.nonzero(resource[0] >= 0), strict=True):
             family = self.problem.families_of[resource[0, i, k]]
-            share[0, i, k], floor[0, i, k] = allocation.shares[family][i], allocation.floors[family][i]
+            share[0, i, k] = allocation.shares[family][i]
+            floor[0, i, k] = floors[family][i] if family in floors else 0.0
         with np.errstate(divide="ignore", invalid="ignore"):
             leg_s = np.where(resource >= 0, seconds / share, 0.0)
         time = np.where(option > 0, wait + leg_s.sum(-1), np.inf)
@@ -424,7 +426,7 @@ class CustomBatch:
             if len(values):  # a fallback has none
                 price[0, [r for r, f in enumerate(self.problem.families_of) if f == family]] = values
         power, served = np.asarray(allocation.power, float)[None], np.asarray(allocation.served, bool)[None]
-        held = np.asarray(allocation.held, bool)[None]
+        held = np.asarray(getattr(allocation, "held", np.zeros(option.shape[1])), bool)[None]
         return CustomPlan(option, resource, share, power, served, time, price, held, floor)
 
     def parts(self, plan: CustomPlan) -> dict[str, Any]:

@@ -734,11 +734,13 @@ class MecBatch:
     def plan_of(self, allocation: Any) -> Plan:
         """An allocation of one network as a plan that :meth:`execute` runs."""
         one = lambda a, t=np.float64: np.ascontiguousarray(a, dtype=t)[None]
+        zero = np.zeros(len(allocation.option))
+        held, floors = getattr(allocation, "held", zero), getattr(allocation, "floors", {})  # absent: nothing promised
         return Plan(
             one(allocation.option, np.int64), one(allocation.shares["air"]), one(allocation.shares["cpu"]),
             one(allocation.power), one(allocation.fraction), one(allocation.served, np.bool_),
-            one(allocation.prices["air"]), one(allocation.prices["cpu"]), one(allocation.held, np.bool_),
-            one(allocation.floors["air"]), one(allocation.floors["cpu"]),
+            one(allocation.prices["air"]), one(allocation.prices["cpu"]), one(held, np.bool_),
+            one(floors.get("air", zero)), one(floors.get("cpu", zero)),
         )  # fmt: skip
 
     def parts(self, plan: Plan) -> dict[str, Any]:

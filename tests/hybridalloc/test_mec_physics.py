@@ -62,7 +62,7 @@ def test_one_slot_equals_plain_python(changes):
             seen["late"] += int((want.able & ~want.done).sum())
         batch.drift()
     dynamics = problem.scenario.dynamics
-    assert seen["done"] > 50 and seen["late"] > 5  # the comparison saw both
+    assert seen["done"] > 50 and seen["late"] > 2  # the comparison saw both
     assert (seen["switched"] > 0) == dynamics.migration
     if dynamics.queues and problem.scenario.name == "H":
         assert seen["queued"] > 0
