@@ -51,7 +51,7 @@ class Trust:
         self._rng = np.random.default_rng([seed, 5])
         if isinstance(setting, str):
             if setting not in RULES:
-                raise ValueError(f"trust = {setting!r}; give a number >= 0 or one of {', '.join(RULES)}")
+                raise ValueError(f"trust = {setting!r:.60}; give a number >= 0 or one of {', '.join(RULES)}")
             if setting == "learned" and learned is None:
                 raise ValueError(
                     'trust="learned" needs a recommender that was trained with TrainConfig(learn_trust=True)'

@@ -204,9 +204,9 @@ def measure_fitting_regret(found: Audit) -> float:
 
     A holder's cost is private_i(o) + sum over the resources of o of (1 + toll) / 2 times what it adds to the
     resource's least delay + (1 - toll) / 2 times w^2 / C; the least delay is min sum w^2 / (C f) over f >= floor,
-    sum f <= 1, of the holders alone. A place fits if the legs can end within the slack beside the others' floors; its
-    floors are the least, weighed by the room. Who is ``home`` needs none and may move anywhere it is allowed, option 0
-    included. A gain that rounding could make is none.
+    sum f <= 1, of the holders alone, a thousandth at least being left by the floors that bind. A place fits if the legs
+    can end within the slack beside the others' floors; its floors are the least, weighed by the room. Who is ``home``
+    needs none and may move anywhere it is allowed, option 0 included. A gain that rounding could make is none.
     """
     if not found.held.any():
         return 0.0
@@ -289,11 +289,13 @@ def _fitting(a, out):
 
 @njit(cache=True)
 def _fits(a, i, o, free, floor):
-    """Agent i's least floors on option o in ``free`` room, by trying which legs are clamped at theirs: those that would
-    take more if they could."""
+    """Agent i's least floors on option o in ``free`` room: of all sets of legs that take their whole room, the one with
+    which the floors, weighed by the room, are least. False: none ends within the slack."""
     span = a.options.shape[1]
+    trial = np.zeros(span)
+    best = np.inf
     for clamped in range(1 << span):  # bit s: leg s takes all its room
-        left, root, possible = a.slack[i, o], 0.0, True
+        left, root, possible = a.slack[i, o], 0.0, a.slack[i, o] > 0.0
         for s in range(span):
             r, sec = a.options[o, s], a.seconds[i, o, s]
             if r < 0 or sec <= 0.0:
@@ -306,26 +308,29 @@ def _fits(a, i, o, free, floor):
                 left -= sec / most
             else:
                 root += np.sqrt(sec / most)
-        if not possible or left < 0.0 or (root > 0.0 and left <= 0.0) or a.slack[i, o] <= 0.0:
+        if not possible or left < 0.0 or (root > 0.0 and left <= 0.0):
             continue
+        weighed = 0.0
         for s in range(span):
             r, sec = a.options[o, s], a.seconds[i, o, s]
-            floor[s] = 0.0
+            trial[s] = 0.0
             if r >= 0 and sec > 0.0:
                 most = min(free[r], a.cap[i, o])
-                wants = np.sqrt(sec * most) * root / left if root > 0.0 else most
-                floor[s] = most if (clamped >> s) & 1 else wants
-                possible = possible and (wants >= most * (1 - 1e-12) if (clamped >> s) & 1 else wants <= most)
-        if possible:
-            return True
-    return False
+                trial[s] = most if (clamped >> s) & 1 else np.sqrt(sec * most) * root / left
+                possible = possible and trial[s] <= most
+                weighed += trial[s] / most
+        if possible and weighed < best:
+            best = weighed
+            floor[:] = trial
+    return best < np.inf
 
 
 @njit(cache=True)
 def _delay(ratio, wide, least, who, count, without, weight, floor):
     """Least sum of w^2 / f over f >= floor, sum f <= 1, of sorted holders less one, and one more (weight >= 0).
 
-    Floors bind from the largest floor / weight on; each prefix is tried until the next floor holds by itself.
+    Floors bind from the largest floor / weight on; each prefix is tried until the next floor holds by itself. Those
+    that bind are taken to leave a thousandth at least.
     """
     total = max(weight, 0.0)
     for k in range(count):
@@ -342,16 +347,16 @@ def _delay(ratio, wide, least, who, count, without, weight, floor):
         mine = not inserted and (k >= count or key >= ratio[k])
         w, f = (weight, floor) if mine else (wide[k], least[k])
         if w > 0.0 or f > 0.0:  # one without weight and floor takes nothing
-            if total <= 0.0 or f * total <= w * left:  # free at the present price, and so are all that follow
+            if total <= 0.0 or f * total <= w * max(left, 1e-3):  # free at the present price, as are all that follow
                 break
-            left = max(left - f, 1e-9)
+            left -= f
             total = max(total - w, 0.0)
             bound += w * w / f
         if mine:
             inserted = True
         else:
             k += 1
-    return bound + (total * total / left if total > 0.0 else 0.0)
+    return bound + (total * total / max(left, 1e-3) if total > 0.0 else 0.0)
 
 
 def measure_residual(game: CongestionGame, log_prior: ArrayLike, trust: float, mixed: ArrayLike) -> float:

@@ -4,7 +4,8 @@ With floors :math:`l_i` reserved, the least weighted delay of a resource is
 
 .. math:: D_r = \min \sum_i w_{ir}^2 / (C_r f_i) \quad s.t. \quad f_i \ge l_i, \; \sum_i f_i \le 1
 
-which is :math:`L_r^2 / C_r` while no floor binds, L the sum of the weights. An agent is charged
+(floors that bind are taken to leave a thousandth at least) which is :math:`L_r^2 / C_r`, L the sum of weights, while
+no floor binds. An agent is charged
 
 .. math:: private_i(o) + \sum_{r \in o} \tfrac{1 + toll_r}{2} \, [D_r - D_r(\text{without } i)]
           + \tfrac{1 - toll_r}{2} \, w_{ir}^2 / C_r
@@ -26,11 +27,17 @@ from numba import njit
 from games.places import copy_into, least_floors
 
 GAIN = 1e-9  # a move gains more than this, absolutely and of the cost
+REST = (
+    1e-3  # of a resource is taken to be left by its floors at least: a full one is dear, not beyond what floats compare
+)
 
 
 @njit(cache=True)
 def least_delay(weight, floor, count):
-    """min sum w^2 / f with f >= floor, sum f <= 1, of the first ``count`` agents of a resource of capacity 1."""
+    """min sum w^2 / f with f >= floor, sum f <= 1, of the first ``count`` agents of a resource of capacity 1.
+
+    Floors that bind are taken to leave at least ``REST`` to the others.
+    """
     total = 0.0
     for k in range(count):
         total += weight[k]
@@ -44,7 +51,7 @@ def least_delay(weight, floor, count):
                 kept += weight[k] * weight[k] / floor[k]
             else:
                 free += weight[k]
-        left = max(1.0 - taken, 1e-9)
+        left = max(1.0 - taken, REST)
         if free <= 0.0:
             return kept
         lower = left / free

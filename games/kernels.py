@@ -6,6 +6,7 @@ numba keeps a kernel beside its source, or in the user's cache folder, and raise
 
 - where numba finds no place, kernels are kept in a folder of the user's own in the temporary one, which must be the
   user's and nobody else's (mode 0700), as a kept kernel is code; without such a folder nothing is kept, said once;
+- a kernel counts as absent when any module of the house that compiles has changed, not its own alone;
 - every file carries the SHA-256 of its content and the signature that it is for. One that is truncated, altered, of
   another signature or unreadable counts as absent: the kernel is compiled afresh and written again, said once;
 - a kernel that cannot be written (a full disk) is used all the same, said once.
@@ -36,6 +37,19 @@ PACKAGES = tuple(str((HOUSE / name).resolve()) + os.sep for name in ("coordinato
 SEAL = hashlib.sha256().digest_size
 
 
+@cache
+def sources() -> str:
+    """Digest of every module of the house that compiles: a kernel holds what it calls, wherever that is written, and
+    numba looks at its own file alone."""
+    digest = hashlib.sha256()
+    for package in PACKAGES:
+        for path in sorted(Path(package).rglob("*.py")):
+            content = path.read_bytes()
+            if b"numba" in content:
+                digest.update(str(path.relative_to(HOUSE)).encode() + content)
+    return digest.hexdigest()[:16]
+
+
 class DamagedKernelError(ValueError):
     """A kept kernel that is not what was written."""
 
@@ -45,7 +59,8 @@ class SealedFile(caching.IndexDataCacheFile):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._version = f"{self._version}, sealed"  # files without a seal are of another version, not damaged
+        # files without a seal, or from other sources, are of another version, not damaged
+        self._version = f"{self._version}, sealed, {sources()}"
 
     def save(self, key: Any, data: Any) -> None:
         super().save(key, (key, data))  # two processes may give two signatures one number

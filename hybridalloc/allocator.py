@@ -28,7 +28,7 @@ from hybridalloc.certify import certify
 from hybridalloc.errors import CheckpointError as CheckpointError  # read from here too
 from hybridalloc.errors import InvalidStateError, nearest
 from hybridalloc.rehearsal import Remembered, hindsight_losses, rollouts, scenario_payoffs
-from hybridalloc.saved import find_recommender, made_from, write_allocator
+from hybridalloc.saved import find_recommender, finite_prices, made_from, write_allocator
 from hybridalloc.saved import read_checkpoint as read_checkpoint  # read from here too
 from rl.policy import ArrayPolicy
 
@@ -103,7 +103,7 @@ class Allocator:
         if not 0 <= hysteresis < float("inf"):
             raise ValueError(f"hysteresis = {hysteresis}; it is a cost >= 0, and 0 charges nothing")
         self.problem, self.method = problem, method
-        self.prices = problem.prices_type() if prices is None else prices
+        self.prices = problem.prices_type() if prices is None else finite_prices(problem, prices._asdict())
         self.budget_ms, self.seed, self.hysteresis = budget_ms, seed, float(hysteresis)
         self.belief = make_belief(problem, belief, seed)
         self.recommender = find_recommender(problem, recommender, seed)

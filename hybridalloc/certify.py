@@ -35,7 +35,8 @@ class Verdict:
     Attributes:
         check: limits kept, every number finite. audit: the problem's second reading, None where it has none.
         regret: largest gain by deviating alone; inf where there was nothing to measure it in.
-        late: agents that are said to be served in time and are not. unserved: (M,) live agents not in time.
+        late: agents that are said to be served in time, or hold a place, and are late.
+        unserved: (M,) live agents not in time.
         doubtful: served as was believed, but not by the reports at their face value.
         envy: agents left out while lower classes hold what would serve them.
     """
@@ -94,7 +95,7 @@ def certify(
         message = f"not audited: {type(error).__name__}: {error}"
         warn("not audited", message)
         return Verdict(CapacityCheck(float("inf"), (message,)), None, float("inf"), (), unseen.unserved, (), ())
-    late = tuple(np.flatnonzero(active & served & ~found.in_time).tolist())
+    late = tuple(np.flatnonzero(active & (served | (found.held & ~found.home)) & ~found.in_time).tolist())
     doubtful = tuple(np.flatnonzero(active & found.in_time & ~found.by_reports).tolist())
     return Verdict(check, found, regret, late, np.flatnonzero(active & ~found.in_time), doubtful, envy)
 
@@ -109,6 +110,7 @@ def check_numbers(allocation: Allocation, active: Any) -> CapacityCheck:
         return CapacityCheck(float("inf"), (f"option has shape {option.shape}; {n} agents need whole numbers ({n},)",))
     out = (option == 0) | ~active
     held = np.asarray(allocation.held, bool)
+    lines += [f"option: agent {i} has {option[i]}" for i in np.flatnonzero(option < 0)[:SHOWN]]
     levels: dict[str, Any] = {"power": allocation.power, "fraction": allocation.fraction}
     for name, given in (levels | _named_parts("share", allocation.shares)).items():
         value = np.asarray(given, float)

@@ -105,7 +105,7 @@ def made_from(kind: type[Allocator], source: str | Path, trust_code: bool, chang
     with _blaming(source, "its settings"):
         settings = {
             "method": meta["method"], "trust": meta["trust"], "limit": meta["limit"], "choose": meta["choose"],
-            "seed": meta["seed"], "prices": _prices(problem, meta["prices"]), "recommender": saved.policy,
+            "seed": meta["seed"], "prices": finite_prices(problem, meta["prices"]), "recommender": saved.policy,
             "hysteresis": meta.get("hysteresis", 0.0), "belief": restore_belief(problem, saved.arrays),
         }  # fmt: skip
         made = kind(problem, **settings)  # what is wrong here is the file's; below it is the caller's
@@ -222,8 +222,18 @@ def _finite(value: Any) -> bool:
     return array.dtype.kind in "if" and bool((np.abs(array) < 1e300).all())
 
 
-def _prices(problem: Any, given: Mapping[str, Any]) -> Any:
+def finite_prices(problem: Any, given: Mapping[str, Any]) -> Any:
+    """Prices of a problem by name, as floats; the defaults for those that are left out.
+
+    Raises:
+        ValueError: one that the problem does not have, or that is no finite number.
+    """
     for name, value in given.items():
-        if type(value) not in _NUMBER or not np.isfinite(value):
+        if name not in problem.prices_type._fields:
+            raise ValueError(
+                f"prices.{printable(name)} is unknown; {problem.name} has {', '.join(problem.prices_type._fields)}"
+            )
+        number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+        if not number or not abs(value) < 1e300:
             raise ValueError(f"prices.{printable(name)} = {quoted(value)}; it must be a finite number")
-    return problem.prices_type(**given)
+    return problem.prices_type(**{name: float(value) for name, value in given.items()})

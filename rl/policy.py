@@ -118,6 +118,7 @@ OPTIONAL = {
     "trust": "", "trained_trust": "", "ranges/agent": "2 *", "ranges/resource": "2 *", "ranges/pair": "2 *",
     "continuous.density": "", "continuous.start": "", "continuous.names": "Q", "continuous.low": "Q",
     "continuous.high": "Q", "continuous.out.weight": "2Q c", "continuous.out.bias": "2Q",
+    "continuous.pairs.out.weight": "1 c", "continuous.pairs.out.bias": "1",
 } | {f"continuous.pairs.{k}": v.translate(str.maketrans("HM", "hc")) for k, v in _PAIRS.items()}  # fmt: skip
 
 

@@ -333,23 +333,28 @@ class Custom:
 
     def check(self, state: CustomState, allocation: Any) -> CapacityCheck:
         """Feasibility of an allocation from the definitions, by code that no solver shares."""
-        option = np.asarray(allocation.option)
+        option, choices = np.asarray(allocation.option), len(self.options) + 1
         checks, power = [], np.zeros(state.agents)
         for family in self.families:
             share = np.asarray(allocation.shares[family])
             where = np.full(state.agents, -1)
             for i, o in enumerate(option):
-                for r in self.options[o - 1] if o > 0 else ():
+                for r in self.options[o - 1] if 0 < o < choices else ():
                     if r >= 0 and self.families_of[r] == family:
                         where[i] = r
                         power[i] += share[i] * state.full_power_w[i, r]
             checks.append(check_capacity(family, where, share, np.ones(len(self.resources))))
         checks.append(check_limit("power (W)", np.asarray(allocation.power), state.power_limit_w))
         checks.append(check_limit("power its shares draw (W)", power, state.power_limit_w))
+        told = np.asarray(allocation.power, float)
         lines = tuple(
-            f"reach: {state.label(i)} takes option {o}, which it may not"
+            f"power: {state.label(int(i))} is said to draw {told[i]:.6g} W, its shares draw {power[i]:.6g} W"
+            for i in np.flatnonzero(~(np.abs(told - power) <= 1e-9 * np.maximum(told, power)))
+        )
+        lines += tuple(
+            f"reach: {state.label(int(i))} takes option {o}, which it may not"
             for i, o in enumerate(option)
-            if o and (not state.active[i] or (state.allowed.size and not state.allowed[i, o]))
+            if o and not (0 < o < choices and state.active[i] and (not state.allowed.size or bool(state.allowed[i, o])))
         )
         if lines:
             checks.append(CapacityCheck(float("inf"), lines))

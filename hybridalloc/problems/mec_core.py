@@ -500,19 +500,24 @@ def _finish(p, w, prices, e, i, b, k, gain, plan):
         air_s = w.task_bits[e, i] / _rate(p, power, gain) / air if air > 0.0 else np.inf
         if not rho * (air_s + cpu_s) <= slack and air > 0.0 and cpu > 0.0:
             least = _least_fraction(p, w, prices, e, i)
-            most = max(_most_power(p, w, e, i, least, air), power)
+            payable = _most_power(p, w, e, i, least, air)
             left = slack / rho - cpu_s
             needed = np.inf  # the power at which all that is sent would be in time
             if left > 0.0:
                 bits = (w.task_bits[e, i] / (air * left) - LEAST_RATE) / p.band_hz
                 needed = (2.0 ** min(bits, 1000.0) - 1.0) / gain if gain > 0.0 else np.inf
-            power = min(max(needed * (1.0 + 1e-12), power), most)
-            air_s = w.task_bits[e, i] / _rate(p, power, gain) / air
-            sent = max(slack, 0.0) / (air_s + cpu_s)
-            if sent >= least * (1.0 - 1e-12) and least < 1.0:
-                rho = min(rho, max(sent, least))
-            elif rho > sent * (1.0 + 1e-12):  # late whatever it does: as it was
-                rho, power = plan.fraction[e, i], min(plan.power_w[e, i], _most_power(p, w, e, i, rho, air))
+            for most in (max(payable, power), payable):  # with less sent, more is kept that has to be paid for
+                watts = min(max(needed * (1.0 + 1e-12), power), most)
+                air_s = w.task_bits[e, i] / _rate(p, watts, gain) / air
+                sent = max(slack, 0.0) / (air_s + cpu_s)
+                now = rho
+                if sent >= least * (1.0 - 1e-12) and least < 1.0:
+                    now = min(rho, max(sent, least))
+                elif rho > sent * (1.0 + 1e-12):  # late whatever it does: as it was
+                    continue
+                if watts <= _most_power(p, w, e, i, now, air) * (1.0 + 1e-12):
+                    rho, power = now, watts
+                    break
         plan.fraction[e, i], plan.power_w[e, i] = rho, power
         if rho <= 0.0:
             plan.air[e, i] = plan.cpu[e, i] = plan.power_w[e, i] = 0.0

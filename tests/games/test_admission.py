@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from games.admission import admit
-from games.certificate import Audit, measure_envy, measure_fitting_regret, rank_by
+from games.certificate import Audit, _delay, _fits, measure_envy, measure_fitting_regret, rank_by
 from games.congestion import CongestionBatch
 from games.floor_replies import least_delay
 from games.places import Places, Table, classes, least_floors
@@ -155,6 +155,24 @@ def test_least_delay_against_a_convex_solver():
         assert least_delay(w, low, n) == pytest.approx(problem.solve(solver=cp.CLARABEL), rel=1e-5)
 
 
+def test_the_certificates_least_delay_is_the_solvers():
+    """Two codes, one number: with weights and floors of 0 among them, one holder left out and one put in."""
+    rng = np.random.default_rng(2)
+    for _ in range(300):
+        n = int(rng.integers(1, 8))
+        w = rng.uniform(0.1, 2, n) * (rng.random(n) < 0.8)
+        low = rng.dirichlet(np.ones(n)) * rng.choice([0.3, 0.9, 1.0]) * (rng.random(n) < 0.8)  # up to a full resource
+        key = np.where(w > 0, low / np.maximum(w, 1e-300), np.inf)
+        order = np.argsort(-key, kind="stable")
+        gone, mine, own = int(rng.integers(n)), float(rng.uniform(0, 2)), float(rng.uniform(0, max(1 - low.sum(), 0)))
+        kept = np.arange(n) != gone
+        found = _delay(key[order], w[order], low[order], order, n, gone, mine, own)
+        wanted = least_delay(np.append(w[kept], mine), np.append(low[kept], own), n)
+        assert found == pytest.approx(wanted, rel=1e-9, abs=1e-12)
+        bare = _delay(key[order], w[order], low[order], order, n, gone, -1.0, 0.0)
+        assert bare == pytest.approx(least_delay(w[kept], low[kept], n - 1), rel=1e-9, abs=1e-12)
+
+
 def test_least_floors_against_a_convex_solver():
     """The least floors of two legs, weighed by the room; and that they fit exactly if the time with all room does."""
     rng = np.random.default_rng(1)
@@ -176,6 +194,9 @@ def test_least_floors_against_a_convex_solver():
             time = cp.sum(cp.multiply(seconds, cp.inv_pos(f)))
             best = cp.Problem(cp.Minimize(cp.sum(f / room)), [time <= slack, f <= room]).solve(solver=cp.CLARABEL)
             assert (floor / room).sum() == pytest.approx(best, rel=1e-5)
+            audit = SimpleNamespace(options=t.rows, seconds=t.seconds, slack=t.slack, cap=t.cap)
+            again = np.zeros(2)  # the certificate's own way, as plain Python
+            assert _fits.py_func(audit, 0, 1, room, again) and again == pytest.approx(floor, rel=1e-9)
             assert (seconds / floor).sum() <= slack * (1 + 1e-9) and (floor <= room * (1 + 1e-9)).all()
     assert 10 < fitted < 60
 
@@ -192,7 +213,9 @@ def test_replies_end_at_an_equilibrium_of_the_floor_constrained_game(legs):
             low_nu, high_nu = 0.0, 1e9
             for _ in range(200):  # sum max(low, nu w) = 1, by bisection
                 nu = (low_nu + high_nu) / 2
-                low_nu, high_nu = (low_nu, nu) if np.maximum(low, nu * w).sum() > 1 else (nu, high_nu)
+                bound = nu * w <= low
+                over = (nu * w)[~bound].sum() > max(1 - low[bound].sum(), 1e-3)
+                low_nu, high_nu = (low_nu, nu) if over else (nu, high_nu)
             f = np.maximum(np.maximum(low, low_nu * w), 1e-300)
             cache[key] = float((w**2 / f).sum()) if len(w) else 0.0
         return cache[key]
