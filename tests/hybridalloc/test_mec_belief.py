@@ -179,9 +179,9 @@ def test_step_by_step_an_allocator_believes_and_learns_as_a_batch_does(learned, 
     allocator = Allocator(problem, "game", prices=prices, belief=outside)
     for _ in range(8):
         allocation = allocator.step(batch.state(0))
-        option = Coordinator("game").decide(batch, None, prices).option
-        assert (allocation.option == option[0]).all() and allocation.certificate.feasible
-        plan = batch.settle(option, prices)
+        decision = Coordinator("game").decide(batch, None, prices)
+        assert (allocation.option == decision.option[0]).all() and allocation.certificate.feasible
+        plan = Coordinator("game").settle(batch, decision, prices)
         np.testing.assert_allclose(allocation.shares["air"], plan.air[0], rtol=1e-9)
         np.testing.assert_allclose(allocation.power, plan.power_w[0], rtol=1e-9)
         batch.execute(plan)
