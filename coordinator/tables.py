@@ -28,6 +28,21 @@ def apart(a: float, b: float, digits: int = 3) -> tuple[str, str]:
     return pair
 
 
+def enough(needed: float, now: float, digits: int = 4) -> tuple[str, str]:
+    """What is needed, rounded away from what there is now, and that: with ``digits`` figures, or as many more as tell
+    them apart."""
+    up = needed > now
+    for figures in range(digits, 18):
+        text = f"{needed:.{figures}g}"
+        short = float(text) < needed * (1 - 1e-13) if up else float(text) > needed * (1 + 1e-13)
+        if short:
+            unit = 10.0 ** (int(f"{needed:e}".split("e")[1]) - figures + 1)
+            text = f"{float(text) + (unit if up else -unit):.{figures}g}"
+        if text != f"{now:.{figures}g}":
+            break
+    return text, f"{now:.{figures}g}"
+
+
 def text_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """Columns set flush right under their names."""
     cells = [list(columns), *([show(v) for v in row] for row in rows)]

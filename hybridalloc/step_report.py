@@ -8,18 +8,17 @@ from typing import Any
 import numpy as np
 
 from hybridalloc.allocation import Allocation
-from hybridalloc.problems.admission import remedies
+from hybridalloc.problems.admission import LARGE, remedies, ways_shown
 from hybridalloc.problems.custom import NO_DEADLINE, Custom, CustomState
 from hybridalloc.text import printable, strict
 
-WAYS = 3  # remedies shown an agent, a higher priority beside them
-TRIED = 6  # of those who were left out, the highest by priority: for each, what would admit it is solved for
+TRIED = 6  # agents at most for whom what would admit them is worked out; fewer, but one, where it takes long
 
 
 def as_json(problem: Custom, state: CustomState, allocation: Allocation, prices: Any = None) -> dict[str, Any]:
     """``allocation.to_dict()`` with names, times, prices by resource and what would admit who was left out: for the
-    first ``TRIED`` by priority, for the rest ``would_be_served`` is None."""
-    ways = remedies(problem, state, allocation, prices, allocation.certificate.unserved[:TRIED], WAYS)
+    first by priority, for the rest ``would_be_served`` is None."""
+    ways = remedies(problem, state, allocation, prices, _tried(problem, allocation), ways_shown(problem, allocation))
     return allocation.to_dict() | strict({
         "jobs": [
             {
@@ -62,7 +61,8 @@ def as_text(problem: Custom, state: CustomState, allocation: Allocation, prices:
     parts.append(table(["resource", "jobs", "used %", "units/s", "price"], rows))
     parts.append("price: what one more resource like it would save, in cost, at the margin")
     out = allocation.certificate.unserved
-    left = remedies(problem, state, allocation, prices, out[:TRIED], WAYS)
+    tried = _tried(problem, allocation)
+    left = remedies(problem, state, allocation, prices, tried, ways_shown(problem, allocation))
     if left:
         parts.append("\nnot served in time, by priority; each would be")
         for i, ways in left.items():
@@ -71,9 +71,9 @@ def as_text(problem: Custom, state: CustomState, allocation: Allocation, prices:
             none = "nowhere: no one change that was tried would do" if reaches else "nowhere: it reaches no server"
             name = printable(state.label(i))
             parts.append(f"  {name}: " + f"\n  {' ' * len(name)}  or ".join(texts or [none]))
-        if len(out) > TRIED:
-            named = ", ".join(printable(state.label(i)) for i in out[TRIED : 2 * TRIED])
-            parts.append(f"  and {len(out) - TRIED} more: {named}{' ...' if len(out) > 2 * TRIED else ''}")
+        rest = [printable(state.label(i)) for i in out[len(tried) :]]
+        if rest:
+            parts.append(f"  and {len(rest)} more: {', '.join(rest[:TRIED])}{' ...' if len(rest) > TRIED else ''}")
     c = allocation.certificate
     bound = f"{c.epsilon_bound:.3g}" if np.isfinite(c.epsilon_bound) else "none"
     broken = [printable(violation, 300) for violation in c.violations]
@@ -90,6 +90,12 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     pad = lambda c, text: text.ljust(widths[c]) if c < 2 else text.rjust(widths[c])
     line = lambda row: "  ".join(pad(c, text) for c, text in enumerate(row))
     return "\n".join([line(heads).rstrip(), *(line(row).rstrip() for row in rows), ""])
+
+
+def _tried(problem: Custom, allocation: Allocation) -> tuple[int, ...]:
+    """Of the unserved, the first by priority, for whom what would admit them is worked out."""
+    pairs = max(len(allocation.option) * (len(problem.options) + 1), 1)
+    return allocation.certificate.unserved[: min(TRIED, max(1, LARGE // pairs))]
 
 
 def _prices(problem: Custom, allocation: Allocation) -> dict[str, float]:

@@ -21,12 +21,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from coordinator.tables import apart
+from coordinator.tables import enough
 from games.congestion import Float, Int
-from hybridalloc.problems.again import HAIR, Again, Answer, first, least, ranks_above
+from hybridalloc.problems.again import FINE, Again, Answer, first, least, ranks_above
 from hybridalloc.problems.custom import NO_DEADLINE, Custom, CustomState, default_delay_cost
 from hybridalloc.problems.custom_batch import CustomBatch
 from hybridalloc.text import printable
+
+WAYS = 3  # remedies shown of one agent, a higher priority beside them: each is solved for, so one
+LARGE = 30_000  # where there are more pairs of an agent and an option than this
 
 
 @dataclass(frozen=True)
@@ -68,11 +71,11 @@ class Remedy:
             text = "when solved again from this answer: the search for room had stopped short of it"
             add("again", 0, 1, np.nan, text)
         if self.cheaper_by is not None:
-            text = f"if that were {self.cheaper_by:.4g} cheaper (there is room; opting out cost less)"
+            text = f"if that were {enough(self.cheaper_by, 0.0)[0]} cheaper (there is room; opting out cost less)"
             add("private_cost", 0.0, -self.cheaper_by, np.nan, text)
         if self.capacity:
             now = {name: float(state.capacity[problem.resources.index(name)]) for name in self.capacity}
-            said = {name: apart(value, now[name], 4) for name, value in self.capacity.items()}
+            said = {name: enough(value, now[name]) for name, value in self.capacity.items()}
             had = " and ".join(f"{name} had {needed} units/s (now {was})" for name, (needed, was) in said.items())
             add("capacity", now, self.capacity, max(v / now[n] for n, v in self.capacity.items()), f"if {had}")
         for knob, value, what, unit in (
@@ -80,10 +83,10 @@ class Remedy:
         ):  # fmt: skip
             if value is not None:
                 had_now = float(getattr(state, knob)[i])
-                needed, was = apart(value, had_now, 4)
+                needed, was = enough(value, had_now)
                 add(knob, had_now, value, value / had_now, f"if its {what} were {needed} {unit} (now {was})")
         if self.priority is not None:
-            needed, was = apart(self.priority, float(state.priority[i]), 4)
+            needed, was = enough(self.priority, float(state.priority[i]))
             text = f"if its priority were {needed} (now {was})"
             add("priority", float(state.priority[i]), self.priority, np.nan, text)
         return sorted(rows, key=lambda row: np.inf if np.isnan(row["factor"]) else row["factor"])
@@ -107,7 +110,7 @@ def remedies(
 
     Args:
         agents: of the unserved, those asked about; all by default. most: remedies for each at most, a higher priority
-            not counted, and the rest is not tried; None for all.
+            not counted; twice as many ways are tried, those that by their closed forms change the least. None for all.
     """
     batch = problem.batch_of(state)
     option = np.asarray(allocation.option, np.int64)
@@ -124,10 +127,16 @@ def ways_in(
     problem: Custom, state: CustomState, allocation: Any, agent: int, prices: Any
 ) -> tuple[dict[str, Any], ...]:
     """What would admit one unserved agent, one row a way: ``knob``, ``option``, ``now``, ``needed``, ``factor``,
-    ``text``; of three remedies at most and a higher priority, in the order of :func:`remedies`."""
-    found = remedies(problem, state, allocation, prices, (agent,), 3).get(agent, [])
+    ``text``; as many as are shown and a higher priority, in the order of :func:`remedies`."""
+    most = ways_shown(problem, allocation)
+    found = remedies(problem, state, allocation, prices, (agent,), most).get(agent, [])
     rows = [way for remedy in found for way in remedy.ways(problem, state)]
     return tuple(row | {"text": printable(row["text"], 300)} for row in rows)
+
+
+def ways_shown(problem: Custom, allocation: Any) -> int:
+    """How many remedies of one agent are worked out for people."""
+    return WAYS if len(allocation.option) * (len(problem.options) + 1) <= LARGE else 1
 
 
 # --- where places were given
@@ -225,6 +234,7 @@ def _left_out(
     if answer.served:
         return [Remedy(i, answer.option, {}, None, None, None, instead=answer.lost, again=True)]
     trials = sorted(_trials(state, _lacks(problem, state, allocation, batch, i, prices), i), key=_Trial.size)
+    trials = trials[: None if most is None else 2 * most]
     found: list[tuple[bool, bool, float, int, Remedy]] = []
     enough = lambda key: most is not None and len(found) >= most and sorted(found)[most - 1][:3] <= key
     limit = [np.inf] * len(trials)  # what each takes if it is to harm nobody
@@ -233,7 +243,7 @@ def _left_out(
             if enough((not harmless, *trial.size())):
                 break
             value = least(partial(_does, problem, state, again, trial, harmless), trial.now, trial.guess)
-            if value is None or value >= limit[k] - HAIR * abs(limit[k]):
+            if value is None or value >= limit[k] * (1 - FINE):
                 continue
             limit[k] = value
             answer = again.solve(trial.state(problem, state, value))

@@ -12,7 +12,10 @@ from coordinator.why import tilt_of
 from games.admission import admit
 
 MOST = 64.0  # a knob is turned up to this factor
-HAIR = 1e-6  # of a change: so much less and the agent is not served
+HAIR = 1e-6  # of a change: so much less than a closed form and the agent is not served
+FINE = 1e-4  # the same of what is found by halving
+STEP = 0.05  # of a change: the first step away from a guess
+EFFORT = 20_000  # places tried in making room, a tenth of what a step may try
 
 
 class Answer(NamedTuple):
@@ -53,7 +56,7 @@ class Again:
             places.acceptable[0, self.agent, accept] = True
         present = np.asarray(self.allocation.option, np.int64)[None]
         held = np.asarray(self.allocation.held, bool)[None]
-        seating = admit(game, places, np.where(held, present, 0), self.tilt)
+        seating = admit(game, places, np.where(held, present, 0), self.tilt, EFFORT)
         if np.isnan(places.late).all():  # who is left out stays where it is
             stays = ~seating.held & ~held & np.take_along_axis(game.allowed, present[..., None], 2)[..., 0]
             seating = seating._replace(option=np.where(stays, present, seating.option))
@@ -65,23 +68,35 @@ class Again:
 
 
 def least(served: Callable[[float], bool], now: float, guess: float = np.inf) -> float | None:
-    """The least value above ``now`` (>= 0, not served) that serves, and a hair less of the change does not; None if
-    none is found up to ``MOST`` times now, or four times the ``guess``, which is tried first."""
-    low, high = now, np.inf
-    if np.isfinite(guess):
-        high = next((value for value in (guess, guess * (1 + 1e-9)) if served(value)), np.inf)
-        if np.isfinite(high):
-            short = now + (high - now) * (1 - HAIR)
-            if not served(short):
-                return high
-            high = short
-        else:
-            low = guess
-    if not np.isfinite(high):
-        high = max(MOST * now, 4 * guess if np.isfinite(guess) else 0.0)
+    """The least value above ``now`` (>= 0, not served) that serves; None where none up to ``MOST`` times now, or four
+    times the guess, does.
+
+    Exactly the ``guess`` if that serves and ``HAIR`` of the change less does not. Otherwise by halving, from the guess
+    on: so much that ``FINE`` of the change less does not serve.
+    """
+    last = max(MOST * now, 4 * guess if np.isfinite(guess) else 0.0)
+    if not np.isfinite(guess):
+        low, high, step = now, last, 0.0
         if not served(high):
             return None
-    while high - low > HAIR * min(high, high - now):
+    else:
+        step = STEP * (guess - now)
+        works = next((value for value in (guess, guess * (1 + 1e-9)) if served(value)), None)
+        if works is not None:
+            if not served(now + (works - now) * (1 - HAIR)):
+                return works
+            low, high = max(works - step, now), works
+            while low > now and served(low):
+                step *= 2
+                low, high = max(low - step, now), low
+        else:
+            low, high = guess, min(guess + step, last)
+            while not served(high):
+                if high >= last:
+                    return None
+                step *= 2
+                low, high = high, min(high + step, last)
+    while high - low > FINE * (high - now):
         middle = (low * high) ** 0.5 if low > 0 else high / 2
         low, high = (low, middle) if served(middle) else (middle, high)
     return high

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from coordinator.tables import apart
+from coordinator.tables import enough
 from hybridalloc.problems.again import Again, first, least, ranks_above
 
 
@@ -93,10 +93,10 @@ class WhatIf:
 
         Each row: ``knob``, ``now``, ``needed``, ``factor``, ``text``; the smallest factor first. Where places were
         given stable admission is solved again from the present choice, otherwise the shares are settled again; found
-        by bisection on that, so each is solved on both sides: at ``needed`` the device is served, a millionth less far
-        it is not. ``sla`` is the least service class that admits it. ``option``: those with which it would be served;
-        where places were given, those that have room and are not taken because even alone they cost more than opting
-        out. ``again``: solved again as it is, it is served.
+        by halving, so each is solved on both sides: at ``needed`` the device is served, with a ten-thousandth of the
+        change less it is not. ``sla`` is the least service class that admits it. ``option``: those with which it would
+        be served; where places were given, those that would serve it and are not taken because even alone they cost
+        more than opting out. ``again``: solved again as it is, it is served.
         """
         option = np.array(allocation.option)[None]
         again = Again(self, allocation, agent, prices, wish, memory) if allocation.seated else None
@@ -140,12 +140,12 @@ class WhatIf:
                 continue
             if name == "work":
                 now, needed = float(state.task_bits[agent]), float(state.task_bits[agent] / factor)
-                text = f"{apart(100 / factor, 100)[0]} % of its bits and cycles"
+                text = f"{enough(100 / factor, 100.0, 3)[0]} % of its bits and cycles"
             else:
                 now = float(getattr(state, name)[where])
                 needed = now * factor
                 what = "a deadline" if name == "deadline_s" else f"server {where} at"
-                said, was = apart(needed, now, 4)
+                said, was = enough(needed, now)
                 text = f"{what} {said} {'s' if name == 'deadline_s' else 'Hz'} instead of {was}"
             text += instead(knob(name, where, factor))
             kept = faster if name == "server_hz" else rows
@@ -156,7 +156,7 @@ class WhatIf:
         higher = self._classes_above(state, agent) if again else [1.0] * (own < 1)
         sla = first(lambda value: served(promoted(value)), higher)
         if sla is not None:
-            text = f"service class {sla:.4g} instead of {own:.4g}{instead(promoted(sla))}"
+            text = "service class {} instead of {}".format(*enough(sla, own)) + instead(promoted(sla))
             rows.append({"knob": "sla", "now": own, "needed": sla, "factor": np.nan, "text": text})
         others: list[int] = []
         for o in (o for k in reached for o in range(1 + k * per, 1 + (k + 1) * per)):

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from coordinator.tables import apart, enough
 from coordinator.why import PARTS, explain
 from coordinator.why_seated import check, explain_seated, what_if_seated
 from games.admission import admit
@@ -312,3 +313,13 @@ def test_tables_for_people():
     assert text.splitlines()[0].startswith(f"agent {agent} has option {seating.option[0, agent]}")
     assert "fits" in text.splitlines()[1] and page.count("<tr>") == 1 + game.allowed[agent].sum()
     assert "nan" not in text and "font-weight:600" in page
+
+
+def test_numbers_that_are_told_are_enough_and_can_be_told_apart():
+    assert enough(20.694, 12.0) == ("20.7", "12") and enough(6.000000000000001, 5.0) == ("6", "5")
+    assert enough(77.56, 100.0, 3) == ("77.5", "100") and enough(2.00000003, 2.0) == ("2.001", "2")
+    assert apart(0.31204, 0.31198) == ("0.31204", "0.31198") and apart(0.3, 0.1) == ("0.3", "0.1")
+    rng = np.random.default_rng(0)
+    for needed, now in np.exp(rng.normal(0, 8, (2000, 2))):
+        told, was = enough(needed, now)
+        assert told != was and (float(told) >= needed * (1 - 1e-12) if needed > now else float(told) <= needed)

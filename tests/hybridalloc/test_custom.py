@@ -14,6 +14,7 @@ from coordinator import Coordinator
 from games.admission import admit
 from hybridalloc import Allocator, InvalidStateError, make_problem
 from hybridalloc.problems.admission import remedies
+from hybridalloc.problems.again import EFFORT
 from hybridalloc.problems.custom import CustomPrices, CustomState, default_delay_cost
 
 
@@ -157,7 +158,7 @@ def seated_again(problem, state, allocation, agent):
     tilt = -allocation.log_prior / allocation.trust if np.isfinite(allocation.trust) else None
     places = batch.places(prices, game)
     wish = np.where(allocation.held, allocation.option, 0)[None]
-    seating = admit(game, places, wish, None if tilt is None else tilt[None])
+    seating = admit(game, places, wish, None if tilt is None else tilt[None], EFFORT)
     plan = batch.settle(seating.option, prices, seating=seating)
     lost = np.flatnonzero(allocation.held & ~seating.held[0])
     return bool(plan.served[0, agent]), tuple(lost.tolist()), int(plan.option[0, agent])
@@ -229,13 +230,32 @@ def test_what_would_admit_who_was_left_out_does_on_both_sides():
                 order.append((way["knob"] == "priority", harms(lost), np.nan_to_num(way["factor"])))
                 if way["knob"] == "priority":
                     continue
-                short = with_change(problem, state, i, way, 1 - 1e-4)
+                short = with_change(problem, state, i, way, 1 - 1e-3)
                 less, others, _ = seated_again(problem, short, allocation, i)
                 assert not less or (harms(others) and not harms(lost)), (seed, i, way)
                 hard += less
             assert order == sorted(order)
     assert all(found[knob] > 2 for knob in ("capacity", "deadline_s", "power_limit_w", "private_cost", "priority"))
     assert hard > 2  # some would do with less, if an equal or a better went
+
+
+def test_a_whole_new_step_mostly_serves_who_was_told_so():
+    """A step of its own starts from a new equilibrium and may pack otherwise; a higher priority does it in any."""
+    agree, promoted = [], []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        problem = make_problem(
+            "custom", work=rng.uniform(1, 3, (12, 3)), capacity=rng.uniform(1.5, 4, 3),
+            deadline_s=rng.uniform(1, 4, 12), priority=rng.integers(0, 3, 12),
+        )  # fmt: skip
+        state, allocator = problem.reset(), Allocator(problem, "game")
+        allocation = allocator.step(state)
+        for i, ways in remedies(problem, state, allocation, agents=allocation.certificate.unserved[:2], most=3).items():
+            for way in (way for remedy in ways for way in remedy.ways(problem, state) if way["knob"] != "again"):
+                after = allocator.step(with_change(problem, state, i, way, 1 + 1e-9))
+                (promoted if way["knob"] == "priority" else agree).append(bool(after.served[i]))
+    assert len(agree) > 30 and np.mean(agree) > 0.7
+    assert len(promoted) > 8 and all(promoted)
 
 
 def test_the_least_priority_that_admits_is_named_and_who_gives_way():

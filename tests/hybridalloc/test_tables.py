@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -230,3 +232,39 @@ def test_a_fallback_is_shown_too():
     assert as_json(problem, state, allocation)["price_of"] == {"resource 0": 0.0, "resource 1": 0.0}
     assert "opt out" in as_text(problem, state, allocation)
     assert np.isfinite(problem.evaluate(state, allocation)["welfare"])
+
+
+def test_what_was_left_out_is_told_for_the_first_and_named_for_the_rest():
+    import json
+
+    from hybridalloc.step_report import TRIED, as_json, as_text
+
+    names = [f"job {i}" for i in range(20)]
+    problem = make_problem(
+        "custom", work=np.ones(20), capacity=[3.1], deadline_s=np.ones(20), priority=np.arange(20.0), names=names
+    )
+    state = problem.reset()
+    allocation = Allocator(problem, "game").step(state)
+    assert len(allocation.certificate.unserved) == 17
+    text = as_text(problem, state, allocation)
+    assert "reserved %" in text and "job 16: on resource 0 if resource 0 had 4 units/s (now 3.1)" in text
+    assert "if its priority were 17.5 (now 16), in place of job 17" in text
+    assert "and 11 more: job 10, job 9, job 8, job 7, job 6, job 5 ..." in text
+    left = json.loads(json.dumps(as_json(problem, state, allocation), allow_nan=False))["unserved"]
+    assert [entry["name"] for entry in left] == [f"job {i}" for i in range(16, -1, -1)]
+    assert all(entry["would_be_served"] for entry in left[:TRIED])
+    assert all(entry["would_be_served"] is None for entry in left[TRIED:])
+    assert "reserved %" not in as_text(problem, state, Allocator(problem, "fastest").step(state))
+
+
+def test_numbers_that_are_none_are_null_in_the_report_too():
+    import json
+
+    from hybridalloc.step_report import as_json
+
+    problem = make_problem("custom", work=[[1.0, 1.0]] * 2, capacity=[1.0, 2.0])
+    state = problem.reset()
+    allocation = Allocator(problem, "fastest").step(state)
+    broken = replace(allocation, shares={"share": np.array([np.inf, np.nan])}, prices={"share": np.array([np.nan] * 2)})
+    told = json.loads(json.dumps(as_json(problem, state, broken), allow_nan=False))
+    assert told["price_of"] == {"resource 0": None, "resource 1": None} and told["shares"] == {"share": [None, None]}
