@@ -31,14 +31,23 @@ def own_features(observation: Observation) -> NDArray[np.float32]:
     return np.concatenate(parts, axis=2)
 
 
-class Recommender(Protocol):
-    """Anything that proposes: observations in, unnormalised log-priors (E, N, O) out.
+class Proposal(NamedTuple):
+    """What a recommender proposes for E situations of N agents, O options and D continuous quantities.
 
-    One that also has ``propose_continuous(observation)`` may answer with arrays (E, N), or (E, N, O) for each option
-    an agent may be given, by name, such as "power" and "power_spread" (W), "fraction" and "fraction_spread": the best
-    responses are pulled towards them. None proposes nothing.
+    ``log_prior`` (E, N, O): unnormalised log-priors of the options; None where there are no options or none is
+    preferred. ``mean`` and ``spread`` (E, N, D), or (E, N, O, D) where each option has its own: a Gaussian of each
+    quantity in ``levels``, by name and in its own unit; a spread of inf asks for nothing.
     """
+
+    log_prior: NDArray[np.float64] | None
+    mean: NDArray[np.float64] | None = None
+    spread: NDArray[np.float64] | None = None
+    levels: tuple[str, ...] = ()
+
+
+class Recommender(Protocol):
+    """Anything that proposes: observations in, a :class:`Proposal` or its unnormalised log-priors (E, N, O) out."""
 
     name: str
 
-    def propose(self, observation: Observation) -> NDArray[np.float64]: ...
+    def propose(self, observation: Observation) -> Proposal | NDArray[np.float64]: ...
