@@ -13,7 +13,8 @@ with t-intervals that count the few training seeds. Groups:
 * shift: the base law (one correlation for all, no blockage, interference or drifting arrivals), then each of these and
   all of them, which is set H; all tuned there. One oracle believes the base law all along, another knows the true one.
 
-In dynamics, shift and alone hybrids are executed at the trust that ``hybridalloc.calibration`` chooses on tuning seeds.
+In dynamics, shift and alone hybrids are executed at the trust that ``hybridalloc.training.calibration``
+chooses on tuning seeds.
 ``--out`` keeps every row's figures; a row that is in it, or in another group, is not run again.
 """
 
@@ -34,12 +35,12 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])  # benchmarks/games.py wo
 
 from coordinator import Coordinator  # noqa: E402
 from hybridalloc import make_problem  # noqa: E402
-from hybridalloc.calibration import calibrate  # noqa: E402
 from hybridalloc.problems import restore_problem  # noqa: E402
-from hybridalloc.problems.mec import Dynamics  # noqa: E402
-from hybridalloc.statistics import paired_difference  # noqa: E402
-from hybridalloc.training import BEST_TRUST, REPORT_SEEDS, TrainConfig, evaluate, learn_belief, train  # noqa: E402
-from hybridalloc.tuning import tune_game  # noqa: E402
+from hybridalloc.problems.mec.problem import Dynamics  # noqa: E402
+from hybridalloc.reports.statistics import paired_difference  # noqa: E402
+from hybridalloc.training.calibration import calibrate  # noqa: E402
+from hybridalloc.training.trainer import BEST_TRUST, REPORT_SEEDS, TrainConfig, evaluate, learn_belief, train  # noqa: E402
+from hybridalloc.training.tuning import tune_game  # noqa: E402
 
 BASE = ("varied_fading", "blockage", "interference", "bursts")  # dynamics that the base law has not
 SHIFTS = {

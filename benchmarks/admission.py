@@ -29,7 +29,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])  # benchmarks/games.py wo
 
 from coordinator import Coordinator  # noqa: E402
 from hybridalloc import Allocator, make_problem  # noqa: E402
-from hybridalloc.problems.custom import NO_DEADLINE  # noqa: E402
+from hybridalloc.problems.custom.problem import NO_DEADLINE  # noqa: E402
 
 
 def packable(seed: int, load: float, servers: int = 4, each: int = 5, free: int = 5) -> Any:

@@ -21,8 +21,8 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])  # benchmarks/games.py wo
 
 from coordinator import Coordinator  # noqa: E402
 from hybridalloc import make_problem  # noqa: E402
-from hybridalloc.problems.mec_belief import BayesianBelief, LearnedBelief  # noqa: E402
-from hybridalloc.training import TUNE_SEEDS, TrainConfig, evaluate, learn_belief  # noqa: E402
+from hybridalloc.problems.mec.belief import BayesianBelief, LearnedBelief  # noqa: E402
+from hybridalloc.training.trainer import TUNE_SEEDS, TrainConfig, evaluate, learn_belief  # noqa: E402
 
 
 def welfare(problem: Any, belief: Any) -> float:

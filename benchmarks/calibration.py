@@ -3,8 +3,8 @@
     python benchmarks/calibration.py runs/mec-20261121-150000-abcd [--seeds 50]
 
 For every hybrid and training seed: welfare on the reporting seeds at the trust of training and at the one that
-``hybridalloc.calibration`` chooses on tuning seeds, both less the game with the same belief and prices. Intervals are
-t-intervals over training and reporting seeds.
+``hybridalloc.training.calibration`` chooses on tuning seeds, both less the game with the same belief and prices.
+Intervals are t-intervals over training and reporting seeds.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])  # benchmarks/games.py wo
 
 from coordinator import Coordinator  # noqa: E402
 from hybridalloc import Allocator  # noqa: E402
-from hybridalloc.calibration import calibrate  # noqa: E402
-from hybridalloc.statistics import paired_difference  # noqa: E402
-from hybridalloc.training import BEST_TRUST, REPORT_SEEDS, evaluate  # noqa: E402
+from hybridalloc.reports.statistics import paired_difference  # noqa: E402
+from hybridalloc.training.calibration import calibrate  # noqa: E402
+from hybridalloc.training.trainer import BEST_TRUST, REPORT_SEEDS, evaluate  # noqa: E402
 
 
 def measure(path: Path, seeds: int) -> tuple[float, list[Any], int]:

@@ -23,7 +23,7 @@ import numpy as np
 sys.path[0] = str(Path(__file__).resolve().parents[1])  # benchmarks/games.py would hide the package games
 
 from hybridalloc import Allocator, make_problem  # noqa: E402
-from hybridalloc.models import log_model  # noqa: E402
+from hybridalloc.serving.models import log_model  # noqa: E402
 
 STATES, MALFORMED = 1000, 100
 

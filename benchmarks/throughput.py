@@ -24,14 +24,14 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])  # benchmarks/games.py wo
 
 from hybridalloc import make_problem  # noqa: E402
 from hybridalloc.environments import make_env  # noqa: E402
-from hybridalloc.training import TrainConfig, train  # noqa: E402
+from hybridalloc.training.trainer import TrainConfig, train  # noqa: E402
 
 TARGET = 10.0
 OURS = (("mappo", "rl"), ("imappo", "rl"), ("mappo", "hybrid"), ("imappo", "hybrid"))
 
 
 def ours(learner: str, kind: str, a: argparse.Namespace, slots: int) -> tuple[float, dict[str, float]]:
-    """Agent-steps a second of ``hybridalloc.training.train``, and seconds by stage."""
+    """Agent-steps a second of ``hybridalloc.training.trainer``, and seconds by stage."""
     problem = make_problem("mec", agents=a.agents, servers=a.servers)
     settings = (("horizon", a.horizon), ("epochs", a.epochs), ("minibatches", a.minibatches))
     steps = slots * a.networks * a.agents

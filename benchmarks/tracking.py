@@ -179,7 +179,7 @@ def waits(place: Path) -> bool:
     """How long the end of a comparison waits for MLflow, alone: no comparison, no server, a fault at each call."""
     import warnings
 
-    from hybridalloc import compare, mirror, tracking
+    from hybridalloc.experiments import compare, mirror, tracking
 
     warnings.simplefilter("ignore")
     real, started = mirror._Replay._call, time.monotonic()

@@ -37,10 +37,10 @@ from coordinator.merge import clip_prior  # noqa: E402
 from coordinator.trust import MULTIPLES, Trust  # noqa: E402
 from games.congestion import CongestionGame  # noqa: E402
 from hybridalloc import Allocator  # noqa: E402
-from hybridalloc.problems.mec_whatif import SHIFTS, Shift  # noqa: E402
-from hybridalloc.problems.mec_world import streams  # noqa: E402
-from hybridalloc.statistics import paired_difference  # noqa: E402
-from hybridalloc.training import REPORT_SEEDS, TOLERANCE, TUNE_SEEDS, WARMUP_SLOTS, evaluate  # noqa: E402
+from hybridalloc.problems.mec.law import streams  # noqa: E402
+from hybridalloc.problems.mec.whatif import SHIFTS, Shift  # noqa: E402
+from hybridalloc.reports.statistics import paired_difference  # noqa: E402
+from hybridalloc.training.trainer import REPORT_SEEDS, TOLERANCE, TUNE_SEEDS, WARMUP_SLOTS, evaluate  # noqa: E402
 
 
 class Method(NamedTuple):

@@ -11,6 +11,8 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hybridalloc.addresses import answer_to_short_names
+
 if TYPE_CHECKING:
     from hybridalloc.allocation import Allocation, Certificate
     from hybridalloc.allocator import Allocator
@@ -59,6 +61,7 @@ def _check_neighbours() -> None:
 
 
 _check_neighbours()
+answer_to_short_names()
 
 
 def __getattr__(name: str) -> Any:

@@ -23,13 +23,13 @@ from games.admission import Seating
 from games.congestion import CongestionBatch, Float
 from games.places import EFFORT
 from hybridalloc.allocation import Allocation, Certificate, Origin
-from hybridalloc.beliefs import make_belief
 from hybridalloc.certify import certify
 from hybridalloc.errors import CheckpointError as CheckpointError  # read from here too
 from hybridalloc.errors import InvalidStateError, nearest
-from hybridalloc.rehearsal import Remembered, hindsight_losses, rollouts, scenario_payoffs
+from hybridalloc.problems.beliefs import make_belief
 from hybridalloc.saved import find_recommender, finite_prices, made_from, write_allocator
 from hybridalloc.saved import read_checkpoint as read_checkpoint  # read from here too
+from hybridalloc.training.rehearsal import Remembered, hindsight_losses, rollouts, scenario_payoffs
 from rl.policy import ArrayPolicy
 
 EFFORT_MS = 20_000  # places that admission tries in a millisecond, about
@@ -426,9 +426,9 @@ class Allocator:
     def load(cls, source: str | Path, *, trust_code: bool = False, **changes: Any) -> Allocator:
         """An allocator from a file, or from an MLflow URI such as ``runs:/<id>/allocator.npz``.
 
-        A file is data: a transition (see :mod:`hybridalloc.problems.transitions`) that it names runs only where it is
-        installed as an entry point. One that is not stays unloaded: :meth:`step` needs none, and ``problem.reset`` and
-        whatever else does says how to allow it.
+        A file is data: a transition (see :mod:`hybridalloc.problems.custom.transitions`) that it names runs only where
+        it is installed as an entry point. One that is not stays unloaded: :meth:`step` needs none, and
+        ``problem.reset`` and whatever else does says how to allow it.
 
         Args:
             trust_code: load any transition that the file names, running code of that name on this machine.

@@ -30,7 +30,7 @@ download them; `--sites synthetic` needs none. Runs lie under runs/ as JSON line
 
 
 def _tracking_uri() -> str:
-    from hybridalloc.mirror import default_uri
+    from hybridalloc.experiments.mirror import default_uri
 
     return default_uri()
 
@@ -80,8 +80,8 @@ class Compare:
     """The whole comparison as JSON on standard output instead of tables."""
 
     def run(self) -> int:
-        from hybridalloc.compare import FULL, Settings, compare, summary_lines
-        from hybridalloc.training import LEARNERS
+        from hybridalloc.experiments.compare import FULL, Settings, compare, summary_lines
+        from hybridalloc.training.trainer import LEARNERS
 
         if self.from_runs is not None:
             return self._again()
@@ -116,9 +116,9 @@ class Compare:
         return 0
 
     def _again(self) -> int:
+        from hybridalloc.experiments.stored import comparison_from
         from hybridalloc.places import check_file
-        from hybridalloc.report import text_table, write_report
-        from hybridalloc.stored import comparison_from
+        from hybridalloc.reports.report import text_table, write_report
 
         check_file("--report", self.report)
         comparison = comparison_from(str(self.from_runs), self.tracking_uri)
@@ -168,14 +168,14 @@ class Train:
 
     def run(self) -> int:
         from hybridalloc.allocator import Allocator
-        from hybridalloc.calibration import calibrate
-        from hybridalloc.checkpoints import Checkpoints, run_of
         from hybridalloc.errors import nearest
+        from hybridalloc.experiments.progress import Stage
         from hybridalloc.places import check_file, check_folder
         from hybridalloc.problems import make_with
-        from hybridalloc.progress import Stage
-        from hybridalloc.training import BELIEF_STEPS, BEST_TRUST, LEARNERS, TrainConfig, train
-        from hybridalloc.tuning import tune_game
+        from hybridalloc.training.calibration import calibrate
+        from hybridalloc.training.checkpoints import Checkpoints, run_of
+        from hybridalloc.training.trainer import BELIEF_STEPS, BEST_TRUST, LEARNERS, TrainConfig, train
+        from hybridalloc.training.tuning import tune_game
 
         if self.learner not in LEARNERS:
             raise nearest("learner", self.learner, LEARNERS)
@@ -245,7 +245,7 @@ class Evaluate:
 
     def run(self) -> int:
         from hybridalloc.allocator import Allocator
-        from hybridalloc.training import REPORT_SEEDS, evaluate
+        from hybridalloc.training.trainer import REPORT_SEEDS, evaluate
 
         _whole("--seeds", self.seeds, 1, len(REPORT_SEEDS))
         a = Allocator.load(self.path, trust_code=self.allow_code)
@@ -322,7 +322,7 @@ class Step:
 
         settings = _settings(self.settings)
         if self.example and self.allocator is not None:
-            from hybridalloc.models import example_state
+            from hybridalloc.serving.models import example_state
 
             return _print_json(example_state(Allocator.load(self.allocator, trust_code=self.allow_code)))
         if self.example:
@@ -346,7 +346,7 @@ class Step:
     def _tables(self, changes: dict[str, Any], settings: dict[str, Any]) -> int:
         from hybridalloc.allocator import Allocator
         from hybridalloc.problems import make_problem
-        from hybridalloc.step_report import as_json, as_text
+        from hybridalloc.reports.step import as_json, as_text
 
         if self.problem != "custom":
             raise ValueError(f"--jobs and --servers go with --problem custom; got --problem {self.problem}")
@@ -378,7 +378,7 @@ class Report:
 
     def run(self) -> int:
         from hybridalloc.places import check_file
-        from hybridalloc.report import text_table, write_report
+        from hybridalloc.reports.report import text_table, write_report
 
         stored = _stored(self.folder, "results.json")
         check_file("--out", self.out)
@@ -409,7 +409,7 @@ class Sync:
     """What MLflow has and lacks as JSON on standard output."""
 
     def run(self) -> int:
-        from hybridalloc.tracking import how_to_open, mirror
+        from hybridalloc.experiments.tracking import how_to_open, mirror
 
         _stored(self.folder, "comparison.json")
         result = mirror(self.folder, self.tracking_uri)
@@ -435,7 +435,7 @@ class LogModel:
     """Load the transition that the file names, for an example state of its own: its code runs. Serving needs none."""
 
     def run(self) -> int:
-        from hybridalloc.models import how_to_serve, log_model
+        from hybridalloc.serving.models import how_to_serve, log_model
 
         logged = log_model(self.path, self.name, self.tracking_uri, trust_code=self.allow_code)
         _print(f"registered {self.name}, version {logged.version}, alias champion")
@@ -466,7 +466,7 @@ def _standard_input() -> Any:
         raise InvalidStateError(
             "a state as JSON is expected on standard input: try `hybridalloc step --example | hybridalloc step`"
         )
-    from hybridalloc.problems.base import read_json
+    from hybridalloc.problems.state import read_json
 
     try:
         text = sys.stdin.read()
@@ -481,7 +481,7 @@ def _custom_input() -> tuple[dict[str, Any], dict[str, Any]]:
     Input is data: what would load code or open a file is not taken from it, whatever it is called.
     """
     from hybridalloc.errors import InvalidStateError
-    from hybridalloc.problems.custom import CustomState
+    from hybridalloc.problems.custom.problem import CustomState
     from hybridalloc.text import quoted
 
     elsewhere = {"transition": "--settings transition=module:Class"} | {
@@ -554,7 +554,7 @@ def _kept_of(checkpoints: Any) -> Iterator[None]:
 
 
 def _print_json(value: Any) -> int:
-    from hybridalloc.runlog import plain
+    from hybridalloc.experiments.runlog import plain
 
     _print(json.dumps(plain(value)))
     return 0
@@ -579,7 +579,7 @@ class Data:
     """Data sets; default all."""
 
     def run(self) -> int:
-        from hybridalloc import data
+        from hybridalloc.data import registry as data
 
         if self.action == "list":
             _print(data.list_table())
@@ -655,7 +655,7 @@ def _command(words: list[str]) -> int:
     with _output():
         command: Any = tyro.cli(Command, args=words or ["--help"], prog="hybridalloc", description=GUIDE)
     if isinstance(command, Compare | Train | Evaluate | Step) and not getattr(command, "quiet", False):
-        from hybridalloc.progress import tell_of_compiling
+        from hybridalloc.experiments.progress import tell_of_compiling
 
         tell_of_compiling()
     return int(command.run())
@@ -663,9 +663,9 @@ def _command(words: list[str]) -> int:
 
 def _told(error: Exception) -> str | None:
     """An error that a user can mend, in words; None of one that is a fault of ours."""
-    from hybridalloc.data import DataError
+    from hybridalloc.data.registry import DataError
     from hybridalloc.errors import WorkError
-    from hybridalloc.runlog import TrackingError
+    from hybridalloc.experiments.runlog import TrackingError
 
     if isinstance(error, BrokenPipeError):  # a worker's pipe, a server's
         return None

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from hybridalloc.beliefs import belief_arrays, restore_belief
 from hybridalloc.errors import CheckpointError
 from hybridalloc.files import read_arrays, whole_file
 from hybridalloc.problems import restore_problem
+from hybridalloc.problems.beliefs import belief_arrays, restore_belief
 from hybridalloc.text import printable, quoted
 from rl.policy import ArrayPolicy, wrong_weights
 
@@ -128,7 +128,7 @@ def find_recommender(problem: Any, given: Any, seed: int) -> Any:
         return given
     text = str(given)
     if isinstance(given, str) and not text.endswith(".npz") and ":/" not in text and "/" not in text:
-        from hybridalloc.training import LEARNERS, make_learner
+        from hybridalloc.training.trainer import LEARNERS, make_learner
         from rl.networks import Sizes
 
         if text in LEARNERS or not _with_suffix(Path(text)).is_file():

@@ -27,7 +27,7 @@ from matplotlib import pyplot as plt
 warnings.filterwarnings("ignore", message="IProgress")  # a widget that is not needed
 import mlflow
 
-from hybridalloc.compare import Settings, compare
+from hybridalloc.experiments.compare import Settings, compare
 
 place = Path(tempfile.mkdtemp())
 uri = f"sqlite:///{place}/mlflow.db"

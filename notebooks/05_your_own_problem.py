@@ -20,7 +20,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 
 from hybridalloc import Allocator, make_problem
-from hybridalloc.step_report import as_text
+from hybridalloc.reports.step import as_text
 
 jobs = pd.DataFrame({
     "name": ["render", "encode", "index", "transcode", "report"], "work": [40, 25, 10, 60, 15],

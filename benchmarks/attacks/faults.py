@@ -16,7 +16,8 @@ from benchmarks.attacks.checker import findings, least
 from benchmarks.attacks.steps import custom_example
 from coordinator import coordinator as merging
 from hybridalloc import Allocator, make_problem
-from hybridalloc.problems import custom_batch, mec_core
+from hybridalloc.problems.custom import world as custom_batch
+from hybridalloc.problems.mec import core as mec_core
 
 UNTRUE = ("limit", "infeasible", "served", "unserved", "regret", "envy")  # findings that no certificate may leave
 ONLY_MEC = {

@@ -402,7 +402,7 @@ def attack_requests(count: int, seed: int) -> Counter[str]:
     import pandas as pd
     from mlflow.exceptions import MlflowException
 
-    from hybridalloc.served_model import AllocatorModel
+    from hybridalloc.serving.served_model import AllocatorModel
 
     found: Counter[str] = Counter()
     rng = np.random.default_rng([seed, 5])

@@ -17,7 +17,8 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from hybridalloc.errors import UnknownNameError, nearest
-from hybridalloc.problems import custom, mec
+from hybridalloc.problems import custom
+from hybridalloc.problems.mec import problem as mec
 from hybridalloc.text import quoted
 
 GROUP = "hybridalloc.problems"
@@ -51,7 +52,7 @@ def restore_problem(description: Mapping[str, Any], trust_code: bool = False) ->
     """The problem that ``problem.describe()`` described.
 
     A description is data: it names a problem that is built in or installed, and a transition likewise; another
-    transition stays unloaded, see :mod:`hybridalloc.problems.transitions`.
+    transition stays unloaded, see :mod:`hybridalloc.problems.custom.transitions`.
 
     Args:
         trust_code: the description is the user's own, or the user trusts who wrote it: any transition is loaded.

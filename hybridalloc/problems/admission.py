@@ -24,8 +24,8 @@ import numpy as np
 from coordinator.tables import enough
 from games.congestion import Float, Int
 from hybridalloc.problems.again import FINE, Again, Answer, first, least, ranks_above
-from hybridalloc.problems.custom import NO_DEADLINE, Custom, CustomState, default_delay_cost
-from hybridalloc.problems.custom_batch import CustomBatch
+from hybridalloc.problems.custom.problem import NO_DEADLINE, Custom, CustomState, default_delay_cost
+from hybridalloc.problems.custom.world import CustomBatch
 from hybridalloc.text import printable
 
 WAYS = 3  # remedies shown of one agent, a higher priority beside them: each is solved for, so one

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from hybridalloc.problems.custom import CustomState
+from hybridalloc.problems.custom.problem import CustomState
 
 SIZES = ((1.0, 4.0), (1.0, 2.0), (4.0, 10.0))  # work, units; deadline, s; a node's speed, units/s
 

@@ -7,7 +7,7 @@ import pytest
 
 from coordinator import Coordinator, clip_prior
 from hybridalloc.problems import make_problem
-from hybridalloc.training import make_learner
+from hybridalloc.training.trainer import make_learner
 from rl.networks import Sizes
 
 NAMES = ["imappo", "dqn"]

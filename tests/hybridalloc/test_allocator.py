@@ -21,8 +21,8 @@ from games.admission import admit
 from games.certificate import fitting_costs, measure_regret
 from hybridalloc import Allocator, CheckpointError, InvalidStateError, make_problem
 from hybridalloc.errors import UnknownNameError
-from hybridalloc.problems.mec_whatif import SHIFTS, Shift
-from hybridalloc.training import evaluate, make_learner
+from hybridalloc.problems.mec.whatif import SHIFTS, Shift
+from hybridalloc.training.trainer import evaluate, make_learner
 from rl.networks import Sizes
 from rl.policy import ArrayPolicy
 

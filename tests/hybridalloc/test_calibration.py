@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from hybridalloc import make_problem
-from hybridalloc.calibration import calibrate
-from hybridalloc.training import TUNE_SEEDS
+from hybridalloc.training.calibration import calibrate
+from hybridalloc.training.trainer import TUNE_SEEDS
 
 PROBLEM = make_problem("mec", agents=12, servers=3)
 PRICES = PROBLEM.prices_type()
@@ -59,7 +59,7 @@ def test_a_prior_that_helps_keeps_its_say():
 def test_networks_without_a_welfare_do_not_count_and_without_any_trust_stays(monkeypatch):
     from types import SimpleNamespace
 
-    from hybridalloc import calibration
+    from hybridalloc.training.trainer import calibration
 
     def tried(rows):
         told = iter(rows)

@@ -15,8 +15,8 @@ import torch
 
 from hybridalloc import make_problem
 from hybridalloc.allocator import CheckpointError
-from hybridalloc.checkpoints import Checkpoints, first_difference, pack, read, unpack, write
-from hybridalloc.training import LEARNERS, TrainConfig, train
+from hybridalloc.training.checkpoints import Checkpoints, first_difference, pack, read, unpack, write
+from hybridalloc.training.trainer import LEARNERS, TrainConfig, train
 
 HOUSE = Path(__file__).resolve().parents[2]
 SLOTS = 32
@@ -113,8 +113,8 @@ def test_a_killed_process_loses_at_most_one_interval(tmp_path):
     code = f"""
 import os, sys
 from hybridalloc import make_problem
-from hybridalloc.checkpoints import Checkpoints
-from hybridalloc.training import TrainConfig, train
+from hybridalloc.training.checkpoints import Checkpoints
+from hybridalloc.training.trainer import TrainConfig, train
 problem = make_problem("mec", agents=6, servers=2)
 def report(steps, figures):
     if steps >= 26 * 24:

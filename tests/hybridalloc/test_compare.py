@@ -7,12 +7,13 @@ import json
 import numpy as np
 import pytest
 
-from hybridalloc import Allocator, compare, make_problem
-from hybridalloc.methods import method_of, rows_of
-from hybridalloc.report import write_report
-from hybridalloc.stored import comparison_from
-from hybridalloc.summary import markdown_table, text_table
-from hybridalloc.tracking import RunLog, write_comparison
+from hybridalloc import Allocator, make_problem
+from hybridalloc.experiments import compare
+from hybridalloc.experiments.methods import method_of, rows_of
+from hybridalloc.experiments.stored import comparison_from
+from hybridalloc.experiments.tracking import RunLog, write_comparison
+from hybridalloc.reports.report import write_report
+from hybridalloc.reports.summary import markdown_table, text_table
 
 FARM = "hybridalloc.problems.farm:Farm"
 

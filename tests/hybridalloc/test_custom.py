@@ -15,7 +15,7 @@ from games.admission import admit
 from hybridalloc import Allocator, InvalidStateError, make_problem
 from hybridalloc.problems.admission import remedies
 from hybridalloc.problems.again import EFFORT
-from hybridalloc.problems.custom import CustomPrices, CustomState, default_delay_cost
+from hybridalloc.problems.custom.problem import CustomPrices, CustomState, default_delay_cost
 
 
 def drawn(seed: int, agents: int = 5, servers: int = 2, tight: float = 1.0, **more):

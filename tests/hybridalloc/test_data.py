@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hybridalloc import data
-from hybridalloc.data import DataError
-from hybridalloc.data_sources import DataFile, Dataset
+from hybridalloc.data import registry as data
+from hybridalloc.data.registry import DataError
+from hybridalloc.data.sources import DataFile, Dataset
 
 REAL_DATA = os.environ.get("HYBRIDALLOC_DATA", "")  # before a fixture hides it
 TEXT = b"Latitude,Longitude\n-37.8,144.9\n"

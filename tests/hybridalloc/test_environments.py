@@ -134,7 +134,7 @@ def test_truncates_at_the_scenarios_episode_and_then_stops():
 
 
 def test_masked_choices_become_option_0_and_nothing_infeasible_is_executed(monkeypatch):
-    from hybridalloc.problems.mec import MecBatch
+    from hybridalloc.problems.mec.problem import MecBatch
 
     executed = []
     original = MecBatch.execute

@@ -15,15 +15,15 @@ import pytest
 import torch
 
 from hybridalloc import Allocator, CheckpointError, InvalidStateError, files, make_problem
-from hybridalloc.beliefs import load_belief, save_belief
-from hybridalloc.checkpoints import Checkpoints, read, write
 from hybridalloc.cli import main
 from hybridalloc.errors import nearest
 from hybridalloc.problems import restore_problem
+from hybridalloc.problems.beliefs import load_belief, save_belief
+from hybridalloc.problems.custom.transitions import Unloaded
 from hybridalloc.problems.farm import Farm
-from hybridalloc.problems.transitions import Unloaded
 from hybridalloc.saved import read_checkpoint
 from hybridalloc.text import printable, quoted
+from hybridalloc.training.checkpoints import Checkpoints, read, write
 
 TRAP = """
 from pathlib import Path
@@ -149,7 +149,7 @@ def test_a_saved_allocator_runs_no_code(trap, tmp_path, kind, capsys, monkeypatc
 def test_a_served_model_runs_no_code(trap, tmp_path):
     import mlflow
 
-    from hybridalloc.models import log_model
+    from hybridalloc.serving.models import log_model
 
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     logged = log_model(armed(tmp_path, trap.addresses["system"]), "armed", uri)
@@ -170,7 +170,7 @@ def test_a_served_model_runs_no_code(trap, tmp_path):
 def test_a_checkpoint_of_training_runs_no_code(trap, tmp_path, kind, capsys):
     from dataclasses import asdict
 
-    from hybridalloc.training import TrainConfig
+    from hybridalloc.training.trainer import TrainConfig
 
     problem = make_problem("custom", work=[[1.0], [2.0]], capacity=[4.0])
     run = {
@@ -188,7 +188,7 @@ def test_a_checkpoint_of_training_runs_no_code(trap, tmp_path, kind, capsys):
 
 
 def test_a_stored_comparison_runs_no_code(trap, tmp_path, capsys):
-    from hybridalloc import tracking
+    from hybridalloc.experiments import tracking
 
     farm = make_problem("custom", transition=Farm(tenants=3, nodes=2))
     folder = tmp_path / "runs" / "custom-1"
@@ -496,8 +496,8 @@ def test_a_forged_checkpoint_takes_no_memory(tmp_path):
 
 
 def test_an_identity_that_says_anything_is_refused(tmp_path):
-    from hybridalloc.checkpoints import run_of
     from hybridalloc.cli import Train
+    from hybridalloc.training.checkpoints import run_of
 
     for identity in ("", "[]", "7", '{"problem": 3}', '{"problem": {"name": "mec"}, "training": {}, "prices": {}}'):
         write(tmp_path / "a.pt", CONTENT | {"identity": identity})
@@ -575,9 +575,9 @@ def everything(folder: Path) -> set[str]:
 def test_a_store_writes_nothing_outside_its_folder(tmp_path, monkeypatch):
     from mlflow.tracking import MlflowClient
 
-    from hybridalloc import tracking
-    from hybridalloc.mirror import COMPARISON_TAG, KEY_TAG, TrackingError, artifact_location
-    from hybridalloc.stored import comparison_from
+    from hybridalloc.experiments import tracking
+    from hybridalloc.experiments.mirror import COMPARISON_TAG, KEY_TAG, TrackingError, artifact_location
+    from hybridalloc.experiments.stored import comparison_from
 
     place = tmp_path / "temporary"
     place.mkdir()
@@ -616,8 +616,8 @@ def test_a_store_writes_nothing_outside_its_folder(tmp_path, monkeypatch):
 
 
 def test_a_damaged_comparison_is_refused_in_one_line(tmp_path):
-    from hybridalloc.runlog import TrackingError, read_run
-    from hybridalloc.stored import rebuild
+    from hybridalloc.experiments.runlog import TrackingError, read_run
+    from hybridalloc.experiments.stored import rebuild
 
     for record in ({"id": "x"}, {"id": "x", "methods": 3, "scenario": []}):
         (tmp_path / "comparison.json").write_text(json.dumps(record))

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 
 from hybridalloc import Allocator, InvalidStateError, make_problem
-from hybridalloc.problems.base import DEEPEST, read_json
-from hybridalloc.problems.custom import CustomState
-from hybridalloc.problems.mec import MecState
-from hybridalloc.problems.tables import JOBS, LINKS, SERVERS
+from hybridalloc.problems.custom.problem import CustomState
+from hybridalloc.problems.custom.tables import JOBS, LINKS, SERVERS
+from hybridalloc.problems.mec.problem import MecState
+from hybridalloc.problems.state import DEEPEST, read_json
 
 CASES = int(os.environ.get("CASES", "4000"))  # in all, over the tests of this file
 

@@ -10,9 +10,9 @@ from scipy import stats
 
 from coordinator import Coordinator
 from hybridalloc import Allocator, CheckpointError, make_problem
-from hybridalloc.beliefs import load_belief, save_belief
-from hybridalloc.problems.mec_belief import BLOCK, BLOCKED, BayesianBelief, LearnedBelief
-from hybridalloc.training import TrainConfig, evaluate, learn_belief
+from hybridalloc.problems.beliefs import load_belief, save_belief
+from hybridalloc.problems.mec.belief import BLOCK, BLOCKED, BayesianBelief, LearnedBelief
+from hybridalloc.training.trainer import TrainConfig, evaluate, learn_belief
 
 
 def play(batch, slots, trust=5.0, seed=0):

@@ -10,8 +10,8 @@ import pytest
 
 from games.certificate import measure_regret
 from hybridalloc.problems import make_problem
-from hybridalloc.problems.mec import HIDDEN, MecState
-from hybridalloc.problems.mec_world import streams
+from hybridalloc.problems.mec.law import streams
+from hybridalloc.problems.mec.problem import HIDDEN, MecState
 
 CHANGING = (
     "active", "task_bits", "task_cycles", "deadline_s", "battery_j", "age_slots", "last_server", "activity",
@@ -272,7 +272,7 @@ def harsh(batch, rng):
     w.noise_rise[:] = rng.choice([0.0, 10.0, 1e6], (e, b))
     w.last_server[:] = rng.integers(-1, k, (e, n))
     w.deadline_s[:] *= rng.choice([1.0, 0.01, 10.0], (e, n))
-    from hybridalloc.problems import mec_core
+    from hybridalloc.problems.mec import core as mec_core
 
     mec_core.believe(batch.physics, w, np.ones(e, bool))
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hybridalloc.problems import make_problem
-from hybridalloc.problems.mec import Dynamics
+from hybridalloc.problems.mec.problem import Dynamics
 
 sys.path.insert(0, str(Path(__file__).parent))
 from mec_reference import late, move_queue, plan_of, slot, smooth_completion, snapshot

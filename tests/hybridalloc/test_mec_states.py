@@ -11,7 +11,7 @@ import pytest
 
 from hybridalloc.errors import InvalidStateError
 from hybridalloc.problems import make_problem
-from hybridalloc.problems.mec import HIDDEN, OBSERVED, MecState
+from hybridalloc.problems.mec.problem import HIDDEN, OBSERVED, MecState
 
 PROBLEM = make_problem("mec", agents=4, servers=2)
 
@@ -199,8 +199,8 @@ def test_a_problem_without_agents_resets_and_steps():
 def test_a_world_without_agents_is_stepped_evaluated_and_shown():
     from coordinator import Coordinator
     from hybridalloc import Allocator
-    from hybridalloc.training import evaluate
-    from hybridalloc.tuning import tune_prices
+    from hybridalloc.training.trainer import evaluate
+    from hybridalloc.training.tuning import tune_prices
 
     problem = make_problem("mec", agents=0, servers=3)
     state = problem.reset(seed=0)
@@ -222,7 +222,7 @@ def test_tuning_takes_the_trial_that_has_a_welfare(monkeypatch):
     from types import SimpleNamespace
 
     from coordinator import Coordinator
-    from hybridalloc import tuning
+    from hybridalloc.training.trainer import tuning
 
     told = iter([[np.nan], [np.nan, 1.0], [np.nan], [0.5], [2.0]])
     answer = lambda *given, **named: SimpleNamespace(metrics={"welfare": np.array(next(told))})

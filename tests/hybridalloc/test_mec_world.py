@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hybridalloc.problems import make_problem, mec_world
+from hybridalloc.problems import make_problem
+from hybridalloc.problems.mec import law as mec_world
 
 
 def uniforms(seed, size):

@@ -14,9 +14,9 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from hybridalloc import tracking
-from hybridalloc.mirror import _Replay
-from hybridalloc.tracking import RunLog, how_to_open, mirror, write_comparison
+from hybridalloc.experiments import tracking
+from hybridalloc.experiments.mirror import _Replay
+from hybridalloc.experiments.tracking import RunLog, how_to_open, mirror, write_comparison
 
 STEPS = 1100  # more than one batch
 
@@ -167,7 +167,7 @@ def test_a_store_that_another_process_is_making_is_tried_again(
         return find(self, name)
 
     monkeypatch.setattr(MlflowClient, "get_experiment_by_name", colliding)
-    monkeypatch.setattr("hybridalloc.mirror.OPEN_AGAIN_S", (0.01,))
+    monkeypatch.setattr("hybridalloc.experiments.mirror.OPEN_AGAIN_S", (0.01,))
     assert mirror(folder, f"sqlite:///{tmp_path}/mlflow.db").complete
     assert next(answers, "both were taken") == "both were taken"
 
@@ -259,7 +259,7 @@ def test_a_disk_that_fills_at_any_moment_loses_nothing(
         return answer
 
     monkeypatch.setattr(_Replay, "_call", filling)
-    monkeypatch.setattr("hybridalloc.mirror.OPEN_AGAIN_S", (0.01,))
+    monkeypatch.setattr("hybridalloc.experiments.mirror.OPEN_AGAIN_S", (0.01,))
     with pytest.warns(RuntimeWarning, match="No space left"):
         assert not mirror(folder, uri).complete
     monkeypatch.setattr(_Replay, "_call", real)
@@ -280,7 +280,7 @@ def test_a_slow_store_is_left_behind_in_time_and_completed_later(
         return real(self, lambda: (time.sleep(0.5), function(*arguments, **options))[1])
 
     monkeypatch.setattr(_Replay, "_call", sluggish)
-    monkeypatch.setattr("hybridalloc.mirror.FAIR_CALL_S", 0.05)  # a tenth of the times in service: 5 s a call
+    monkeypatch.setattr("hybridalloc.experiments.mirror.FAIR_CALL_S", 0.05)  # a tenth of those in service
     start = time.monotonic()
     with pytest.warns(RuntimeWarning, match="slow: .* calls took"):
         assert not mirror(folder, uri, slow_s=0.7).complete
@@ -310,7 +310,7 @@ def test_how_to_open() -> None:
 
 
 def test_the_first_contact_is_waited_for_while_it_works_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    from hybridalloc import compare
+    from hybridalloc.experiments import compare
 
     monkeypatch.setattr(compare, "MLFLOW_SLOW_S", 2.0)
     release = threading.Event()

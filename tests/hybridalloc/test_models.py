@@ -12,7 +12,7 @@ import pytest
 import uvicorn
 
 from hybridalloc import Allocator, make_problem
-from hybridalloc.models import example_state, how_to_serve, log_model
+from hybridalloc.serving.models import example_state, how_to_serve, log_model
 
 
 @pytest.fixture(scope="module")

@@ -17,13 +17,13 @@ from pathlib import Path
 
 import pytest
 
-import hybridalloc.compare as comparing
-from hybridalloc import jobs
+import hybridalloc.experiments.compare as comparing
 from hybridalloc.allocator import Allocator
 from hybridalloc.cli import main
-from hybridalloc.compare import Settings, compare
 from hybridalloc.errors import CheckpointError, PlaceError, WorkError
-from hybridalloc.mirror import MirrorResult, artifact_location
+from hybridalloc.experiments import jobs
+from hybridalloc.experiments.compare import Settings, compare
+from hybridalloc.experiments.mirror import MirrorResult, artifact_location
 from hybridalloc.places import check_file, check_folder, locked
 from hybridalloc.problems import make_problem
 
@@ -246,9 +246,13 @@ def test_commands_try_their_places_first(tmp_path, capsys, monkeypatch):
     def work(*_, **__):
         raise AssertionError("work has begun")
 
-    for name in ("hybridalloc.tuning.tune_game", "hybridalloc.training.train", "hybridalloc.compare._work"):
+    for name in (
+        "hybridalloc.training.tuning.tune_game",
+        "hybridalloc.training.trainer.train",
+        "hybridalloc.experiments.compare._work",
+    ):
         monkeypatch.setattr(name, work)
-    monkeypatch.setattr("hybridalloc.stored.comparison_from", work)
+    monkeypatch.setattr("hybridalloc.experiments.stored.comparison_from", work)
     monkeypatch.setattr("hybridalloc.allocator.read_checkpoint", work)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("")
@@ -377,7 +381,7 @@ def test_a_setting_of_another_kind_is_named(capsys, setting, message):
 
 
 def test_ctrl_c_in_training_names_the_checkpoint(tmp_path, capsys, monkeypatch):
-    from hybridalloc.checkpoints import Checkpoints
+    from hybridalloc.training.checkpoints import Checkpoints
 
     real = Checkpoints.keep
 
@@ -404,9 +408,11 @@ def test_ctrl_c_in_training_names_the_checkpoint(tmp_path, capsys, monkeypatch):
 
 def test_the_store_that_mlflow_is_told_of_is_the_default(tmp_path, capsys, monkeypatch):
     asked = []
-    monkeypatch.setattr("hybridalloc.stored.comparison_from", lambda source, uri: asked.append(uri) or 1 / 0)
-    monkeypatch.setattr("hybridalloc.models.log_model", lambda path, name, uri, **_: asked.append(uri) or 1 / 0)
-    monkeypatch.setattr("hybridalloc.tracking.mirror", lambda folder, uri: asked.append(uri) or 1 / 0)
+    monkeypatch.setattr(
+        "hybridalloc.experiments.stored.comparison_from", lambda source, uri: asked.append(uri) or 1 / 0
+    )
+    monkeypatch.setattr("hybridalloc.serving.models.log_model", lambda path, name, uri, **_: asked.append(uri) or 1 / 0)
+    monkeypatch.setattr("hybridalloc.experiments.tracking.mirror", lambda folder, uri: asked.append(uri) or 1 / 0)
     monkeypatch.setattr("hybridalloc.cli._stored", lambda *_: None)
     monkeypatch.chdir(tmp_path)
     commands = (["compare", "--from-runs", "x"], ["log-model", "a.npz"], ["sync", "x"])
@@ -451,7 +457,7 @@ def test_artifacts_lie_beside_the_file_that_mlflow_opens(tmp_path):
 
 @pytest.mark.parametrize("program", ["from standard input", "without a guard"])
 def test_worker_processes_and_the_program_that_starts_them(tmp_path, program):
-    body = "from hybridalloc.jobs import open_pool, belief_file\nfrom pathlib import Path\n"
+    body = "from hybridalloc.experiments.jobs import open_pool, belief_file\nfrom pathlib import Path\n"
     if program == "from standard input":
         body += "with open_pool(1) as (pool, _):\n    print(pool.submit(belief_file, Path('a'), 'k', 0).result())\n"
         done = subprocess.run(
@@ -462,7 +468,7 @@ def test_worker_processes_and_the_program_that_starts_them(tmp_path, program):
         return
     script = tmp_path / "script.py"
     script.write_text(
-        "from hybridalloc.compare import Settings, compare\n"
+        "from hybridalloc.experiments.compare import Settings, compare\n"
         "compare(Settings(agents=3, servers=1, sites='synthetic', tuning=0, methods=('nearest',), quiet=True,"
         " tracking_uri='sqlite:////dev/null/m.db'))\n"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numba
 
-from hybridalloc.progress import tell_of_compiling
+from hybridalloc.experiments.progress import tell_of_compiling
 
 
 def test_compiling_is_told_once_and_only_when_it_happens(capsys):

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hybridalloc import figures
-from hybridalloc.report import markdown_table, text_table, write_report
-from hybridalloc.statistics import paired_difference
-from hybridalloc.summary import number, places, summarise
+from hybridalloc.reports import figures
+from hybridalloc.reports.report import markdown_table, text_table, write_report
+from hybridalloc.reports.statistics import paired_difference
+from hybridalloc.reports.summary import number, places, summarise
 
 
 def made_up() -> dict[str, Any]:
@@ -387,7 +387,7 @@ def _partly_absent() -> dict[str, Any]:
 
 @pytest.mark.filterwarnings("error")
 def test_what_is_a_mean_of_nothing_is_a_dash_never_a_zero_never_the_best(tmp_path: Path) -> None:
-    from hybridalloc.pictures import write_pictures
+    from hybridalloc.reports.pictures import write_pictures
 
     comparison = _partly_absent()
     cells = summarise(comparison)
@@ -449,7 +449,7 @@ def test_the_top_of_the_curves_is_enlarged_where_a_start_from_scratch_hides_it(t
 
 
 def test_the_frontiers_letters_keep_off_other_dots():
-    from hybridalloc.report_extras import _beside
+    from hybridalloc.reports.extras import _beside
 
     dots = [(100.0, 100.0), (101.0, 100.0), (112.0, 101.0), (300.0, 50.0)]
     placed = _beside(dots)
@@ -462,7 +462,7 @@ def test_the_frontiers_letters_keep_off_other_dots():
 def test_the_frontier_and_the_profiles_numbers_are_those_of_the_definition():
     import itertools
 
-    from hybridalloc import report_extras
+    from hybridalloc.reports import extras as report_extras
 
     rng = np.random.default_rng(0)
     points = [(float(a), float(b)) for a, b in rng.integers(0, 5, (12, 2))]

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hybridalloc import tracking
-from hybridalloc.tracking import RunLog, TrackingError
+from hybridalloc.experiments import tracking
+from hybridalloc.experiments.tracking import RunLog, TrackingError
 
 
 def test_lines_are_as_documented_and_read_back(tmp_path: Path) -> None:
@@ -161,16 +161,16 @@ def test_git_commit_is_that_of_the_folder(tmp_path: Path) -> None:
 
 
 def test_importing_the_tracking_imports_no_mlflow() -> None:
-    code = "import sys, hybridalloc.tracking; print('mlflow' in sys.modules)"
+    code = "import sys, hybridalloc.experiments.tracking; print('mlflow' in sys.modules)"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "False"
 
 
 def test_strict_json_has_null_for_a_mean_of_nothing(tmp_path: Path) -> None:
-    from hybridalloc import tracking
-    from hybridalloc.jobs import Job, run_job
+    from hybridalloc.experiments import tracking
+    from hybridalloc.experiments.jobs import Job, run_job
+    from hybridalloc.experiments.runlog import strict
     from hybridalloc.problems import make_problem
-    from hybridalloc.runlog import strict
 
     nan = math.nan
     told = strict(

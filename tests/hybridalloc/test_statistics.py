@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from hybridalloc.statistics import (
+from hybridalloc.reports.statistics import (
     interquartile_mean,
     mean_interval,
     mean_of,

@@ -119,7 +119,7 @@ def test_what_is_no_text_in_utf_8_is_told(tmp_path, content, message):
 
 
 def test_a_folder_an_impossible_name_and_a_file_without_end_are_told(tmp_path, monkeypatch):
-    from hybridalloc.problems import tables
+    from hybridalloc.problems.custom import tables
 
     servers = write(tmp_path, servers=SERVERS)["servers"]
     with pytest.raises(InvalidStateError, match=r"jobs: .* cannot be read \(Is a directory\); give the path"):
@@ -202,7 +202,7 @@ def test_links_beside_arrays_are_refused():
 def test_a_table_of_jobs_without_rows_is_a_step_without_jobs(tmp_path, linked):
     import json
 
-    from hybridalloc.step_report import as_json, as_text
+    from hybridalloc.reports.step import as_json, as_text
 
     paths = write(tmp_path, jobs="name,work,deadline_s\n", servers=SERVERS)
     paths |= write(tmp_path, links="job,server,cost\n") if linked else {}
@@ -223,7 +223,7 @@ def test_a_table_of_jobs_without_rows_is_a_step_without_jobs(tmp_path, linked):
 
 
 def test_a_fallback_is_shown_too():
-    from hybridalloc.step_report import as_json, as_text
+    from hybridalloc.reports.step import as_json, as_text
 
     problem = make_problem("custom", work=[[1.0, 1.0]], capacity=[1.0, 2.0])
     state = problem.reset()
@@ -237,7 +237,7 @@ def test_a_fallback_is_shown_too():
 def test_what_was_left_out_is_told_for_the_first_and_named_for_the_rest():
     import json
 
-    from hybridalloc.step_report import TRIED, as_json, as_text
+    from hybridalloc.reports.step import TRIED, as_json, as_text
 
     names = [f"job {i}" for i in range(20)]
     problem = make_problem(
@@ -260,7 +260,7 @@ def test_what_was_left_out_is_told_for_the_first_and_named_for_the_rest():
 def test_numbers_that_are_none_are_null_in_the_report_too():
     import json
 
-    from hybridalloc.step_report import as_json
+    from hybridalloc.reports.step import as_json
 
     problem = make_problem("custom", work=[[1.0, 1.0]] * 2, capacity=[1.0, 2.0])
     state = problem.reset()

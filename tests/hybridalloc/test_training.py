@@ -7,8 +7,8 @@ import pytest
 
 from coordinator import Coordinator
 from hybridalloc import Allocator, make_problem
-from hybridalloc.training import REPORT_SEEDS, TRAIN_SEEDS, TUNE_SEEDS, TrainConfig, evaluate, train
-from hybridalloc.tuning import tune_prices
+from hybridalloc.training.trainer import REPORT_SEEDS, TRAIN_SEEDS, TUNE_SEEDS, TrainConfig, evaluate, train
+from hybridalloc.training.tuning import tune_prices
 
 
 @pytest.fixture(scope="module")

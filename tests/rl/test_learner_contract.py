@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from coordinator.merge import clip_prior
-from hybridalloc.training import LEARNERS, make_learner
+from hybridalloc.training.trainer import LEARNERS, make_learner
 from rl.networks import Sizes
 from rl.proposal import Observation
 

@@ -1,4 +1,4 @@
-"""Tiny environments whose optima are enumerated, driven as hybridalloc.training drives the real ones."""
+"""Tiny environments whose optima are enumerated, driven as hybridalloc.training.trainer drives the real ones."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ def executes(learner, cost=None):
 
 
 def drive(learner, toy, slots, seed=0, cost=None, stop=None):
-    """Train as :func:`hybridalloc.training.train` does; ``cost`` (N, O) is a game's, at trust 1.
+    """Train as :func:`hybridalloc.training.trainer` does; ``cost`` (N, O) is a game's, at trust 1.
 
     ``stop`` is called after each update and ends the training where it returns True. Returns the slots used.
     """

@@ -1,0 +1,1 @@
+"""Comparisons: which methods, in which processes, tuned, trained, evaluated, recorded and mirrored."""

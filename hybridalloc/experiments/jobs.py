@@ -1,0 +1,302 @@
+"""What a comparison runs in processes of their own: tuning, learning a belief, training and evaluating."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from coordinator import Coordinator
+from hybridalloc.allocator import Allocator
+from hybridalloc.experiments import tracking
+from hybridalloc.experiments.methods import method_of
+from hybridalloc.experiments.runlog import strict
+from hybridalloc.files import write_text
+from hybridalloc.places import locked
+from hybridalloc.problems import restore_problem
+from hybridalloc.problems.beliefs import load_belief, save_belief
+from hybridalloc.training.calibration import SEEDS, calibrate
+from hybridalloc.training.trainer import (
+    BEST_TRUST,
+    REPORT_SEEDS,
+    REPORT_SLOTS,
+    WARMUP_SLOTS,
+    Evaluation,
+    TrainConfig,
+    evaluate,
+    learn_belief,
+    train,
+)
+from hybridalloc.training.tuning import tune_game
+
+
+def _own(description: dict[str, Any]) -> Any:
+    """The problem of the comparison that started this process: its transition is the user's word, not a file's."""
+    return restore_problem(description, trust_code=True)
+
+
+class Job(NamedTuple):
+    """One run of one method, for a process of its own."""
+
+    directory: str
+    method: str
+    seed: int
+    problem: dict[str, Any]
+    prices: dict[str, float]
+    belief: str  # a file, "" for none
+    agent_steps: int
+    report_seeds: int
+    tags: dict[str, str]
+
+
+_QUEUE: Any = None
+KEEP_EVERY = 250_000  # agent-steps between two checkpoints of a job, as of `hybridalloc train`
+WORKERS_LOCK = ".workers.lock"  # held by every job of a comparison
+
+
+class Pool(ProcessPoolExecutor):
+    """Worker processes that Ctrl-C does not reach: the comparison that it reaches ends them."""
+
+    def submit(self, *arguments: Any, **options: Any) -> Any:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a process started here inherits it
+        try:
+            return super().submit(*arguments, **options)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start_worker(queue: Any) -> None:
+    global _QUEUE
+    _QUEUE = queue
+    os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1", NUMBA_NUM_THREADS="1")
+    parent = os.getppid()
+
+    def leave_with_parent() -> None:  # a killed comparison leaves no training behind
+        while os.getppid() == parent:
+            time.sleep(2)
+        os._exit(1)
+
+    threading.Thread(target=leave_with_parent, daemon=True).start()
+
+
+def units(job: Job) -> int:
+    """Work of a job in agent-steps of training; an evaluated slot costs about an eighth of a trained one."""
+    slots = job.report_seeds * (WARMUP_SLOTS + REPORT_SLOTS)
+    trained = job.agent_steps if method_of(job.method).learner else 0
+    return trained + slots * _own(job.problem).agents // 8
+
+
+@contextmanager
+def open_pool(workers: int) -> Iterator[tuple[Pool, Any]]:
+    """Worker processes of one thread each, and the queue on which they tell how far they are.
+
+    Where the block ends by an error or by Ctrl-C, they are ended at once: what they had written stays.
+    """
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    others = set(multiprocessing.active_children())
+    with _main_that_can_be_read(), Pool(workers, context, _start_worker, (queue,)) as pool:
+        try:
+            yield pool, queue
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in set(multiprocessing.active_children()) - others:
+                process.terminate()
+            raise
+
+
+@contextmanager
+def _main_that_can_be_read() -> Iterator[None]:
+    """A new process runs the main program's file first; ``python - < script`` has none ("<stdin>"): none is named."""
+    main = sys.modules["__main__"]
+    file = getattr(main, "__file__", None)
+    hidden = file is not None and getattr(main, "__spec__", None) is None and not os.path.isfile(file)
+    if hidden:
+        del main.__file__
+    try:
+        yield
+    finally:
+        if hidden:
+            main.__file__ = file
+
+
+def follow(queue: Any, bar: Any) -> Callable[[], None]:
+    """Move ``bar`` by what comes on ``queue`` until the function that is returned is called."""
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.is_set() or not queue.empty():
+            try:
+                bar.update(queue.get(timeout=0.2))
+            except Exception:
+                continue
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+
+    def stop() -> None:
+        done.set()
+        watcher.join(timeout=2)
+        bar.close()
+
+    return stop
+
+
+def tune_job(description: dict[str, Any], belief: str, trials: int, steps: int) -> dict[str, Any]:
+    """The best prices of a game that believes ``belief``, and every trial; runs in a worker process."""
+    tell = lambda *_: _QUEUE.put(1) if _QUEUE is not None else None
+    tuned = tune_game(_own(description), belief, trials, tell, belief_steps=steps)
+    rows = [{"prices": p._asdict(), "welfare": w} for p, w in tuned.trials]
+    return strict({"best": tuned.prices._asdict(), "welfare": tuned.welfare, "trials": rows})
+
+
+def belief_job(
+    problem: dict[str, Any], prices: dict[str, float], kind: str, seed: int, path: str, steps: int
+) -> tuple[int, int]:
+    """Learn one belief and save it; allocations executed, and those that violated a limit."""
+    restored = _own(problem)
+    config = TrainConfig(belief=kind, belief_steps=steps, seed=seed)
+    belief, allocations, violations = learn_belief(restored, restored.prices_type(**prices), config)
+    save_belief(path, belief)
+    write_text(counts_file(path), json.dumps([allocations, violations]))  # the last thing: it says that all is there
+    return allocations, violations
+
+
+def belief_file(folder: Path, kind: str, seed: int) -> str:
+    return str(folder / "beliefs" / f"{kind}-seed{seed}.npz")
+
+
+def counts_file(path: str) -> Path:
+    """Beside a learned belief: how many allocations were executed for it, and how many violated a limit."""
+    return Path(path).with_suffix(".json")
+
+
+def belief_done(path: str) -> tuple[int, int] | None:
+    """The counts of a belief that is there in full, None where it must be learned."""
+    found = whole_json(counts_file(path)) if Path(path).is_file() else None
+    return None if found is None else (int(found[0]), int(found[1]))
+
+
+def job_done(job: Job) -> dict[str, Any] | None:
+    """What a job that ended gave, None where it must be run.
+
+    Raises:
+        TrackingError: its record is malformed (a torn last line is not).
+    """
+    path = Path(job.directory) / f"{job.method}-seed{job.seed}.jsonl"
+    if not path.is_file() or b"\n" not in path.read_bytes() or tracking.read_run(path).status != "FINISHED":
+        return None
+    return whole_json(Path(job.directory) / path.stem / "evaluation.json")
+
+
+def whole_json(path: Path) -> Any:
+    """What a file holds, None where it is missing or no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _checkpoints(job: Job) -> Any:
+    """Where a job keeps its state, going on from what an earlier try of it left."""
+    from hybridalloc.training.checkpoints import Checkpoints
+
+    class Kept(Checkpoints):
+        def judge(self, *_: Any) -> None: ...  # the best on the way is asked for by nobody
+
+    folder = Path(job.directory) / f"{job.method}-seed{job.seed}"
+    for torn in folder.glob(".*.partial"):  # of a process that was killed as it wrote
+        torn.unlink(missing_ok=True)
+    last = folder / "last.pt"
+    every = min(KEEP_EVERY, max(job.agent_steps // 4, 1))
+    return Kept(folder, every, last if last.is_file() else None)
+
+
+def run_job(job: Job) -> dict[str, Any]:
+    """Train if there is something to train, evaluate on the reporting seeds, log; runs in a worker process.
+
+    A job that was stopped goes on from its last checkpoint; one that ended leaves none.
+    """
+    with locked(Path(job.directory) / WORKERS_LOCK, shared=True):
+        return _run_job(job)
+
+
+def _run_job(job: Job) -> dict[str, Any]:
+    problem = _own(job.problem)
+    method = method_of(job.method, problem)
+    prices = problem.prices_type(**job.prices)
+    params = {"method": job.method, "label": method.label, "seed": job.seed} | {
+        f"price/{k}": v for k, v in job.prices.items()
+    }
+    done = 0
+
+    def progress(steps: int) -> None:
+        nonlocal done
+        if _QUEUE is not None:
+            _QUEUE.put(steps - done)
+        done = steps
+
+    curve: list[dict[str, float]] = []
+    allocations = violations = 0
+    recommender = None
+    belief = load_belief(problem, job.belief) if job.belief else None
+    config = TrainConfig(
+        method.learner or "", method.kind, job.agent_steps, trust=BEST_TRUST[method.belief], belief=method.belief,
+        belief_steps=0, seed=job.seed, settings=method.settings,
+    )  # fmt: skip
+    if method.learner:
+        params |= {f"train/{k}": v for k, v in asdict(config).items() if k not in ("settings",)}
+    with tracking.RunLog(job.directory, job.method, job.seed, params, job.tags, resume=True) as log:
+        summary: dict[str, float] = {}
+        if method.learner:
+
+            def report(steps: int, figures: dict[str, float]) -> None:
+                log.metrics(steps, figures)
+                progress(steps)
+
+            checkpoints = _checkpoints(job)
+            trained = train(problem, prices, config, report, belief, checkpoints)
+            belief = trained.belief
+            recommender, curve = trained.learner.policy, trained.curve
+            allocations, violations = trained.allocations, trained.violations
+            summary |= {f"train_seconds/{k}": v for k, v in trained.seconds.items()}
+        trust = config.trust
+        if recommender is not None and method.kind == "hybrid":
+            few = SEEDS[: max(job.report_seeds, 2)]
+            calibration = calibrate(problem, prices, recommender, trust, belief=belief, seeds=few)
+            trust, summary["prior_weight"] = calibration.trust, config.trust / calibration.trust  # 1: as trained
+            allocations, violations = allocations + calibration.allocations, violations + calibration.violations
+        coordinator = None if method.kind == "heuristic" else Coordinator(method.kind, trust)
+        baseline = job.method if method.kind == "heuristic" else None
+        seen: Evaluation = evaluate(
+            problem, prices, coordinator, recommender, REPORT_SEEDS[: job.report_seeds], baseline, belief=belief,
+            health=True,
+        )  # fmt: skip
+        allocations, violations = allocations + seen.allocations, violations + seen.violations
+        kind = method.kind if baseline is None else job.method
+        if kind != "rl" or recommender is not None:
+            allocator = Allocator(problem, kind, recommender, trust, prices=prices, belief=belief)
+            stem = f"{job.method}-seed{job.seed}"
+            log.artifact(allocator.save(Path(job.directory) / stem / "allocator.npz"))
+        metrics = strict(seen.metrics)
+        metrics["step_ms"] = [seen.step_ms] * len(seen.metrics["welfare"])
+        out = {"metrics": metrics, "curve": curve, "allocations": allocations, "violations": violations}
+        whole = Path(job.directory) / f"{job.method}-seed{job.seed}" / "evaluation.json"
+        write_text(whole, json.dumps(out, allow_nan=False))
+        log.artifact(whole)  # MLflow has what a table can be made from again
+        summary |= seen.means()
+        summary |= {"step_ms": seen.step_ms, "allocations": allocations, "violations": violations}
+        log.end(summary)
+        (whole.parent / "last.pt").unlink(missing_ok=True)
+    progress(units(job))
+    return out

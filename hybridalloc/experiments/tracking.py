@@ -1,0 +1,35 @@
+"""Tracking of runs: JSON lines first (:mod:`.runlog`), MLflow a mirror (:mod:`.mirror`)."""
+
+from __future__ import annotations
+
+from hybridalloc.experiments.mirror import DEFAULT_URI, MirrorResult, how_to_open, left_out, mirror
+from hybridalloc.experiments.runlog import (
+    RunLog,
+    RunRecord,
+    TrackingError,
+    git_commit,
+    new_comparison_id,
+    read_comparison,
+    read_run,
+    read_runs,
+    run_name,
+    write_comparison,
+)
+
+__all__ = [
+    "DEFAULT_URI",
+    "MirrorResult",
+    "RunLog",
+    "RunRecord",
+    "TrackingError",
+    "git_commit",
+    "how_to_open",
+    "left_out",
+    "mirror",
+    "new_comparison_id",
+    "read_comparison",
+    "read_run",
+    "read_runs",
+    "run_name",
+    "write_comparison",
+]

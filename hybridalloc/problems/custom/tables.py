@@ -1,0 +1,321 @@
+"""A custom problem from three tables: jobs, servers and, if not every job reaches every server, links.
+
+    jobs     name, work [units]; deadline_s, delay_cost, priority, opt_out_cost, power_limit_w (all optional)
+    servers  name, capacity [units/s]; wait_s, full_power_w (optional)
+    links    job, server; cost (private cost), work (units there, instead of the job's own) (optional)
+
+A table is the path of a CSV file, a pandas frame, or a mapping of columns. An empty cell takes the default. A table of
+jobs without rows is a step without jobs; one of servers without rows is refused, as an export that failed looks the
+same. Errors name the file, the line (of a frame: the row), the column, the value and the remedy.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from games.errors import InvalidStateError
+from hybridalloc.problems.custom.problem import MISSED, NO_DEADLINE, NO_LIMIT, UNSERVED, default_delay_cost
+from hybridalloc.problems.state import as_name, echo
+
+LARGEST = 100_000_000  # bytes of a file
+MOST_PAIRS = 50_000_000  # jobs x servers: 400 MB for each array of pairs
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf|infinity)", re.ASCII | re.IGNORECASE)
+MISSING = {"na", "n/a", "<na>", "nan", "nat", "none", "null"}  # what programs write where a name is missing
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column's rule: required, least value (``above`` where that itself is not permitted)."""
+
+    required: bool = False
+    text: bool = False
+    low: float = -math.inf
+    above: float = -math.inf
+    unit: str = ""
+
+
+JOBS = {
+    "name": Column(True, text=True), "work": Column(True, above=0, unit="units"),
+    "deadline_s": Column(above=0, unit="s"), "delay_cost": Column(above=0, unit="1/s"), "priority": Column(),
+    "opt_out_cost": Column(), "power_limit_w": Column(above=0, unit="W"),
+}  # fmt: skip
+SERVERS = {
+    "name": Column(True, text=True), "capacity": Column(True, above=0, unit="units/s"),
+    "wait_s": Column(low=0, unit="s"),
+    "full_power_w": Column(low=0, unit="W"),
+}  # fmt: skip
+LINKS = {
+    "job": Column(True, text=True), "server": Column(True, text=True), "cost": Column(),
+    "work": Column(above=0, unit="units"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Table:
+    """Checked rows, and where each stands: ``where(k, "work")`` is "jobs.csv, line 4, column 'work'"."""
+
+    source: str
+    rows: list[dict[str, Any]]
+    places: list[str]
+
+    def where(self, row: int, column: str) -> str:
+        return f"{self.source}, {self.places[row]}, column {column!r}"
+
+
+def read_tables(jobs: Any, servers: Any, links: Any = None) -> tuple[dict[str, Any], list[str]]:
+    """The arrays of a :class:`CustomState` and the servers' names.
+
+    Raises:
+        InvalidStateError: a missing file or column, text in a number, a value out of range, a name that is used twice
+            or not known, a server that no job reaches.
+    """
+    for label, given in (("jobs", jobs), ("servers", servers)):
+        if given is None:
+            raise InvalidStateError(f"{label} is missing; custom from tables needs jobs= and servers=")
+    job, server = _read("jobs", jobs, JOBS), _read("servers", servers, SERVERS)
+    if not server.rows:
+        raise InvalidStateError(f"{server.source} has no rows; write one a server")
+    n, k = len(job.rows), len(server.rows)
+    if n * k > MOST_PAIRS:
+        raise InvalidStateError(
+            f"{job.source} has {n:,} jobs and {server.source} {k:,} servers; at most {MOST_PAIRS:,} pairs of them are "
+            "taken: allocate in parts"
+        )
+    at_job, at_server = _index(job), _index(server)
+    work = np.repeat(_numbers(job, "work", 0.0)[:, None], k, axis=1)
+    private, allowed = np.zeros((n, 1 + k)), np.ones((n, 1 + k), bool)
+    if links is not None:
+        link = _read("links", links, LINKS)
+        allowed[:, 1:] = False
+        seen: dict[tuple[int, int], str] = {}
+        for row, entry in enumerate(link.rows):
+            i = _find(link, row, "job", at_job, job.source)
+            r = _find(link, row, "server", at_server, server.source)
+            if (i, r) in seen:
+                raise InvalidStateError(
+                    f"{link.where(row, 'server')}: {echo(entry['job'], 40)} and {echo(entry['server'], 40)} are linked "
+                    f"already in {seen[i, r]}; delete one of the two"
+                )
+            seen[i, r] = link.places[row]
+            allowed[i, 1 + r] = True
+            private[i, 1 + r] = entry.get("cost") or 0.0
+            work[i, r] = entry.get("work") or work[i, r]
+        for r in range(k if n else 0):
+            if not allowed[:, 1 + r].any():
+                raise InvalidStateError(
+                    f"{server.where(r, 'name')}: no job reaches server {echo(server.rows[r]['name'], 40)}; add a row "
+                    f"for it to {link.source}, or delete the server"
+                )
+    deadline = _numbers(job, "deadline_s", NO_DEADLINE)
+    timed = deadline < NO_DEADLINE
+    draw = np.repeat(_numbers(server, "full_power_w", 0.0)[None], n, axis=0)
+    return {
+        "work": work, "capacity": _numbers(server, "capacity", 1.0), "deadline_s": deadline, "private_cost": private,
+        "allowed": allowed, "delay_cost": _numbers(job, "delay_cost", default_delay_cost(deadline)),
+        "opt_out_cost": _numbers(job, "opt_out_cost", np.where(timed, MISSED, UNSERVED)),
+        "priority": _numbers(job, "priority", 0.0), "wait_s": _numbers(server, "wait_s", 0.0), "full_power_w": draw,
+        "power_limit_w": _numbers(job, "power_limit_w", NO_LIMIT), "names": tuple(row["name"] for row in job.rows),
+    }, [row["name"] for row in server.rows]  # fmt: skip
+
+
+def _read(label: str, given: Any, columns: Mapping[str, Column]) -> Table:
+    if isinstance(given, str | Path):
+        source, header, cells, places = _from_csv(label, Path(given))
+    else:
+        source, header, cells, places = _from_columns(label, given)
+    for name in header:
+        if header.count(name) > 1:
+            raise InvalidStateError(f"{source}, line 1, column {echo(name, 40)}: appears twice; delete or rename one")
+        if name not in columns:
+            close = difflib.get_close_matches(name[:60], [c for c in columns if c not in header], n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known columns: {', '.join(columns)}"
+            raise InvalidStateError(f"{source}, line 1, column {echo(name, 40)}: unknown; {hint}")
+    for name, rule in columns.items():
+        if rule.required and name not in header:
+            there = echo(", ".join(header) or "none", 100)[1:-1]
+            raise InvalidStateError(f"{source}, line 1, column {name!r}: missing; the columns there are: {there}")
+    table = Table(source, [], places)
+    for k, row in enumerate(cells):
+        table.rows.append(
+            {name: _cell(table, k, name, columns[name], value) for name, value in zip(header, row, strict=True)}
+        )
+    return table
+
+
+Parts = tuple[str, list[str], Iterable[Any], list[str]]  # source, header, rows of cells, where each row stands
+
+
+def _from_csv(label: str, path: Path) -> Parts:
+    source = _short(path)
+    try:
+        with path.open("rb") as stream:  # a pipe will do
+            raw = stream.read(LARGEST + 1)
+    except (OSError, ValueError) as error:  # a name that no file can have is a ValueError
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a name that a file can have"
+        raise InvalidStateError(f"{label}: {source} cannot be read ({reason}); give the path of a CSV file") from None
+    if len(raw) > LARGEST:
+        raise InvalidStateError(f"{source} has more than {LARGEST // 10**6} MB; at most as many are read: split it")
+    for mark, coding in ((b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16")):
+        if raw.startswith(mark):
+            raise InvalidStateError(f"{source} is text in {coding}; save it as CSV in UTF-8")
+    if b"\0" in raw:
+        line = raw.count(b"\n", 0, raw.index(b"\0")) + 1
+        raise InvalidStateError(f"{source}, line {line}: a NUL byte; this is no text file: save it as CSV in UTF-8")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        wrong = raw[error.start : error.start + 1]
+        raise InvalidStateError(
+            f"{source}, line {line}: {wrong!r} is not text in UTF-8; save it as CSV in UTF-8"
+        ) from None
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    cells, places = [], []
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        if not any(header):
+            raise InvalidStateError(f"{source}, line 1: a line of column names is needed")
+        for row in reader:
+            if not any(cell.strip() for cell in row):
+                continue
+            if len(row) != len(header):
+                raise InvalidStateError(
+                    f"{source}, line {reader.line_num}: {len(row)} cells under {len(header)} columns; quote a cell "
+                    "that holds a comma"
+                )
+            cells.append(row)
+            places.append(f"line {reader.line_num}")
+    except csv.Error as error:
+        raise InvalidStateError(
+            f"{source}, line {reader.line_num}: not CSV ({error}); look for a quote that is not closed"
+        ) from None
+    return source, header, cells, places
+
+
+def _from_columns(label: str, given: Any) -> Parts:
+    """A pandas frame (or whatever has columns by name), or a mapping of columns of one length."""
+    header, columns = [], []
+    if isinstance(given, Mapping):
+        header, columns = list(given), list(given.values())
+    elif hasattr(given, "to_dict") and hasattr(given, "columns") and hasattr(given, "items"):
+        for name, values in given.items():  # a name that is there twice comes twice
+            header.append(name)
+            columns.append(values)
+    else:
+        raise InvalidStateError(
+            f"{label} is a {type(given).__name__}; give the path of a CSV file, a pandas frame or a mapping of columns"
+        )
+    names = [str(name).strip() for name in header]
+    listed = []
+    for name, values in zip(names, columns, strict=True):
+        try:
+            if isinstance(values, str | bytes | Mapping):
+                raise TypeError
+            listed.append(list(values))
+        except TypeError:
+            raise InvalidStateError(
+                f"{label}, column {echo(name, 40)}: {echo(values)} is not a list; give one of cells"
+            ) from None
+        if len(listed[-1]) != len(listed[0]):
+            raise InvalidStateError(
+                f"{label}: columns differ in length: {echo(names[0], 40)} has {len(listed[0])}, {echo(name, 40)} "
+                f"{len(listed[-1])}"
+            )
+    count = len(listed[0]) if listed else 0
+    return label, names, zip(*listed, strict=True), [f"row {k}" for k in range(count)]
+
+
+def _cell(table: Table, row: int, column: str, rule: Column, value: Any) -> Any:
+    """A cell's text or number; None where it is empty."""
+    empty = not value.strip() if isinstance(value, str) else _missing(value)
+    if empty and rule.required:
+        raise InvalidStateError(f"{table.where(row, column)}: empty; this column needs a value in every row")
+    if empty:
+        return None
+    if rule.text:
+        name = as_name(value)
+        if not name or name.lower() in MISSING:
+            told = "how programs write a missing value; write another name" if name else "not a name; write text"
+            raise InvalidStateError(f"{table.where(row, column)}: {echo(value)} is {told}")
+        return name
+    wanted = "a number"
+    if math.isfinite(rule.above):
+        wanted += f" > {rule.above:g}"
+    elif math.isfinite(rule.low):
+        wanted += f" >= {rule.low:g}"
+    wanted += f" {rule.unit}" if rule.unit else ""
+    number = _number(value)
+    if number is None:
+        digits = isinstance(value, str) and any(map(str.isdigit, value))
+        hint = " as in 1234.5, without separators" if digits else ""
+        raise InvalidStateError(f"{table.where(row, column)}: {echo(value)} is not a number; write {wanted}{hint}")
+    if not math.isfinite(number) or number < rule.low or number <= rule.above:
+        shown = echo(value.strip())[1:-1] if isinstance(value, str) else echo(value)
+        raise InvalidStateError(f"{table.where(row, column)}: {shown} is out of range; write {wanted}")
+    return number
+
+
+def _missing(value: Any) -> bool:
+    """None, NaN, and pandas' NA and NaT."""
+    if isinstance(value, float | np.floating):
+        return bool(np.isnan(value))
+    return value is None or type(value).__name__ in ("NAType", "NaTType")
+
+
+def _number(value: Any) -> float | None:
+    """A cell as a number, infinite where it is too large for one; None where it is none."""
+    if isinstance(value, str):
+        return float(value) if NUMBER.fullmatch(value.strip()) else None
+    if isinstance(value, bool | np.bool_ | np.ndarray) or not hasattr(value, "__float__"):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+    except (TypeError, ValueError):
+        return None
+
+
+def _short(path: Path, most: int = 100) -> str:
+    """A path as a message shows it: its end where it is long, and nothing that a terminal obeys."""
+    text = str(path)
+    text = text if len(text) <= most else "..." + text[3 - most :]
+    return text if text.isprintable() else repr(text)[1:-1]
+
+
+def _numbers(table: Table, column: str, default: Any) -> Any:
+    """(rows,) a column as numbers, empty cells by the default (one number, or one a row)."""
+    fill = np.broadcast_to(np.asarray(default, float), (len(table.rows),))
+    given = [row.get(column) for row in table.rows]
+    return np.array([fill[k] if value is None else value for k, value in enumerate(given)], dtype=np.float64)
+
+
+def _index(table: Table) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for k, row in enumerate(table.rows):
+        if row["name"] in found:
+            raise InvalidStateError(
+                f"{table.where(k, 'name')}: {echo(row['name'])} is used already in {table.places[found[row['name']]]}; "
+                "names are unique: rename one"
+            )
+        found[row["name"]] = k
+    return found
+
+
+def _find(link: Table, row: int, column: str, known: Mapping[str, int], where: str) -> int:
+    name = link.rows[row][column]
+    if name in known:
+        return known[name]
+    close = difflib.get_close_matches(name[:60], list(known)[:1000], n=1, cutoff=0.5)
+    hint = f"did you mean {echo(close[0], 40)}?" if close else "add it there, or delete this row"
+    raise InvalidStateError(f"{link.where(row, column)}: {echo(name, 40)} is not in {where}; {hint}")

@@ -1,0 +1,1 @@
+"""What is looked at: statistics, tables, figures and pages."""

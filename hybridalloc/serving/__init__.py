@@ -1,0 +1,1 @@
+"""Allocators served to other programs."""

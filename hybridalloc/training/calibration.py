@@ -1,0 +1,70 @@
+"""Trust after training: as much weight for the prior as pays on held-out networks.
+
+A prior that learned too little does harm, within its epsilon bound. So a trained hybrid is run on tuning seeds at
+trusts around the one it was trained at and at infinity, where its prior has no say. The trust of training stays unless
+another is better by more than a standard error of the paired difference: the one-standard-error rule (Breiman et al.,
+"Classification and Regression Trees", 1984). The reporting seeds are not touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from coordinator import Coordinator
+from hybridalloc.reports.statistics import mean_of
+from hybridalloc.training.trainer import TUNE_SEEDS, Recommender, evaluate
+
+FACTORS = (1.0, 0.5, 2.0, 4.0, np.inf)  # of the trust of training, which comes first
+SEEDS = TUNE_SEEDS[16:56]  # those before are for the checks in training
+
+
+class Tried(NamedTuple):
+    """A trust, its welfare, the gain over the trust of training and that gain's standard error over networks.
+
+    NaN and an infinite error where no network has a welfare: then the trust of training stays.
+    """
+
+    trust: float
+    welfare: float
+    gain: float
+    error: float
+
+
+class Calibration(NamedTuple):
+    """The trust to execute at, every trust tried, and what trying executed and violated."""
+
+    trust: float
+    tried: tuple[Tried, ...]
+    allocations: int
+    violations: int
+
+
+def calibrate(
+    problem: Any,
+    prices: Any,
+    recommender: Recommender,
+    trust: float,
+    limit: float = 10.0,
+    belief: Any = None,
+    seeds: Sequence[int] = SEEDS,
+    slots: int = 60,
+) -> Calibration:
+    """The best trust for a hybrid trained at ``trust`` > 0."""
+    tried: list[Tried] = []
+    base = np.zeros(0)
+    allocations = violations = 0
+    for factor in FACTORS if trust < np.inf else FACTORS[:1]:
+        at = Coordinator("hybrid", trust * factor, limit)
+        seen = evaluate(problem, prices, at, recommender, seeds, slots=slots, belief=belief)
+        allocations, violations = allocations + seen.allocations, violations + seen.violations
+        welfare = seen.metrics["welfare"]
+        base = base if tried else welfare
+        gain = (welfare - base)[~np.isnan(welfare - base)]  # of the networks that have both
+        error = float(gain.std(ddof=1) / np.sqrt(len(gain))) if len(gain) > 1 else float("inf")
+        tried.append(Tried(at.trust, mean_of(welfare), mean_of(gain), error))
+    best = max(tried, key=lambda t: -np.inf if np.isnan(t.gain) else t.gain)
+    chosen = best.trust if best.gain > best.error else trust
+    return Calibration(chosen, tuple(tried), allocations, violations)

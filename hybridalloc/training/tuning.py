@@ -1,0 +1,113 @@
+"""Random search over a problem's prices on the tuning seeds, before any learning.
+
+The first half of the trials is drawn from the whole space, the second half around the best so far. All trials
+see the same seeds, so their differences are paired; the reporting seeds are never touched.
+Source: Bergstra and Bengio (2012), "Random search for hyper-parameter optimization".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from coordinator import Coordinator
+from hybridalloc.reports.statistics import mean_of
+from hybridalloc.training.trainer import BELIEF_STEPS, TUNE_SEEDS, TrainConfig, evaluate, learn_belief
+
+
+class Tuned(NamedTuple):
+    """The best prices found, their welfare on the tuning seeds, and every trial as (prices, welfare).
+
+    Welfare is NaN where no seed has any, and such a trial is never the best.
+    """
+
+    prices: Any
+    welfare: float
+    trials: list[tuple[Any, float]]
+
+
+def tune_prices(
+    problem: Any,
+    coordinator: Coordinator,
+    trials: int,
+    *,
+    seeds: int = 32,
+    slots: int = 60,
+    seed: int = 0,
+    report: Callable[[int, float], None] | None = None,
+    belief: Any = None,
+    start: Any = None,
+) -> Tuned:
+    """Search ``problem.price_space`` for the prices with which a method without learning does best.
+
+    Args:
+        coordinator: Coordinator("game") or an untrained hybrid.
+        trials: evaluations beside that of the problem's default prices, which is always tried.
+        seeds, slots: size of one evaluation.
+        belief: what the method believes; its learning rests meanwhile.
+        start: prices to try first, instead of the problem's defaults.
+        report: called with the trial's number and the best welfare so far.
+    """
+    rng = np.random.default_rng([seed, 55])
+    space = problem.price_space
+
+    def welfare(prices: Any) -> float:
+        seen = belief.copy(learning=False) if belief is not None else None
+        result = evaluate(problem, prices, coordinator, None, TUNE_SEEDS[:seeds], slots=slots, belief=seen)
+        return mean_of(result.metrics["welfare"])
+
+    best = problem.prices_type() if start is None else start
+    top = welfare(best)
+    tried = [(best, top)]
+    for trial in range(trials):
+        prices = best._replace(**{
+            name: _draw(rng, bounds, None if trial < trials // 2 else getattr(best, name))
+            for name, bounds in space.items()
+        })  # fmt: skip
+        value = welfare(prices)
+        tried.append((prices, value))
+        if value > top or (np.isnan(top) and not np.isnan(value)):  # NaN: nobody had anything to do
+            best, top = prices, value
+        if report is not None:
+            report(trial, top)
+    return Tuned(best, top, tried)
+
+
+def tune_game(
+    problem: Any,
+    belief: str,
+    trials: int,
+    report: Callable[[int, float], None] | None = None,
+    seed: int = 0,
+    belief_steps: int = BELIEF_STEPS,
+) -> Tuned:
+    """The best prices of a game that believes ``belief``, a name of the problem's ``beliefs`` or "" for the reports.
+
+    A learned belief depends on what is done, so it is learned again at half time, under the best prices so far.
+    """
+    halves = (trials // 2, trials - trials // 2) if belief == "learned" else (trials,)
+    tuned = Tuned(problem.prices_type(), -np.inf, [])
+    for half, count in enumerate(halves):
+        known, _, _ = learn_belief(
+            problem, tuned.prices, TrainConfig(belief=belief, belief_steps=belief_steps, seed=seed)
+        )
+        found = tune_prices(
+            problem, Coordinator("game"), count, seed=seed + half, belief=known, start=tuned.prices, report=report
+        )
+        tuned = found._replace(trials=tuned.trials + found.trials)
+    return tuned
+
+
+def _draw(rng: np.random.Generator, bounds: tuple[float, float, bool], around: float | None) -> float:
+    """A value of one knob: uniform over its range, or near ``around``, or (four in ten) ``around`` itself."""
+    low, high, logarithmic = bounds
+    a, b = (np.log(low), np.log(high)) if logarithmic else (low, high)
+    if around is None:
+        x = rng.uniform(a, b)
+    else:
+        centre = np.log(max(around, low)) if logarithmic else around
+        step = 0.15 * (b - a) * rng.standard_normal()
+        x = float(np.clip(centre + step, a, b)) if rng.random() < 0.6 else centre
+    return float(np.exp(x)) if logarithmic else float(x)
