@@ -18,7 +18,6 @@ from typing import Any
 
 from hybridalloc.errors import UnknownNameError, nearest
 from hybridalloc.problems import custom
-from hybridalloc.problems.mec import problem as mec
 from hybridalloc.text import quoted
 
 GROUP = "hybridalloc.problems"

@@ -59,7 +59,7 @@ def test_a_prior_that_helps_keeps_its_say():
 def test_networks_without_a_welfare_do_not_count_and_without_any_trust_stays(monkeypatch):
     from types import SimpleNamespace
 
-    from hybridalloc.training.trainer import calibration
+    from hybridalloc.training import calibration
 
     def tried(rows):
         told = iter(rows)

@@ -222,7 +222,7 @@ def test_tuning_takes_the_trial_that_has_a_welfare(monkeypatch):
     from types import SimpleNamespace
 
     from coordinator import Coordinator
-    from hybridalloc.training.trainer import tuning
+    from hybridalloc.training import tuning
 
     told = iter([[np.nan], [np.nan, 1.0], [np.nan], [0.5], [2.0]])
     answer = lambda *given, **named: SimpleNamespace(metrics={"welfare": np.array(next(told))})
