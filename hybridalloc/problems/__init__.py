@@ -17,7 +17,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from hybridalloc.errors import UnknownNameError, nearest
-from hybridalloc.problems import custom
+from hybridalloc.problems import custom, mec
 from hybridalloc.text import quoted
 
 GROUP = "hybridalloc.problems"
