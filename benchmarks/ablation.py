@@ -140,7 +140,7 @@ def measure(
     With ``more`` also at the trust chosen after training.
     """
     problem = restore_problem(description)
-    charged = problem.prices_type(**prices)
+    charged = problem.card.prices(**prices)
     trust = row.trust or BEST_TRUST[row.belief]
     config = TrainConfig(
         row.learner, "rl" if row.kind == "rl" else "hybrid", steps, trust=trust, belief=row.belief, seed=seed, checks=0,

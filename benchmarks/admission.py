@@ -188,7 +188,7 @@ def envy(tables: int, states: int) -> int:
     total: dict[str, dict[str, int]] = {}
     for seed in range(tables):
         problem = any_table(seed)
-        found = faults(problem.batch([0]), problem.prices_type(), ("hybrid", "game")[seed % 2], rng,
+        found = faults(problem.worlds([0]), problem.card.prices(), ("hybrid", "game")[seed % 2], rng,
                        int(rng.choice([0, 2_000, 200_000])))  # fmt: skip
         row = total.setdefault("custom", dict.fromkeys(found, 0))
         for name, value in found.items():
@@ -200,10 +200,10 @@ def envy(tables: int, states: int) -> int:
     per = 50
     for k in range(-(-states // per)):
         problem = make_problem("mec", **settings[k % len(settings)])
-        low, high = zip(*[b[:2] for b in problem.price_space.values()], strict=True)
-        drawn = dict(zip(problem.price_space, rng.uniform(low, high), strict=True))
-        prices = problem.prices_type(**drawn) if k % 3 else problem.prices_type()
-        batch = problem.batch(rng.integers(0, 2**31, per))
+        low, high = zip(*[b[:2] for b in problem.card.price_space.values()], strict=True)
+        drawn = dict(zip(problem.card.price_space, rng.uniform(low, high), strict=True))
+        prices = problem.card.prices(**drawn) if k % 3 else problem.card.prices()
+        batch = problem.worlds(rng.integers(0, 2**31, per))
         for _ in range(int(rng.integers(0, 4))):
             batch.execute(batch.settle(batch.baseline("random", rng), prices))
             batch.drift()
@@ -224,9 +224,9 @@ def price(networks: int, slots: int) -> None:
         {"agents": 50, "servers": 3, "scenario": "A"}, {"agents": 50, "servers": 2, "scenario": "A"},
     ):  # fmt: skip
         problem = make_problem("mec", **setting)
-        prices, results, ms = problem.prices_type(), [], 0.0
+        prices, results, ms = problem.card.prices(), [], 0.0
         for places in (False, True):
-            batch = problem.batch(range(5000, 5000 + networks))
+            batch = problem.worlds(range(5000, 5000 + networks))
             service = np.round(2 * batch.world.sla).astype(int)
             done, made = np.zeros((2, networks, 3))
             for _ in range(slots):

@@ -26,7 +26,7 @@ from hybridalloc.training.trainer import TUNE_SEEDS, TrainConfig, evaluate, lear
 
 
 def welfare(problem: Any, belief: Any) -> float:
-    seen = evaluate(problem, problem.prices_type(), Coordinator("game"), None, TUNE_SEEDS[:32], slots=60, belief=belief)
+    seen = evaluate(problem, problem.card.prices(), Coordinator("game"), None, TUNE_SEEDS[:32], slots=60, belief=belief)
     return float(seen.metrics["welfare"].mean())
 
 
@@ -41,7 +41,7 @@ def main() -> int:
     parser.add_argument("--figure", type=Path)
     given = parser.parse_args()
     problem = make_problem("mec", agents=50, servers=9, sites=given.sites)
-    prices = problem.prices_type()
+    prices = problem.card.prices()
     oracle = welfare(problem, BayesianBelief())
     print(f"reports at their face value {welfare(problem, None):.4f}, Bayesian oracle {oracle:.4f}\n")
     print("| agent-steps | welfare | pinball | the reports' | largest gap of coverage | queue loss | the reports' |")
@@ -82,8 +82,8 @@ def main() -> int:
 
 def covered(problem: Any, belief: Any) -> np.ndarray:
     """Share of true rates below each quantile, over the tuning networks from the 51st, in service."""
-    prices, frozen = problem.prices_type(), belief.copy(learning=False)
-    batch = problem.batch(TUNE_SEEDS[50:82], frozen)
+    prices, frozen = problem.card.prices(), belief.copy(learning=False)
+    batch = problem.worlds(TUNE_SEEDS[50:82], frozen)
     below, count = np.zeros(frozen.quantiles), 0
     for slot in range(40):
         w, p = batch.world, batch.physics

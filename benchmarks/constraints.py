@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--rows", default="", help="only rows whose name holds this")
     asked = parser.parse_args()
     problem = make_problem("mec", agents=16, servers=3)
-    prices = problem.prices_type()
+    prices = problem.card.prices()
     rows = [("filter alone", "mappo", {}), (f"Lagrangian, at most {asked.limit:g}", "mappo_lagrangian", {
         "cost_limit": asked.limit, "integral": 2.0, "proportional": 5.0,
     })]  # fmt: skip

@@ -30,9 +30,9 @@ TARGET = 2e6
 def measure(agents: int, servers: int, networks: int, slots: int) -> dict[str, float]:
     """Seconds of the core a slot of all networks takes, by stage: the mean over ``slots`` after a warm-up."""
     problem = make_problem("mec", agents=agents, servers=servers)
-    prices = problem.prices_type()
-    batch = problem.batch(range(networks))
-    batch.age[:] = problem.scenario.episode * np.arange(networks) // networks
+    prices = problem.card.prices()
+    batch = problem.worlds(range(networks))
+    batch.epoch[:] = problem.card.epochs * np.arange(networks) // networks
     rng = np.random.default_rng(0)
     spent = dict.fromkeys(("execute", "drift", "restart", "believe", "observe", "game", "settle"), 0.0)
 
@@ -51,7 +51,7 @@ def measure(agents: int, servers: int, networks: int, slots: int) -> dict[str, f
         plan = timed("settle", batch.settle, np.where(rng.random(greedy.shape) < 0.5, greedy, blind), prices)
         timed("execute", batch.execute, plan)
         timed("drift", batch.drift)
-        timed("restart", batch.restart, batch.age >= problem.scenario.episode)
+        timed("restart", batch.restart, batch.epoch >= problem.card.epochs)
         timed("believe", mec_core.believe, batch.physics, batch.world, np.ones(networks, bool))
     spent["drift"] -= spent["believe"]  # drift ends by believing the new reports
     return {stage: seconds / slots for stage, seconds in spent.items()}

@@ -117,10 +117,10 @@ def states(name: str, seed: int, count: int = NETWORKS) -> tuple[Any, Any, Any, 
     reach = settings.pop("reach", 1.0)
     problem = make_problem("mec" if "servers" in settings else "custom", **settings)
     rng = np.random.default_rng([seed, len(name)])
-    batch = problem.batch(rng.integers(0, 2**31, count))
-    low, high = zip(*[problem.price_space[k][:2] for k in problem.price_space], strict=True)
-    drawn = dict(zip(problem.price_space, rng.uniform(low, high), strict=True))
-    prices = problem.prices_type(**drawn)
+    batch = problem.worlds(rng.integers(0, 2**31, count))
+    low, high = zip(*[problem.card.price_space[k][:2] for k in problem.card.price_space], strict=True)
+    drawn = dict(zip(problem.card.price_space, rng.uniform(low, high), strict=True))
+    prices = problem.card.prices(**drawn)
     for _ in range(rng.integers(0, 4)):
         batch.execute(batch.settle(batch.baseline("random", rng), prices))
         batch.drift()
@@ -176,7 +176,9 @@ def check_steps(name: str, seed: int, count: Count, steps: int) -> None:
     trusts = (*TRUSTS, "hedge", *(("robust",) if problem.scenarios() else ()))
     for e in range(steps):
         state, trust = batch.state(e), trusts[int(rng.integers(len(trusts)))]
-        method = ("hybrid", "hybrid", "rl", "game", *problem.baselines)[int(rng.integers(4 + len(problem.baselines)))]
+        method = ("hybrid", "hybrid", "rl", "game", *problem.card.baselines)[
+            int(rng.integers(4 + len(problem.card.baselines)))
+        ]
         recommender = Noise(seed + e) if method in ("hybrid", "rl") else None
         allocation = Allocator(problem, method, recommender, trust, prices=prices, seed=e).step(state)
         c = allocation.certificate

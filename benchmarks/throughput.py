@@ -37,7 +37,7 @@ def ours(learner: str, kind: str, a: argparse.Namespace, slots: int) -> tuple[fl
     steps = slots * a.networks * a.agents
     config = TrainConfig(learner, kind, steps, networks=a.networks, checks=0, settings=settings)
     began = time.process_time()
-    trained = train(problem, problem.prices_type(), config)
+    trained = train(problem, problem.card.prices(), config)
     return steps / (time.process_time() - began), trained.seconds
 
 

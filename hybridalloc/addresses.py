@@ -13,6 +13,7 @@ SHORT = {
     "hybridalloc.compare": "hybridalloc.experiments.compare",
     "hybridalloc.mirror": "hybridalloc.experiments.mirror",
     "hybridalloc.models": "hybridalloc.serving.models",
+    "hybridalloc.problems.admission": "hybridalloc.problems.custom.remedies",
     "hybridalloc.problems.tables": "hybridalloc.problems.custom.tables",
     "hybridalloc.problems.transitions": "hybridalloc.problems.custom.transitions",
     "hybridalloc.step_report": "hybridalloc.reports.step",

@@ -178,7 +178,7 @@ class Allocation:
         o = self.origin
         if o is None or o.seating is None:
             raise ValueError("this allocation does not know the step it comes from, so its places cannot be explained")
-        situation = o.problem.batch_of(o.state, *([o.memory] if o.memory else []))
+        situation = o.problem.world_at(o.state, *([o.memory] if o.memory else []))
         batch = self._played().batch()
         if self.anchor is not None:
             batch = batch._replace(private_cost=batch.private_cost + self.anchor)

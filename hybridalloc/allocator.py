@@ -93,7 +93,7 @@ class Allocator:
         period: int = 50,
         belief: Any = None,
     ) -> None:
-        known = ("hybrid", "rl", "game", *problem.baselines)
+        known = ("hybrid", "rl", "game", *problem.card.baselines)
         if method not in known:
             raise nearest("method", method, known)
         if method == "rl" and recommender is None:
@@ -103,7 +103,7 @@ class Allocator:
         if not 0 <= hysteresis < float("inf"):
             raise ValueError(f"hysteresis = {hysteresis}; it is a cost >= 0, and 0 charges nothing")
         self.problem, self.method = problem, method
-        self.prices = problem.prices_type() if prices is None else finite_prices(problem, prices._asdict())
+        self.prices = problem.card.prices() if prices is None else finite_prices(problem, prices._asdict())
         self.budget_ms, self.seed, self.hysteresis = budget_ms, seed, float(hysteresis)
         self.belief = make_belief(problem, belief, seed)
         self.recommender = find_recommender(problem, recommender, seed)
@@ -154,7 +154,7 @@ class Allocator:
         clock.size = sum(v.size for v in vars(state).values() if isinstance(v, np.ndarray))
         situation = None
         draft = _Draft(np.zeros((1, state.agents), np.int64))
-        heuristic, doubt = self.method in self.problem.baselines, ""
+        heuristic, doubt = self.method in self.problem.card.baselines, ""
         try:
             if not heuristic and not clock.fits("build", "game"):
                 draft = replace(draft, status=f"budget of {self.budget_ms:g} ms: nothing but opting out was in time")
@@ -185,16 +185,16 @@ class Allocator:
     def _believed(self, state: Any) -> tuple[Any, str]:
         """The state's batch under the belief, and "" or why it is under the reports alone."""
         if self.belief is None:
-            return self.problem.batch_of(state), ""
+            return self.problem.world_at(state), ""
         try:
             memory = self.problem.recall(self.belief, state, self._past)
-            return self.problem.batch_of(state, memory), ""
+            return self.problem.world_at(state, memory), ""
         except InvalidStateError:
             raise
         except Exception as error:
             doubt = f"belief failed ({type(error).__name__}: {error}); the reports at their face value"
             self._warn("belief failed", doubt)
-            return self.problem.batch_of(state), doubt
+            return self.problem.world_at(state), doubt
 
     def _decide(self, state: Any, situation: Any, clock: Clock) -> _Draft:
         """The coordinator's choice; a recommender that fails, or a budget that is spent, leaves the game alone."""
@@ -485,7 +485,7 @@ def _opt_out(problem: Any, state: Any) -> dict[str, Any]:
     except Exception:  # the problem failed before: what is left says nothing about who is served
         zero = np.zeros(state.agents)
         return {
-            "option": zero.astype(np.int64), "shares": dict.fromkeys(problem.families, zero), "power": zero,
-            "held": zero > 0, "floors": dict.fromkeys(problem.families, zero),
-            "fraction": zero, "served": ~state.active, "prices": dict.fromkeys(problem.families, np.zeros(0)),
+            "option": zero.astype(np.int64), "shares": dict.fromkeys(problem.card.families, zero), "power": zero,
+            "held": zero > 0, "floors": dict.fromkeys(problem.card.families, zero),
+            "fraction": zero, "served": ~state.active, "prices": dict.fromkeys(problem.card.families, np.zeros(0)),
         }  # fmt: skip

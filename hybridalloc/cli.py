@@ -249,14 +249,14 @@ class Evaluate:
 
         _whole("--seeds", self.seeds, 1, len(REPORT_SEEDS))
         a = Allocator.load(self.path, trust_code=self.allow_code)
-        baseline = a.method if a.method in a.problem.baselines else None
+        baseline = a.method if a.method in a.problem.card.baselines else None
         seen = evaluate(
             a.problem, a.prices, a.coordinator, a.recommender, REPORT_SEEDS[: self.seeds], baseline, belief=a.belief
         )
         if self.json:
             return _print_json(seen.means() | {"violations": seen.violations, "allocations": seen.allocations})
         means = seen.means()
-        for metric in a.problem.metrics:
+        for metric in a.problem.card.metrics:
             mean = f"{means[metric.key]:10.4f} {metric.unit}" if metric.key in means else f"{'–':>10s}"
             _say(f"{metric.label:40s} {mean}")
         _print(f"{'violations of capacity or power':40s} {seen.violations:10d} of {seen.allocations} allocations")

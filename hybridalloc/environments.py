@@ -73,14 +73,14 @@ class _Network:
         if problem.agents < 1:
             raise ValueError("agents = 0; an environment needs at least 1 agent")
         self.problem = problem
-        self.prices = problem.prices_type() if prices is None else prices
-        self.batch = problem.batch([0])
+        self.prices = problem.card.prices() if prices is None else prices
+        self.batch = problem.worlds([0])
         self.seen: Observation = self.batch.observe()
         self.width = self.seen.agent.shape[2]
         self.metrics: dict[str, float] = {}
 
     def start(self, seed: int) -> None:
-        self.batch = self.problem.batch([seed])
+        self.batch = self.problem.worlds([seed])
         self.seen = self.batch.observe()
         self._room()
 
@@ -109,13 +109,13 @@ class _Network:
         asked = option[None, : self.seen.agent.shape[1]]
         plan = self.batch.settle(asked, self.prices)
         self.batch.clear_tallies()
-        outcome = self.batch.execute(plan, self.batch.overload(asked, self.prices))
+        outcome = self.batch.execute(plan, self.batch.requested(asked, self.prices))
         found = {k: float(v[0]) for k, v in self.batch.summary().items()}
         self.metrics = {k: value for k, value in found.items() if not np.isnan(value)}
         self.batch.drift()
         self.seen = self.batch.observe()
         self._room()
-        return outcome, self.whole(plan.option[0]), bool(self.batch.age[0] >= self.problem.scenario.episode)
+        return outcome, self.whole(plan.option[0]), bool(self.batch.epoch[0] >= self.problem.card.epochs)
 
     def joint(self) -> Float32:
         """All features in one vector: agents, then resources, then pairs."""

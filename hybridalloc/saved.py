@@ -132,7 +132,7 @@ def find_recommender(problem: Any, given: Any, seed: int) -> Any:
         from rl.networks import Sizes
 
         if text in LEARNERS or not _with_suffix(Path(text)).is_file():
-            return make_learner(text, Sizes.of(problem.batch([0]).observe()), seed).policy
+            return make_learner(text, Sizes.of(problem.worlds([0]).observe()), seed).policy
     meta, policy, _ = read_checkpoint(given)
     of = meta["problem"].get("name")
     if of != problem.name:
@@ -229,11 +229,11 @@ def finite_prices(problem: Any, given: Mapping[str, Any]) -> Any:
         ValueError: one that the problem does not have, or that is no finite number.
     """
     for name, value in given.items():
-        if name not in problem.prices_type._fields:
+        if name not in problem.card.prices._fields:
             raise ValueError(
-                f"prices.{printable(name)} is unknown; {problem.name} has {', '.join(problem.prices_type._fields)}"
+                f"prices.{printable(name)} is unknown; {problem.name} has {', '.join(problem.card.prices._fields)}"
             )
         number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
         if not number or not abs(value) < 1e300:
             raise ValueError(f"prices.{printable(name)} = {quoted(value)}; it must be a finite number")
-    return problem.prices_type(**{name: float(value) for name, value in given.items()})
+    return problem.card.prices(**{name: float(value) for name, value in given.items()})

@@ -68,7 +68,7 @@ from coordinator import Coordinator
 from hybridalloc.training import TrainConfig, evaluate, train
 
 farm = make_problem("custom", transition=Farm(tenants=6, nodes=2, load=0.7))
-prices = farm.prices_type()
+prices = farm.card.prices()
 seeds = range(10000, 10008)
 scores = {}
 for baseline in ("random", "fastest", "balanced"):

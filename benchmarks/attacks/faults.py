@@ -170,7 +170,7 @@ def plant() -> Counter[str]:
     for name in ("mec", "custom"):
         some = examples(name)
         problem, state = some[0]
-        batch_type = type(problem.batch_of(state))
+        batch_type = type(problem.world_at(state))
         parts = batch_type.parts
         for fault, change in faults().items():
             if name == "custom" and fault in ONLY_MEC:
@@ -211,7 +211,7 @@ def _try(
     c = a.certificate
     json.dumps(a.to_dict(), allow_nan=False)
     said = not c.status.startswith("ok")
-    for line in findings(problem, state, a, problem.prices_type()):
+    for line in findings(problem, state, a, problem.card.prices()):
         if line.split(":")[0] in UNTRUE or not said:
             found[f"{problem.name}, {name}: {line}"] += 1
     return said

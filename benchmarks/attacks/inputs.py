@@ -62,11 +62,11 @@ def problems() -> list[Any]:
 
 def allocators(problem: Any, seed: int) -> list[Allocator]:
     """Of every method, at the default prices and at odd ones."""
-    out = [Allocator(problem, b, seed=seed) for b in problem.baselines]
-    defaults = problem.prices_type()
+    out = [Allocator(problem, b, seed=seed) for b in problem.card.baselines]
+    defaults = problem.card.prices()
     odd = [defaults] * 3
     odd += [defaults._replace(**{name: 0.0}) for name in defaults._fields if name not in ("margin", "caution")]
-    odd += [defaults._replace(**{next(iter(problem.price_space)): 1e9}), defaults._replace(margin=1e-9)]
+    odd += [defaults._replace(**{next(iter(problem.card.price_space)): 1e9}), defaults._replace(margin=1e-9)]
     for k, prices in enumerate(odd):
         speaker = Noise(seed + k) if k % 2 else Spread(seed + k, (1e-200, 0.0, 5e-324, 1e300)[k // 2 % 4])
         out.append(Allocator(problem, "hybrid", speaker, (0.3, 5.0, 1e9)[k % 3], prices=prices, seed=seed))

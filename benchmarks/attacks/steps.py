@@ -88,9 +88,9 @@ def custom_example(n: int, seed: int) -> tuple[Any, Any]:
 def prices_of(problem: Any, rng: np.random.Generator) -> Any:
     """The default prices, or some out of the space that tuning searches."""
     if rng.random() < 0.6:
-        return problem.prices_type()
-    space = problem.price_space
-    return problem.prices_type(**{name: float(rng.uniform(*space[name][:2])) for name in space})
+        return problem.card.prices()
+    space = problem.card.price_space
+    return problem.card.prices(**{name: float(rng.uniform(*space[name][:2])) for name in space})
 
 
 def situations(world: str, seed: int) -> Iterator[tuple[Any, Any, Any]]:
@@ -116,7 +116,7 @@ def situations(world: str, seed: int) -> Iterator[tuple[Any, Any, Any]]:
 
 def methods(problem: Any) -> list[tuple[str, bool]]:
     """Every method, with or without a recommender."""
-    plain = ("hybrid", "game", *problem.baselines)
+    plain = ("hybrid", "game", *problem.card.baselines)
     return [("hybrid", True), ("rl", True), *((name, False) for name in plain)]
 
 

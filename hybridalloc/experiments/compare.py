@@ -48,7 +48,7 @@ from hybridalloc.files import write_text
 from hybridalloc.places import check_file, check_folder, locked
 from hybridalloc.problems import make_with, restore_problem
 from hybridalloc.problems.beliefs import load_belief
-from hybridalloc.problems.state import Metric
+from hybridalloc.problems.metrics import Metric
 from hybridalloc.reports.statistics import paired_difference
 from hybridalloc.text import printable, quoted
 from hybridalloc.training.trainer import (
@@ -345,7 +345,7 @@ def _open_store(folder: Path, uri: str) -> None:
 
 def _tune(problem: Any, settings: Settings, folder: Path) -> dict[str, Any]:
     """Prices of each game by what it believes; the tuned ones serve every method with that belief."""
-    default = problem.prices_type()
+    default = problem.card.prices()
     prices = {"toll 0": default._replace(toll=0.0), "toll 1": default._replace(toll=1.0)}
     beliefs = list(dict.fromkeys(method_of(name, problem).belief for name in settings.methods))
     path = folder / "tuning.json"
@@ -362,7 +362,7 @@ def _tune(problem: Any, settings: Settings, folder: Path) -> dict[str, Any]:
                 for belief, future in zip(todo, waiting, strict=True):
                     record[belief or "reports"] = future.result()
                     write_text(path, json.dumps(record, indent=1))
-    return prices | {belief: problem.prices_type(**record[belief or "reports"]["best"]) for belief in beliefs}
+    return prices | {belief: problem.card.prices(**record[belief or "reports"]["best"]) for belief in beliefs}
 
 
 def _tuned_before(path: Path, default: Any) -> dict[str, Any]:
@@ -494,7 +494,7 @@ def _assemble(
     settings: Settings, problem: Any, record: dict[str, Any], values: dict[str, Any], curves: dict[str, Any]
 ) -> dict[str, Any]:
     told = set.intersection(*(set(values[name]) for name in settings.methods))
-    metrics = [m._asdict() for m in (*problem.metrics, *COMMON) if m.key in told]
+    metrics = [m._asdict() for m in (*problem.card.metrics, *COMMON) if m.key in told]
     methods = [
         {"key": name, "label": method_of(name).label, "kind": method_of(name).kind, "values": values[name]}
         for name in settings.methods
@@ -557,7 +557,9 @@ def _levels(problem: Any, prices: dict[str, Any], folder: Path) -> list[dict[str
     seeds = TUNE_SEEDS[: config.check_seeds]
     rows = []
     games = [("game, learned beliefs", "learned", None), ("game, tuned", "", None), ("game, toll 1", "toll 1", None)]
-    rest = [name for name in ("nearest", "random") if name in problem.baselines] or list(problem.baselines[-2:])
+    rest = [name for name in ("nearest", "random") if name in problem.card.baselines] or list(
+        problem.card.baselines[-2:]
+    )
     for label, key, baseline in games + [(method_of(name, problem).label, "", name) for name in rest]:
         if key in prices:
             belief = load_belief(problem, belief_file(folder, key, 0)).copy(False) if key == "learned" else None

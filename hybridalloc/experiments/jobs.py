@@ -166,7 +166,7 @@ def belief_job(
     """Learn one belief and save it; allocations executed, and those that violated a limit."""
     restored = _own(problem)
     config = TrainConfig(belief=kind, belief_steps=steps, seed=seed)
-    belief, allocations, violations = learn_belief(restored, restored.prices_type(**prices), config)
+    belief, allocations, violations = learn_belief(restored, restored.card.prices(**prices), config)
     save_belief(path, belief)
     write_text(counts_file(path), json.dumps([allocations, violations]))  # the last thing: it says that all is there
     return allocations, violations
@@ -234,7 +234,7 @@ def run_job(job: Job) -> dict[str, Any]:
 def _run_job(job: Job) -> dict[str, Any]:
     problem = _own(job.problem)
     method = method_of(job.method, problem)
-    prices = problem.prices_type(**job.prices)
+    prices = problem.card.prices(**job.prices)
     params = {"method": job.method, "label": method.label, "seed": job.seed} | {
         f"price/{k}": v for k, v in job.prices.items()
     }

@@ -61,8 +61,8 @@ def rows_of(problem: Any, learners: Sequence[str]) -> tuple[str, ...]:
         rest = [name for name in rest if not name.endswith("-reports")]
     if not getattr(problem, "beliefs", {}):
         rest = [name for name in rest if name not in ("game-belief", "game-bayes")]
-    own = [name for name in METHODS if METHODS[name].kind == "heuristic" and name in problem.baselines]
-    return tuple(first + rest + own + [name for name in problem.baselines if name not in own])
+    own = [name for name in METHODS if METHODS[name].kind == "heuristic" and name in problem.card.baselines]
+    return tuple(first + rest + own + [name for name in problem.card.baselines if name not in own])
 
 
 def method_of(name: str, problem: Any = None) -> Method:

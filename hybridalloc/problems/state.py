@@ -403,27 +403,3 @@ def read_json(text: str | bytes, source: str) -> Any:
         raise InvalidStateError(f"{source} is nested too deep; a state's lists have 3 levels at most") from None
     except ValueError as error:  # a whole number of more digits than Python reads
         raise InvalidStateError(f"{source} holds a number that cannot be read: {echo(str(error), 120)}") from None
-
-
-class Metric(NamedTuple):
-    """A figure a problem reports: key, label, unit and which way is better."""
-
-    key: str
-    label: str
-    unit: str
-    better: str  # "higher" | "lower"
-
-
-def ratio(total: Any, count: Any) -> NDArray[np.float64]:
-    """``total / count``, nan where there is nothing to take the mean of."""
-    total, count = np.asarray(total, np.float64), np.asarray(count, np.float64)
-    return np.asarray(np.where(count > 0, total / np.where(count > 0, count, 1.0), np.nan))
-
-
-def jain(part: NDArray[np.float64], of: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(E,) Jain's index of the rates ``part / of`` (E, N), of those that asked; nan where none did or none got any.
-
-    Source: Jain, Chiu and Hawe (1984), "A quantitative measure of fairness".
-    """
-    rate = np.where(of > 0, part / np.where(of > 0, of, 1.0), 0.0)
-    return ratio(rate.sum(axis=1) ** 2, (of > 0).sum(axis=1) * (rate**2).sum(axis=1))

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from hybridalloc.allocation import Allocation
-from hybridalloc.problems.admission import LARGE, remedies, ways_shown
-from hybridalloc.problems.custom.problem import NO_DEADLINE, Custom, CustomState
+from hybridalloc.problems.custom.problem import Custom
+from hybridalloc.problems.custom.remedies import LARGE, remedies, ways_shown
+from hybridalloc.problems.custom.state import NO_DEADLINE, CustomState
 from hybridalloc.text import printable, strict
 
 TRIED = 6  # agents at most for whom what would admit them is worked out; fewer, but one, where it takes long

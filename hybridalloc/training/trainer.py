@@ -173,8 +173,8 @@ def learn_belief(problem: Any, prices: Any, config: TrainConfig, prior: Any = No
     if not belief.learns or not config.belief_steps:
         return belief, 0, 0
     rng = np.random.default_rng([config.seed, 78])
-    batch = problem.batch(rng.integers(0, 2**31, config.networks), belief)
-    batch.age[:] = problem.scenario.episode * np.arange(config.networks) // config.networks
+    batch = problem.worlds(rng.integers(0, 2**31, config.networks), belief)
+    batch.epoch[:] = problem.card.epochs * np.arange(config.networks) // config.networks
     coordinator = Coordinator("hybrid", config.trust)
     slots = -(-config.belief_steps // (config.networks * max(problem.agents, 1)))
     violations = 0
@@ -185,7 +185,7 @@ def learn_belief(problem: Any, prices: Any, config: TrainConfig, prior: Any = No
         violations += int((batch.excess(plan) > TOLERANCE).sum())
         batch.execute(plan)
         batch.drift()
-        batch.restart(batch.age >= problem.scenario.episode)
+        batch.restart(batch.epoch >= problem.card.epochs)
     return belief, slots * config.networks, violations
 
 
@@ -221,9 +221,9 @@ def train(
     watch = replace(config, belief_steps=0) if resumed else config  # what it watched is in the checkpoint
     belief, allocations, violations = learn_belief(problem, prices, watch, belief)
     rng = np.random.default_rng([config.seed, 77])
-    batch = problem.batch(rng.integers(0, 2**31, config.networks), belief)
-    stagger = problem.scenario.episode * np.arange(config.networks) // config.networks
-    batch.age[:] = stagger
+    batch = problem.worlds(rng.integers(0, 2**31, config.networks), belief)
+    stagger = problem.card.epochs * np.arange(config.networks) // config.networks
+    batch.epoch[:] = stagger
     observation = batch.observe()
     trust = config.trust if config.kind == "hybrid" else 0.0
     settings = {} if config.rate_schedule == "linear" else {"schedule": config.rate_schedule}
@@ -287,13 +287,13 @@ def train(
         t2 = time.perf_counter()
         wish = learner.sample_continuous(observation, merged.option, rng) if settings.get("continuous") else None
         plan = batch.settle(merged.option, prices, wish, coordinator.trust)
-        overload = batch.overload(merged.option, prices)
+        overload = batch.requested(merged.option, prices)
         done.violations += int((batch.excess(plan) > TOLERANCE).sum())
         done.overloads += int((overload > 0).sum())
         done.allocations += config.networks
         outcome = batch.execute(plan, overload)
         batch.drift()
-        truncated = batch.age >= problem.scenario.episode
+        truncated = batch.epoch >= problem.card.epochs
         final = batch.observe() if truncated.any() else None
         batch.restart(truncated)
         following = batch.observe()
@@ -402,11 +402,11 @@ def evaluate(
     seeds = list(seeds)
     for start in range(0, len(seeds), chunk):
         some = seeds[start : start + chunk]
-        batch = problem.batch(some, belief.copy(belief.learning) if belief is not None else None)
+        batch = problem.worlds(some, belief.copy(belief.learning) if belief is not None else None)
         rng = np.random.default_rng([some[0], 99])
         carrying = getattr(recommender, "carrying", None)  # a policy with a memory keeps it from slot to slot
         speaker = recommender if carrying is None else carrying()
-        yardstick = problem.prices_type()  # the same for every method, whatever its own prices
+        yardstick = problem.card.prices()  # the same for every method, whatever its own prices
         watch = FleetWatch(len(some), worth=float(getattr(yardstick, "migration", 0.1))) if health else None
         for slot in range(WARMUP_SLOTS + slots):
             if slot == WARMUP_SLOTS:
@@ -426,7 +426,7 @@ def evaluate(
             if watch is not None and slot >= WARMUP_SLOTS:
                 game = batch.game(yardstick)
                 watch.see(game, plan.option, np.zeros(game.private_cost.shape) if log_prior is None else log_prior)
-            batch.execute(plan, batch.overload(raw, prices))
+            batch.execute(plan, batch.requested(raw, prices))
             batch.drift()
         parts.append(batch.summary() | (watch.summary() if watch is not None else {}))
     metrics = {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}

@@ -40,7 +40,7 @@ def tune_prices(
     belief: Any = None,
     start: Any = None,
 ) -> Tuned:
-    """Search ``problem.price_space`` for the prices with which a method without learning does best.
+    """Search ``problem.card.price_space`` for the prices with which a method without learning does best.
 
     Args:
         coordinator: Coordinator("game") or an untrained hybrid.
@@ -51,14 +51,14 @@ def tune_prices(
         report: called with the trial's number and the best welfare so far.
     """
     rng = np.random.default_rng([seed, 55])
-    space = problem.price_space
+    space = problem.card.price_space
 
     def welfare(prices: Any) -> float:
         seen = belief.copy(learning=False) if belief is not None else None
         result = evaluate(problem, prices, coordinator, None, TUNE_SEEDS[:seeds], slots=slots, belief=seen)
         return mean_of(result.metrics["welfare"])
 
-    best = problem.prices_type() if start is None else start
+    best = problem.card.prices() if start is None else start
     top = welfare(best)
     tried = [(best, top)]
     for trial in range(trials):
@@ -88,7 +88,7 @@ def tune_game(
     A learned belief depends on what is done, so it is learned again at half time, under the best prices so far.
     """
     halves = (trials // 2, trials - trials // 2) if belief == "learned" else (trials,)
-    tuned = Tuned(problem.prices_type(), -np.inf, [])
+    tuned = Tuned(problem.card.prices(), -np.inf, [])
     for half, count in enumerate(halves):
         known, _, _ = learn_belief(
             problem, tuned.prices, TrainConfig(belief=belief, belief_steps=belief_steps, seed=seed)

@@ -31,9 +31,9 @@ def problem(request):
 
 
 def allocate(problem, state, seed=0, baseline=None):
-    batch = problem.batch_of(state)
-    option = batch.baseline(baseline or problem.baselines[0], np.random.default_rng(seed))
-    return SimpleNamespace(**batch.parts(batch.settle(option, problem.prices_type())))
+    batch = problem.world_at(state)
+    option = batch.baseline(baseline or problem.card.baselines[0], np.random.default_rng(seed))
+    return SimpleNamespace(**batch.parts(batch.settle(option, problem.card.prices())))
 
 
 def test_every_registered_problem_has_a_case():
@@ -61,9 +61,9 @@ def test_describe_makes_it_again(problem):
 
 
 def test_metrics_have_units_and_a_direction_and_evaluate_gives_each(problem):
-    keys = [m.key for m in problem.metrics]
+    keys = [m.key for m in problem.card.metrics]
     assert len(set(keys)) == len(keys) and "welfare" in keys
-    assert all(m.better in ("higher", "lower") and m.label for m in problem.metrics)
+    assert all(m.better in ("higher", "lower") and m.label for m in problem.card.metrics)
     state = problem.reset(seed=0)
     found = problem.evaluate(state, allocate(problem, state))
     assert set(found) == set(keys)
@@ -74,17 +74,17 @@ def test_metrics_have_units_and_a_direction_and_evaluate_gives_each(problem):
 def test_every_baseline_is_feasible_and_allowed(problem):
     for seed in range(5):
         state = problem.reset(seed=seed)
-        for name in problem.baselines:
+        for name in problem.card.baselines:
             allocation = allocate(problem, state, seed, name)
             assert problem.check(state, allocation).feasible, name
     with pytest.raises(ValueError, match="unknown baseline 'best'"):
-        problem.batch_of(state).baseline("best", np.random.default_rng(0))
+        problem.world_at(state).baseline("best", np.random.default_rng(0))
 
 
 def test_evaluate_leaves_the_state_and_advance_is_seeded(problem):
     state = problem.reset(seed=0)
     held = json.dumps(state.to_dict())
-    allocation = allocate(problem, state, baseline=problem.baselines[-1])
+    allocation = allocate(problem, state, baseline=problem.card.baselines[-1])
     metrics = problem.evaluate(state, allocation)
     one, first = problem.advance(state, allocation, seed=5)
     two, second = problem.advance(state, allocation, seed=5)
@@ -96,8 +96,8 @@ def test_evaluate_leaves_the_state_and_advance_is_seeded(problem):
 
 
 def test_observation_and_game_have_the_shapes_that_the_parts_expect(problem):
-    batch = problem.batch([0, 1, 2])
-    seen, game = batch.observe(), batch.game(problem.prices_type())
+    batch = problem.worlds([0, 1, 2])
+    seen, game = batch.observe(), batch.game(problem.card.prices())
     assert isinstance(seen, Observation) and isinstance(game, CongestionBatch)
     e, n, o = seen.allowed.shape
     assert (e, n) == (3, problem.agents)
@@ -112,31 +112,31 @@ def test_observation_and_game_have_the_shapes_that_the_parts_expect(problem):
     assert np.array_equal(game.allowed[game.live], seen.allowed[game.live])
     assert game.private_cost.shape == (e, n, o) and game.options.shape[0] == o
     assert (game.options[0] == -1).all() and (game.capacity > 0).all() and (game.weight >= 0).all()
-    alone = problem.batch_of(batch.state(0)).single_game(problem.prices_type())
+    alone = problem.world_at(batch.state(0)).single_game(problem.card.prices())
     assert isinstance(alone, CongestionGame) and alone.private_cost.shape == (n, o)
 
 
 def test_prices_have_a_default_inside_the_space_that_is_searched(problem):
-    prices = problem.prices_type()._asdict()
-    for name, (low, high, logarithmic) in problem.price_space.items():
+    prices = problem.card.prices()._asdict()
+    for name, (low, high, logarithmic) in problem.card.price_space.items():
         assert name in prices and low < high and (low > 0 or not logarithmic)
         assert low <= prices[name] <= high or prices[name] == 0.0
 
 
 def test_the_games_equilibrium_settles_feasibly_from_any_prices(problem):
     rng = np.random.default_rng(0)
-    batch = problem.batch(range(8))
+    batch = problem.worlds(range(8))
     for _ in range(10):
-        drawn = {k: rng.uniform(a, b) for k, (a, b, _) in problem.price_space.items()}
-        prices = problem.prices_type(**drawn)
+        drawn = {k: rng.uniform(a, b) for k, (a, b, _) in problem.card.price_space.items()}
+        prices = problem.card.prices(**drawn)
         decision = Coordinator("game").decide(batch, None, prices)
         plan = Coordinator("game").settle(batch, decision, prices)
         assert batch.excess(plan).max() <= 1e-9
         c = Allocator(problem, "game", prices=prices).step(batch.state(0)).certificate
         assert c.feasible and c.regret <= 1e-9 and not c.envy and not c.late
-        batch.execute(plan, batch.overload(decision.option, prices))
+        batch.execute(plan, batch.requested(decision.option, prices))
         batch.drift()
-    assert set(batch.summary()) == {m.key for m in problem.metrics}
+    assert set(batch.summary()) == {m.key for m in problem.card.metrics}
 
 
 @pytest.mark.parametrize("view", ["gymnasium", "pettingzoo"])

@@ -16,8 +16,8 @@ NAMES = ["imappo", "dqn"]
 def learner_of(name, updates):
     """A learner of mec's features, after ``updates`` rollouts of what it proposes."""
     problem = make_problem("mec", agents=10, servers=3)
-    batch = problem.batch(range(6))
-    prices = problem.prices_type()
+    batch = problem.worlds(range(6))
+    prices = problem.card.prices()
     learner = make_learner(name, Sizes.of(batch.observe()), seed=0)
     coordinator = Coordinator("hybrid", 10.0, learner.config.limit)
     rng = np.random.default_rng(0)

@@ -127,7 +127,7 @@ def test_a_hiccup_that_eats_the_reserve_leaves_everyone_opted_out_and_certified(
 @pytest.fixture(scope="module")
 def game():
     problem = make_problem("mec", agents=60, servers=9)
-    return problem.batch([0]).game(problem.prices_type())
+    return problem.worlds([0]).game(problem.card.prices())
 
 
 def as_one(game):
@@ -149,7 +149,7 @@ def test_a_solver_out_of_time_stops_between_sweeps_and_says_so():
     problem = make_problem("mec", agents=60, servers=9)
     regrets = []
     for seed in range(10):
-        game = problem.batch([seed]).game(problem.prices_type(toll=0.0, risk=0.5))
+        game = problem.worlds([seed]).game(problem.card.prices(toll=0.0, risk=0.5))
         clock = Ticking(2.0)
         merged = equilibrate(game, flat_prior(game), np.inf, clock=clock)
         assert not merged.stable.any() and "equilibrate" in clock.skipped

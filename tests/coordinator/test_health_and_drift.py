@@ -177,7 +177,7 @@ def test_a_feature_that_is_not_a_number_is_out_of_range():
 
 def test_a_fleets_figures_are_those_of_its_networks():
     problem = make_problem("mec", agents=8, servers=3)
-    batch, prices, rng = problem.batch([1, 2, 3]), problem.prices_type(), np.random.default_rng(0)
+    batch, prices, rng = problem.worlds([1, 2, 3]), problem.card.prices(), np.random.default_rng(0)
     fleet, alone = FleetWatch(3, window=10, worth=0.3), [HealthWatch(10, 0.3) for _ in range(3)]
     expected = []
     for slot in range(25):

@@ -20,9 +20,9 @@ from rl.networks import Sizes
 def situations(count, agents=12, servers=3, seed=0, slots=3, **changes):
     """Mec's games on ``count`` networks some slots in, with reach masks, and their batch."""
     problem = make_problem("mec", agents=agents, servers=servers, **changes)
-    batch = problem.batch(range(seed, seed + count))
+    batch = problem.worlds(range(seed, seed + count))
     rng = np.random.default_rng(seed)
-    prices = problem.prices_type(toll=1.3)
+    prices = problem.card.prices(toll=1.3)
     for _ in range(slots):
         batch.execute(batch.settle(batch.baseline("random", rng), prices))
         batch.drift()
@@ -98,7 +98,7 @@ def test_epsilon_bound_holds_on_mec_states_with_random_priors(limit, trust, shar
     assert max(regret) <= coordinator.epsilon_bound + 1e-9
     assert np.mean(np.array(regret) > 0.01) > 0.2  # the prior does pull away from the equilibrium
     for e in range(0, 350, 50):
-        alone = batch.problem.batch_of(batch.state(e)).single_game(prices)
+        alone = batch.problem.world_at(batch.state(e)).single_game(prices)
         assert measure_regret(alone, decision.option[e]) == pytest.approx(regret[e], abs=1e-6)
 
 

@@ -280,7 +280,7 @@ def test_a_gradient_that_is_not_finite_leaves_trust_as_it_was():
 def test_records_match_what_the_coordinator_explores():
     """The bias that ``explore`` gives is what the score needs: its mean over draws is zero."""
     problem, rng = make_problem("mec", agents=12, servers=3), np.random.default_rng(0)
-    game = problem.batch([0]).game(problem.prices_type())
+    game = problem.worlds([0]).game(problem.card.prices())
     prior = rng.normal(size=game.private_cost.shape)
     wide = game._replace(**{k: np.repeat(getattr(game, k), 4000, axis=0) for k in game._fields if k != "options"})
     many = np.repeat(prior, 4000, axis=0)

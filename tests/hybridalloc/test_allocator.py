@@ -193,7 +193,7 @@ def test_a_broken_game_leaves_the_fallback(problem, monkeypatch):
 @pytest.mark.parametrize("method", ["hybrid", "nearest"])
 def test_a_problem_that_raises_leaves_everyone_opted_out(problem, monkeypatch, part, method):
     """Whatever part of the problem fails, its own check certifies the answer, or the certificate says why not."""
-    where = type(problem) if part == "batch_of" else type(problem.batch([0]))
+    where = type(problem) if part == "batch_of" else type(problem.worlds([0]))
     allocator, state = Allocator(problem, method), problem.reset(0)
     monkeypatch.setattr(where, part, lambda *_, **__: 1 / 0)
     with warnings.catch_warnings(record=True) as caught:
@@ -228,7 +228,7 @@ def test_a_budget_of_nothing_gives_the_cheapest_certified_allocation(problem):
     ample = Allocator(problem, "hybrid", Random(1), budget_ms=1e4)
     free = Allocator(problem, "hybrid", Random(1))
     for _ in range(20):
-        free.recommender.propose(problem.batch([0]).observe())  # the warm-up's draws
+        free.recommender.propose(problem.worlds([0]).observe())  # the warm-up's draws
     state = problem.reset(0)
     timed = ample.step(state)
     assert timed.certificate.source == "hybrid"
@@ -285,13 +285,13 @@ def test_why_says_what_would_admit_the_unserved():
         allocator = Allocator(problem, "random", seed=seed)
         allocation = allocator.step(state)
         assert not allocation.seated
-        priority = problem.batch_of(state).priority()[0]
+        priority = problem.world_at(state).priority()[0]
         unserved = allocation.certificate.unserved
         assert set(unserved) == set(np.flatnonzero(~allocation.served & state.active))
         assert (np.diff(priority[list(unserved)]) <= 0).all()
 
         def served(changed, agent, option=allocation.option, allocator=allocator):
-            plan = problem.batch_of(changed).settle(option[None], allocator.prices)
+            plan = problem.world_at(changed).settle(option[None], allocator.prices)
             return bool(plan.served[0, agent])
 
         for agent in unserved[:4]:
@@ -320,7 +320,7 @@ def test_why_says_what_would_admit_the_unserved():
 
 def solved_again(problem, state, allocation, agent, wish=None, accept=None):
     """Whether stable admission, solved again from the present choice and settled, serves a device; who lost a place."""
-    batch, prices = problem.batch_of(replace(state, truth=None)), problem.prices_type()
+    batch, prices = problem.world_at(replace(state, truth=None)), problem.card.prices()
     game = batch.game(prices)
     places = batch.places(prices, game)
     if accept is not None:
@@ -531,10 +531,10 @@ def test_robust_leaves_a_recommender_that_misleads(problem):
 @pytest.mark.parametrize("shift", SHIFTS[1:], ids=lambda s: s.name)
 def test_a_shifted_world_shifts_what_it_names_and_nothing_else(problem, shift):
     seeds = range(40)
-    base, other = problem.batch(seeds), problem.shifted(shift).batch(seeds)
+    base, other = problem.worlds(seeds), problem.shifted(shift).batch(seeds)
     for _ in range(3):
         for batch in (base, other):
-            batch.execute(batch.settle(np.zeros(batch.world.active.shape, np.int64), problem.prices_type()))
+            batch.execute(batch.settle(np.zeros(batch.world.active.shape, np.int64), problem.card.prices()))
             batch.drift()
     a, b = base.world, other.world
     if shift.load > 1:
@@ -558,7 +558,7 @@ def test_late_reports_are_as_old_as_stated_and_teach_nothing(problem):
     gains, ages, fresh = [], [], 0
     for _ in range(400):
         gains.append(batch.world.true_gain.copy())
-        batch.execute(batch.settle(np.zeros(batch.world.active.shape, np.int64), problem.prices_type()))
+        batch.execute(batch.settle(np.zeros(batch.world.active.shape, np.int64), problem.card.prices()))
         ages.append(next((k for k, g in enumerate(reversed(gains)) if (g == batch.world.reported_gain).all()), 0))
         fresh += ages[-1] == 0
         batch.drift()
@@ -572,7 +572,7 @@ def test_revealed_is_what_the_next_reports_say(problem):
     allocation = Allocator(problem).step(state)
     following, _ = problem.advance(state, allocation, seed=0)
     seen = problem.revealed(state, following)
-    gain = 10 * np.log10(problem.batch_of(state).world.true_gain[0])
+    gain = 10 * np.log10(problem.world_at(state).world.true_gain[0])
     np.testing.assert_allclose(seen.reported_gain_db, gain, atol=1e-9)  # the next report is this slot's truth
     np.testing.assert_allclose(seen.queue_s, state.truth.backlog_s)
     with pytest.raises(ValueError, match="feedback needs the same devices and servers"):
@@ -624,7 +624,7 @@ def test_the_default_trust_is_the_one_trained_at(problem, tmp_path):
 def test_drift_raises_trust_and_says_so(problem):
     allocator = Allocator(problem, "hybrid", "imappo")
     ranges = Ranges()
-    batch, rng = problem.batch(range(64)), np.random.default_rng(0)
+    batch, rng = problem.worlds(range(64)), np.random.default_rng(0)
     for _ in range(20):
         ranges.update(batch.observe())
         batch.execute(batch.settle(batch.baseline("greedy", rng), allocator.prices))
@@ -804,20 +804,20 @@ def test_prices_with_deadline_floors_are_marginal_too():
 
 def test_a_recommender_with_a_memory_keeps_it_from_step_to_step():
     problem = make_problem("mec", agents=6, servers=2)
-    policy = make_learner("imappo", Sizes.of(problem.batch([0]).observe()), 0, {"memory": 8}).policy
+    policy = make_learner("imappo", Sizes.of(problem.worlds([0]).observe()), 0, {"memory": 8}).policy
     rng = np.random.default_rng(1)
     policy.weights["out.weight"][:] = rng.standard_normal(policy.weights["out.weight"].shape)
     allocator = Allocator(problem, "hybrid", policy, trust=1.0)
     speaker, state = policy.carrying(), problem.reset(4)
     for seed in range(4):
         allocation = allocator.step(state)
-        raw = speaker.propose(problem.batch_of(state).observe())
+        raw = speaker.propose(problem.world_at(state).observe())
         expected = clip_prior(raw, np.ones_like(raw, bool), allocator.coordinator.limit)[0]
         live = state.active
         np.testing.assert_allclose(allocation.log_prior[live], expected[live], atol=1e-6)
         state, _ = problem.advance(state, allocation, seed)
-    alone = policy.propose(problem.batch_of(state).observe())
-    assert not np.allclose(alone, speaker.propose(problem.batch_of(state).observe()))
+    alone = policy.propose(problem.world_at(state).observe())
+    assert not np.allclose(alone, speaker.propose(problem.world_at(state).observe()))
 
 
 @pytest.mark.parametrize("rule", ["hedge", "robust"])

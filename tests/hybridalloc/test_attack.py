@@ -62,7 +62,7 @@ def test_an_attack_finds_what_is_wrong():
 def attack_findings(problem, state, allocation):
     from benchmarks.attacks.checker import findings
 
-    return findings(problem, state, allocation, problem.prices_type())
+    return findings(problem, state, allocation, problem.card.prices())
 
 
 def test_the_certificates_least_floors_take_the_least():
@@ -93,7 +93,7 @@ def test_the_certificates_least_floors_take_the_least():
 
 def certified(problem, allocation, **changes):
 
-    return certify(problem, problem.start, replace(allocation, **changes), problem.prices_type(), None, lambda *_: None)
+    return certify(problem, problem.start, replace(allocation, **changes), problem.card.prices(), None, lambda *_: None)
 
 
 def test_a_custom_agent_draws_what_it_is_said_to():
@@ -128,8 +128,8 @@ def test_who_holds_a_place_and_is_late_is_said_whatever_settling_says():
 def test_prices_are_finite_numbers(value):
     problem = make_problem("custom", work=[1.0], capacity=[1.0])
     with pytest.raises(ValueError, match=r"prices\.toll = .*finite number"):
-        Allocator(problem, "game", prices=problem.prices_type()._replace(toll=value))
-    large = Allocator(problem, "game", prices=problem.prices_type()._replace(toll=10**30))
+        Allocator(problem, "game", prices=problem.card.prices()._replace(toll=value))
+    large = Allocator(problem, "game", prices=problem.card.prices()._replace(toll=10**30))
     assert large.step(problem.start).certificate.feasible
 
 
@@ -154,7 +154,7 @@ def test_who_sends_less_pays_for_what_it_keeps():
     rng = np.random.default_rng(0)
     for seed in range(60):
         state = replace(problem.reset(seed), battery_j=rng.uniform(0.05, 0.4, 50))
-        prices = problem.prices_type(energy=0.02, delay=1.0, margin=rng.uniform(0.6, 1.0))
+        prices = problem.card.prices(energy=0.02, delay=1.0, margin=rng.uniform(0.6, 1.0))
         for method in ("nearest", "greedy"):
             certificate = Allocator(problem, method, prices=prices).step(state).certificate
             assert certificate.feasible and certificate.status == "ok", certificate.violations

@@ -10,7 +10,7 @@ from hybridalloc.training.calibration import calibrate
 from hybridalloc.training.trainer import TUNE_SEEDS
 
 PROBLEM = make_problem("mec", agents=12, servers=3)
-PRICES = PROBLEM.prices_type()
+PRICES = PROBLEM.card.prices()
 SEEDS = TUNE_SEEDS[:12]
 
 

@@ -88,7 +88,7 @@ def assert_same_run(a, b):
 def test_a_resumed_run_is_the_uninterrupted_one(name, tmp_path):
     """Stopped in the middle of a rollout and again from a best one; a fresh problem, batch and learner each time."""
     config = VARIANTS[name]
-    prices = make().prices_type()
+    prices = make().card.prices()
     whole = train(make(), prices, config, checkpoints=Checkpoints(tmp_path / "whole", 5 * 24))
     assert len(whole.updates) >= 3
     last = read(tmp_path / "whole" / "last.pt")
@@ -119,22 +119,22 @@ problem = make_problem("mec", agents=6, servers=2)
 def report(steps, figures):
     if steps >= 26 * 24:
         os.kill(os.getpid(), 9)
-train(problem, problem.prices_type(), {config!r}, report, checkpoints=Checkpoints({str(tmp_path)!r}, 5 * 24))
+train(problem, problem.card.prices(), {config!r}, report, checkpoints=Checkpoints({str(tmp_path)!r}, 5 * 24))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=HOUSE)
     assert done.returncode == -9, done.stderr
     found = read(tmp_path / "last.pt")
     assert 26 * 24 - found["agent_steps"] <= 5 * 24 + 24
     resumed = train(
-        make(), make().prices_type(), config, checkpoints=Checkpoints(tmp_path, 10**9, tmp_path / "last.pt")
+        make(), make().card.prices(), config, checkpoints=Checkpoints(tmp_path, 10**9, tmp_path / "last.pt")
     )
-    assert_same_run(train(make(), make().prices_type(), config), resumed)
+    assert_same_run(train(make(), make().card.prices(), config), resumed)
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
-    trained = train(make(), make().prices_type(), TINY, checkpoints=Checkpoints(folder, 5 * 24))
+    trained = train(make(), make().card.prices(), TINY, checkpoints=Checkpoints(folder, 5 * 24))
     return folder, trained
 
 
@@ -142,7 +142,7 @@ def refused(path, message, problem=None, config=TINY, prices=None):
     before = path.read_bytes() if path.exists() else b""
     problem = problem or make()
     with pytest.raises(CheckpointError, match=message):
-        train(problem, prices or problem.prices_type(), config, checkpoints=Checkpoints(path.parent, resume=path))
+        train(problem, prices or problem.card.prices(), config, checkpoints=Checkpoints(path.parent, resume=path))
     assert (path.read_bytes() if path.exists() else b"") == before
 
 
@@ -153,7 +153,7 @@ def test_a_checkpoint_of_another_run_is_refused_with_the_first_difference(finish
     refused(last, r"problem\.dynamics\.bursts is True there and False here", calm)
     refused(last, r"training\.learner is 'imappo' there and 'dqn' here", config=replace(TINY, learner="dqn"))
     refused(last, r"training\.agent_steps is 768 there", config=replace(TINY, agent_steps=999))
-    refused(last, r"prices\.toll is", prices=make().prices_type(toll=3.25))
+    refused(last, r"prices\.toll is", prices=make().card.prices(toll=3.25))
 
 
 def test_a_damaged_or_foreign_file_is_refused(finished, tmp_path):
@@ -201,12 +201,12 @@ def test_a_gradient_that_is_not_finite_stops_with_the_last_good_checkpoint_named
 
     monkeypatch.setattr(Mappo, "update", spoiled)
     with pytest.raises(FloatingPointError, match=r"training stopped after .* the last good checkpoint is .*last\.pt"):
-        train(make(), make().prices_type(), TINY, checkpoints=Checkpoints(tmp_path, 24))
+        train(make(), make().card.prices(), TINY, checkpoints=Checkpoints(tmp_path, 24))
     monkeypatch.undo()
     kept = read(tmp_path / "last.pt")
     assert kept["agent_steps"] >= TINY.agent_steps // 3
-    resumed = train(make(), make().prices_type(), TINY, checkpoints=Checkpoints(tmp_path, resume=tmp_path / "last.pt"))
-    assert_same_run(train(make(), make().prices_type(), TINY), resumed)
+    resumed = train(make(), make().card.prices(), TINY, checkpoints=Checkpoints(tmp_path, resume=tmp_path / "last.pt"))
+    assert_same_run(train(make(), make().card.prices(), TINY), resumed)
 
 
 def test_a_state_with_a_nan_is_never_written(finished, tmp_path):

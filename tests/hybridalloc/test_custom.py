@@ -13,9 +13,9 @@ import pytest
 from coordinator import Coordinator
 from games.admission import admit
 from hybridalloc import Allocator, InvalidStateError, make_problem
-from hybridalloc.problems.admission import remedies
-from hybridalloc.problems.again import EFFORT
 from hybridalloc.problems.custom.problem import CustomPrices, CustomState, default_delay_cost
+from hybridalloc.problems.custom.remedies import remedies
+from hybridalloc.problems.knobs import EFFORT
 
 
 def drawn(seed: int, agents: int = 5, servers: int = 2, tight: float = 1.0, **more):
@@ -32,7 +32,7 @@ def test_the_game_is_an_equilibrium_by_enumeration_of_the_definition(seed):
     """Each agent's cost is what its delay and private cost come to when the square-root rule shares the servers."""
     problem = drawn(seed, wait_s=np.array([0.1, 0.3]))
     state, prices = problem.reset(), CustomPrices(toll=0.0, miss=0.0)
-    game = problem.batch_of(state).game(prices)
+    game = problem.world_at(state).game(prices)
     found = Coordinator("game").decide_on(game, np.zeros_like(game.private_cost), False).option[0]
 
     def cost(choice, i):
@@ -53,7 +53,7 @@ def test_the_game_is_an_equilibrium_by_enumeration_of_the_definition(seed):
         )
     }
     assert tuple(found) in equilibria
-    costs = problem.batch_of(state).single_game(prices).costs(found)
+    costs = problem.world_at(state).single_game(prices).costs(found)
     for i, row in itertools.product(range(5), range(3)):
         other = (*found[:i], row, *found[i + 1 :])
         assert costs[i, row] == pytest.approx(cost(other, i), rel=1e-9)
@@ -65,8 +65,8 @@ def test_shares_with_floors_caps_and_priorities_match_cvxpy(seed):
     problem = drawn(seed, 6, 2, full_power_w=np.full((6, 2), 100.0), power_limit_w=rng.uniform(15, 80, 6))
     state = problem.reset()
     option = rng.integers(0, 3, 6)
-    batch = problem.batch_of(state)
-    plan = batch.settle(option[None], problem.prices_type())
+    batch = problem.world_at(state)
+    plan = batch.settle(option[None], problem.card.prices())
     assert batch.excess(plan).max() <= 1e-9
     cap = state.power_limit_w / 100
     for r in range(2):
@@ -104,13 +104,13 @@ def test_two_resources_in_turn_meet_the_deadline_together():
         deadline_s=[1.5, 9.0], families=["air", "air", "cpu", "cpu"], resources=["a1", "a2", "c1", "c2"],
     )  # fmt: skip
     state = problem.reset()
-    plan = problem.batch_of(state).settle(np.array([[1, 1]]), problem.prices_type())
+    plan = problem.world_at(state).settle(np.array([[1, 1]]), problem.card.prices())
     assert plan.time_s[0] == pytest.approx(problem.times(state, Parts(problem, plan)))
     assert plan.served.all() and plan.share.sum(1).max() <= 1 + 1e-12
     tight = make_problem(**described(problem, deadline_s=[0.68, 99.0]))
-    plan = tight.batch_of(tight.reset()).settle(np.array([[1, 1]]), problem.prices_type())
+    plan = tight.batch_of(tight.reset()).settle(np.array([[1, 1]]), problem.card.prices())
     assert plan.time_s[0, 0] == pytest.approx(0.68) and plan.served.all()
-    assert problem.option_name(1) == "a1 + c1" and problem.families == ("air", "cpu")
+    assert problem.option_name(1) == "a1 + c1" and problem.card.families == ("air", "cpu")
     assert set(Allocator(problem, "game").step(state).shares) == {"air", "cpu"}
 
 
@@ -122,7 +122,7 @@ def described(problem, **changes):
 
 class Parts:
     def __init__(self, problem, plan):
-        self.__dict__ |= problem.batch_of(problem.reset()).parts(plan)
+        self.__dict__ |= problem.world_at(problem.reset()).parts(plan)
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -140,12 +140,12 @@ def test_without_places_what_would_admit_an_unserved_agent_does(seed):
             option[i] = way.option
             for changes in changed(problem, state, allocation, way):
                 again = CustomState(**state.to_dict() | changes)
-                plan = problem.batch_of(again).settle(option[None], problem.prices_type())
+                plan = problem.world_at(again).settle(option[None], problem.card.prices())
                 assert plan.served[0, i], (way, changes)
                 checked += 1
             if way.cheaper_by is not None:
                 before = CustomState(**state.to_dict() | {"private_cost": cheaper(state, i, way, 1e-6)})
-                after = problem.batch_of(before).single_game(problem.prices_type()).costs(allocation.option)[i]
+                after = problem.world_at(before).single_game(problem.card.prices()).costs(allocation.option)[i]
                 assert after[way.option] <= after[allocation.option[i]]
                 checked += 1
     assert checked or not allocation.certificate.unserved
@@ -153,7 +153,7 @@ def test_without_places_what_would_admit_an_unserved_agent_does(seed):
 
 def seated_again(problem, state, allocation, agent):
     """Stable admission solved again from the present choice and settled: served?, who lost a place, its option."""
-    batch, prices = problem.batch_of(state), problem.prices_type()
+    batch, prices = problem.world_at(state), problem.card.prices()
     game = batch.game(prices)
     tilt = -allocation.log_prior / allocation.trust if np.isfinite(allocation.trust) else None
     places = batch.places(prices, game)
@@ -207,7 +207,7 @@ def test_what_would_admit_who_was_left_out_does_on_both_sides():
         told = remedies(problem, state, allocation)
         assert list(told) == list(allocation.certificate.unserved)
         for i, ways in told.items():
-            batch = problem.batch_of(state)
+            batch = problem.world_at(state)
             rank = batch.places(CustomPrices(), batch.game(CustomPrices())).rank[0]
             harms = lambda some, rank=rank, i=i: any(rank[j] <= rank[i] for j in some)
             order = []

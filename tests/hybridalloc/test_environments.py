@@ -186,14 +186,14 @@ def test_masks_sample_only_what_is_allowed_in_both_views():
 def test_rewards_and_metrics_are_the_problems_own():
     """Both views against the batch driven by hand on the same seed and choices."""
     problem = make_problem("mec", agents=12, servers=3)
-    prices = problem.prices_type(toll=0.5, energy=0.1)
+    prices = problem.card.prices(toll=0.5, energy=0.1)
     views = {c: make_env(problem, view="pettingzoo", credit=c, prices=prices) for c in ("own", "difference", "team")}
     for v in views.values():
         v.reset(seed=5)
     joint = make_env(problem, prices=prices)
     seed = int(np.random.default_rng(5).integers(2**31))
     joint.reset(seed=5)
-    batch = problem.batch([seed])
+    batch = problem.worlds([seed])
     joint.network.start(seed)
     rng = np.random.default_rng(0)
     charged = 0.0

@@ -128,7 +128,7 @@ def test_a_saved_allocator_runs_no_code(trap, tmp_path, kind, capsys, monkeypatc
     assert a.step(STATE).certificate.feasible and Allocator.load(path, budget_ms=1e6).step(STATE).certificate.feasible
     allocation = a.step(a.problem.start)
     for needs in (
-        lambda: a.problem.reset(0), lambda: a.problem.batch([0, 1]),
+        lambda: a.problem.reset(0), lambda: a.problem.worlds([0, 1]),
         lambda: a.problem.evaluate(a.problem.start, allocation),
         lambda: a.problem.advance(a.problem.start, allocation, 0),
     ):  # fmt: skip
@@ -175,7 +175,7 @@ def test_a_checkpoint_of_training_runs_no_code(trap, tmp_path, kind, capsys):
     problem = make_problem("custom", work=[[1.0], [2.0]], capacity=[4.0])
     run = {
         "problem": problem.describe() | {"transition": trap.addresses[kind]}, "training": asdict(TrainConfig()),
-        "prices": problem.prices_type()._asdict(),
+        "prices": problem.card.prices()._asdict(),
     }  # fmt: skip
     write(tmp_path / "last.pt", {"identity": json.dumps(run), "agent_steps": 0, "best": 0.0, "parts": {}, "record": {}})
     resume = ["train", "--resume", str(tmp_path / "last.pt"), "--out", str(tmp_path / "a.npz")]

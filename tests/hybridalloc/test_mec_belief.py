@@ -18,13 +18,13 @@ from hybridalloc.training.trainer import TrainConfig, evaluate, learn_belief
 def play(batch, slots, trust=5.0, seed=0):
     rng = np.random.default_rng(seed)
     coordinator = Coordinator("hybrid", trust)
-    prices = batch.problem.prices_type()
+    prices = batch.problem.card.prices()
     for _ in range(slots):
         game = batch.game(prices)
         option = coordinator.explore(game, np.zeros_like(game.private_cost), rng.random(game.live.shape)).option
         batch.execute(batch.settle(option, prices))
         batch.drift()
-        batch.restart(batch.age >= 40)
+        batch.restart(batch.epoch >= 40)
     return batch
 
 
@@ -32,14 +32,14 @@ def play(batch, slots, trust=5.0, seed=0):
 def learned():
     problem = make_problem("mec", agents=24, servers=4)
     belief = LearnedBelief()
-    play(problem.batch(range(32), belief), 200)
+    play(problem.worlds(range(32), belief), 200)
     return problem, belief
 
 
 def test_untrained_it_is_the_reports():
     problem = make_problem("mec", agents=12, servers=3)
-    prices = problem.prices_type()
-    naive, believed = play(problem.batch(range(3)), 6), play(problem.batch(range(3), LearnedBelief(plans=False)), 6)
+    prices = problem.card.prices()
+    naive, believed = play(problem.worlds(range(3)), 6), play(problem.worlds(range(3), LearnedBelief(plans=False)), 6)
     for a, b in zip(naive.game(prices), believed.game(prices), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5)
 
@@ -50,10 +50,10 @@ def test_learned_quantiles_cover_what_comes(learned):
     assert belief.channel.score[0] < 0.75 * belief.channel.score[1]
     assert belief.queues.score[0] < belief.queues.score[1]
     # and on networks it has not seen, judged by the truth itself
-    batch = play(problem.batch(range(900, 932), belief.copy(learning=False)), 6)
+    batch = play(problem.worlds(range(900, 932), belief.copy(learning=False)), 6)
     w, p = batch.world, batch.physics
     rates = w.rates.copy()
-    rise = batch.execute(batch.settle(batch.baseline("nearest", np.random.default_rng(0)), problem.prices_type())).rise
+    rise = batch.execute(batch.settle(batch.baseline("nearest", np.random.default_rng(0)), problem.card.prices())).rise
     sinr = p.nominal_w * w.true_gain / (p.noise_w * (1 + rise[:, None]))
     truth = p.band_hz * np.log2(1 + sinr) + 1e4
     below = (truth[..., None] <= rates)[w.active].mean(axis=(0, 1))
@@ -62,7 +62,7 @@ def test_learned_quantiles_cover_what_comes(learned):
 
 def test_a_belief_does_not_see_the_present(learned):
     problem, belief = learned
-    one, other = problem.batch(range(4)), problem.batch(range(4))
+    one, other = problem.worlds(range(4)), problem.worlds(range(4))
     for name in ("fading", "true_gain", "attenuation", "backlog_s", "air_backlog_s", "correlation"):
         getattr(other.world, name)[:] *= 1.7
     for batch in (one, other):
@@ -75,11 +75,11 @@ def test_a_belief_does_not_see_the_present(learned):
 def test_what_is_learned_from_is_what_was_true(staleness):
     problem = make_problem("mec", agents=10, servers=3, staleness=staleness)
     belief = LearnedBelief(sample=5000)
-    batch = play(problem.batch(range(2), belief), 5)
+    batch = play(problem.worlds(range(2), belief), 5)
     w, seen = batch.world, belief.channel.seen
     rng = np.random.default_rng(0)
     truth, queue, air = w.true_gain.copy(), w.backlog_s.copy(), w.air_backlog_s.copy()
-    out = batch.execute(batch.settle(batch.baseline("random", rng), problem.prices_type()))
+    out = batch.execute(batch.settle(batch.baseline("random", rng), problem.card.prices()))
     y = belief.channel._y[seen : belief.channel.seen, 0]
     expected = np.log(truth / w.mean_gain) - np.log1p(out.rise)[:, None]
     assert np.isclose(y[:, None], expected.ravel()[None].astype(np.float32), rtol=1e-5).any(axis=1).all()
@@ -91,7 +91,7 @@ def test_what_is_learned_from_is_what_was_true(staleness):
 def test_fresh_reports_of_quiet_networks_are_believed():
     problem = make_problem("mec", agents=10, servers=3, staleness=False, interference=False)
     belief = LearnedBelief()
-    batch = play(problem.batch(range(16), belief), 100)
+    batch = play(problem.worlds(range(16), belief), 100)
     w = batch.world
     spread = np.log(w.rates[..., -1] / w.rates[..., 0])[w.active]
     assert np.median(spread) < 0.1
@@ -104,7 +104,7 @@ def test_fresh_reports_of_quiet_networks_are_believed():
 @pytest.mark.parametrize("blockage", [False, True])
 def test_the_oracle_is_the_law(blockage):
     problem = make_problem("mec", agents=6, servers=2, blockage=blockage, interference=False)
-    batch = problem.batch([3], BayesianBelief())
+    batch = problem.worlds([3], BayesianBelief())
     w, p = batch.world, batch.physics
     w.active[:] = True
     batch.attach(batch.belief)
@@ -127,8 +127,8 @@ def test_the_oracle_is_the_law(blockage):
 
 def test_expected_costs_are_means_over_the_quantiles():
     problem = make_problem("mec", agents=8, servers=3)
-    prices = problem.prices_type(risk=1.3, backlog=0.2)
-    batch = play(problem.batch(range(2), LearnedBelief()), 40)
+    prices = problem.card.prices(risk=1.3, backlog=0.2)
+    batch = play(problem.worlds(range(2), LearnedBelief()), 40)
     mixed = batch.game(prices).private_cost
     single = []
     rates = batch.world.rates
@@ -141,7 +141,7 @@ def test_expected_costs_are_means_over_the_quantiles():
 
 def test_belief_games_beat_games_that_take_reports_at_face_value(learned):
     problem, belief = learned
-    prices = problem.prices_type()
+    prices = problem.card.prices()
     naive = evaluate(problem, prices, Coordinator("game"), None, range(5000, 5024), slots=30).metrics["welfare"]
     with_it = evaluate(problem, prices, Coordinator("game"), None, range(5000, 5024), slots=30, belief=belief)
     gain = with_it.metrics["welfare"] - naive
@@ -151,19 +151,19 @@ def test_belief_games_beat_games_that_take_reports_at_face_value(learned):
 def test_a_belief_by_name_and_an_unknown_one():
     problem = make_problem("mec", agents=6, servers=2)
     config = TrainConfig(belief="learned", belief_steps=600, networks=2)
-    belief, allocations, violations = learn_belief(problem, problem.prices_type(), config)
+    belief, allocations, violations = learn_belief(problem, problem.card.prices(), config)
     assert belief.slots == 50 and allocations == 100 and violations == 0
     with pytest.raises(ValueError, match="learned"):
-        learn_belief(problem, problem.prices_type(), TrainConfig(belief="lerned"))
+        learn_belief(problem, problem.card.prices(), TrainConfig(belief="lerned"))
 
 
 def test_resumed_it_learns_on_bit_for_bit():
     problem = make_problem("mec", agents=6, servers=2)
     one = LearnedBelief(every=2)
-    play(problem.batch(range(3), one), 9)
+    play(problem.worlds(range(3), one), 9)
     other = one.copy()
     for belief in (one, other):
-        play(problem.batch(range(3), belief), 9, seed=1)
+        play(problem.worlds(range(3), belief), 9, seed=1)
     assert one.figures() == other.figures()
     assert all((a == b).all() for a, b in zip(one.channel.network.weights, other.channel.network.weights, strict=True))
 
@@ -171,11 +171,11 @@ def test_resumed_it_learns_on_bit_for_bit():
 @pytest.mark.parametrize("staleness", [True, False])
 def test_step_by_step_an_allocator_believes_and_learns_as_a_batch_does(learned, staleness):
     problem = make_problem("mec", agents=24, servers=4, staleness=staleness)
-    prices = problem.prices_type(caution=0.4)
+    prices = problem.card.prices(caution=0.4)
     inside, outside = learned[1].copy(), learned[1].copy()
     for belief in (inside, outside):
         belief.every = 3
-    batch = problem.batch([77], inside)
+    batch = problem.worlds([77], inside)
     allocator = Allocator(problem, "game", prices=prices, belief=outside)
     for _ in range(8):
         allocation = allocator.step(batch.state(0))
@@ -194,12 +194,12 @@ def test_step_by_step_an_allocator_believes_and_learns_as_a_batch_does(learned, 
 def test_a_gap_or_another_network_begins_the_memory_anew(learned):
     problem, belief = learned
     allocator = Allocator(problem, "game", belief=belief.copy())
-    batch = problem.batch([5])
+    batch = problem.worlds([5])
     seen = []
     for slot in range(6):
         allocator.step(batch.state(0))
         seen.append(int(allocator._past[0].history.seen[0]))
-        batch.execute(batch.settle(batch.baseline("nearest", None), problem.prices_type()))
+        batch.execute(batch.settle(batch.baseline("nearest", None), problem.card.prices()))
         batch.drift()
         if slot == 2:
             batch.drift()  # a slot that the allocator was not asked about
@@ -213,11 +213,11 @@ def test_saved_and_loaded_an_allocator_goes_on_learning(learned, tmp_path):
     one = Allocator(problem, "game", belief=belief.copy())
     other = Allocator.load(one.save(tmp_path / "a.npz"))
     assert other.belief.settings() == one.belief.settings()
-    batch = problem.batch([8])
+    batch = problem.worlds([8])
     for _ in range(18):
         a, b = one.step(batch.state(0)), other.step(batch.state(0))
         assert (a.option == b.option).all() and (a.power == b.power).all()
-        batch.execute(batch.settle(a.option[None], problem.prices_type()))
+        batch.execute(batch.settle(a.option[None], problem.card.prices()))
         batch.drift()
     np.testing.assert_array_equal(one.belief.channel.network.weights[0], other.belief.channel.network.weights[0])
     assert one.belief.channel.network.steps > belief.channel.network.steps

@@ -44,15 +44,15 @@ def play(batch, options, prices):
 @pytest.mark.parametrize("changes", [{}, {"choose_channel": True}, {"scenario": "A"}])
 def test_a_batch_of_many_equals_batches_of_one(changes):
     problem = make_problem("mec", agents=15, servers=4, **changes)
-    prices = problem.prices_type()
+    prices = problem.card.prices()
     seeds = [3, 1, 4, 100]
     rng = np.random.default_rng(0)
-    many = problem.batch(seeds)
+    many = problem.worlds(seeds)
     options = [any_option(many, rng) for _ in range(10)]
     outcome = play(many, options, prices)
     figures = many.summary()
     for e, seed in enumerate(seeds):
-        one = problem.batch([seed])
+        one = problem.worlds([seed])
         alone = play(one, [o[e : e + 1] for o in options], prices)
         for name in CHANGING:
             assert np.array_equal(getattr(many.world, name)[e], getattr(one.world, name)[0]), name
@@ -67,9 +67,9 @@ def test_a_batch_of_many_equals_batches_of_one(changes):
 
 def test_restart_of_some_leaves_the_others_alone():
     problem = make_problem("mec", agents=8, servers=3)
-    prices = problem.prices_type()
+    prices = problem.card.prices()
     rng = np.random.default_rng(0)
-    one, other = problem.batch([1, 2]), problem.batch([1, 2])
+    one, other = problem.worlds([1, 2]), problem.worlds([1, 2])
     options = [any_option(one, rng) for _ in range(6)]
     play(one, options[:3], prices)
     play(other, options[:3], prices)
@@ -86,9 +86,9 @@ def test_the_same_randomness_comes_whatever_is_executed():
     for changes in ({}, {"scenario": "A"}, {"choose_channel": True}):
         problem = make_problem("mec", agents=12, servers=3, **changes)
         rng = np.random.default_rng(0)
-        one, other = problem.batch([5, 6]), problem.batch([5, 6])
-        play(one, [any_option(one, rng) for _ in range(20)], problem.prices_type())
-        play(other, [np.zeros((2, 12), int)] * 20, problem.prices_type(energy=1.0))
+        one, other = problem.worlds([5, 6]), problem.worlds([5, 6])
+        play(one, [any_option(one, rng) for _ in range(20)], problem.card.prices())
+        play(other, [np.zeros((2, 12), int)] * 20, problem.card.prices(energy=1.0))
         for name in EXOGENOUS:
             assert np.array_equal(getattr(one.world, name), getattr(other.world, name)), name
         one.restart(np.ones(2, bool))
@@ -98,9 +98,9 @@ def test_the_same_randomness_comes_whatever_is_executed():
 
 def walk(problem, seed=0, slots=6):
     """A state some slots in, with queues, ages and servers in it."""
-    batch = problem.batch([seed])
+    batch = problem.worlds([seed])
     rng = np.random.default_rng(seed)
-    play(batch, [any_option(batch, rng) for _ in range(slots)], problem.prices_type())
+    play(batch, [any_option(batch, rng) for _ in range(slots)], problem.card.prices())
     return batch.state(0)
 
 
@@ -113,8 +113,8 @@ def test_advance_is_reproducible_by_seed_and_evaluate_does_not_move_the_state_on
     problem = make_problem("mec", agents=15, servers=3)
     state = walk(problem)
     held = state.to_dict()
-    batch = problem.batch_of(state)
-    allocation = allocation_of(batch, any_option(batch, np.random.default_rng(1)), problem.prices_type())
+    batch = problem.world_at(state)
+    allocation = allocation_of(batch, any_option(batch, np.random.default_rng(1)), problem.card.prices())
     metrics = problem.evaluate(state, allocation)
     assert state.to_dict() == held
     one, first = problem.advance(state, allocation, seed=4)
@@ -132,14 +132,14 @@ def test_states_in_a_row_are_the_batch_in_a_row():
     """advance() carries all that the future depends on: the batch stepped with the same draws goes the same way."""
     problem = make_problem("mec", agents=10, servers=3)
     state = walk(problem)
-    batch = problem.batch_of(state)
+    batch = problem.world_at(state)
     rng = np.random.default_rng(2)
     for turn in range(8):
         option = any_option(batch, rng)
-        allocation = allocation_of(problem.batch_of(state), option, problem.prices_type())
+        allocation = allocation_of(problem.world_at(state), option, problem.card.prices())
         state, _ = problem.advance(state, allocation, seed=turn)
         batch.stream = streams([turn])
-        play(batch, [option], problem.prices_type())
+        play(batch, [option], problem.card.prices())
         now = batch.state(0)
         for name in (*HIDDEN,):
             assert np.allclose(getattr(now.truth, name), getattr(state.truth, name), rtol=1e-9, atol=1e-12), name
@@ -150,10 +150,10 @@ def test_states_in_a_row_are_the_batch_in_a_row():
 def test_no_truth_takes_the_reports_as_true():
     problem = make_problem("mec", agents=10, servers=3)
     state = replace(walk(problem), truth=None)
-    batch = problem.batch_of(state)
+    batch = problem.world_at(state)
     assert np.allclose(batch.world.true_gain, batch.world.reported_gain, rtol=1e-9)
     assert np.array_equal(batch.world.backlog_s[0], state.queue_s)
-    allocation = allocation_of(batch, any_option(batch, np.random.default_rng(0)), problem.prices_type())
+    allocation = allocation_of(batch, any_option(batch, np.random.default_rng(0)), problem.card.prices())
     after, _ = problem.advance(state, allocation, seed=0)
     assert np.isfinite(after.reported_gain_db).all()
     # positions are unknown: nobody is taken to stand in the hot spot, where 95 % are active
@@ -164,7 +164,7 @@ def test_no_truth_takes_the_reports_as_true():
 def test_believing_reads_no_truth():
     for changes in ({}, {"choose_channel": True}, {"staleness": False}):
         problem = make_problem("mec", agents=15, servers=4, **changes)
-        prices = problem.prices_type(interference=1e-2)
+        prices = problem.card.prices(interference=1e-2)
         state = walk(problem)
         rng = np.random.default_rng(0)
         t = state.truth
@@ -177,7 +177,7 @@ def test_believing_reads_no_truth():
                 position=t.position + 100, site=t.site - 50,
             ),
         )  # fmt: skip
-        one, two = problem.batch_of(state), problem.batch_of(other)
+        one, two = problem.world_at(state), problem.world_at(other)
         option = any_option(one, rng)
         assert not np.array_equal(one.world.true_gain, two.world.true_gain)
         for a, b in zip(one.observe(), two.observe(), strict=True):
@@ -187,7 +187,7 @@ def test_believing_reads_no_truth():
         for a, b in zip(one.settle(option, prices), two.settle(option, prices), strict=True):
             assert np.array_equal(a, b)
         assert np.array_equal(one.overload(option, prices), two.overload(option, prices))
-        for name in problem.baselines:
+        for name in problem.card.baselines:
             a, b = (x.baseline(name, np.random.default_rng(3)) for x in (one, two))
             assert np.array_equal(a, b), name
         # and the world does read it
@@ -199,7 +199,7 @@ def test_believing_reads_no_truth():
 def test_permuting_agents_permutes_game_observation_and_plan():
     for changes in ({}, {"choose_channel": True}, {"scenario": "A"}):
         problem = make_problem("mec", agents=20, servers=4, **changes)
-        prices = problem.prices_type(interference=1e-2)
+        prices = problem.card.prices(interference=1e-2)
         state = walk(problem)
         order = np.random.default_rng(0).permutation(20)
         shuffled = {
@@ -207,7 +207,7 @@ def test_permuting_agents_permutes_game_observation_and_plan():
             for name, value in vars(state).items()
             if name not in ("truth", "slot")
         }
-        one, two = problem.batch_of(state), problem.batch_of(MecState(**shuffled))
+        one, two = problem.world_at(state), problem.world_at(MecState(**shuffled))
         g, h = one.game(prices), two.game(prices)
         for name in ("weight", "private_cost", "allowed", "live"):
             assert np.array_equal(getattr(g, name)[:, order], getattr(h, name)), name
@@ -227,8 +227,8 @@ def test_the_game_is_the_social_cost_of_what_settle_shares():
     """The congestion part of the game at toll 0 is omega times the transfer time at the square-root shares."""
     off = dict.fromkeys(("power_control", "partial", "floors", "batteries"), False)
     problem = make_problem("mec", agents=12, servers=3, **off)
-    prices = problem.prices_type(toll=0.0, miss=0.0, energy=0.0, migration=0.0)
-    batch = problem.batch_of(walk(problem))
+    prices = problem.card.prices(toll=0.0, miss=0.0, energy=0.0, migration=0.0)
+    batch = problem.world_at(walk(problem))
     option = any_option(batch, np.random.default_rng(0))
     plan = batch.settle(option, prices)
     game = batch.single_game(prices)
@@ -283,13 +283,13 @@ def test_no_choice_can_make_settle_infeasible(changes, hard):
     """16 x 1,250 = 20,000 random choices, by the batched and (a part) by the per-state certificate."""
     problem = make_problem("mec", agents=30, servers=4, **changes)
     rng = np.random.default_rng(7)
-    low, high = problem.price_space["energy"][:2]
+    low, high = problem.card.price_space["energy"][:2]
     networks, rounds = 250, 5
-    batch = problem.batch(range(networks))
+    batch = problem.worlds(range(networks))
     for turn in range(rounds):
         if hard:
             harsh(batch, rng)
-        prices = problem.prices_type(
+        prices = problem.card.prices(
             energy=rng.uniform(low, high), miss=rng.uniform(0, 1.5), margin=rng.uniform(0.6, 1.0),
             interference=rng.choice([0.0, 1e-3, 0.1]), delay=rng.choice([0.5, 0.01]),
         )  # fmt: skip
@@ -320,12 +320,12 @@ def test_no_choice_can_make_settle_infeasible(changes, hard):
 
 def test_no_device_spends_more_than_its_battery_holds():
     problem = make_problem("mec", agents=30, servers=3, harvest_j=0.0)
-    batch = problem.batch(range(100))
+    batch = problem.worlds(range(100))
     rng = np.random.default_rng(3)
     poor = 0
     for _ in range(20):
         held = batch.world.battery_j.copy()
-        outcome = batch.execute(batch.settle(any_option(batch, rng), problem.prices_type()))
+        outcome = batch.execute(batch.settle(any_option(batch, rng), problem.card.prices()))
         assert (outcome.device_j <= held * (1 + 1e-9) + 1e-12).all()
         poor += int((held < 0.01).sum())
         batch.drift()
@@ -337,8 +337,8 @@ def test_the_certificate_finds_what_is_wrong():
     data = problem.reset(seed=0).to_dict()
     data["active"], data["reachable"][3] = [True] * 6, [True, False]
     state = MecState.from_dict(data)
-    batch = problem.batch_of(state)
-    good = allocation_of(batch, np.array([[1, 1, 1, 1, 2, 0]]), problem.prices_type())
+    batch = problem.world_at(state)
+    good = allocation_of(batch, np.array([[1, 1, 1, 1, 2, 0]]), problem.card.prices())
     assert problem.check(state, good).feasible
 
     def broken(**changes):
@@ -366,7 +366,7 @@ def test_the_certificate_finds_what_is_wrong():
 
 def test_fading_has_each_devices_own_correlation_and_unit_power():
     problem = make_problem("mec", agents=6, servers=2)
-    batch = problem.batch(range(300))
+    batch = problem.worlds(range(300))
     rho = batch.world.correlation.copy()
     series = []
     for _ in range(60):
@@ -385,7 +385,7 @@ def test_fading_has_each_devices_own_correlation_and_unit_power():
 
 def test_blockages_stand_a_quarter_of_the_time_at_15_db():
     problem = make_problem("mec", agents=10, servers=4)
-    batch = problem.batch(range(60))
+    batch = problem.worlds(range(60))
     share, left, came, open_, blocked_ = [], 0, 0, 0, 0
     for _ in range(150):
         before = batch.world.attenuation < 1
@@ -406,18 +406,18 @@ def test_blockages_stand_a_quarter_of_the_time_at_15_db():
 def test_reports_are_one_slot_late_and_on_time_without_staleness():
     for stale in (True, False):
         problem = make_problem("mec", agents=8, servers=3, staleness=stale)
-        batch = problem.batch(range(4))
+        batch = problem.worlds(range(4))
         rng = np.random.default_rng(0)
         for _ in range(5):
             truth, queue = batch.world.true_gain.copy(), batch.world.backlog_s.copy()
-            play(batch, [any_option(batch, rng)], problem.prices_type())
+            play(batch, [any_option(batch, rng)], problem.card.prices())
             assert np.array_equal(batch.world.reported_gain, truth if stale else batch.world.true_gain)
             assert np.array_equal(batch.world.queue_s, queue if stale else batch.world.backlog_s)
 
 
 def test_activity_follows_the_tasks_and_the_load_drifts():
     problem = make_problem("mec", agents=30, servers=4)
-    batch = problem.batch(range(40))
+    batch = problem.worlds(range(40))
     active, activity = [], []
     for _ in range(160):
         active.append(batch.world.active.mean())
@@ -440,7 +440,7 @@ def test_activity_follows_the_tasks_and_the_load_drifts():
 def test_tasks_stay_in_their_ranges():
     for scenario in ("A", "H"):
         problem = make_problem("mec", agents=40, servers=3, scenario=scenario)
-        batch = problem.batch(range(50))
+        batch = problem.worlds(range(50))
         w, s = batch.world, problem.scenario
         for value, (low, high) in (
             (w.task_bits, s.bits), (w.task_cycles / w.task_bits, s.cycles_per_bit), (w.deadline_s, s.deadline_s),
@@ -453,7 +453,7 @@ def test_tasks_stay_in_their_ranges():
 
 def test_harvest_is_uniform_up_to_twice_its_mean_and_stops_at_the_battery():
     problem = make_problem("mec", agents=50, servers=2, harvest_j=0.03)
-    batch = problem.batch(range(40))
+    batch = problem.worlds(range(40))
     batch.world.battery_j[:] = 0.5
     batch.drift()
     gained = batch.world.battery_j - 0.5
@@ -466,11 +466,11 @@ def test_harvest_is_uniform_up_to_twice_its_mean_and_stops_at_the_battery():
 
 def test_age_counts_slots_since_the_last_delivery():
     problem = make_problem("mec", agents=20, servers=3)
-    batch = problem.batch([0])
+    batch = problem.worlds([0])
     rng = np.random.default_rng(0)
     since = np.ones(20)
     for _ in range(30):
-        outcome = batch.execute(batch.settle(any_option(batch, rng), problem.prices_type()))
+        outcome = batch.execute(batch.settle(any_option(batch, rng), problem.card.prices()))
         since = np.where(outcome.done[0], 1, since + 1)
         assert np.array_equal(batch.world.age_slots[0], since)
         batch.drift()
@@ -479,14 +479,14 @@ def test_age_counts_slots_since_the_last_delivery():
 
 def test_summary_is_the_mean_of_what_happened():
     problem = make_problem("mec", agents=20, servers=3)
-    batch = problem.batch([0, 1])
+    batch = problem.worlds([0, 1])
     rng = np.random.default_rng(0)
     done, made, reward, joules, ages, raw = [], [], [], [], [], []
     for _ in range(12):
         made.append(batch.world.active.copy())
         option = any_option(batch, rng)
-        raw.append(batch.overload(option, problem.prices_type()))
-        outcome = batch.execute(batch.settle(option, problem.prices_type()), raw[-1])
+        raw.append(batch.requested(option, problem.card.prices()))
+        outcome = batch.execute(batch.settle(option, problem.card.prices()), raw[-1])
         done.append(outcome.done)
         reward.append(outcome.reward)
         joules.append(outcome.device_j)
@@ -510,8 +510,8 @@ def test_summary_is_the_mean_of_what_happened():
 
 def test_single_game_leaves_idle_agents_only_option_0_at_no_cost():
     problem = make_problem("mec", agents=20, servers=3)
-    batch = problem.batch([0])
-    game = batch.single_game(problem.prices_type())
+    batch = problem.worlds([0])
+    game = batch.single_game(problem.card.prices())
     idle = ~batch.world.active[0]
     assert idle.any()
     assert not game.allowed[idle, 1:].any() and not game.weight[idle].any() and not game.private_cost[idle].any()
@@ -520,7 +520,7 @@ def test_single_game_leaves_idle_agents_only_option_0_at_no_cost():
 
 def test_neighbouring_servers_do_not_share_a_reuse_group():
     problem = make_problem("mec", agents=1, servers=9)
-    world = problem.batch([0]).world
+    world = problem.worlds([0]).world
     group, site = world.reuse_group[0], world.site[0]
     assert set(group.tolist()) == {0, 1, 2}
     distance = np.sqrt(((site[:, None] - site[None]) ** 2).sum(-1))

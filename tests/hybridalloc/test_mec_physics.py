@@ -38,8 +38,8 @@ def random_option(batch, rng, pull=0.0):
 @pytest.mark.parametrize("changes", VARIANTS, ids=name_of)
 def test_one_slot_equals_plain_python(changes):
     problem = make_problem("mec", agents=20, servers=4, **changes)
-    batch = problem.batch(range(5))
-    prices = problem.prices_type(energy=0.3, interference=1e-3)
+    batch = problem.worlds(range(5))
+    prices = problem.card.prices(energy=0.3, interference=1e-3)
     rng = np.random.default_rng(1)
     seen = {"done": 0, "switched": 0, "queued": 0, "late": 0}
     for _ in range(12):
@@ -130,9 +130,9 @@ def replay(problem, w, plan, i):
 
 def credit_case(changes, slots=6, networks=3, agents=24, servers=3, pull=0.3):
     problem = make_problem("mec", agents=agents, servers=servers, **changes)
-    batch = problem.batch(range(networks))
+    batch = problem.worlds(range(networks))
     rng = np.random.default_rng(2)
-    prices = problem.prices_type()
+    prices = problem.card.prices()
     for _ in range(slots):
         plan = batch.settle(random_option(batch, rng, pull), prices)
         worlds = [snapshot(batch, e) for e in range(networks)]
@@ -198,10 +198,10 @@ def test_lost_with_interference_is_close_to_the_counterfactual(changes):
 def test_what_one_loses_to_the_only_interferer_is_the_exact_counterfactual():
     """Two devices, a server each, one spectrum: nothing but the interference ties them."""
     problem = make_problem("mec", agents=2, servers=2, reuse=1, load=3.0, bursts=False)
-    batch = problem.batch(range(150))
+    batch = problem.worlds(range(150))
     charged = 0
     for _ in range(4):
-        plan = batch.settle(np.tile([1, 2], (150, 1)), problem.prices_type())
+        plan = batch.settle(np.tile([1, 2], (150, 1)), problem.card.prices())
         worlds = [snapshot(batch, e) for e in range(150)]
         outcome = batch.execute(plan)
         for e, w in enumerate(worlds):
@@ -267,18 +267,18 @@ def test_no_queues_no_carried_charge():
 
 def test_a_restart_forgets_what_was_left():
     problem = make_problem("mec", agents=24, servers=2, server_hz=(1e9, 2e9))
-    batch = problem.batch(range(2))
+    batch = problem.worlds(range(2))
     rng = np.random.default_rng(0)
     left = lambda: (batch.world.trail_band >= 0).any(axis=(1, 2)).tolist()
     for _ in range(40):
-        batch.execute(batch.settle(random_option(batch, rng), problem.prices_type()))
+        batch.execute(batch.settle(random_option(batch, rng), problem.card.prices()))
         batch.drift()
         if left() == [True, True]:
             break
     assert left() == [True, True]
     batch.restart(np.array([True, False]))
     assert left() == [False, True]
-    assert not batch.execute(batch.settle(random_option(batch, rng), problem.prices_type())).carried[0].any()
+    assert not batch.execute(batch.settle(random_option(batch, rng), problem.card.prices())).carried[0].any()
 
 
 def test_late_is_half_at_the_deadline():

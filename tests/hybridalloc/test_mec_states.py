@@ -138,10 +138,10 @@ def test_a_truth_of_another_size_is_refused():
 @pytest.mark.parametrize("scenario", ["H", "A"])
 def test_round_trip_through_json(scenario, channels):
     problem = make_problem("mec", agents=7, servers=3, scenario=scenario, **channels)
-    batch = problem.batch([3])
+    batch = problem.worlds([3])
     rng = np.random.default_rng(0)
     for _ in range(12):
-        batch.execute(batch.settle(batch.baseline("random", rng), problem.prices_type()))
+        batch.execute(batch.settle(batch.baseline("random", rng), problem.card.prices()))
         batch.drift()
     state = batch.state(0)
     again = MecState.from_dict(json.loads(json.dumps(state.to_dict())))
@@ -153,7 +153,7 @@ def test_round_trip_through_json(scenario, channels):
         assert np.array_equal(getattr(state.truth, name), getattr(again.truth, name)), name
     assert again.slot == state.slot
     # a batch made of it stands where the first one stood: dB are the only detour
-    twin = problem.batch_of(again)
+    twin = problem.world_at(again)
     for name in (*OBSERVED, *HIDDEN):
         assert np.array_equal(getattr(batch.world, name), getattr(twin.world, name)), name
     for name in ("mean_gain", "reported_gain", "true_gain", "rate"):
@@ -173,8 +173,8 @@ def test_an_empty_agent_list_is_valid(servers, channels):
     state = MecState.from_dict(EMPTY | {"server_hz": [1e10] * servers})
     assert state.mean_gain_db.shape == (0, servers)
     assert MecState.from_dict(json.loads(json.dumps(state.to_dict()))).server_hz.shape == (servers,)
-    batch = problem.batch_of(state)
-    prices = problem.prices_type()
+    batch = problem.world_at(state)
+    prices = problem.card.prices()
     assert batch.observe().agent.shape[:2] == (1, 0)
     assert batch.game(prices).private_cost.shape == (1, 0, 1 + servers)
     plan = batch.settle(np.zeros((1, 0), int), prices)
@@ -191,8 +191,8 @@ def test_an_empty_agent_list_is_valid(servers, channels):
 def test_a_problem_without_agents_resets_and_steps():
     problem = make_problem("mec", agents=0, servers=3)
     state = problem.reset(seed=0)
-    batch = problem.batch_of(state)
-    assert problem.check(state, namespace(batch, batch.settle(np.zeros((1, 0), int), problem.prices_type()))).feasible
+    batch = problem.world_at(state)
+    assert problem.check(state, namespace(batch, batch.settle(np.zeros((1, 0), int), problem.card.prices()))).feasible
 
 
 @pytest.mark.filterwarnings("error")
@@ -204,18 +204,18 @@ def test_a_world_without_agents_is_stepped_evaluated_and_shown():
 
     problem = make_problem("mec", agents=0, servers=3)
     state = problem.reset(seed=0)
-    for method in ("hybrid", "game", *problem.baselines):
+    for method in ("hybrid", "game", *problem.card.baselines):
         allocation = Allocator(problem, method).step(state)
         c = allocation.certificate
         assert (c.status, c.feasible, c.regret, c.unserved) == ("ok", True, 0.0, ())
         assert json.loads(json.dumps(allocation.to_dict(), allow_nan=False))["option"] == []
         assert "0 agents" in str(allocation) and "0 agents" in allocation._repr_html_()
-    seen = evaluate(problem, problem.prices_type(), Coordinator("game"), None, range(3), slots=31, health=True)
+    seen = evaluate(problem, problem.card.prices(), Coordinator("game"), None, range(3), slots=31, health=True)
     assert seen.allocations and not seen.violations and "welfare" not in seen.means()
     assert np.isnan(seen.metrics["welfare"]).all() and np.isnan(seen.metrics["lazy"]).all()
     assert json.loads(json.dumps(seen.as_dict(), allow_nan=False))["metrics"]["welfare"] == [None] * 3
     tuned = tune_prices(problem, Coordinator("game"), 2, seeds=2, slots=2)
-    assert tuned.prices == problem.prices_type() and np.isnan(tuned.welfare) and len(tuned.trials) == 3
+    assert tuned.prices == problem.card.prices() and np.isnan(tuned.welfare) and len(tuned.trials) == 3
 
 
 def test_tuning_takes_the_trial_that_has_a_welfare(monkeypatch):
@@ -252,11 +252,11 @@ def test_a_server_without_reach_is_valid_nobody_is_sent_there_and_its_price_is_0
     data = problem.reset(seed=2).to_dict()
     data["reachable"] = [[True, False, True]] * 30
     state = MecState.from_dict(data)
-    batch, prices = problem.batch_of(state), problem.prices_type()
+    batch, prices = problem.world_at(state), problem.card.prices()
     assert not batch.game(prices).allowed[:, :, 2].any()
     assert not batch.observe().allowed[:, :, 2].any()
     rng = np.random.default_rng(0)
-    for name in problem.baselines:
+    for name in problem.card.baselines:
         assert not (batch.baseline(name, rng) == 2).any(), name
     plan = batch.settle(np.full((1, 30), 2), prices)  # all are sent there, and none goes
     assert not plan.option.any()
@@ -269,11 +269,11 @@ def test_a_device_that_reaches_nobody_stays_local():
     problem = make_problem("mec", agents=10, servers=2)
     data = problem.reset(seed=2).to_dict()
     data["reachable"][4] = [False, False]
-    batch = problem.batch_of(MecState.from_dict(data))
+    batch = problem.world_at(MecState.from_dict(data))
     rng = np.random.default_rng(0)
-    for name in problem.baselines:
+    for name in problem.card.baselines:
         assert batch.baseline(name, rng)[0, 4] == 0, name
-    assert batch.settle(np.full((1, 10), 1), problem.prices_type()).option[0, 4] == 0
+    assert batch.settle(np.full((1, 10), 1), problem.card.prices()).option[0, 4] == 0
 
 
 def test_settings_are_checked():

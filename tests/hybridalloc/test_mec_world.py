@@ -97,12 +97,12 @@ def test_normals_have_the_normal_law_to_its_tails():
 
 
 def everything(batch):
-    return [np.array(a) for a in (*batch.world, batch.stream, batch.age)]
+    return [np.array(a) for a in (*batch.world, batch.stream, batch.epoch)]
 
 
 def test_the_random_state_is_saved_and_restored_exactly():
     problem = make_problem("mec", agents=10, servers=3)
-    batch = problem.batch([1, 2, 3])
+    batch = problem.worlds([1, 2, 3])
     for _ in range(5):
         batch.drift()
     held = everything(batch)
@@ -114,7 +114,7 @@ def test_the_random_state_is_saved_and_restored_exactly():
         return everything(batch)
 
     first = go_on()
-    for field, value in zip((*batch.world, batch.stream, batch.age), held, strict=True):
+    for field, value in zip((*batch.world, batch.stream, batch.epoch), held, strict=True):
         field[...] = value
     for one, other in zip(first, go_on(), strict=True):
         assert np.array_equal(one, other)
@@ -137,7 +137,7 @@ def test_a_slot_takes_the_same_draws_whatever_is_switched_on():
 
 def test_networks_are_independent_and_restarts_are_new():
     problem = make_problem("mec", agents=40, servers=9)
-    batch = problem.batch(range(30))
+    batch = problem.worlds(range(30))
     w = batch.world
     series = []
     for slot in range(40):
@@ -158,7 +158,7 @@ def test_networks_are_independent_and_restarts_are_new():
 
 def test_a_network_begins_by_its_law():
     problem = make_problem("mec", agents=60, servers=4)
-    w = problem.batch(range(150)).world
+    w = problem.worlds(range(150)).world
     km = np.sqrt(((w.position[:, :, None] - w.site[:, None]) ** 2).sum(-1) + 400) / 1e3
     shadow = -10 * np.log10(w.mean_gain) - 128.1 - 37.6 * np.log10(km)
     assert stats.kstest(shadow.ravel() / 8.0, "norm").pvalue > 1e-3
@@ -185,7 +185,7 @@ def test_a_network_begins_by_its_law():
 
 def test_fading_is_a_gauss_markov_chain():
     problem = make_problem("mec", agents=20, servers=3)
-    batch = problem.batch(range(60))
+    batch = problem.worlds(range(60))
     w = batch.world
     rho = w.correlation[..., None, None]
     for _ in range(15):
@@ -202,7 +202,7 @@ def test_fading_is_a_gauss_markov_chain():
 def test_blockages_and_bursts_are_chains_without_memory():
     """Stays have geometric lengths: the chance to change does not depend on how long it has lasted."""
     problem = make_problem("mec", agents=40, servers=4)
-    batch = problem.batch(range(40))
+    batch = problem.worlds(range(40))
     stay = {"blocked": [], "bursting": []}
     length = {name: None for name in stay}
     for _ in range(60):
@@ -225,7 +225,7 @@ def test_blockages_and_bursts_are_chains_without_memory():
 
 def test_the_load_follows_burst_hour_and_hot_spot():
     problem = make_problem("mec", agents=60, servers=4)
-    batch = problem.batch(range(80))
+    batch = problem.worlds(range(80))
     w = batch.world
     drawn, wanted = [], []
     for _ in range(40):

@@ -178,7 +178,7 @@ def test_strict_json_has_null_for_a_mean_of_nothing(tmp_path: Path) -> None:
     )
     assert told == {"a": [1.0, None], "b": [[None, 2.0]], "c": [None, 3, "x", True], "4": None}
     problem = make_problem("mec", agents=0, servers=2)
-    job = Job(str(tmp_path), "nearest", 0, problem.describe(), problem.prices_type()._asdict(), "", 100, 2, {})
+    job = Job(str(tmp_path), "nearest", 0, problem.describe(), problem.card.prices()._asdict(), "", 100, 2, {})
     metrics = run_job(job)["metrics"]
     text = (tmp_path / "nearest-seed0" / "evaluation.json").read_text(encoding="utf-8")
     assert json.loads(text, parse_constant=pytest.fail)["metrics"] == metrics

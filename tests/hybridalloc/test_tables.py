@@ -209,7 +209,7 @@ def test_a_table_of_jobs_without_rows_is_a_step_without_jobs(tmp_path, linked):
     problem = make_problem("custom", **paths)
     state = problem.reset()
     assert state.agents == problem.agents == 0 and state.work.shape == (0, 2) and state.names == ()
-    for method in ("hybrid", "game", *problem.baselines):
+    for method in ("hybrid", "game", *problem.card.baselines):
         allocator = Allocator(problem, method)
         allocation = allocator.step(state)
         c = allocation.certificate

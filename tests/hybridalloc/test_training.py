@@ -27,7 +27,7 @@ def test_seed_ranges_do_not_meet():
 
 
 def test_the_hybrid_starts_at_the_games_level(problem):
-    prices = problem.prices_type()
+    prices = problem.card.prices()
     config = TrainConfig("imappo", "hybrid", 16 * 32 * 32, checks=1, check_seeds=8, check_slots=30)
     trained = train(problem, prices, config)
     flat = evaluate(problem, prices, Coordinator("hybrid", config.trust), None, TUNE_SEEDS[:8], slots=30)
@@ -37,7 +37,7 @@ def test_the_hybrid_starts_at_the_games_level(problem):
 
 @pytest.mark.parametrize("learner", ["imappo", "dqn"])
 def test_learning_rises_well_above_the_untrained_self_and_the_heuristics(problem, learner):
-    prices = problem.prices_type()
+    prices = problem.card.prices()
     config = TrainConfig(learner, "rl", 300_000, checks=0)
     trained = train(problem, prices, config)
     seeds = TUNE_SEEDS[:24]
@@ -52,7 +52,7 @@ def test_learning_rises_well_above_the_untrained_self_and_the_heuristics(problem
 
 @pytest.mark.parametrize("learner", ["imappo", "dqn"])
 def test_training_is_reproducible_by_seed(problem, learner):
-    prices = problem.prices_type()
+    prices = problem.card.prices()
     config = TrainConfig(learner, "hybrid", 16 * 32 * 96, checks=0, seed=5)
     first, second = train(problem, prices, config), train(problem, prices, config)
     for name, array in first.learner.policy.weights.items():
@@ -64,11 +64,11 @@ def test_training_is_reproducible_by_seed(problem, learner):
 
 def test_every_method_meets_the_same_world(problem):
     """The tasks of a seed do not depend on what was executed, so differences are paired."""
-    prices = problem.prices_type()
+    prices = problem.card.prices()
     runs = [evaluate(problem, prices, None, None, [7, 8], b, slots=20) for b in ("local", "random")]
     counts = []
     for name in ("local", "random"):
-        batch = problem.batch([7, 8])
+        batch = problem.worlds([7, 8])
         rng = np.random.default_rng(0)
         for _ in range(20):
             batch.execute(batch.settle(batch.baseline(name, rng), prices))
@@ -84,7 +84,7 @@ def test_tuning_never_ends_below_the_default_and_uses_its_own_seeds(problem):
     assert tuned.welfare == max(w for _, w in tuned.trials) >= tuned.trials[0][1]
     again = tune_prices(problem, Coordinator("game"), 6, seeds=8, slots=20)
     assert again.prices == tuned.prices
-    for name, (low, high, _) in problem.price_space.items():
+    for name, (low, high, _) in problem.card.price_space.items():
         for prices, _welfare in tuned.trials[1:]:
             assert low - 1e-12 <= getattr(prices, name) <= high + 1e-12
 
@@ -94,7 +94,7 @@ def test_tuning_never_ends_below_the_default_and_uses_its_own_seeds(problem):
 
 def test_continuous_heads_are_trained_on_what_is_executed_and_served(problem, tmp_path):
     """Untrained nearly the game; the responses recorded are those it was pulled towards; saved, loaded, feasible."""
-    prices = problem.prices_type()
+    prices = problem.card.prices()
     assert problem.continuous == {"power": (0.001, 1.0), "fraction": (0.0, 1.0)}
     settings = (("continuous", ("power", "fraction")), ("horizon", 8))
     trained = train(problem, prices, TrainConfig("imappo", "hybrid", 16 * 32 * 24, checks=1, settings=settings))
@@ -110,7 +110,7 @@ def test_continuous_heads_are_trained_on_what_is_executed_and_served(problem, tm
     )
     np.testing.assert_array_equal(first.power, second.power)
     assert first.certificate.feasible and first.certificate.source == "hybrid"
-    batch, rng = problem.batch([1, 2]), np.random.default_rng(0)
+    batch, rng = problem.worlds([1, 2]), np.random.default_rng(0)
     seen = batch.observe()
     option = np.where(seen.live, 1, 0)
     wish = trained.learner.sample_continuous(seen, option, rng)
@@ -126,7 +126,7 @@ def test_continuous_heads_are_trained_on_what_is_executed_and_served(problem, tm
 
 
 def test_who_has_no_continuous_heads_and_which_quantities_there_are_is_said(problem):
-    prices = problem.prices_type()
+    prices = problem.card.prices()
     with pytest.raises(ValueError, match=r"dqn proposes options alone; imappo has continuous heads"):
         train(problem, prices, TrainConfig("dqn", settings=(("continuous", ("power",)),)))
     with pytest.raises(ValueError, match=r"no continuous quantity 'colour' as it is set; it has: power, fraction"):
@@ -137,7 +137,7 @@ def test_who_has_no_continuous_heads_and_which_quantities_there_are_is_said(prob
 
 
 def test_a_memory_is_carried_through_an_evaluation_and_from_none_to_the_next(problem):
-    prices = problem.prices_type()
+    prices = problem.card.prices()
     config = TrainConfig("imappo", "rl", 16 * 32 * 16, checks=0, settings=(("memory", 4), ("horizon", 8)))
     policy = train(problem, prices, config).learner.policy
     policy.weights["out.weight"] += 0.3
@@ -152,7 +152,7 @@ def test_trust_is_learned_beside_the_policy_and_ranges_are_noted(tmp_path):
     """What training leaves is what ``trust="learned"`` and the drift watch start from; trust moved, nothing broke."""
     problem = make_problem("mec", agents=6, servers=2)
     config = TrainConfig(agent_steps=6 * 4 * 64, networks=4, trust=3.0, learn_trust=True, checks=0)
-    trained = train(problem, problem.prices_type(), config)
+    trained = train(problem, problem.card.prices(), config)
     assert trained.violations == 0
     trusts = [row["trust"] for row in trained.updates]
     assert trusts[0] == 3.0 and len(set(trusts)) == len(trusts) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from hybridalloc.problems.custom.problem import Custom, CustomPrices, CustomState, Transition, make
+from hybridalloc.problems.custom.problem import Custom, Transition, make
+from hybridalloc.problems.custom.state import CustomPrices, CustomState
 
 __all__ = ["Custom", "CustomPrices", "CustomState", "Transition", "make"]

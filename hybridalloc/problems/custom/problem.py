@@ -13,106 +13,28 @@ one's own (three methods, see :class:`Transition`) the same learners train and e
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from games.certificate import Audit, CapacityCheck, check_capacity, check_limit
 from games.congestion import Float, Int
 from games.errors import InvalidStateError
 from hybridalloc.errors import nearest
+from hybridalloc.problems.contract import Card
 from hybridalloc.problems.custom import transitions
-from hybridalloc.problems.state import Metric, State, array, echo, name_list, read_array, whole_number
+from hybridalloc.problems.custom.audit import audit
+from hybridalloc.problems.custom.remedies import ways_in
+from hybridalloc.problems.custom.state import CustomPrices, CustomState, as_state
+from hybridalloc.problems.custom.tables import read_tables
+from hybridalloc.problems.custom.world import CustomPlan, CustomWorld
+from hybridalloc.problems.metrics import RAW_VIOLATION, Jain, Metric, Ratio
+from hybridalloc.problems.slots import Slots
+from hybridalloc.problems.state import echo, name_list, read_array, whole_number
 from hybridalloc.text import quoted
-
-if TYPE_CHECKING:
-    from hybridalloc.problems.custom.world import CustomBatch
-
-NO_DEADLINE = 1e9  # s: this or more is none
-NO_LIMIT = 1e9  # W
-SHORTEST = 1e-100  # s: a deadline below counts as this much where costs are made of it, so that they stay finite
-MISSED, UNSERVED = 2.0, 1e6  # default cost of opting out with and without a deadline; a missed deadline costs 1
-
-
-class CustomPrices(NamedTuple):
-    """What the game charges beside the agents' own costs."""
-
-    toll: float = 1.0
-    miss: float = 1.0  # a certain miss, before any load
-    risk: float = 1.0  # how much longer than stated the work is taken to be when misses are judged
-    margin: float = 1.0  # of the deadline that floors aim at
-    opt_out: float = 1.0  # how much dearer than stated opting out is
-
-
-@dataclass(frozen=True)
-class CustomState(State):
-    """One step's agents and resources. N agents, R resources, O options (0 opts out), F features of one's own.
-
-    Attributes:
-        work: (N, R) units of work an agent has for each resource. capacity: (R,) units a second.
-        deadline_s: (N,) default none. delay_cost: (N,) cost of a second, default 1 / deadline_s; without a deadline
-            that of the most patient agent that has one, or 1 where none has.
-        private_cost: (N, O) cost of each option whatever the others do, default 0. opt_out_cost: (N,) added for
-            option 0; default 2 (a full deadline of delay and a miss), without a deadline 1e6, and 0 where
-            ``private_cost`` is given.
-        allowed: (N, O). priority: (N,) who is admitted first, highest first. wait_s: (R,) before work begins.
-        full_power_w: (N, R) what an agent draws at a full share. power_limit_w: (N,).
-        features: (N, F) anything of order one that a recommender should see.
-        active: (N,) False for an agent that sits this step out. names: N strings. hidden: what only the
-            transition reads, a mapping that JSON holds.
-    """
-
-    work: Float = array("N R", "units", low=0)
-    capacity: Float = array("R", "units/s", above=0)
-    deadline_s: Float = array("N", "s", above=0, fill=NO_DEADLINE)
-    delay_cost: Float = array("N", "1/s", low=0, fill=0)
-    private_cost: Float = array("N O", fill=0)
-    opt_out_cost: Float = array("N", fill=0)
-    allowed: NDArray[np.bool_] = array("N O", dtype=bool, fill=1)
-    priority: Float = array("N", fill=0)
-    wait_s: Float = array("R", "s", low=0, fill=0)
-    full_power_w: Float = array("N R", "W", low=0, fill=0)
-    power_limit_w: Float = array("N", "W", above=0, fill=NO_LIMIT)
-    features: Float = array("N F", fill=0)
-    active: NDArray[np.bool_] = array("N", dtype=bool, fill=1)
-    names: tuple[str, ...] | None = None
-    hidden: dict[str, Any] | None = None
-
-    def __post_init__(self) -> None:
-        given = {name: getattr(self, name) is not None for name in ("delay_cost", "opt_out_cost", "private_cost")}
-        super().__post_init__()
-        timed = self.deadline_s < NO_DEADLINE
-        if not given["delay_cost"]:
-            object.__setattr__(self, "delay_cost", default_delay_cost(self.deadline_s))
-        if not (given["opt_out_cost"] or given["private_cost"]):
-            object.__setattr__(self, "opt_out_cost", np.where(timed, MISSED, UNSERVED))
-
-    def validate(self) -> None:
-        n = self.agents
-        if not len(self.capacity):
-            raise InvalidStateError("capacity is empty; at least one resource is needed")
-        if self.private_cost.size and self.allowed.size and not self.allowed[:, 0].all():
-            i = int(np.argmin(self.allowed[:, 0]))
-            raise InvalidStateError(
-                f"allowed[{i}, 0] = False; option 0 (opting out) is always allowed: price it instead"
-            )
-        if self.names is not None:
-            object.__setattr__(self, "names", name_list("names", self.names))
-            if len(self.names) != n:
-                raise InvalidStateError(f"names has {len(self.names)} entries; work has {n} agents")
-        if self.hidden is not None and not isinstance(self.hidden, Mapping):
-            raise InvalidStateError(f"hidden is an object with named fields; got {type(self.hidden).__name__}")
-
-    @property
-    def agents(self) -> int:
-        return len(self.work)
-
-    def label(self, agent: int) -> str:
-        """The agent's name, or "agent 3"."""
-        return self.names[agent] if self.names else f"agent {agent}"
 
 
 class Shift(NamedTuple):
@@ -143,25 +65,24 @@ class Transition(Protocol):
         """(N,) each agent's outcome of this step, higher is better."""
 
 
-@dataclass(frozen=True)
-class Length:
-    """Steps of an episode, under the name that the trainer looks for."""
-
-    episode: int = 200
-
-
 METRICS = (
-    Metric("welfare", "welfare", "an agent and step", "higher"),
-    Metric("completion", "served in time", "% of active", "higher"),
-    Metric("latency", "time of those served", "s", "lower"),
-    Metric("opted_out", "opted out", "% of active", "lower"),
-    Metric("jain", "Jain index of service", "", "higher"),
-    Metric("raw_violation", "resources the raw choice overloads", "%", "lower"),
+    Metric("welfare", "welfare", "an agent and step", "higher", Ratio("reward")),
+    Metric("completion", "served in time", "% of active", "higher", Ratio("served", "active", 100)),
+    Metric("latency", "time of those served", "s", "lower", Ratio("time_s", "served")),
+    Metric("opted_out", "opted out", "% of active", "lower", Ratio("opted_out", "active", 100)),
+    Metric("jain", "Jain index of service", "", "higher", Jain("served_by", "active_by")),
+    RAW_VIOLATION,
 )
+BASELINES = {"opt_out": "opt out", "fastest": "fastest", "balanced": "balanced", "random": "random"}
+PRICE_SPACE = {
+    "toll": (0.0, 4.0, False), "miss": (0.1, 3.0, True), "risk": (0.5, 3.0, False), "margin": (0.6, 1.0, False),
+    "opt_out": (0.5, 10.0, True),
+}  # fmt: skip
+REFERENCE_PRICES = {"toll 0": CustomPrices(toll=0.0), "toll 1": CustomPrices(toll=1.0)}
 
 
 @dataclass(frozen=True, eq=False)
-class Custom:
+class Custom(Slots[CustomState, CustomPlan, CustomPrices]):
     """The problem; make it with ``make_problem("custom", ...)``, see :func:`make`.
 
     Args:
@@ -170,6 +91,7 @@ class Custom:
         start: the state that ``reset`` gives where there is no transition.
         transition: an object with the methods of :class:`Transition`, "module:Class", or one that a file named and
             that was not loaded, see :mod:`hybridalloc.problems.custom.transitions`.
+        episode: its length in steps. credit: "difference" | "own", see :func:`make`.
         priority_gap: within which agents are equals: of those, as many as possible are served.
     """
 
@@ -178,19 +100,10 @@ class Custom:
     families_of: tuple[str, ...]
     start: CustomState
     transition: Any = None
-    scenario: Length = field(default_factory=Length)
+    episode: int = 200
     credit: str = "difference"
     priority_gap: float = 0.0
-    name: ClassVar[str] = "custom"
     state_type: ClassVar[type[CustomState]] = CustomState
-    metrics: ClassVar[tuple[Metric, ...]] = METRICS
-    beliefs: ClassVar[dict[str, Any]] = {}
-    baselines: ClassVar[tuple[str, ...]] = ("opt_out", "fastest", "balanced", "random")
-    prices_type: ClassVar[type[CustomPrices]] = CustomPrices
-    price_space: ClassVar[dict[str, tuple[float, float, bool]]] = {
-        "toll": (0.0, 4.0, False), "miss": (0.1, 3.0, True), "risk": (0.5, 3.0, False), "margin": (0.6, 1.0, False),
-        "opt_out": (0.5, 10.0, True),
-    }  # fmt: skip
 
     def __post_init__(self) -> None:
         r = len(self.resources)
@@ -218,17 +131,25 @@ class Custom:
     def __hash__(self) -> int:
         return hash((self.resources, self.families_of, self.options.tobytes()))
 
+    @cached_property
+    def card(self) -> Card:
+        n, r = self.start.agents, len(self.resources)
+        kind = transitions.describe(self.transition)
+        return Card(
+            name="custom", agents=n, epochs=self.episode, prices=CustomPrices, metrics=METRICS,
+            headline=("welfare", "completion"), size=f"{n} agents, {r} resources",
+            options=tuple(self.option_name(o) for o in range(1 + len(self.options))),
+            families=tuple(dict.fromkeys(self.families_of)), baselines=BASELINES, price_space=PRICE_SPACE,
+            reference_prices=REFERENCE_PRICES, tags={} if kind is None else {"transition": str(kind["class"])},
+        )  # fmt: skip
+
     @property
     def agents(self) -> int:
         return self.start.agents
 
     @property
-    def servers(self) -> int:
-        return len(self.resources)
-
-    @property
     def families(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(self.families_of))
+        return self.card.families
 
     def option_name(self, option: int) -> str:
         """Such as "opt out", "gpu-2" or "air-1 + cpu-1"."""
@@ -256,29 +177,15 @@ class Custom:
         """A state of this problem: ``problem.state(work=..., capacity=...)``."""
         return CustomState(**{"capacity": self.start.capacity} | arrays)
 
-    def batch(self, seeds: Sequence[int], belief: None = None) -> CustomBatch:
+    def worlds(self, seeds: Sequence[int], belief: None = None) -> CustomWorld:
         """E = len(seeds) worlds; without a transition each stands at ``start``. There are no beliefs to attach."""
-        from hybridalloc.problems.custom.world import CustomBatch
-
         if belief is not None:
             raise ValueError("custom has no beliefs: its states are taken as they are; put what is stale in features")
-        return CustomBatch.fresh(self, seeds)
+        return CustomWorld.fresh(self, seeds)
 
-    def batch_of(self, state: CustomState) -> CustomBatch:
-        """A batch of one that stands at ``state``."""
-        from hybridalloc.problems.custom.world import CustomBatch
-
-        return CustomBatch(self, [state], [np.random.default_rng(0)])
-
-    def reset(self, seed: int = 0) -> CustomState:
-        """The first state of an episode; without a transition always the same."""
-        return self.batch([seed]).state(0)
-
-    def evaluate(self, state: CustomState, allocation: Any) -> dict[str, float]:
-        """One step's metrics of an allocation, without moving on."""
-        batch = self.batch_of(state)
-        batch.execute(batch.plan_of(allocation))
-        return {key: float(value[0]) for key, value in batch.summary().items()}
+    def world_at(self, state: CustomState, memory: None = None) -> CustomWorld:
+        """One world that stands at ``state``."""
+        return CustomWorld(self, [state], [np.random.default_rng(0)])
 
     def scenarios(self) -> tuple[Shift, ...]:
         """Worlds that a robust trust must hold against: more work than stated, slower resources, longer waits."""
@@ -288,9 +195,7 @@ class Custom:
         self, state: CustomState, allocation: Any, agent: int, prices: CustomPrices, wish: None = None,
         trust: float = np.inf, memory: None = None,
     ) -> tuple[dict[str, Any], ...]:  # fmt: skip
-        """What would admit an agent that is not served, one row a way; see :mod:`hybridalloc.problems.admission`."""
-        from hybridalloc.problems.admission import ways_in
-
+        """What would admit an agent that is not served, one row a way; see :mod:`.remedies`."""
         return ways_in(self, state, allocation, agent, prices)
 
     def perturbed(self, state: CustomState, shift: Shift, seed: int = 0) -> CustomState:
@@ -303,19 +208,6 @@ class Custom:
     def revealed(self, state: CustomState, following: CustomState) -> CustomState:
         """The state as the next one shows it to have been: here it was told as it is."""
         return state
-
-    def advance(self, state: CustomState, allocation: Any, seed: int) -> tuple[CustomState, dict[str, float]]:
-        """Execute an allocation; the next state by the transition, and this step's metrics.
-
-        Raises:
-            ValueError: there is no transition.
-        """
-        batch = self.batch_of(state)
-        batch.rngs = [np.random.default_rng(seed)]
-        batch.execute(batch.plan_of(allocation))
-        metrics = {key: float(value[0]) for key, value in batch.summary().items()}
-        batch.drift()
-        return batch.state(0), metrics
 
     def times(self, state: CustomState, allocation: Any) -> Float:
         """(N,) s until each agent's work is done with the shares it has; inf for those that opt out."""
@@ -362,17 +254,15 @@ class Custom:
 
     def audit(self, state: CustomState, allocation: Any, prices: CustomPrices, believed: None = None) -> Audit:
         """The certificate's second reading of a state and an allocation; see :mod:`custom_audit`."""
-        from hybridalloc.problems.custom.audit import audit
-
         return audit(self, state, allocation, prices)
 
     def describe(self) -> dict[str, Any]:
         """Plain settings, enough to make the problem again with :meth:`restore`."""
         return {
-            "name": self.name, "options": self.options.tolist(), "resources": list(self.resources),
+            "name": "custom", "options": self.options.tolist(), "resources": list(self.resources),
             "families": list(self.families_of), "start": self.start.to_dict(),
             "transition": transitions.describe(self.transition),
-            "episode": self.scenario.episode, "credit": self.credit, "priority_gap": self.priority_gap,
+            "episode": self.episode, "credit": self.credit, "priority_gap": self.priority_gap,
         }  # fmt: skip
 
     @classmethod
@@ -403,7 +293,7 @@ class Custom:
         gap = data.get("priority_gap", 0.0)
         if not isinstance(gap, int | float) or isinstance(gap, bool):
             raise InvalidStateError(f"priority_gap = {quoted(gap)}; it must be a finite number >= 0")
-        return cls(options, *names, start, transition, Length(data["episode"]), data["credit"], float(gap))
+        return cls(options, *names, start, transition, data["episode"], data["credit"], float(gap))
 
 
 def make(
@@ -446,8 +336,6 @@ def make(
             others = ["work", "capacity", "options", "resources", "families", "jobs", "servers", "links", "transition"]
             raise nearest("setting of custom", name, known + others + ["episode", "credit", "priority_gap"])
     if jobs is not None or servers is not None:
-        from hybridalloc.problems.custom.tables import read_tables
-
         if work is not None or arrays:
             raise InvalidStateError("give either jobs= and servers=, or arrays (work=, capacity=, ...), not both")
         arrays, resources = read_tables(jobs, servers, links)
@@ -488,30 +376,7 @@ def make(
             f"private_cost and allowed have {wide} options; there are {1 + len(table)}: opting out first, then "
             f"{len(table)} in the order of options"
         )
-    return Custom(table, *named, start, transition, Length(length), credit, priority_gap)
-
-
-def default_delay_cost(deadline_s: Float) -> Float:
-    """(N,) cost of a second: 1 a deadline; who has none counts as the most patient of those who do."""
-    timed = deadline_s < NO_DEADLINE
-    longest = deadline_s[timed].max(initial=0.0) or 1.0
-    return np.asarray(1 / np.maximum(np.where(timed, deadline_s, longest), SHORTEST))
-
-
-def as_state(given: Any) -> CustomState:
-    """What a transition's reset or advance gave, as a state."""
-    if isinstance(given, CustomState):
-        return given
-    if isinstance(given, Mapping):
-        return CustomState.from_dict(given)
-    raise InvalidStateError(
-        f"a transition's state is a CustomState or a mapping of its fields; got {type(given).__name__}"
-    )
-
-
-def allocation_of(parts: dict[str, Any], time_s: Float) -> SimpleNamespace:
-    """What a transition's methods get to see of an allocation."""
-    return SimpleNamespace(**parts, time_s=time_s)
+    return Custom(table, *named, start, transition, length, credit, priority_gap)
 
 
 def _option_table(options: Any) -> Int:

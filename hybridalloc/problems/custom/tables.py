@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from games.errors import InvalidStateError
-from hybridalloc.problems.custom.problem import MISSED, NO_DEADLINE, NO_LIMIT, UNSERVED, default_delay_cost
+from hybridalloc.problems.custom.state import MISSED, NO_DEADLINE, NO_LIMIT, UNSERVED, default_delay_cost
 from hybridalloc.problems.state import as_name, echo
 
 LARGEST = 100_000_000  # bytes of a file

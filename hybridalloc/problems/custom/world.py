@@ -5,8 +5,11 @@ Everything but the user's own transition is done for all worlds at once; the tra
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import fields
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 from numba import njit
@@ -14,21 +17,18 @@ from numpy.typing import NDArray
 
 from games.admission import Seating
 from games.certificate import count_excess
-from games.congestion import CongestionBatch, CongestionGame, Float, Int
+from games.congestion import Bool, CongestionBatch, CongestionGame, Float, Int
 from games.errors import InvalidStateError
 from games.places import Places, classes
 from games.shares import split_resources
-from hybridalloc.problems.custom.problem import (
-    METRICS,
-    NO_DEADLINE,
-    Custom,
-    CustomPrices,
-    CustomState,
-    allocation_of,
-    as_state,
-)
-from hybridalloc.problems.state import jain, ratio
+from hybridalloc.problems.contract import Facts
+from hybridalloc.problems.custom.state import NO_DEADLINE, CustomPrices, CustomState, as_state
+from hybridalloc.problems.metrics import ratio
+from hybridalloc.problems.slots import SlotWorld
 from rl.proposal import Observation
+
+if TYPE_CHECKING:
+    from hybridalloc.problems.custom.problem import Custom
 
 STEEPNESS = 12.0  # of the smooth deadline: .5 at the deadline, .95 a quarter late
 LATE = 10.0  # deadlines: what a job that is never done is taken to need, in the model's reward
@@ -44,36 +44,26 @@ class CustomPlan(NamedTuple):
     resource: Int  # (E, N, S), -1 for none
     share: Float  # (E, N, S) of that resource
     power_w: Float  # (E, N)
-    served: NDArray[np.bool_]  # (E, N) expected to be done by the deadline
+    served: Bool  # (E, N) expected to be done by the deadline
     time_s: Float  # (E, N), inf for who opts out
     price: Float  # (E, R) cost that one more resource like it would save, at the margin
-    held: NDArray[np.bool_]  # (E, N) holds a place: a promise
+    held: Bool  # (E, N) holds a place: a promise
     floor: Float  # (E, N, S) share reserved for it
 
 
-class CustomOutcome(NamedTuple):
-    """What happened, (E, N); ``carried`` is (E, N, 1) zeros: nothing is charged across steps."""
-
-    reward: Float
-    lost: Float  # by others because of the agent, <= 0 as a rule
-    carried: Float
-    done: NDArray[np.bool_]
-
-
-class CustomBatch:
+class CustomWorld(SlotWorld):
     """E worlds stepped together; the allocator's view with E = 1."""
 
     def __init__(self, problem: Custom, states: Sequence[CustomState], rngs: list[np.random.Generator]) -> None:
         self.problem, self.rngs = problem, rngs
         self.rows = np.concatenate([np.full((1, problem.options.shape[1]), -1), problem.options]).astype(np.int64)
-        self.age = np.zeros(len(states), np.int64)
+        super().__init__(len(states), problem.episode)
         self.states = [_fits(problem, state) for state in states]
-        self.allocations: list[Any] | None = None
+        self.executed: CustomPlan | None = None  # in this step
         self._stack()
-        self.clear_tallies()
 
     @classmethod
-    def fresh(cls, problem: Custom, seeds: Sequence[int]) -> CustomBatch:
+    def fresh(cls, problem: Custom, seeds: Sequence[int]) -> Self:
         world = problem.simulator()
         states = [problem.start if world is None else as_state(world.reset(int(s))) for s in seeds]
         return cls(problem, states, [np.random.default_rng([int(s), 1]) for s in seeds])
@@ -97,8 +87,9 @@ class CustomBatch:
         self.at["private_cost"][..., 0] += self.at["opt_out_cost"]
 
     @property
-    def size(self) -> int:
-        return len(self.states)
+    def active(self) -> Bool:
+        """(E, N) who does not sit this step out."""
+        return np.asarray(self.at["active"])
 
     def state(self, e: int) -> CustomState:
         return self.states[e]
@@ -133,7 +124,7 @@ class CustomBatch:
         return CongestionBatch(self.rows, weight, at["capacity"].copy(), private, allowed, live, toll)
 
     def single_game(self, prices: CustomPrices) -> CongestionGame:
-        """The game of a batch of one, for certificates: an agent that is not active has only option 0, at no cost."""
+        """The game of one world, for certificates: an agent that is not active has only option 0, at no cost."""
         g = self.game(prices)
         return CongestionGame(
             g.options, g.weight[0], g.capacity[0], g.private_cost[0], g.allowed[0], np.array(g.toll[0])
@@ -297,7 +288,7 @@ class CustomBatch:
                         used = self.rows[o][self.rows[o] >= 0]
                         busy[used] += self.at["work"][e, i, used] / self.at["capacity"][e, used]
         else:
-            raise ValueError(f"unknown baseline {name!r}; known: {', '.join(Custom.baselines)}")
+            self.unknown_baseline(name, self.problem.card.baselines)
         return np.where(none, 0, option).astype(np.int64)
 
     def excess(self, plan: CustomPlan) -> Float:
@@ -308,7 +299,7 @@ class CustomBatch:
         over = plan.power_w / self.at["power_limit_w"] - 1
         return np.asarray(np.maximum(worst, over.max(axis=1, initial=0.0)))
 
-    def overload(self, option: Int, prices: CustomPrices) -> Float:
+    def requested(self, option: Int, prices: CustomPrices) -> Float:
         """(E,) share of used resources on which a raw choice's deadlines ask for more than there is."""
         option = np.where(self.at["active"], np.asarray(option, np.int64), 0)
         resource, *_, need = self._floors(option, 1.0)
@@ -320,24 +311,24 @@ class CustomBatch:
 
     # --- what the world does
 
-    def execute(self, plan: CustomPlan, raw: Float | None = None) -> CustomOutcome:
+    def execute(self, plan: CustomPlan) -> Facts:
         """The step's rewards, by the transition or the model; :meth:`drift` moves on."""
-        self.allocations = [allocation_of(self.parts(_row(plan, e)), plan.time_s[e]) for e in range(self.size)]
-        reward = self._reward(self.states, self.allocations, plan)
+        self.executed = plan
+        reward = self._reward(self.states, self._allocations(plan), plan)
         lost = np.zeros_like(reward)
         if self.problem.transition is not None and self.problem.credit == "difference":
             self._charge(plan, reward, lost)
-        t = self.tallies
         active = self.at["active"]
-        for name, value in (
-            ("slots", 1.0), ("reward", ratio(reward.sum(axis=1), reward.shape[-1])), ("active", active.sum(1)),
-            ("served", plan.served.sum(1)), ("out", (active & (plan.option == 0)).sum(1)),
-            ("time", np.where(plan.served, plan.time_s, 0.0).sum(1)), ("overload", 0.0 if raw is None else raw),
-        ):  # fmt: skip
-            t[name] += value
-        self.active_by += active
-        self.served_by += plan.served
-        return CustomOutcome(reward, lost, np.zeros((*reward.shape, 1)), plan.served)
+        counts = {
+            "reward": ratio(reward.sum(axis=1), reward.shape[-1]), "active": active.sum(1),
+            "served": plan.served.sum(1), "opted_out": (active & (plan.option == 0)).sum(1),
+            "time_s": np.where(plan.served, plan.time_s, 0.0).sum(1), "active_by": active, "served_by": plan.served,
+        }  # fmt: skip
+        return Facts(reward, lost, np.zeros((*reward.shape, 1)), np.ones(self.size), counts)
+
+    def _allocations(self, plan: CustomPlan) -> list[Any]:
+        """What a transition's methods get to see of each world's plan."""
+        return [SimpleNamespace(**self.parts(plan, e), time_s=plan.time_s[e]) for e in range(len(plan.option))]
 
     def _reward(self, states: Sequence[CustomState], allocations: Sequence[Any], plan: CustomPlan) -> Float:
         world = self.problem.simulator()
@@ -369,15 +360,14 @@ class CustomBatch:
             return
         without = plan.option[e].copy()
         without[np.arange(len(e)), i] = 0
-        aside = CustomBatch(self.problem, [self.states[k] for k in e], [])
+        aside = CustomWorld(self.problem, [self.states[k] for k in e], [])
         other = aside.settle(without, self.problem.prices_type())
-        parts = [allocation_of(self.parts(_row(other, k)), other.time_s[k]) for k in range(len(e))]
-        alone = self._reward(aside.states, parts, other)
+        alone = self._reward(aside.states, self._allocations(other), other)
         with_it = reward[e].sum(1) - reward[e, i]
         lost[e, i] = with_it - (alone.sum(1) - alone[np.arange(len(e)), i])
 
-    def drift(self) -> None:
-        """The next step, by the transition.
+    def drift(self) -> Bool:
+        """The next step, by the transition; (E,) whether the episode's length is reached.
 
         Raises:
             ValueError: there is none, or nothing was executed.
@@ -389,15 +379,16 @@ class CustomBatch:
                 "transition=...) an object with reset(seed), advance(state, allocation, rng) and "
                 "reward(state, allocation)"
             )
-        if self.allocations is None:
+        if self.executed is None:
             raise ValueError("nothing was executed in this step: call execute(plan) before drift()")
-        together = zip(self.states, self.allocations, self.rngs, strict=True)
+        together = zip(self.states, self._allocations(self.executed), self.rngs, strict=True)
         self.states = [_fits(self.problem, as_state(world.advance(s, a, rng))) for s, a, rng in together]
-        self.allocations = None
-        self.age += 1
+        self.executed = None
+        self.epoch += 1
         self._stack()
+        return self.ended()
 
-    def restart(self, which: NDArray[np.bool_]) -> None:
+    def restart(self, which: Bool) -> None:
         """New episodes where ``which`` (E,) is set, from each world's own stream."""
         if not which.any():
             return
@@ -405,8 +396,13 @@ class CustomBatch:
         for e in np.flatnonzero(which):
             seed = int(self.rngs[e].integers(2**31))
             self.states[e] = self.problem.start if world is None else _fits(self.problem, as_state(world.reset(seed)))
-        self.age[which] = 0
+        self.epoch[which] = 0
+        self.executed = None
         self._stack()
+
+    def reseed(self, seeds: Sequence[int]) -> None:
+        """Draw from fresh streams from now on."""
+        self.rngs = [np.random.default_rng(int(seed)) for seed in seeds]
 
     def plan_of(self, allocation: Any) -> CustomPlan:
         """An allocation of one world as a plan."""
@@ -429,34 +425,36 @@ class CustomBatch:
         held = np.asarray(getattr(allocation, "held", np.zeros(option.shape[1])), bool)[None]
         return CustomPlan(option, resource, share, power, served, time, price, held, floor)
 
-    def parts(self, plan: CustomPlan) -> dict[str, Any]:
-        """A plan of one world as the fields of an allocation; a family's prices are in the resources' order."""
+    def parts(self, plan: CustomPlan, e: int = 0) -> dict[str, Any]:
+        """World ``e`` of a plan as the fields of an allocation; a family's prices are in the resources' order."""
         family = np.array(self.problem.families_of)
-        of = np.where(plan.resource[0] >= 0, family[plan.resource[0]], "")
-        spread = lambda x: {f: np.where(of == f, x[0], 0.0).sum(-1) for f in self.problem.families}
+        of = np.where(plan.resource[e] >= 0, family[plan.resource[e]], "")
+        spread = lambda x: {f: np.where(of == f, x[e], 0.0).sum(-1) for f in self.problem.families}
         return {
-            "option": plan.option[0],
-            "shares": spread(plan.share), "floors": spread(plan.floor), "held": plan.held[0],
-            "power": plan.power_w[0], "fraction": (plan.option[0] > 0).astype(float), "served": plan.served[0],
-            "prices": {f: plan.price[0][family == f] for f in self.problem.families},
+            "option": plan.option[e],
+            "shares": spread(plan.share), "floors": spread(plan.floor), "held": plan.held[e],
+            "power": plan.power_w[e], "fraction": (plan.option[e] > 0).astype(float), "served": plan.served[e],
+            "prices": {f: plan.price[e][family == f] for f in self.problem.families},
         }  # fmt: skip
 
-    # --- figures
+    # --- its whole state
 
-    def clear_tallies(self) -> None:
-        names = ("slots", "reward", "active", "served", "out", "time", "overload")
-        self.tallies = {name: np.zeros(self.size) for name in names}
-        self.active_by, self.served_by = np.zeros(self.at["active"].shape), np.zeros(self.at["active"].shape)
+    def state_dict(self) -> dict[str, Any]:
+        """The states with what only their transition reads, the random streams, and the plan where it was executed."""
+        told = [{f.name: getattr(state, f.name) for f in fields(CustomState)} for state in self.states]
+        plan = None if self.executed is None else self.executed._asdict()
+        rngs = [json.dumps(rng.bit_generator.state) for rng in self.rngs]
+        return {"epoch": self.epoch.copy(), "states": told, "rngs": rngs, "executed": plan}
 
-    def summary(self) -> dict[str, Float]:
-        """(E,) of each metric since the last ``clear_tallies``; nan where it is a mean of nothing."""
-        t = self.tallies
-        values = (
-            ratio(t["reward"], t["slots"]), 100 * ratio(t["served"], t["active"]), ratio(t["time"], t["served"]),
-            100 * ratio(t["out"], t["active"]), jain(self.served_by, self.active_by),
-            100 * ratio(t["overload"], t["slots"]),
-        )  # fmt: skip
-        return {metric.key: value for metric, value in zip(METRICS, values, strict=True)}
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        given = [_fits(self.problem, CustomState(**told)) for told in state["states"]]
+        if not len(given) == len(state["rngs"]) == len(state["epoch"]) == self.size:
+            raise ValueError(f"{len(given)} worlds are stored; this has {self.size}")
+        self.states, self.epoch[:] = given, state["epoch"]
+        self.executed = None if state["executed"] is None else CustomPlan(**state["executed"])
+        for rng, numbers in zip(self.rngs, state["rngs"], strict=True):
+            rng.bit_generator.state = json.loads(numbers)
+        self._stack()
 
 
 def _fits(problem: Custom, state: CustomState) -> CustomState:
@@ -472,10 +470,6 @@ def _fits(problem: Custom, state: CustomState) -> CustomState:
         f, known = state.features.shape[1], problem.start.features.shape[1]
         raise InvalidStateError(f"features has {f} columns; this problem's states have {known}")
     return state
-
-
-def _row(plan: CustomPlan, e: int) -> CustomPlan:
-    return CustomPlan(**{name: part[e : e + 1] for name, part in plan._asdict().items()})
 
 
 def _what(given: NDArray[Any]) -> str:

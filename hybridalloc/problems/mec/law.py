@@ -16,6 +16,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+Float = NDArray[np.float64]
 Stream = NDArray[np.uint64]
 
 GOLDEN, FIRST, SECOND = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
@@ -248,13 +249,29 @@ def gain(w, e, per):
             w.true_gain[e, i, b] = slow * (w.fading[e, i, b, 0] ** 2 + w.fading[e, i, b, 1] ** 2)
 
 
+class Counts(NamedTuple):
+    """What happened in one slot, (E,) each unless said otherwise; what metrics are folded from."""
+
+    slots: Float  # in which there was a device
+    reward: Float  # mean over devices
+    age: Float  # the same
+    generated: Float
+    done: Float
+    latency_s: Float  # of those done
+    device_j: Float
+    joules: Float  # servers included
+    sent: Float
+    outage: Float
+    switched: Float
+    generated_by: Float  # (E, N)
+    done_by: Float  # (E, N)
+
+
 @njit(cache=True, error_model="numpy")
-def tally(t, w, out):
-    """Add one executed slot to the running sums of every network; ``overload`` is the caller's."""
+def count(w, out, t):
+    """Fill ``t``, zeros, with the counts of one executed slot of every network."""
     networks, n = w.active.shape
     for e in range(networks):
-        t.slots[e] += 1.0
-        t.server_j[e] += out.server_j[e]
         age = reward = 0.0
         for i in range(n):
             age += w.age_slots[e, i]
@@ -273,6 +290,8 @@ def tally(t, w, out):
                 t.sent[e] += 1.0
                 if out.sinr[e, i] < 1.0:
                     t.outage[e] += 1.0
+        t.joules[e] = t.device_j[e] + out.server_j[e]
         if n > 0:
-            t.age[e] += age / n
-            t.reward[e] += reward / n
+            t.slots[e] = 1.0
+            t.age[e] = age / n
+            t.reward[e] = reward / n

@@ -5,62 +5,65 @@ Nobody is told of the shift: beliefs, game and prior go on as they are, and see 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
-from hybridalloc.problems.mec.belief import Belief, remember_plan
+from hybridalloc.problems.mec.belief import remember_plan
 from hybridalloc.problems.mec.core import Outcome, Plan
-from hybridalloc.problems.mec.problem import Mec, MecBatch
-from hybridalloc.problems.mec.whatif import Shift
+from hybridalloc.problems.mec.world import MecWorld
 
 
-@dataclass(frozen=True)
-class ShiftedMec(Mec):
-    """The problem with its simulator's law shifted; ``shift.load`` is in ``agents`` already."""
+class Shift(NamedTuple):
+    """How a world differs from the one trained in; each a factor >= 1, at 1 nothing changes.
 
-    shift: Shift = Shift("as trained")
+    Attributes:
+        path_loss: of amplitudes, 2 is 6 dB. decorrelation: fading forgets in a slot what it did in as many.
+        load: devices to the same servers. cpu: servers are slower. staleness: mean age of the reports, in slots:
+            all of a slot's are lost with chance 1 - 1/staleness, and the last ones stand.
+    """
 
-    def batch(self, seeds: Sequence[int], belief: Belief | None = None) -> MecBatch:
-        batch = LateBatch.fresh(self, seeds)
-        w, s = batch.world, self.shift
+    name: str
+    path_loss: float = 1.0
+    decorrelation: float = 1.0
+    load: float = 1.0
+    cpu: float = 1.0
+    staleness: float = 1.0
+
+
+SHIFTS = (
+    Shift("as trained"), Shift("path loss + 6 dB", path_loss=2.0), Shift("correlation squared", decorrelation=2.0),
+    Shift("load x 2", load=2.0), Shift("CPU / 2", cpu=2.0), Shift("reports two slots old", staleness=2.0),
+)  # fmt: skip
+
+
+class LateWorld(MecWorld):
+    """Networks under a shifted law. Reports get lost in all of them at once; a belief learns nothing in such a slot."""
+
+    @property
+    def shift(self) -> Shift:
+        assert self.problem.shift is not None
+        return self.problem.shift
+
+    def _restart_one(self, e: int) -> None:
+        super()._restart_one(e)
+        w, s = self.world, self.shift
         for gain in (w.mean_gain, w.reported_gain, w.true_gain):
-            gain[:] /= s.path_loss**2
-        w.correlation[:] **= s.decorrelation
-        w.server_hz[:] /= s.cpu
-        return batch.attach(belief)
+            gain[e] /= s.path_loss**2
+        w.correlation[e] **= s.decorrelation
+        w.server_hz[e] /= s.cpu
 
-
-class LateBatch(MecBatch):
-    """Networks whose reports get lost, in all of them at once; a belief learns nothing in a slot without reports."""
-
-    def execute(self, plan: Plan, raw: Any = None) -> Outcome:
-        staleness = self.problem.shift.staleness  # type: ignore[attr-defined]
+    def run(self, plan: Plan) -> Outcome:
         draw = np.random.default_rng([*self.stream[0].tolist(), 9]).random()  # the same whatever was executed
-        if draw >= 1 - 1 / staleness:
-            return super().execute(plan, raw)
+        if draw >= 1 - 1 / self.shift.staleness:
+            return super().run(plan)
         w, belief = self.world, self.belief
         kept = [(a, a.copy()) for a in (w.reported_gain, w.queue_s, w.air_queue_s, w.noise_rise)]
         self.belief = None
-        out = super().execute(plan, raw)
+        out = super().run(plan)
         self.belief = belief
         for reports, last in kept:
             reports[:] = last
         if belief is not None:
             remember_plan(self.physics, w, self.history, plan)
         return out
-
-
-def shifted(problem: Mec, shift: Shift) -> ShiftedMec:
-    """``problem`` in another world.
-
-    Raises:
-        ValueError: a factor below 1.
-    """
-    for name, factor in shift._asdict().items():
-        if name != "name" and not factor >= 1:
-            raise ValueError(f"{name} = {factor}; a shift is a factor >= 1, at 1 nothing changes")
-    agents = round(problem.agents * shift.load)
-    return ShiftedMec(agents, problem.servers, problem.sites, problem.scenario, shift)

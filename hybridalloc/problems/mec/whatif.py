@@ -1,4 +1,4 @@
-"""Other worlds for ``mec``: scenarios, what reports reveal a slot later, and what would admit a device.
+"""Other states of ``mec``: what reports reveal a slot later, nobody served, and what would admit a device.
 
 Everything here is built from what the operator is told; ``truth`` is never read.
 """
@@ -7,49 +7,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from coordinator.tables import enough
-from hybridalloc.problems.again import Again, first, least, ranks_above
-
-
-class Shift(NamedTuple):
-    """How a world differs from the one trained in; each a factor >= 1, at 1 nothing changes.
-
-    Attributes:
-        path_loss: of amplitudes, 2 is 6 dB. decorrelation: fading forgets in a slot what it did in as many.
-        load: devices to the same servers. cpu: servers are slower. staleness: mean age of the reports, in slots:
-            all of a slot's are lost with chance 1 - 1/staleness, and the last ones stand.
-    """
-
-    name: str
-    path_loss: float = 1.0
-    decorrelation: float = 1.0
-    load: float = 1.0
-    cpu: float = 1.0
-    staleness: float = 1.0
-
-
-SHIFTS = (
-    Shift("as trained"), Shift("path loss + 6 dB", path_loss=2.0), Shift("correlation squared", decorrelation=2.0),
-    Shift("load x 2", load=2.0), Shift("CPU / 2", cpu=2.0), Shift("reports two slots old", staleness=2.0),
-)  # fmt: skip
+from hybridalloc.problems.knobs import Again, first, least, ranks_above
 
 
 class WhatIf:
     """Mixed into the problem."""
-
-    def scenarios(self) -> tuple[Shift, ...]:
-        """Worlds that a robust trust must hold against: as trained, and one thing or another worse by 2 x."""
-        return SHIFTS
-
-    def shifted(self, shift: Shift) -> Any:
-        """This problem in the world of ``shift``: another law for its simulator, see :mod:`mec_shift`."""
-        from hybridalloc.problems.mec.shift import shifted  # which is built on the problem itself
-
-        return shifted(self, shift)  # type: ignore[arg-type]
 
     def revealed(self, state: Any, following: Any) -> Any:
         """The state as the next one's reports show it to have been: channel and queues, where reports are stale."""
@@ -104,7 +71,7 @@ class WhatIf:
         def served(changed: Any, choice: Any = option) -> bool:
             if again is not None:
                 return again.solve(replace(changed, truth=None)).served
-            batch = self.batch_of(replace(changed, truth=None), memory)  # type: ignore[attr-defined]
+            batch = self.world_at(replace(changed, truth=None), memory)  # type: ignore[attr-defined]
             return bool(batch.settle(choice, prices, wish, trust).served[0, agent])
 
         def knob(name: str, where: int, factor: float) -> Any:
@@ -188,7 +155,7 @@ class WhatIf:
             return ranks_above(own, others, 0.0, 1.0)
         if weight <= 0:
             return []
-        score = self.batch_of(replace(state, truth=None)).priority()[0]  # type: ignore[attr-defined]
+        score = self.world_at(replace(state, truth=None)).priority()[0]  # type: ignore[attr-defined]
         rivals = np.delete(score, agent)[np.delete(state.active, agent)]
         found = ranks_above(float(score[agent]), rivals, gap, float(score[agent]) + weight * (1.0 - own))
         return [min(own + (p - float(score[agent])) / weight, 1.0) for p in found]

@@ -49,7 +49,7 @@ class Again:
 
     def solve(self, state: Any, accept: int | None = None) -> Answer:
         """What becomes of the agent in ``state``; with ``accept`` it takes that option whatever it costs."""
-        batch = self.problem.batch_of(state, *([self.memory] if self.memory else []))
+        batch = self.problem.world_at(state, *([self.memory] if self.memory else []))
         game = batch.game(self.prices)
         places = batch.places(self.prices, game._replace(private_cost=game.private_cost + self.anchor))
         if accept is not None:

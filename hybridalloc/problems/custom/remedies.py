@@ -17,16 +17,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from coordinator.tables import enough
 from games.congestion import Float, Int
-from hybridalloc.problems.again import FINE, Again, Answer, first, least, ranks_above
-from hybridalloc.problems.custom.problem import NO_DEADLINE, Custom, CustomState, default_delay_cost
-from hybridalloc.problems.custom.world import CustomBatch
+from hybridalloc.problems.custom.state import NO_DEADLINE, CustomState, default_delay_cost
+from hybridalloc.problems.knobs import FINE, Again, Answer, first, least, ranks_above
 from hybridalloc.text import printable
+
+if TYPE_CHECKING:
+    from hybridalloc.problems.custom.problem import Custom
+    from hybridalloc.problems.custom.world import CustomWorld
 
 WAYS = 3  # remedies shown of one agent, a higher priority beside them: each is solved for, so one
 LARGE = 30_000  # where there are more pairs of an agent and an option than this
@@ -112,7 +115,7 @@ def remedies(
         agents: of the unserved, those asked about; all by default. most: remedies for each at most, a higher priority
             not counted; twice as many ways are tried, those that by their closed forms change the least. None for all.
     """
-    batch = problem.batch_of(state)
+    batch = problem.world_at(state)
     option = np.asarray(allocation.option, np.int64)
     charged = prices if prices is not None else problem.prices_type()
     asked = [int(i) for i in allocation.certificate.unserved if agents is None or i in agents]
@@ -226,7 +229,7 @@ class _Lack:
 
 
 def _left_out(
-    problem: Custom, state: CustomState, allocation: Any, batch: CustomBatch, i: int, prices: Any, most: int | None
+    problem: Custom, state: CustomState, allocation: Any, batch: CustomWorld, i: int, prices: Any, most: int | None
 ) -> list[Remedy]:
     """Remedies of one agent, each tried by solving again."""
     again = Again(problem, allocation, i, prices)
@@ -323,7 +326,7 @@ def _trials(state: CustomState, lacks: list[_Lack], i: int) -> list[_Trial]:
 
 
 def _lacks(
-    problem: Custom, state: CustomState, allocation: Any, batch: CustomBatch, i: int, prices: Any
+    problem: Custom, state: CustomState, allocation: Any, batch: CustomWorld, i: int, prices: Any
 ) -> list[_Lack]:
     """What agent i lacks on each option that it may take."""
     game = batch.game(prices)
@@ -360,7 +363,7 @@ def _set(values: Float, where: Any, to: Any) -> Float:
 
 
 def _for_agent(
-    problem: Custom, state: CustomState, allocation: Any, batch: CustomBatch, option: Any, i: int, margin: float,
+    problem: Custom, state: CustomState, allocation: Any, batch: CustomWorld, option: Any, i: int, margin: float,
     costs: Float,
 ) -> list[Remedy]:  # fmt: skip
     found: list[tuple[float, Remedy]] = []

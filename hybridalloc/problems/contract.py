@@ -1,0 +1,388 @@
+"""The one stated contract of a domain: what the house asks of a problem, and what a problem may offer beside.
+
+E worlds side by side (E = 1 serves a step), N agents, O options (0 opts out), R resources, D levels (continuous
+quantities an agent), H decisions over which a leftover is charged. S is the problem's state, P its plan, Q its prices.
+
+A domain writes physics: a card, worlds, a game, settling, observation and a check. :mod:`hybridalloc.problems.slots`
+has what every domain has. :func:`check_problem` names what is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol, Self, TypeVar, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coordinator.coordinator import Situation
+from games.certificate import Audit, CapacityCheck
+from hybridalloc.problems.metrics import Metric
+
+Float = NDArray[np.float64]
+Int = NDArray[np.int64]
+Bool = NDArray[np.bool_]
+S = TypeVar("S")
+P = TypeVar("P")
+Q = TypeVar("Q", contravariant=True)
+S_co = TypeVar("S_co", covariant=True)
+Seen = TypeVar("Seen", contravariant=True)
+
+
+class Prices(Protocol):
+    """What a problem's game charges: a NamedTuple of floats with defaults."""
+
+    @property
+    def _fields(self) -> tuple[str, ...]: ...
+
+    def _asdict(self) -> dict[str, Any]: ...
+
+    def _replace(self, **changes: Any) -> Self: ...
+
+
+class Belief(Protocol):
+    """What an operator takes for true of what it is not told; learned from step to step or known."""
+
+    name: str
+    label: str  # "learned beliefs", as tables say it
+    default_trust: float  # of a hybrid that believes it, before anything is calibrated
+    learns: bool  # whether there is anything to learn
+    learning: bool
+
+    def copy(self, learning: bool = True) -> Self:
+        """One that knows the same and goes its own way."""
+
+    def figures(self) -> dict[str, float]:
+        """How good it is, running, for the tracker."""
+
+    def settings(self) -> dict[str, Any]:
+        """Arguments that make it again, whole numbers and flags."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Card:
+    """What tables, commands, tuning and reports read of a problem.
+
+    Attributes:
+        name: of the domain. agents: N of the worlds that it draws. epochs: decisions of an episode.
+        prices: the type of its prices, whose defaults are charged where nothing else is said.
+        metrics: with their folds. headline: keys of those that matter most; the first is what is tuned for.
+        size: in words, such as "50 devices, 9 servers, EUA sites". variant: of the problem, such as "set H".
+        agent_word: one agent, such as "device". options: a name for each option, opting out first; () for numbers.
+        families: of resources; an option uses at most one resource of each, and shares and prices come by them.
+        baselines: heuristics with their labels. price_space: of the random search over prices, by name (lowest,
+            highest, whether on a logarithmic scale). reference_prices: rows of a comparison beside the tuned ones.
+        beliefs: by name. levels: continuous quantities that a recommender may propose, (lowest, highest) by name.
+        unit_s: seconds by which discounting counts: a reward in ``elapsed_s`` is worth gamma ** (elapsed_s / unit_s).
+        datasets: whose digests a run records. tags: by which its runs are told apart in a tracker.
+        change_cost: what a change of option costs, below which it is not worth it: a number, or the name of the price
+            that says so.
+    """
+
+    name: str
+    agents: int
+    epochs: int
+    prices: type[Any]
+    metrics: tuple[Metric, ...]
+    headline: tuple[str, ...]
+    size: str = ""
+    variant: str = ""
+    agent_word: str = "agent"
+    options: tuple[str, ...] = ()
+    families: tuple[str, ...] = ("share",)
+    baselines: Mapping[str, str] = field(default_factory=dict)
+    price_space: Mapping[str, tuple[float, float, bool]] = field(default_factory=dict)
+    reference_prices: Mapping[str, Any] = field(default_factory=dict)
+    beliefs: Mapping[str, type[Any]] = field(default_factory=dict)
+    levels: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    unit_s: float = 1.0
+    datasets: tuple[str, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+    change_cost: float | str = 0.1
+
+    def metric(self, key: str) -> Metric:
+        """A metric by its key."""
+        return next(metric for metric in self.metrics if metric.key == key)
+
+    @property
+    def aim(self) -> Metric:
+        """The metric that is tuned for."""
+        return self.metric(self.headline[0])
+
+    def cost_of_change(self, prices: Prices) -> float:
+        """What a change of option costs under ``prices``."""
+        cost = self.change_cost
+        return float(prices._asdict()[cost] if isinstance(cost, str) else cost)
+
+
+class Facts(NamedTuple):
+    """What happened in one decision of E worlds.
+
+    ``lost`` and ``carried`` are <= 0 as a rule: what others lose because of the agent in this decision, and because of
+    what it left h + 1 decisions ago. ``elapsed_s``: until the next decision, a slot or the time to the next event.
+    """
+
+    reward: Float  # (E, N)
+    lost: Float  # (E, N)
+    carried: Float  # (E, N, H)
+    elapsed_s: Float  # (E,)
+    counts: Mapping[str, NDArray[Any]]  # (E,) or (E, N) by name: what the metrics' folds read
+
+
+class World(Situation, Protocol[S_co, P, Q]):
+    """E worlds stepped together: observe, game and settle (see :class:`Situation`), and what follows.
+
+    ``epoch`` (E,) counts decisions since each world began and may be written; ``active`` (E, N): has something to
+    decide.
+    """
+
+    epoch: Int
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def active(self) -> Bool: ...
+
+    def execute(self, plan: P) -> Facts:
+        """Carry the plan out. Randomness is the same whatever is executed."""
+
+    def drift(self) -> Bool:
+        """On to the next decision; (E,) whether the episode is over there."""
+
+    def restart(self, which: Bool) -> None:
+        """New episodes where ``which`` (E,) is set."""
+
+    def reseed(self, seeds: Sequence[int]) -> None:
+        """Draw from fresh streams, one a world, from now on."""
+
+    def baseline(self, name: str, rng: np.random.Generator) -> Int:
+        """(E, N) joint choice of a heuristic of the card."""
+
+    def excess(self, plan: P) -> Float:
+        """(E,) worst relative excess over any limit, by code that settling does not share."""
+
+    def requested(self, option: Int, prices: Q) -> Float:
+        """(E,) share of the used resources that a raw choice, executed as asked, would overload."""
+
+    def priority(self) -> Float:
+        """(E, N) who is named first where not all can be served."""
+
+    def state(self, e: int) -> S_co:
+        """World ``e`` as a state of its own."""
+
+    def parts(self, plan: P, e: int = 0) -> dict[str, Any]:
+        """World ``e`` of a plan as the fields of an allocation."""
+
+    def plan_of(self, allocation: Any) -> P:
+        """An allocation of one world as a plan."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the future depends on: arrays, text and plain containers of them."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` gave; a ValueError names what does not fit."""
+
+
+class Problem(Protocol[S, P, Q]):
+    """A domain with its settings: frozen, equal by value, described by plain data."""
+
+    @property
+    def card(self) -> Card: ...
+
+    @property
+    def state_type(self) -> type[S]: ...
+
+    def worlds(self, seeds: Sequence[int], belief: Any = None) -> World[S, P, Q]:
+        """E = len(seeds) worlds, each with its own stream of randomness, all under one belief."""
+
+    def world_at(self, state: S, memory: Any = None) -> World[S, P, Q]:
+        """One world that stands at ``state``, as far as it is told."""
+
+    def check(self, state: S, allocation: Any) -> CapacityCheck:
+        """Feasibility of an allocation from the definitions, by code that no solver shares."""
+
+    def describe(self) -> dict[str, Any]:
+        """Plain data from which the problem can be made again, exactly."""
+
+    def reset(self, seed: int = 0) -> S:
+        """The first state of an episode."""
+
+    def evaluate(self, state: S, allocation: Any) -> dict[str, float]:
+        """One decision's metrics of an allocation, without moving on."""
+
+    def advance(self, state: S, allocation: Any, seed: int) -> tuple[S, dict[str, float]]:
+        """Execute an allocation; the next state, and this decision's metrics."""
+
+
+AnyProblem = Problem[Any, Any, Any]  # where it does not matter which
+AnyWorld = World[Any, Any, Any]
+
+
+# --- what a problem or a world may offer beside; asked for by isinstance
+
+
+@runtime_checkable
+class Audits(Protocol):
+    """Can read its own states and allocations a second time, for the certificate."""
+
+    def audit(self, state: Any, allocation: Any, prices: Any, believed: Any = None) -> Audit: ...
+
+
+@runtime_checkable
+class Remembers(Protocol):
+    """Has beliefs that are served step by step."""
+
+    def recall(self, belief: Any, state: Any, past: Any) -> Any:
+        """What a belief remembers before ``state``; ``past`` is the last world and the plan executed there, or None."""
+
+
+@runtime_checkable
+class Believes(Protocol):
+    """A world that says what it believes of its state, as data for the certificate; None: the reports."""
+
+    def believed(self) -> Any: ...
+
+
+@runtime_checkable
+class Responds(Protocol):
+    """A world that says which best responses its last settling pulled towards a proposal, (E, N) by level."""
+
+    responses: dict[str, Float]
+
+
+@runtime_checkable
+class Shifts(Protocol):
+    """Can be put under other laws than its own: what a robust trust rehearses, and the reality gap's test."""
+
+    def scenarios(self) -> tuple[Any, ...]: ...
+
+    def shifted(self, shift: Any) -> Any: ...
+
+
+@runtime_checkable
+class Perturbs(Protocol):
+    """Can tell one state as it would be under another law, where it has no simulator."""
+
+    def scenarios(self) -> tuple[Any, ...]: ...
+
+    def perturbed(self, state: Any, shift: Any, seed: int = 0) -> Any: ...
+
+
+@runtime_checkable
+class Reveals(Protocol):
+    """Can tell what the next state shows of the last: what adapts a trust of "hedge"."""
+
+    def revealed(self, state: Any, following: Any) -> Any: ...
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """Can say what would admit an agent that is not served, one row a way."""
+
+    def admits(
+        self, state: Any, allocation: Any, agent: int, prices: Any, wish: Any = None, trust: float = np.inf,
+        memory: Any = None,
+    ) -> tuple[dict[str, Any], ...]: ...  # fmt: skip
+
+
+@runtime_checkable
+class Idles(Protocol):
+    """Can say what becomes of everyone when nobody is given anything, as the fields of an allocation."""
+
+    def idle(self, state: Any) -> dict[str, Any]: ...
+
+
+@runtime_checkable
+class Exemplifies(Protocol):
+    """Has a state to show and to warm up with that need not be the first of an episode."""
+
+    def example(self, seed: int = 0) -> Any: ...
+
+
+@runtime_checkable
+class Restores(Protocol):
+    """A maker of problems that reads its own descriptions."""
+
+    def restore(self, description: dict[str, Any]) -> Any: ...
+
+
+@runtime_checkable
+class Drawn(Protocol):
+    """Has a picture: sites and agents in the plane, for the report's map."""
+
+    def picture(self, state: Any, allocation: Any) -> dict[str, Any]: ...
+
+
+@runtime_checkable
+class Simulates(Protocol):
+    """Runs a world that its user wrote, named by a file or given as an object; see ``custom``."""
+
+    def simulator(self) -> Any:
+        """It, None where there is none; a CheckpointError where a file names it and nobody allowed that."""
+
+
+# --- what is missing, by name
+
+MEMBERS = {
+    "card": "a hybridalloc.problems.contract.Card",
+    "state_type": "the class of its states",
+    "worlds": "worlds(seeds, belief=None) -> a World of len(seeds) worlds",
+    "world_at": "world_at(state, memory=None) -> a World of one",
+    "check": "check(state, allocation) -> a games.certificate.CapacityCheck",
+    "describe": "describe() -> plain data that makes the problem again",
+    "reset": "reset(seed=0) -> the first state of an episode",
+    "evaluate": "evaluate(state, allocation) -> metrics by key",
+    "advance": "advance(state, allocation, seed) -> the next state and metrics by key",
+}
+WORLD_MEMBERS = {
+    "epoch": "whole numbers (E,): decisions since each world began",
+    "size": "E",
+    "active": "flags (E, N): who has something to decide",
+    "observe": "observe() -> a rl.proposal.Observation",
+    "game": "game(prices) -> E games, such as a games.congestion.CongestionBatch",
+    "settle": "settle(...) -> a plan that fits by construction",
+    "execute": "execute(plan) -> hybridalloc.problems.contract.Facts",
+    "drift": "drift() -> flags (E,): whose episode is over",
+    "restart": "restart(which) -> None",
+    "reseed": "reseed(seeds) -> None",
+    "baseline": "baseline(name, rng) -> options (E, N)",
+    "excess": "excess(plan) -> (E,) worst relative excess over a limit",
+    "requested": "requested(option, prices) -> (E,) share of overloaded resources",
+    "priority": "priority() -> (E, N)",
+    "state": "state(e) -> world e as a state",
+    "parts": "parts(plan, e=0) -> fields of an allocation",
+    "plan_of": "plan_of(allocation) -> a plan of one world",
+    "state_dict": "state_dict() -> everything that the future depends on",
+    "load_state_dict": "load_state_dict(state) -> None",
+}
+
+
+def check_problem(problem: Any, name: str) -> Any:
+    """``problem``, if it keeps the contract as far as can be seen without running it for long: one world is made.
+
+    Raises:
+        TypeError: a member is missing, of the problem, its card or its worlds; says what it must give.
+    """
+    for member, gives in MEMBERS.items():
+        if not hasattr(problem, member):
+            raise TypeError(f"problem {name!r} ({type(problem).__name__}) has no {member!r}; it needs {gives}")
+    card = problem.card
+    if not isinstance(card, Card):
+        raise TypeError(f"problem {name!r}: card is a {type(card).__name__}; it must be {MEMBERS['card']}")
+    keys = [metric.key for metric in card.metrics]
+    for key in card.headline:
+        if key not in keys:
+            raise TypeError(f"problem {name!r}: headline {key!r} is none of its metrics {', '.join(keys)}")
+    if not card.headline:
+        raise TypeError(f"problem {name!r}: headline is empty; it names the metrics that matter most, of {keys}")
+    world = problem.worlds([0])
+    for member, gives in WORLD_MEMBERS.items():
+        if not hasattr(world, member):
+            raise TypeError(f"a world of {name!r} ({type(world).__name__}) has no {member!r}; it needs {gives}")
+    return problem

@@ -1,0 +1,396 @@
+"""E networks of ``mec`` stepped together: what the coordinator, the recommenders and the trainer read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from coordinator.continuous import for_option
+from games.admission import Seating
+from games.certificate import count_excess
+from games.congestion import Bool, CongestionBatch, CongestionGame, Float, Int
+from games.places import Places, classes
+from hybridalloc.problems.contract import Facts
+from hybridalloc.problems.mec import core, law
+from hybridalloc.problems.mec.audit import Believed
+from hybridalloc.problems.mec.belief import Belief, Memory, copy_history, new_history, notice, remember_plan
+from hybridalloc.problems.mec.core import Outcome, Plan, Prices, Wish, World
+from hybridalloc.problems.mec.law import Counts, Stream, streams
+from hybridalloc.problems.mec.sites import SITE_SIDE_M, draw_sites, reuse_groups
+from hybridalloc.problems.mec.state import HIDDEN, OBSERVED, MecState, MecTruth
+from hybridalloc.problems.slots import SlotWorld, named
+from rl.proposal import Observation
+
+if TYPE_CHECKING:
+    from hybridalloc.problems.mec.problem import Mec
+
+
+class MecWorld(SlotWorld):
+    """E networks stepped together. The trainer's view of the problem, and the allocator's with E = 1.
+
+    ``world`` holds them as plain arrays, ``stream`` (E, 2) is the whole state of the random numbers (see
+    :mod:`hybridalloc.problems.mec.law`), ``history`` what a belief remembers.
+    """
+
+    def __init__(self, problem: Mec, world: World, options: Int, stream: Stream) -> None:
+        self.problem, self.world, self.options, self.stream = problem, world, options, stream
+        self.physics, self.law = problem.physics, problem.law
+        e, n = world.active.shape
+        super().__init__(e, problem.scenario.episode)
+        self.belief: Belief | None = None
+        self.memory: Memory | None = None  # as it was before this slot's reports
+        self.responses: dict[str, Float] = {}
+        self.history = new_history(e, n, world.rate.shape[2], world.server_hz.shape[1])
+        self.blocked_then: Float = world.attenuation  # the Bayesian oracle's note
+        core.believe(self.physics, world, np.ones(e, bool))
+
+    @property
+    def active(self) -> Bool:
+        """(E, N) who has a task."""
+        return self.world.active
+
+    def attach(self, belief: Belief | None) -> Self:
+        """Believe ``belief`` from now on, instead of the reports at their face value; returns this world."""
+        self.belief = belief
+        values = 1 if belief is None else belief.quantiles
+        self.world = self.world._replace(rates=np.zeros((*self.world.rate.shape, values)))
+        self._believe(np.ones(self.size, bool))
+        return self
+
+    def resume(self, memory: Memory) -> Self:
+        """Go on with a belief and what it remembers; the memory is left as it was."""
+        self.memory, self.history = memory, copy_history(memory.history)
+        if memory.blocked_then is not None:
+            self.blocked_then = memory.blocked_then
+        return self.attach(memory.belief)
+
+    def _believe(self, which: Bool) -> None:
+        """New reports of the networks ``which`` are in."""
+        core.believe(self.physics, self.world, which)
+        if self.belief is not None:
+            notice(self.physics, self.world, self.history, which)
+            self.belief.look(self, which)
+
+    @classmethod
+    def fresh(cls, problem: Mec, seeds: Sequence[int]) -> Self:
+        e, n, k, per = len(seeds), problem.agents, problem.servers, problem.bands
+        world = cls(problem, _empty_world(e, n, k, k * per), problem.options(), streams(seeds))
+        world.restart(np.ones(e, bool))
+        return world
+
+    @classmethod
+    def of_state(cls, problem: Mec, state: MecState) -> Self:
+        n, k = state.mean_gain_db.shape
+        bands = state.reported_gain_db.shape[1]
+        world = _empty_world(1, n, k, bands)
+        for name in OBSERVED:
+            getattr(world, name)[0] = getattr(state, name)
+        world.slot[0] = state.slot
+        world.mean_gain[0] = 10 ** (state.mean_gain_db / 10)
+        world.reported_gain[0] = 10 ** (state.reported_gain_db / 10)
+        if state.truth is None:
+            world.backlog_s[0], world.air_backlog_s[0] = state.queue_s, state.air_queue_s
+            world.fading[0, :, :, 0] = np.sqrt(
+                world.reported_gain[0] / np.repeat(world.mean_gain[0], bands // max(k, 1), axis=1)
+            )
+            world.correlation[0] = 0.7
+            world.attenuation[0] = 1.0
+            world.bursting[0] = state.activity >= 0.5
+            world.position[0] = SITE_SIDE_M  # the sites stay at 0: nobody is near a hot spot
+        else:
+            for name in HIDDEN:
+                getattr(world, name)[0] = getattr(state.truth, name)
+        law.gain(world, 0, bands // max(k, 1))
+        rows = problem.options(k) if bands == k * problem.bands else _options(k, bands)
+        return cls(problem, world, rows, streams([0]))
+
+    def state(self, e: int) -> MecState:
+        """Network ``e`` as a state with its truth."""
+        w = self.world
+        truth = MecTruth(**{name: getattr(w, name)[e] for name in HIDDEN})
+        return MecState(
+            **{name: getattr(w, name)[e] for name in OBSERVED},
+            mean_gain_db=10 * np.log10(w.mean_gain[e]),
+            reported_gain_db=10 * np.log10(np.maximum(w.reported_gain[e], 1e-30)),
+            slot=int(w.slot[e]),
+            truth=truth,
+        )
+
+    # --- what the coordinator and the recommenders read
+
+    def observe(self) -> Observation:
+        """Features of every network; see :func:`hybridalloc.problems.mec.core.observe`."""
+        w = self.world
+        e, n, b = w.rate.shape
+        agent = np.empty((e, n, core.AGENT_FEATURES), np.float32)
+        server = np.empty((e, b, core.SERVER_FEATURES), np.float32)
+        pair = np.empty((e, n, 1 + b, core.PAIR_FEATURES), np.float32)
+        core.observe(self.physics, w, agent, server, pair)
+        allowed = np.ones((e, n, 1 + b), bool)
+        allowed[:, :, 1:] = np.repeat(w.reachable, b // max(w.server_hz.shape[1], 1), axis=2)
+        rows = np.concatenate([[-1], np.arange(b)])
+        return Observation(agent, server, pair, w.active.copy(), allowed, rows)
+
+    def game(self, prices: Prices) -> CongestionBatch:
+        """The congestion game of each network under ``prices``; agents without a task are not live."""
+        w = self.world
+        e, n, b = w.rate.shape
+        r = b + w.server_hz.shape[1]
+        weight = np.zeros((e, n, r))
+        capacity = np.ones((e, r))
+        private = np.zeros((e, n, 1 + b))
+        allowed = np.zeros((e, n, 1 + b), bool)
+        allowed[..., 0] = True
+        core.fill_game(self.physics, w, prices, weight, capacity, private, allowed)
+        return CongestionBatch(self.options, weight, capacity, private, allowed, w.active, np.full((e, r), prices.toll))
+
+    def single_game(self, prices: Prices) -> CongestionGame:
+        """The game of one network, for certificates: agents without a task have only option 0, at no cost."""
+        g = self.game(prices)
+        return CongestionGame(
+            g.options,
+            g.weight[0],
+            g.capacity[0],
+            g.private_cost[0],
+            g.allowed[0],
+            np.full(g.weight.shape[2], prices.toll),
+        )
+
+    def places(self, prices: Prices, game: CongestionBatch) -> Places | None:
+        """What serving each device on each option takes, see :func:`.core.fill_places`. None in a scenario without
+        floors: nothing is reserved there. Nobody is moved to make room: being served is a matter of chance here, and a
+        move to a worse link costs more than one more place with little to spare brings."""
+        if not self.physics.floors:
+            return None
+        w = self.world
+        shape = game.private_cost.shape
+        p = Places(
+            np.zeros((*shape, 2)), np.zeros(shape), np.full(shape, np.inf), np.zeros(shape, bool), self.classes(),
+            np.zeros(shape[:2], bool), np.full(shape[:2], np.nan), effort=0,
+        )  # fmt: skip
+        core.fill_places(self.physics, w, prices, game, p.seconds, p.slack, p.acceptable, p.home)
+        return p
+
+    def classes(self) -> Int:
+        """(E, N) class of each device, 0 the highest: by service class, or by priority within the scenario's gap."""
+        gap = self.problem.scenario.priority_gap
+        return classes(self.world.sla) if gap is None else classes(self.priority(), gap)
+
+    def settle(
+        self, option: Int, prices: Prices, wish: Mapping[str, Float] | None = None, trust: float = np.inf,
+        seating: Seating | None = None,
+    ) -> Plan:  # fmt: skip
+        """Shares, power and fractions for a joint choice (E, N), after the safety filter: what is executed.
+
+        A choice of a server out of reach, or of a device without a task, becomes option 0. ``wish`` is a proposal
+        of the continuous parts: "power" in W and "fraction", each with its "..._spread", (E, N) or, for whichever
+        option is taken, (E, N, O); every device's best response is pulled towards it by that spread, the less the
+        larger ``trust`` is. ``responses`` then holds those best responses, nan where there was none to pull.
+        ``seating`` is stable admission's answer for ``option``: its floors are kept, and who holds a place is served.
+        """
+        w = self.world
+        e, n, b = w.rate.shape
+        k = w.server_hz.shape[1]
+        option = np.asarray(option, np.int64)
+        server = np.maximum(option - 1, 0) // max(b // max(k, 1), 1)
+        reached = np.take_along_axis(w.reachable, server[..., None], 2)[..., 0] if k else np.zeros((e, n), bool)
+        plan = Plan(
+            np.where(w.active & reached, option, 0), np.zeros((e, n)), np.zeros((e, n)), np.zeros((e, n)),
+            np.zeros((e, n)), np.ones((e, n), bool), np.zeros((e, b)), np.zeros((e, k)), np.zeros((e, n), bool),
+            np.zeros((e, n)), np.zeros((e, n)),
+        )  # fmt: skip
+        if seating is not None:
+            plan.held[:] = seating.held & (plan.option == option)
+            plan.air_floor[plan.held] = seating.floor[plan.held, 0]
+            plan.cpu_floor[plan.held] = seating.floor[plan.held, 1]
+        asked = Wish(*(np.full((e, n), fill) for fill in (0.0, np.inf, 0.0, np.inf, np.nan, np.nan)))
+        self.responses = {"power": asked.power_response, "fraction": asked.fraction_response}
+        if wish is not None and np.isfinite(trust):
+            given = {name: for_option(value, plan.option) for name, value in wish.items()}
+            asked = asked._replace(**given)
+        core.settle(self.physics, w, prices, self.priority(), self.classes(), asked, trust, seating is not None, plan)
+        return plan
+
+    def believed(self) -> Believed | None:
+        """What a belief says of network 0, as data for the certificate; None where the reports are believed."""
+        w = self.world
+        return None if self.belief is None else Believed(w.rates[0], w.cpu_wait_s[0], w.air_wait_s[0])
+
+    def priority(self) -> Float:
+        """(E, N) the seed's P = alpha (1 - t_remaining / tau) + beta c / c_max + gamma SLA, terms in [0, 1].
+
+        The weights are the scenario's. A task is decided in the slot it comes in, so what is gone of its time is
+        what its queues will take.
+        """
+        w = self.world
+        s = self.problem.scenario
+        alpha, beta, gamma = s.priority
+        most = s.bits[1] * s.cycles_per_bit[1]
+        waited = w.queue_s.min(axis=1, initial=np.inf)[:, None] / w.deadline_s
+        return np.asarray(alpha * np.clip(waited, 0, 1) + beta * np.clip(w.task_cycles / most, 0, 1) + gamma * w.sla)
+
+    def baseline(self, name: str, rng: np.random.Generator) -> Int:
+        """(E, N) joint choice of a heuristic: local, nearest, random or greedy."""
+        w = self.world
+        e, n, b = w.rate.shape
+        k = w.server_hz.shape[1]
+        per = b // k if k else 1
+        reach = np.repeat(w.reachable, per, axis=2)
+        if name == "local":
+            option = np.zeros((e, n), np.int64)
+        elif name == "random":
+            weight = np.concatenate([np.ones((e, n, 1), bool), reach], axis=2) * rng.random((e, n, 1 + b))
+            option = weight.argmax(axis=2)
+        elif name == "nearest":
+            gain = np.where(reach, np.repeat(w.mean_gain, per, axis=2), -1.0)
+            gain = gain + 1e-30 * rng.random(gain.shape) if per > 1 else gain
+            option = np.where(reach.any(axis=2), 1 + gain.argmax(axis=2), 0)
+        elif name == "greedy":  # fastest by its own reports, as if alone
+            time = w.task_bits[..., None] / w.rate + np.repeat(
+                w.task_cycles[..., None] / w.server_hz[:, None] + w.queue_s[:, None], per, axis=2
+            )
+            time = np.where(reach, time + w.air_queue_s[:, None], np.inf)
+            local = w.task_cycles / w.device_hz
+            option = np.where(local <= time.min(axis=2, initial=np.inf), 0, 1 + time.argmin(axis=2))
+        else:
+            self.unknown_baseline(name, self.problem.card.baselines)
+        return np.where(w.active, option, 0).astype(np.int64)
+
+    def excess(self, plan: Plan) -> Float:
+        """(E,) worst relative excess over any capacity or power limit, by the certificate's own code."""
+        w = self.world
+        b, k = w.rate.shape[2], w.server_hz.shape[1]
+        band = np.where(plan.option > 0, plan.option - 1, -1)
+        server = np.where(plan.option > 0, (plan.option - 1) // (b // max(k, 1)), -1)
+        worst = np.maximum(count_excess(band, plan.air, b), count_excess(server, plan.cpu, k))
+        over = np.maximum(plan.power_w - self.physics.power_w, -plan.power_w) / self.physics.power_w
+        return np.asarray(np.maximum(worst, over.max(axis=1, initial=0.0)))
+
+    def requested(self, option: Int, prices: Prices) -> Float:
+        """(E,) share of used resources that a raw choice, executed as requested, would overload."""
+        out = np.empty(self.size)
+        core.overload(self.physics, self.world, prices, np.ascontiguousarray(option, np.int64), out)
+        return out
+
+    # --- what the world does
+
+    def execute(self, plan: Plan) -> Facts:
+        """Run one slot; batteries, queues and ages move on, reports and tasks do not (see :meth:`drift`)."""
+        out = self.run(plan)
+        e, n = self.world.active.shape
+        by_device = ("generated_by", "done_by")
+        counts = Counts(**{name: np.zeros((e, n) if name in by_device else e) for name in Counts._fields})
+        law.count(self.world, out, counts)
+        return Facts(out.reward, out.lost, out.carried, np.full(e, self.physics.slot_s), counts._asdict())
+
+    def run(self, plan: Plan) -> Outcome:
+        """As :meth:`execute`, with all that happened to each device."""
+        w = self.world
+        e, n, b = w.rate.shape
+        f = lambda *shape: np.zeros((e, *shape))
+        out = Outcome(
+            f(n), np.zeros((e, n), bool), f(n), f(n), f(), f(n), np.zeros((e, n), bool), f(n), f(n, core.HORIZON), f(b)
+        )
+        queue, air_queue = w.backlog_s.copy(), w.air_backlog_s.copy()
+        core.execute(self.physics, w, plan, out)
+        stale = self.problem.scenario.dynamics.staleness
+        w.queue_s[:] = queue if stale else w.backlog_s
+        w.air_queue_s[:] = air_queue if stale else w.air_backlog_s
+        w.noise_rise[:] = out.rise
+        if stale:
+            w.reported_gain[:] = w.true_gain
+        if self.belief is not None:
+            self.belief.reveal(self)
+            remember_plan(self.physics, w, self.history, plan)
+        return out
+
+    def drift(self) -> Bool:
+        """The next slot: tasks, fading, blockages, harvest. Draws the same numbers whatever was executed.
+
+        Returns:
+            (E,) whether the episode's length is reached.
+        """
+        w = self.world
+        law.drift(self.law, w, self.stream)
+        self.epoch += 1
+        if not self.problem.scenario.dynamics.staleness:
+            w.reported_gain[:] = w.true_gain
+        self._believe(np.ones(self.size, bool))
+        return self.ended()
+
+    def restart(self, which: Bool) -> None:
+        """New networks where ``which`` (E,) is set, from each one's own stream."""
+        if not which.any():
+            return
+        for e in np.flatnonzero(which):
+            self._restart_one(int(e))
+        self.epoch[which] = 0
+        self.history.seen[which] = 0
+        self._believe(which)
+
+    def _restart_one(self, e: int) -> None:
+        w = self.world
+        p = self.problem
+        site, position = draw_sites(p.sites, p.agents, p.servers, law.renew(self.stream, e))
+        w.site[e], w.position[e] = site, position
+        w.reuse_group[e] = reuse_groups(site, p.scenario.reuse)
+        law.restart(self.law, w, self.stream, e)
+
+    def plan_of(self, allocation: Any) -> Plan:
+        """An allocation of one network as a plan that :meth:`execute` runs."""
+        one = lambda a, t=np.float64: np.ascontiguousarray(a, dtype=t)[None]
+        zero = np.zeros(len(allocation.option))
+        held, floors = getattr(allocation, "held", zero), getattr(allocation, "floors", {})  # absent: nothing promised
+        return Plan(
+            one(allocation.option, np.int64), one(allocation.shares["air"]), one(allocation.shares["cpu"]),
+            one(allocation.power), one(allocation.fraction), one(allocation.served, np.bool_),
+            one(allocation.prices["air"]), one(allocation.prices["cpu"]), one(held, np.bool_),
+            one(floors.get("air", zero)), one(floors.get("cpu", zero)),
+        )  # fmt: skip
+
+    def parts(self, plan: Plan, e: int = 0) -> dict[str, Any]:
+        """Network ``e`` of a plan as the fields of an allocation."""
+        return {
+            "option": plan.option[e], "shares": {"air": plan.air[e], "cpu": plan.cpu[e]}, "power": plan.power_w[e],
+            "fraction": plan.fraction[e], "served": plan.served[e],
+            "prices": {"air": plan.air_price[e], "cpu": plan.cpu_price[e]}, "held": plan.held[e],
+            "floors": {"air": plan.air_floor[e], "cpu": plan.cpu_floor[e]},
+        }  # fmt: skip
+
+    # --- its whole state
+
+    def arrays(self) -> dict[str, Any]:
+        """All that the future depends on: the networks, their random streams, what was remembered of them."""
+        own = {"epoch": self.epoch, "stream": self.stream, "blocked_then": self.blocked_then}
+        return own | named("world", self.world) | named("history", self.history)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.blocked_then = self.blocked_then.copy()  # at first it is the network's own array
+        super().load_state_dict(state)
+
+    def reseed(self, seeds: Sequence[int]) -> None:
+        """Draw from fresh streams from now on."""
+        self.stream = streams(seeds)
+
+
+def _options(servers: int, bands: int) -> Int:
+    b = np.arange(bands)
+    return np.concatenate([[[-1, -1]], np.stack([b, bands + b // (bands // servers)], axis=1)]).astype(np.int64)
+
+
+def _empty_world(e: int, n: int, k: int, b: int) -> World:
+    f = lambda *shape: np.zeros((e, *shape))
+    i = lambda *shape: np.zeros((e, *shape), np.int64)
+    flag = lambda *shape: np.zeros((e, *shape), bool)
+    h = core.HORIZON
+    return World(
+        active=flag(n), task_bits=f(n), task_cycles=f(n), deadline_s=f(n), device_hz=f(n), battery_j=f(n),
+        age_slots=f(n), last_server=i(n), activity=f(n), sla=f(n), mean_gain=f(n, k), reported_gain=f(n, b),
+        reachable=flag(n, k), server_hz=f(k), reuse_group=i(k), queue_s=f(k), air_queue_s=f(b), noise_rise=f(b),
+        slot=i(), fading=f(n, b, 2), attenuation=f(n, k), true_gain=f(n, b), backlog_s=f(k), air_backlog_s=f(b),
+        correlation=f(n), bursting=flag(n), position=f(n, 2), site=f(k, 2), rates=f(n, b, 1), rate=f(n, b),
+        cpu_wait_s=f(k), air_wait_s=f(b),
+        trail_band=i(n, h) - 1, trail_cpu_s=f(n, h), trail_air_s=f(n, h),
+    )  # fmt: skip
