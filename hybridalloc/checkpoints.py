@@ -5,7 +5,7 @@ environments (every array and random stream of the batch), the belief, the train
 seconds. ``last.pt`` is written every so many agent-steps, ``best.pt`` when the check on the tuning seeds is the best so
 far. A file is written beside its target and then renamed, so that a killed process leaves the one before whole.
 
-A file is one line, ``hybridalloc checkpoint 2 sha256 <digest of the rest>``, and a ``torch.save`` archive of plain
+A file is one line, ``hybridalloc checkpoint 3 sha256 <digest of the rest>``, and a ``torch.save`` archive of plain
 containers, numbers, text and tensors. The digest is verified, sizes are bounded before memory is taken, and reading
 runs no code: a transition that the file names is loaded where it is installed or the user allows it, nowhere else.
 """
@@ -30,7 +30,7 @@ from hybridalloc.files import whole_file
 from hybridalloc.problems.transitions import Unloaded
 from hybridalloc.text import printable, quoted
 
-FORMAT = 2
+FORMAT = 3
 HEAD = f"hybridalloc checkpoint {FORMAT} sha256 "
 _HEAD_BYTES = len(HEAD) + 64 + 1
 

@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from rl.registry import LEARNERS, learner_names
+
 GUIDE = """Resource allocation by reinforcement learning on top of a game: every step feasible, certified, fast.
 
 First steps:
@@ -81,7 +83,6 @@ class Compare:
 
     def run(self) -> int:
         from hybridalloc.compare import FULL, Settings, compare, summary_lines
-        from hybridalloc.training import LEARNERS
 
         if self.from_runs is not None:
             return self._again()
@@ -92,7 +93,7 @@ class Compare:
         settings = replace(
             Settings(
                 self.problem, self.agents, self.servers, self.scenario, self.sites,
-                learners=tuple(LEARNERS) if self.learners == ("all",) else self.learners, methods=self.methods,
+                learners=learner_names() if self.learners == ("all",) else self.learners, methods=self.methods,
                 runs=self.runs, report=self.report, tracking_uri=self.tracking_uri, quiet=self.quiet,
                 settings=tuple(_settings(self.settings).items()),
             ),
@@ -137,8 +138,7 @@ class Train:
     """Train one recommender and save the allocator."""
 
     out: Path = Path("allocator.npz")
-    learner: str = "imappo"
-    """imappo, dqn, mappo, ippo, ppo, a2c, a3c, coma, counterfactual, iql, vdn, qmix or maddpg."""
+    learner: Annotated[str, tyro.conf.arg(help=f"One of {', '.join(LEARNERS)}.")] = "imappo"
     kind: Literal["hybrid", "rl"] = "hybrid"
     problem: str = "mec"
     agents: int = 50
@@ -174,7 +174,7 @@ class Train:
         from hybridalloc.places import check_file, check_folder
         from hybridalloc.problems import make_with
         from hybridalloc.progress import Stage
-        from hybridalloc.training import BELIEF_STEPS, BEST_TRUST, LEARNERS, TrainConfig, train
+        from hybridalloc.training import BELIEF_STEPS, BEST_TRUST, TrainConfig, train
         from hybridalloc.tuning import tune_game
 
         if self.learner not in LEARNERS:

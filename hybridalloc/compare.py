@@ -52,7 +52,6 @@ from hybridalloc.statistics import paired_difference
 from hybridalloc.text import printable, quoted
 from hybridalloc.training import (
     BELIEF_STEPS,
-    LEARNERS,
     REPORT_SEEDS,
     REPORT_SLOTS,
     TRAIN_SEEDS,
@@ -61,6 +60,7 @@ from hybridalloc.training import (
     TrainConfig,
     evaluate,
 )
+from rl.registry import LEARNERS, learner_names
 
 LOCK = ".comparison.lock"  # held while a comparison runs
 LEAVE_S = 15.0  # workers of a killed comparison leave within two seconds, on a loaded machine a little later
@@ -188,7 +188,7 @@ def _check_counts(settings: Settings) -> None:
 
 
 def _check_methods(problem: Any, methods: Sequence[str]) -> None:
-    known = rows_of(problem, tuple(LEARNERS))
+    known = rows_of(problem, learner_names())
     for name in methods:
         if name not in known:
             raise nearest("method", name, known)

@@ -16,10 +16,14 @@ from coordinator.health import FleetWatch
 from coordinator.learned_trust import LearnedTrust
 from coordinator.merge import flat_prior
 from hybridalloc.beliefs import make_belief
+from hybridalloc.errors import nearest
 from hybridalloc.runlog import strict
 from hybridalloc.statistics import mean_of
-from rl.networks import Sizes
-from rl.proposal import Recommender
+from rl.learner import Blended, Learner
+from rl.policy import Notes
+from rl.proposal import Recommender, Sizes, named
+from rl.registry import LEARNERS as LEARNERS  # read from here too
+from rl.registry import make_learner as make_learner
 from rl.schedules import scheduled
 
 if TYPE_CHECKING:  # torch is imported where training starts and not before
@@ -39,15 +43,15 @@ class TrainConfig:
 
     Attributes:
         learner: a name in ``LEARNERS``. kind: "hybrid" or "rl" (alone).
-        agent_steps: budget, devices times slots over all networks.
-        networks: environments stepped together.
+        agent_steps: budget, devices times slots over all networks: a ceiling (see :meth:`extent`).
+        networks: environments stepped together; fewer where one slot of them would exceed the budget.
         trust: at which the mixed choice is sampled in training and the pure one taken afterwards; with ``trust_end``
             it moves there by a line, and the pure choice is taken at ``final_trust``.
         learn_trust: move trust by the policy's gradient, from ``trust``; an allocator can then take "learned" for it.
         rate_schedule: of the learner's learning rate: "constant", "linear" or "cosine".
         belief: "" (reports at their face value), "learned" or "bayesian", see the problem's ``beliefs``.
         belief_steps: agent-steps of the game's own exploration in which a belief is learned before the learner starts;
-            it goes on learning ever after.
+            it goes on learning ever after. Whole slots, the last one begun in full: not part of ``agent_steps``.
         credit: weight of what others lose in the slot because of an agent, for a learner paid by its difference.
         checks: evaluations of the executed policy on the first ``check_seeds`` tuning seeds, from step 0 to the end.
     """
@@ -73,10 +77,21 @@ class TrainConfig:
         if not (self.trust >= 0 and self.final_trust >= 0):
             raise ValueError(f"trust = {self.trust}, trust_end = {self.trust_end}; both must be >= 0")
         scheduled(1.0, 0.0, 0.0, self.rate_schedule)
+        if self.learner not in LEARNERS:
+            raise nearest("learner", self.learner, LEARNERS)
 
     @property
     def final_trust(self) -> float:
         return self.trust if self.trust_end is None else self.trust_end
+
+    def extent(self, agents: int) -> tuple[int, int]:
+        """Networks and slots that the budget allows: networks x slots x ``agents`` <= ``agent_steps``.
+
+        Where not even one slot of all ``networks`` is within it there are fewer of them. One slot of one network is the
+        least that is done, whatever the budget.
+        """
+        networks = max(1, min(self.networks, self.agent_steps // agents))
+        return networks, max(1, self.agent_steps // (networks * agents))
 
     def trust_at(self, progress: float) -> float:
         return scheduled(self.trust, self.final_trust, progress, "linear")
@@ -93,10 +108,10 @@ class Trained:
         allocations, violations: executed in training, and how many of them broke a capacity or power limit by
             the certificate's count.
         overloads: of them, how many would have overloaded a resource had the learner's own choice been executed raw.
-        seconds: time by stage.
+        seconds: time by stage. agent_steps: done, at most the budget (see :meth:`TrainConfig.extent`).
     """
 
-    learner: Any
+    learner: Learner
     belief: Any
     updates: list[dict[str, float]]
     curve: list[dict[str, float]]
@@ -104,38 +119,7 @@ class Trained:
     violations: int
     overloads: int
     seconds: dict[str, float]
-
-
-LEARNERS = {  # name: module, learner and its settings
-    "imappo": ("rl.imappo", "Imappo", "ImappoConfig"),
-    "dqn": ("rl.dqn", "Dqn", "DqnConfig"),
-    "mappo": ("rl.mappo", "Mappo", "MappoConfig"),
-    "ippo": ("rl.mappo", "Ippo", "IppoConfig"),
-    "ppo": ("rl.ppo", "Ppo", "PpoConfig"),
-    "a2c": ("rl.a2c", "A2c", "A2cConfig"),
-    "a3c": ("rl.a3c", "A3c", "A3cConfig"),
-    "coma": ("rl.coma", "Coma", "ComaConfig"),
-    "mappo_lagrangian": ("rl.lagrangian", "Lagrangian", "LagrangianConfig"),
-    "mappo_penalty": ("rl.lagrangian", "Penalty", "PenaltyConfig"),
-    "counterfactual": ("rl.counterfactual", "Counterfactual", "CounterfactualConfig"),
-    "maddpg": ("rl.maddpg", "Maddpg", "MaddpgConfig"),
-    "iql": ("rl.value_decomposition", "Iql", "IqlConfig"),
-    "vdn": ("rl.value_decomposition", "Vdn", "VdnConfig"),
-    "qmix": ("rl.value_decomposition", "Qmix", "QmixConfig"),
-}
-
-
-def make_learner(name: str, sizes: Sizes, seed: int, settings: dict[str, Any] | None = None) -> Any:
-    """A fresh learner by name; torch is imported here and not before."""
-    import importlib
-
-    from hybridalloc.errors import nearest
-
-    if name not in LEARNERS:
-        raise nearest("recommender", name, tuple(LEARNERS))
-    module, learner, config = LEARNERS[name]
-    found = importlib.import_module(module)
-    return getattr(found, learner)(sizes, getattr(found, config)(**(settings or {})), seed)
+    agent_steps: int
 
 
 def continuous_settings(problem: Any, learner: str, settings: dict[str, Any], trust: float) -> dict[str, Any]:
@@ -218,9 +202,11 @@ def train(
     resumed = checkpoints is not None and checkpoints.open(problem, prices, config)
     watch = replace(config, belief_steps=0) if resumed else config  # what it watched is in the checkpoint
     belief, allocations, violations = learn_belief(problem, prices, watch, belief)
+    agents = max(problem.agents, 1)
+    networks, slots = config.extent(agents)
     rng = np.random.default_rng([config.seed, 77])
-    batch = problem.batch(rng.integers(0, 2**31, config.networks), belief)
-    stagger = problem.scenario.episode * np.arange(config.networks) // config.networks
+    batch = problem.batch(rng.integers(0, 2**31, networks), belief)
+    stagger = problem.scenario.episode * np.arange(networks) // networks
     batch.age[:] = stagger
     observation = batch.observe()
     trust = config.trust if config.kind == "hybrid" else 0.0
@@ -229,11 +215,8 @@ def train(
     learner = make_learner(config.learner, Sizes.of(observation), config.seed, settings)
     coordinator = Coordinator(config.kind, trust, learner.config.limit)
     # a learner paid by the team or by its own outcome is not charged for what others lose
-    credit = config.credit if getattr(learner, "credit", "difference") == "difference" else 0.0
-    agents = max(problem.agents, 1)
-    slots = -(-config.agent_steps // (config.networks * agents))
-    horizon = learner.config.horizon
-    slots = -(-slots // horizon) * horizon
+    credit = config.credit if learner.credit == "difference" else 0.0
+    short = slots % learner.config.horizon > 0  # the budget ends inside a rollout
     due = [round(slots * k / max(config.checks, 1)) for k in range(config.checks + 1)] if config.checks else []
     seconds = {"policy": 0.0, "game": 0.0, "environment": 0.0, "update": 0.0}
     done = Progress(0, due, [], [], allocations, violations, 0, seconds)
@@ -245,7 +228,7 @@ def train(
         observation = batch.observe()
 
     def steps() -> int:
-        return done.slot * config.networks * agents
+        return done.slot * networks * agents
 
     def check() -> None:
         while done.due and done.slot >= done.due[0]:
@@ -277,18 +260,18 @@ def train(
         if done.slot % 16 == 0:
             ranges.update(observation)
         t0 = time.perf_counter()
-        raw = learner.propose(observation)
+        said = learner.propose(observation).log_prior
         t1 = time.perf_counter()
         game = batch.game(prices)
-        log_prior = clip_prior(raw, game.allowed, learner.config.limit)
+        log_prior = flat_prior(game) if said is None else clip_prior(said, game.allowed, learner.config.limit)
         merged = coordinator.explore(game, log_prior, rng.random(observation.live.shape))
         t2 = time.perf_counter()
-        wish = learner.sample_continuous(observation, merged.option, rng) if settings.get("continuous") else None
-        plan = batch.settle(merged.option, prices, wish, coordinator.trust)
+        wish = learner.sample_continuous(observation, merged.option, rng)
+        plan = batch.settle(merged.option, prices, named(wish), coordinator.trust)
         overload = batch.overload(merged.option, prices)
         done.violations += int((batch.excess(plan) > TOLERANCE).sum())
         done.overloads += int((overload > 0).sum())
-        done.allocations += config.networks
+        done.allocations += networks
         outcome = batch.execute(plan, overload)
         batch.drift()
         truncated = batch.age >= problem.scenario.episode
@@ -297,16 +280,19 @@ def train(
         following = batch.observe()
         t3 = time.perf_counter()
         reward = outcome.reward + credit * outcome.lost
-        more: dict[str, Any] = {"cost": overload} if getattr(learner, "wants_cost", False) else {}
+        blended: Blended | None = None
         if wish is not None:
-            more["blended"] = {"wish": wish, "responses": batch.responses, "trust": coordinator.trust}
-        carried = outcome.carried
-        learner.record(observation, merged.option, log_prior, merged.bias, reward, carried, truncated, final, **more)
+            blended = {"wish": wish, "responses": batch.responses, "trust": coordinator.trust}
+        learner.record(
+            observation, merged.option, log_prior, merged.bias, reward, outcome.carried, truncated, final,
+            cost=overload if learner.wants_cost else None, blended=blended,
+        )  # fmt: skip
         if learned is not None:
             learned.record(log_prior, merged.bias, game.allowed, game.live, merged.option, reward)
         observation = following
         try:
-            figures = learner.update(observation, progress) if learner.ready() else None
+            full = learner.ready() or (short and done.slot + 1 == slots and learner.ready(final=True))
+            figures = learner.update(observation, progress) if full else None
         except FloatingPointError as error:
             left = "nothing was kept" if checkpoints is None else checkpoints.last_good()
             raise FloatingPointError(f"training stopped after {steps():,} agent-steps: {error}; {left}") from error
@@ -328,11 +314,12 @@ def train(
         check()
         if checkpoints is not None and (done.slot == slots or checkpoints.due(steps())):
             checkpoints.keep(steps(), parts, vars(done))
-    notes = ranges.bounds() | ({} if learned is None else {"trust": np.float64(learned.trust)})
-    learner.policy.weights = {**learner.policy.weights, **notes}  # for the allocator: drift, and trust="learned"
+    learned_trust = None if learned is None else learned.trust
+    learner.policy.notes = Notes(learned_trust=learned_trust, ranges=ranges.bounds())  # drift, and trust="learned"
     return Trained(
-        learner, belief, done.updates, done.curve, done.allocations, done.violations, done.overloads, done.seconds
-    )
+        learner, belief, done.updates, done.curve, done.allocations, done.violations, done.overloads, done.seconds,
+        steps(),
+    )  # fmt: skip
 
 
 @dataclass

@@ -264,7 +264,7 @@ class PowerGame:
         """What is executed without exploration is paid, and the weight of the proposals in it."""
         context = np.arange(2)
         view = self.observe(context)
-        option = clip_prior(learner.policy.propose(view), view.allowed, 10.0).argmax(-1)
+        option = clip_prior(learner.policy.propose(view).log_prior, view.allowed, 10.0).argmax(-1)
         wish = learner.policy.propose_continuous(view)
         m, s = ((for_option(wish[k], option) - at) / 2 for k, at in (("power", 1.0), ("power_spread", 0.0)))
         k = np.where(np.isinf(s), 0.0, 1 / (1 + trust * np.where(np.isinf(s), 0.0, s) ** 2))
@@ -278,7 +278,7 @@ def drive(learner, toy, updates, trust, wrong, seed=0):
     view = toy.observe()
     while learner.updates < updates and good < 3:
         game = game_of(np.zeros(OPTIONS), view.allowed, view.live)
-        prior = clip_prior(learner.propose(view), view.allowed, 10.0)
+        prior = clip_prior(learner.propose(view).log_prior, view.allowed, 10.0)
         merged = explore(game, prior, 0.0, rng.random(view.live.shape))
         wish = learner.sample_continuous(view, merged.option, rng)
         response = toy.response(toy.context, merged.option, wrong)

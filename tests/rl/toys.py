@@ -182,7 +182,7 @@ def executes(learner, cost=None):
     """Observation -> (E, N) options, the argmax of log prior - cost, as the coordinator executes."""
 
     def option_of(observation):
-        log_prior = clip_prior(learner.propose(observation), observation.allowed, learner.config.limit)
+        log_prior = clip_prior(learner.propose(observation).log_prior, observation.allowed, learner.config.limit)
         score = log_prior - (0.0 if cost is None else cost)
         return np.where(observation.allowed, score, -np.inf).argmax(axis=-1)
 
@@ -198,7 +198,7 @@ def drive(learner, toy, slots, seed=0, cost=None, stop=None):
     observation = toy.observe()
     for slot in range(slots):
         game = game_of(np.zeros(OPTIONS) if cost is None else cost, observation.allowed, observation.live)
-        log_prior = clip_prior(learner.propose(observation), game.allowed, learner.config.limit)
+        log_prior = clip_prior(learner.propose(observation).log_prior, game.allowed, learner.config.limit)
         merged = explore(game, log_prior, 0.0 if cost is None else 1.0, rng.random(observation.live.shape))
         reward, carried, _ = toy.step(merged.option)
         truncated = toy.age >= toy.episode
