@@ -151,7 +151,7 @@ def measure(
     else:
         trained = train(problem, charged, config)
         policy, belief, violations = trained.learner.policy, trained.belief, trained.violations
-        trust_now = float(policy.weights.get("trust", trust_now))
+        trust_now = trust_now if policy.notes.learned_trust is None else policy.notes.learned_trust
     kind = row.executed or row.kind
     at = Coordinator(kind, trust_now if kind == "hybrid" else 0.0)
     seen = evaluate(problem, charged, at, policy, REPORT_SEEDS[:networks], belief=belief)

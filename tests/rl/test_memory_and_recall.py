@@ -57,7 +57,7 @@ def recalled(policy, seed=5, networks=200):
     toy = Recall(networks, seed)
     toy.age[:] = 0
     speaker = policy.carrying()
-    speaker.propose(toy.observe()).log_prior
+    speaker.propose(toy.observe())
     toy.age[:] = 1
     return float((speaker.propose(toy.observe()).log_prior.argmax(-1) == toy.cue).mean())
 
@@ -143,11 +143,11 @@ def test_numpy_remembers_as_torch_does_and_answers_without_a_past():
     assert isinstance(speaker, Carried) and speaker.name == "imappo"
     np.testing.assert_array_equal(speaker.propose(view).log_prior, policy.propose(view).log_prior)
     after = speaker.after.copy()
-    speaker.propose(view).log_prior
+    speaker.propose(view)
     assert np.abs(speaker.after - after).max() > 1e-3
     speaker.reset(np.arange(8) < 4)
     assert not speaker.after[:4].any() and speaker.after[4:].all()
-    speaker.propose(Recall(3, 0).observe()).log_prior  # other networks: afresh
+    speaker.propose(Recall(3, 0).observe())  # other networks: afresh
     assert speaker.after.shape == (3, 2, 6)
     with pytest.raises(ValueError, match=r"memory has shape \(3, 2, 6\); this situation needs \(8, 2, 6\)"):
         policy.remember(view, speaker.after)
