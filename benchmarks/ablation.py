@@ -38,8 +38,11 @@ from hybridalloc import make_problem  # noqa: E402
 from hybridalloc.problems import restore_problem  # noqa: E402
 from hybridalloc.problems.mec.problem import Dynamics  # noqa: E402
 from hybridalloc.reports.statistics import paired_difference  # noqa: E402
+from hybridalloc.training.beliefs import learn_belief  # noqa: E402
 from hybridalloc.training.calibration import calibrate  # noqa: E402
-from hybridalloc.training.trainer import BEST_TRUST, REPORT_SEEDS, TrainConfig, evaluate, learn_belief, train  # noqa: E402
+from hybridalloc.training.config import REPORT_SEEDS, TrainConfig, first_trust  # noqa: E402
+from hybridalloc.training.evaluation import evaluate  # noqa: E402
+from hybridalloc.training.trainer import train  # noqa: E402
 from hybridalloc.training.tuning import tune_game  # noqa: E402
 
 BASE = ("varied_fading", "blockage", "interference", "bursts")  # dynamics that the base law has not
@@ -141,7 +144,7 @@ def measure(
     """
     problem = restore_problem(description)
     charged = problem.card.prices(**prices)
-    trust = row.trust or BEST_TRUST[row.belief]
+    trust = row.trust or first_trust(problem.card, row.belief)
     config = TrainConfig(
         row.learner, "rl" if row.kind == "rl" else "hybrid", steps, trust=trust, belief=row.belief, seed=seed, checks=0,
         settings=row.settings, **dict(row.config),
@@ -152,7 +155,7 @@ def measure(
     else:
         trained = train(problem, charged, config)
         policy, belief, violations = trained.learner.policy, trained.belief, trained.violations
-        trust_now = float(policy.weights.get("trust", trust_now))
+        trust_now = trust_now if policy.notes.learned_trust is None else policy.notes.learned_trust
     kind = row.executed or row.kind
     at = Coordinator(kind, trust_now if kind == "hybrid" else 0.0)
     seen = evaluate(problem, charged, at, policy, REPORT_SEEDS[:networks], belief=belief)

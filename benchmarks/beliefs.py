@@ -22,7 +22,9 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])  # benchmarks/games.py wo
 from coordinator import Coordinator  # noqa: E402
 from hybridalloc import make_problem  # noqa: E402
 from hybridalloc.problems.mec.belief import BayesianBelief, LearnedBelief  # noqa: E402
-from hybridalloc.training.trainer import TUNE_SEEDS, TrainConfig, evaluate, learn_belief  # noqa: E402
+from hybridalloc.training.beliefs import learn_belief  # noqa: E402
+from hybridalloc.training.config import TUNE_SEEDS, TrainConfig  # noqa: E402
+from hybridalloc.training.evaluation import evaluate  # noqa: E402
 
 
 def welfare(problem: Any, belief: Any) -> float:

@@ -24,13 +24,14 @@ from coordinator import Coordinator  # noqa: E402
 from hybridalloc import Allocator  # noqa: E402
 from hybridalloc.reports.statistics import paired_difference  # noqa: E402
 from hybridalloc.training.calibration import calibrate  # noqa: E402
-from hybridalloc.training.trainer import BEST_TRUST, REPORT_SEEDS, evaluate  # noqa: E402
+from hybridalloc.training.config import REPORT_SEEDS, first_trust  # noqa: E402
+from hybridalloc.training.evaluation import evaluate  # noqa: E402
 
 
 def measure(path: Path, seeds: int) -> tuple[float, list[Any], int]:
     """The trust chosen; welfare (V,) of the game, at the trust of training and at that one; violations."""
     a = Allocator.load(path)
-    trained_at = BEST_TRUST["" if a.belief is None else a.belief.name]
+    trained_at = first_trust(a.problem.card, "" if a.belief is None else a.belief.name)
     chosen = calibrate(a.problem, a.prices, a.recommender, trained_at, belief=a.belief)
     out, violations = [], chosen.violations
     for at in (Coordinator("game"), Coordinator("hybrid", trained_at), Coordinator("hybrid", chosen.trust)):

@@ -25,7 +25,9 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])  # benchmarks/games.py wo
 from coordinator import Coordinator  # noqa: E402
 from hybridalloc import make_problem  # noqa: E402
 from hybridalloc.problems.mec.problem import MecBatch  # noqa: E402
-from hybridalloc.training.trainer import REPORT_SEEDS, TrainConfig, evaluate, train  # noqa: E402
+from hybridalloc.training.config import REPORT_SEEDS, TrainConfig  # noqa: E402
+from hybridalloc.training.evaluation import evaluate  # noqa: E402
+from hybridalloc.training.trainer import train  # noqa: E402
 
 
 def main() -> None:

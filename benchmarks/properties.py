@@ -29,6 +29,7 @@ from games.congestion import CongestionGame  # noqa: E402
 from hybridalloc import Allocator, make_problem  # noqa: E402
 from hybridalloc.problems.custom.problem import CustomState  # noqa: E402
 from hybridalloc.problems.farm import Farm  # noqa: E402
+from rl.proposal import Proposal  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -82,19 +83,18 @@ NETWORKS = 50
 
 
 class Noise:
-    """Proposes noise; for ``Allocator.step``, also powers and fractions."""
+    """Proposes noise, also for powers and fractions."""
 
     name = "noise"
 
     def __init__(self, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
 
-    def propose(self, observation: Any) -> Any:
-        return self.rng.choice([0.3, 3.0, 30.0]) * self.rng.standard_normal(observation.allowed.shape)
-
-    def propose_continuous(self, observation: Any) -> dict[str, Any]:
-        draw = lambda: self.rng.random(observation.live.shape)
-        return {"power": 2 * draw() - 0.5, "power_spread": draw(), "fraction": draw(), "fraction_spread": draw()}
+    def propose(self, observation: Any) -> Proposal:
+        log_prior = self.rng.choice([0.3, 3.0, 30.0]) * self.rng.standard_normal(observation.allowed.shape)
+        mean, spread = self.rng.random((2, *observation.live.shape, 2))
+        mean[..., 0] = 2 * mean[..., 0] - 0.5
+        return Proposal(log_prior, mean, spread, ("power", "fraction"))
 
 
 @dataclass

@@ -24,7 +24,8 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])  # benchmarks/games.py wo
 
 from hybridalloc import make_problem  # noqa: E402
 from hybridalloc.environments import make_env  # noqa: E402
-from hybridalloc.training.trainer import TrainConfig, train  # noqa: E402
+from hybridalloc.training.config import TrainConfig  # noqa: E402
+from hybridalloc.training.trainer import train  # noqa: E402
 
 TARGET = 10.0
 OURS = (("mappo", "rl"), ("imappo", "rl"), ("mappo", "hybrid"), ("imappo", "hybrid"))

@@ -21,7 +21,8 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])  # benchmarks/games.py wo
 from coordinator import Coordinator  # noqa: E402
 from hybridalloc import Allocator  # noqa: E402
 from hybridalloc.reports.statistics import paired_difference  # noqa: E402
-from hybridalloc.training.trainer import REPORT_SEEDS, evaluate  # noqa: E402
+from hybridalloc.training.config import REPORT_SEEDS  # noqa: E402
+from hybridalloc.training.evaluation import evaluate  # noqa: E402
 
 SIZES = ((10, 3, 1.0), (50, 9, 1.0), (100, 18, 1.0), (1000, 100, 0.1))  # agents, servers, share of the seeds
 

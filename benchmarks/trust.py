@@ -40,7 +40,8 @@ from hybridalloc import Allocator  # noqa: E402
 from hybridalloc.problems.mec.law import streams  # noqa: E402
 from hybridalloc.problems.mec.whatif import SHIFTS, Shift  # noqa: E402
 from hybridalloc.reports.statistics import paired_difference  # noqa: E402
-from hybridalloc.training.trainer import REPORT_SEEDS, TOLERANCE, TUNE_SEEDS, WARMUP_SLOTS, evaluate  # noqa: E402
+from hybridalloc.training.config import REPORT_SEEDS, TOLERANCE, TUNE_SEEDS, WARMUP_SLOTS  # noqa: E402
+from hybridalloc.training.evaluation import evaluate  # noqa: E402
 
 
 class Method(NamedTuple):
@@ -72,12 +73,12 @@ AXES = {
 def measure(allocator: Allocator, method: Method, world: Any, seeds: Sequence[int], slots: int) -> dict[str, Any]:
     """Welfare (V,) and violations of one allocator in one world; {} where it has learned no trust."""
     a, rule = allocator, allocator.trust_rule.rule
-    trained = float(a.recommender.weights["trained_trust"]) if a.recommender is not None else 0.0
+    trained = a.recommender.notes.trained_trust if a.recommender is not None else 0.0
     at = Coordinator(method.kind, trained * method.multiple if method.kind == "hybrid" else 0.0, choose=method.choose)
     if method.rule == "learned":
-        if "trust" not in a.recommender.weights:
+        if a.recommender.notes.learned_trust is None:
             return {}
-        at = replace(at, trust=float(a.recommender.weights["trust"]))
+        at = replace(at, trust=a.recommender.notes.learned_trust)
     if method.rule == "hedge" or method.hysteresis:
         return follow(a, at, method, world, seeds, slots, trained)
     belief = a.belief.copy(not method.frozen)
@@ -109,7 +110,7 @@ def follow(
             held = [w.anchor(game.private_cost.shape[1:]) for w in watches]
             added = np.stack([np.zeros(game.private_cost.shape[1:]) if h is None else h for h in held])
             game = game._replace(private_cost=game.private_cost + added)
-        log_prior = clip_prior(a.recommender.propose(batch.observe()), game.allowed, at.limit)
+        log_prior = clip_prior(a.recommender.propose(batch.observe()).log_prior, game.allowed, at.limit)
         options = np.stack([replace(at, trust=float(t)).decide_on(game, log_prior, True).option for t in grid])
         drawn = [int(np.flatnonzero(grid == rule.draw())[0]) for rule in rules]
         plan = batch.settle(options[drawn, each], a.prices)

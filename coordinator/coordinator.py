@@ -15,7 +15,7 @@ from coordinator.merge import Merged, clip_prior, equilibrate, explore, flat_pri
 from games.admission import Seating, admit
 from games.congestion import CongestionBatch, Float, Int
 from games.places import EFFORT, Places
-from rl.proposal import Observation, Recommender
+from rl.proposal import Observation, Recommender, named, proposal_of
 
 KINDS = ("hybrid", "rl", "game")
 
@@ -103,9 +103,11 @@ class Coordinator:
         if recommender is None or self.kind == "game":
             return self.seat(situation, prices, game, self.decide_on(game, flat_prior(game), False))
         observation = situation.observe()
-        log_prior = clip_prior(recommender.propose(observation), game.allowed, self.limit)
+        proposal = proposal_of(recommender.propose(observation))
+        raw = np.zeros(game.allowed.shape) if proposal.log_prior is None else proposal.log_prior
+        log_prior = clip_prior(raw, game.allowed, self.limit)
         decision = self.seat(situation, prices, game, self.decide_on(game, log_prior, True))
-        return replace(decision, wish=wish_at(continuous_wish(recommender, observation), decision.option))
+        return replace(decision, wish=wish_at(named(proposal), decision.option))
 
     @property
     def admits(self) -> bool:
@@ -164,12 +166,6 @@ class Coordinator:
     def explore(self, game: CongestionBatch, log_prior: Float, uniform: Float) -> Merged:
         """The mixed choice to train on; ``uniform`` (E, N) are the draws."""
         return explore(game, log_prior, self.trust if self.kind == "hybrid" else 0.0, uniform)
-
-
-def continuous_wish(recommender: Recommender, observation: Observation) -> Mapping[str, Float] | None:
-    """What a recommender proposes for power and fraction, or None if it proposes options only."""
-    propose = getattr(recommender, "propose_continuous", None)
-    return None if propose is None else propose(observation)
 
 
 def wish_at(wish: Mapping[str, Float] | None, option: Int) -> Mapping[str, Float] | None:

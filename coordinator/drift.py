@@ -18,6 +18,7 @@ Source: Vitter (1985), "Random sampling with a reservoir", algorithm R.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -63,11 +64,8 @@ class Ranges:
             self._seen[kind] += len(rows)
 
     def bounds(self) -> dict[str, NDArray[np.float32]]:
-        """``ranges/agent`` and so on: (2, features) lowest and highest, to be saved with the policy's weights."""
-        out = {}
-        for kind, rows in self._rows.items():
-            out[f"ranges/{kind}"] = np.quantile(rows, (0.001, 0.999), axis=0).astype(np.float32)
-        return out
+        """(2, features) lowest and highest by kind: what a policy's :class:`rl.policy.Notes` keep."""
+        return {k: np.quantile(rows, (0.001, 0.999), axis=0).astype(np.float32) for k, rows in self._rows.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """All of it, the random state too: training that goes on from it notes the same rows."""
@@ -80,22 +78,22 @@ class Ranges:
 
 
 class DriftWatch:
-    """Scores observations against a policy's saved ranges and raises trust by the rule above.
+    """Scores observations against the ranges that a policy's notes keep, and raises trust by the rule above.
 
     Args:
-        bounds: ``ranges/...`` arrays as :meth:`Ranges.bounds` gives them (other entries are left alone).
+        ranges: by kind, as :meth:`Ranges.bounds` gives them; empty where none were noted.
         keep: weight of the old score at each step.
 
     Attributes:
         level: the running score, a share in [0, 1].
     """
 
-    def __init__(self, bounds: dict[str, Any], keep: float = 0.9) -> None:
+    def __init__(self, ranges: Mapping[str, NDArray[np.float32]], keep: float = 0.9) -> None:
         self.low: dict[str, NDArray[np.float32]] = {}
         self.high: dict[str, NDArray[np.float32]] = {}
         for kind in KINDS:
-            if f"ranges/{kind}" in bounds:
-                low, high = np.asarray(bounds[f"ranges/{kind}"], np.float32)
+            if kind in ranges:
+                low, high = np.asarray(ranges[kind], np.float32)
                 margin = np.maximum(WIDEN * (high - low), 1e-3)
                 self.low[kind], self.high[kind] = low - margin, high + margin
         self.keep, self.level = keep, 0.0  # nothing is suspected before it is seen

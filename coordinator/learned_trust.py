@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from coordinator.merge import mixed_strategy
 from games.congestion import Bool, Float, Int
+from rl.elapsed import discounts, durations
 
 
 @dataclass
@@ -31,7 +32,7 @@ class LearnedTrust:
 
     Attributes:
         trust: present value, in [lowest, highest]. rate: change of log trust an update, at most (the gradient is
-            divided by its own running size). gamma: discount of the returns.
+            divided by its own running size). gamma: discount of the returns, a unit of time.
     """
 
     trust: float = 5.0
@@ -44,6 +45,7 @@ class LearnedTrust:
     _scores: list[Float] = field(default_factory=list)
     _rewards: list[Float] = field(default_factory=list)
     _live: list[Bool] = field(default_factory=list)
+    _discounts: list[Float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if not 0 < self.lowest <= self.trust <= self.highest < np.inf:
@@ -52,8 +54,12 @@ class LearnedTrust:
                 f"[{self.lowest}, {self.highest}], which are > 0 and finite"
             )
 
-    def record(self, log_prior: Float, bias: Float, allowed: Bool, live: Bool, option: Int, reward: Float) -> None:
-        """One executed slot: arrays (E, N, O) and (E, N) as the learner's own ``record`` takes them."""
+    def record(
+        self, log_prior: Float, bias: Float, allowed: Bool, live: Bool, option: Int, reward: Float,
+        elapsed: Float | None = None,
+    ) -> None:  # fmt: skip
+        """One executed decision: arrays (E, N, O), (E, N) and (E,) as the learner's own ``record`` takes them."""
+        self._discounts.append(discounts(self.gamma, durations(elapsed, len(option))))
         self._scores.append(trust_score(log_prior, bias, allowed, option))
         self._rewards.append(np.array(reward, dtype=float))
         self._live.append(np.array(live, dtype=bool))
@@ -63,9 +69,10 @@ class LearnedTrust:
         if not self._scores:
             return 0.0
         reward, live, score = np.stack(self._rewards), np.stack(self._live), np.stack(self._scores)
-        self._scores, self._rewards, self._live = [], [], []
+        discount = np.stack(self._discounts)[..., None]
+        self._scores, self._rewards, self._live, self._discounts = [], [], [], []
         for t in range(len(reward) - 2, -1, -1):
-            reward[t] += self.gamma * reward[t + 1]
+            reward[t] += discount[t] * reward[t + 1]
         advantage = reward - reward.mean(axis=(1, 2), keepdims=True)
         gradient = float((advantage * score)[live].mean()) if live.any() else 0.0
         self.step(gradient)
@@ -86,12 +93,17 @@ class LearnedTrust:
 
     def state_dict(self) -> dict[str, Any]:
         """All of it, slots not yet learned from included."""
-        lists = {"scores": list(self._scores), "rewards": list(self._rewards), "live": list(self._live)}
+        lists = {
+            "scores": list(self._scores), "rewards": list(self._rewards), "live": list(self._live),
+            "discounts": list(self._discounts),
+        }  # fmt: skip
         return {"trust": self.trust, "size": self._size, "seen": self._seen} | lists
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.trust, self._size, self._seen = state["trust"], state["size"], state["seen"]
-        self._scores, self._rewards, self._live = (list(state[k]) for k in ("scores", "rewards", "live"))
+        self._scores, self._rewards, self._live, self._discounts = (
+            list(state[k]) for k in ("scores", "rewards", "live", "discounts")
+        )
 
 
 def trust_score(log_prior: Float, bias: Float, allowed: Bool, option: Int) -> NDArray[np.float64]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from coordinator import Coordinator
 from coordinator.budget import Clock, Usual
-from coordinator.coordinator import continuous_wish, wish_at
+from coordinator.coordinator import wish_at
 from coordinator.drift import DriftWatch
 from coordinator.health import Health, HealthWatch
 from coordinator.hedge import Exp3, Hedge
@@ -30,7 +30,8 @@ from hybridalloc.problems.beliefs import make_belief
 from hybridalloc.saved import find_recommender, finite_prices, made_from, write_allocator
 from hybridalloc.saved import read_checkpoint as read_checkpoint  # read from here too
 from hybridalloc.training.rehearsal import Remembered, hindsight_losses, rollouts, scenario_payoffs
-from rl.policy import ArrayPolicy
+from rl.policy import ArrayPolicy, notes_of
+from rl.proposal import named, proposal_of
 
 EFFORT_MS = 20_000  # places that admission tries in a millisecond, about
 
@@ -107,18 +108,18 @@ class Allocator:
         self.budget_ms, self.seed, self.hysteresis = budget_ms, seed, float(hysteresis)
         self.belief = make_belief(problem, belief, seed)
         self.recommender = find_recommender(problem, recommender, seed)
-        weights = getattr(getattr(self.recommender, "policy", self.recommender), "weights", {})
-        trained = float(weights.get("trained_trust", DEFAULT_TRUST))
+        notes = notes_of(self.recommender)
+        trained = DEFAULT_TRUST if notes.trained_trust is None else notes.trained_trust
         if not 0 < trained < float("inf"):  # the prior lost its say: rules begin where a fresh one would
             trained = DEFAULT_TRUST
-        self.trust_rule = Trust(trust, _learned_trust(weights), trained, seed=seed, period=period)
+        self.trust_rule = Trust(trust, notes.learned_trust, trained, seed=seed, period=period)
         if self.trust_rule.setting == "robust" and not getattr(problem, "scenarios", tuple)():
             raise ValueError(f"trust='robust' needs scenarios; {problem.name} has an empty set")
         if self.trust_rule.setting == "hedge" and not hasattr(problem, "revealed"):
             raise ValueError(f"trust='hedge' needs revealed(state, following); {problem.name} has none; take 'exp3'")
         kind = method if method in ("hybrid", "rl", "game") else "game"
         self.coordinator = Coordinator(kind, self.trust_rule.now if kind == "hybrid" else 0.0, limit, choose)
-        self.drift = DriftWatch(weights)
+        self.drift = DriftWatch(notes.ranges)
         self.watch = HealthWatch(worth=self.hysteresis or float(getattr(self.prices, "migration", 0.1)))
         self._rng = np.random.default_rng(seed)
         self._warned: set[str] = set()
@@ -214,9 +215,10 @@ class Allocator:
                     observation = situation.observe()
                 with clock.stage("propose"):
                     speaker = self._speaker()
-                    raw = np.asarray(speaker.propose(observation), dtype=np.float64)
+                    said = proposal_of(speaker.propose(observation))
+                    raw = np.zeros(game.allowed.shape) if said.log_prior is None else np.asarray(said.log_prior)
                     log_prior, proposes = clip_prior(_usable(raw, game), game.allowed, coordinator.limit), True
-                    wish = _usable_wish(continuous_wish(speaker, observation), game)
+                    wish = _usable_wish(named(said), game)
                 if self.drift.active:
                     self.drift.update(observation)
             except Exception as error:
@@ -472,10 +474,6 @@ def _usable_wish(wish: Mapping[str, Float] | None, game: CongestionBatch) -> Map
             rule = "a spread is >= 0" if spread else "it must be finite"
             raise ValueError(f"{name} = {array[bad].flat[0]}; {rule}")
     return wish
-
-
-def _learned_trust(weights: Mapping[str, Any]) -> float | None:
-    return float(weights["trust"]) if "trust" in weights else None
 
 
 def _opt_out(problem: Any, state: Any) -> dict[str, Any]:

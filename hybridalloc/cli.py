@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from rl.registry import LEARNERS, learner_names
+
 GUIDE = """Resource allocation by reinforcement learning on top of a game: every step feasible, certified, fast.
 
 First steps:
@@ -81,7 +83,6 @@ class Compare:
 
     def run(self) -> int:
         from hybridalloc.experiments.compare import FULL, Settings, compare, summary_lines
-        from hybridalloc.training.trainer import LEARNERS
 
         if self.from_runs is not None:
             return self._again()
@@ -92,7 +93,7 @@ class Compare:
         settings = replace(
             Settings(
                 self.problem, self.agents, self.servers, self.scenario, self.sites,
-                learners=tuple(LEARNERS) if self.learners == ("all",) else self.learners, methods=self.methods,
+                learners=learner_names() if self.learners == ("all",) else self.learners, methods=self.methods,
                 runs=self.runs, report=self.report, tracking_uri=self.tracking_uri, quiet=self.quiet,
                 settings=tuple(_settings(self.settings).items()),
             ),
@@ -137,8 +138,7 @@ class Train:
     """Train one recommender and save the allocator."""
 
     out: Path = Path("allocator.npz")
-    learner: str = "imappo"
-    """imappo, dqn, mappo, ippo, ppo, a2c, a3c, coma, counterfactual, iql, vdn, qmix or maddpg."""
+    learner: Annotated[str, tyro.conf.arg(help=f"One of {', '.join(LEARNERS)}.")] = "imappo"
     kind: Literal["hybrid", "rl"] = "hybrid"
     problem: str = "mec"
     agents: int = 50
@@ -174,8 +174,10 @@ class Train:
         from hybridalloc.problems import make_with
         from hybridalloc.training.calibration import calibrate
         from hybridalloc.training.checkpoints import Checkpoints, run_of
-        from hybridalloc.training.trainer import BELIEF_STEPS, BEST_TRUST, LEARNERS, TrainConfig, train
+        from hybridalloc.training.config import BELIEF_STEPS, TrainConfig, first_trust
+        from hybridalloc.training.trainer import train
         from hybridalloc.training.tuning import tune_game
+        from rl.registry import LEARNERS
 
         if self.learner not in LEARNERS:
             raise nearest("learner", self.learner, LEARNERS)
@@ -203,7 +205,7 @@ class Train:
                 watched = min(BELIEF_STEPS, self.agent_steps)  # a small trial is not held up by its belief
                 prices = tune_game(problem, belief, self.tuning, tried, belief_steps=watched).prices
             config = TrainConfig(
-                self.learner, self.kind, self.agent_steps, trust=BEST_TRUST[belief], belief=belief,
+                self.learner, self.kind, self.agent_steps, trust=first_trust(problem.card, belief), belief=belief,
                 belief_steps=watched, seed=self.seed,
             )  # fmt: skip
         checkpoints = None
@@ -245,7 +247,8 @@ class Evaluate:
 
     def run(self) -> int:
         from hybridalloc.allocator import Allocator
-        from hybridalloc.training.trainer import REPORT_SEEDS, evaluate
+        from hybridalloc.training.config import REPORT_SEEDS
+        from hybridalloc.training.evaluation import evaluate
 
         _whole("--seeds", self.seeds, 1, len(REPORT_SEEDS))
         a = Allocator.load(self.path, trust_code=self.allow_code)

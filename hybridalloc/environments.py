@@ -19,6 +19,9 @@ from pettingzoo import ParallelEnv
 
 from hybridalloc.errors import nearest
 from hybridalloc.problems import make_problem
+from hybridalloc.problems.beliefs import make_belief
+from hybridalloc.problems.contract import AnyProblem, Facts, Prices
+from hybridalloc.problems.metrics import Tally
 from rl.proposal import Observation
 
 BOUND = 20.0  # features are of order one; the few that may grow are clipped here
@@ -33,7 +36,8 @@ def make_env(
     view: str = "gymnasium",
     *,
     credit: str | None = None,
-    prices: Any = None,
+    prices: Prices | None = None,
+    belief: Any = None,
     **settings: Any,
 ) -> JointEnv | AgentsEnv:
     """An environment of a problem: ``make_env("mec", view="pettingzoo", agents=50, servers=9)``.
@@ -44,6 +48,9 @@ def make_env(
         credit: reward of the PettingZoo view: "own" outcome, "difference" (own outcome less what others lose
             because of the agent, now and through the backlog it left; the default) or "team" (the mean outcome).
         prices: what the settling of shares, power and fractions charges; default the problem's.
+        belief: what the features are taken from: None (reports at their face value), a name of the problem's beliefs
+            (fresh: it learns as the environment is stepped) or one that has learned, such as
+            :func:`hybridalloc.problems.beliefs.load_belief` gives.
 
     Raises:
         UnknownNameError: an unknown problem, view, credit or setting; the nearest are listed.
@@ -56,36 +63,39 @@ def make_env(
     elif settings:
         raise ValueError(f"{', '.join(settings)}: settings go with a problem's name, not with a problem object")
     if view == "pettingzoo":
-        return AgentsEnv(problem, "difference" if credit is None else credit, prices)
+        return AgentsEnv(problem, "difference" if credit is None else credit, prices, belief)
     if credit is not None:
         raise ValueError("credit is of the pettingzoo view; the gymnasium view pays the welfare of all")
-    return JointEnv(problem, prices)
+    return JointEnv(problem, prices, belief)
 
 
 class _Network:
-    """One network of a problem, stepped slot by slot, shown as if it had N = ``problem.agents`` agents at all times.
+    """One world of a problem, stepped decision by decision, shown as if it had the card's N agents at all times.
 
     A world may have fewer in an episode or a slot: who is not there has zeros for features, option 0 alone and an
     outcome of 0.
     """
 
-    def __init__(self, problem: Any, prices: Any) -> None:
-        if problem.agents < 1:
+    def __init__(self, problem: AnyProblem, prices: Prices | None, belief: Any) -> None:
+        self.agents = problem.card.agents
+        if self.agents < 1:
             raise ValueError("agents = 0; an environment needs at least 1 agent")
         self.problem = problem
         self.prices = problem.card.prices() if prices is None else prices
-        self.batch = problem.worlds([0])
-        self.seen: Observation = self.batch.observe()
+        self.belief = make_belief(problem, belief)
+        self.world = problem.worlds([0], self.belief)
+        self.tally = Tally(problem.card.metrics, 1)
+        self.seen: Observation = self.world.observe()
         self.width = self.seen.agent.shape[2]
         self.metrics: dict[str, float] = {}
 
     def start(self, seed: int) -> None:
-        self.batch = self.problem.worlds([seed])
-        self.seen = self.batch.observe()
+        self.world = self.problem.worlds([seed], self.belief)
+        self.seen = self.world.observe()
         self._room()
 
     def _room(self) -> None:
-        there, most = self.seen.agent.shape[1], self.problem.agents
+        there, most = self.seen.agent.shape[1], self.agents
         if there > most:
             raise ValueError(f"the world has {there} agents now; this environment's spaces were made for {most}")
         if not there:  # of nobody, the width is not known
@@ -94,7 +104,7 @@ class _Network:
     def whole(self, values: Any) -> NDArray[Any]:
         """(N, ...) from (agents that are there, ...), zeros for the rest."""
         given = np.asarray(values)
-        out = np.zeros((self.problem.agents, *given.shape[1:]), given.dtype)
+        out = np.zeros((self.agents, *given.shape[1:]), given.dtype)
         out[: len(given)] = given
         return out
 
@@ -104,18 +114,21 @@ class _Network:
         allowed[:, 0] = True
         return allowed.astype(np.int8)
 
-    def step(self, option: NDArray[np.int64]) -> tuple[Any, NDArray[np.int64], bool]:
+    def step(self, option: NDArray[np.int64]) -> tuple[Facts, NDArray[np.int64], bool]:
         """Outcome of those who are there, (N,) executed options and whether the episode's length is reached."""
         asked = option[None, : self.seen.agent.shape[1]]
-        plan = self.batch.settle(asked, self.prices)
-        self.batch.clear_tallies()
-        outcome = self.batch.execute(plan, self.batch.requested(asked, self.prices))
-        found = {k: float(v[0]) for k, v in self.batch.summary().items()}
+        plan = self.world.settle(asked, self.prices)
+        requested = self.world.requested(asked, self.prices)
+        facts = self.world.execute(plan)
+        self.tally.clear()
+        self.tally.add(facts.counts, facts.elapsed_s, requested)
+        found = {k: float(v[0]) for k, v in self.tally.summary().items()}
         self.metrics = {k: value for k, value in found.items() if not np.isnan(value)}
-        self.batch.drift()
-        self.seen = self.batch.observe()
+        executed = self.whole(self.world.parts(plan)["option"])
+        over = bool(self.world.drift()[0])
+        self.seen = self.world.observe()
         self._room()
-        return outcome, self.whole(plan.option[0]), bool(self.batch.epoch[0] >= self.problem.card.epochs)
+        return facts, executed, over
 
     def joint(self) -> Float32:
         """All features in one vector: agents, then resources, then pairs."""
@@ -150,15 +163,15 @@ class JointEnv(gymnasium.Env[Float32, NDArray[np.int64]]):
 
     metadata: dict[str, Any] = {"render_modes": [], "name": "hybridalloc"}  # noqa: RUF012
 
-    def __init__(self, problem: Any, prices: Any = None) -> None:
-        self.network = _Network(problem, prices)
+    def __init__(self, problem: AnyProblem, prices: Prices | None = None, belief: Any = None) -> None:
+        self.network = _Network(problem, prices, belief)
         options = self.network.seen.allowed.shape[2]
         self.options = options
-        self.action_space: Any = spaces.MultiDiscrete([options] * problem.agents)
+        self.action_space: Any = spaces.MultiDiscrete([options] * self.network.agents)
         self.observation_space: Any = _box(self.network.joint().size)
         self.spec = EnvSpec(
-            f"hybridalloc/{problem.name}-v0", "hybridalloc.environments:JointEnv",
-            kwargs={"problem": problem, "prices": prices},
+            f"hybridalloc/{problem.card.name}-v0", "hybridalloc.environments:JointEnv",
+            kwargs={"problem": problem, "prices": prices, "belief": belief},
         )  # fmt: skip
         self._running = False
 
@@ -181,7 +194,7 @@ class JointEnv(gymnasium.Env[Float32, NDArray[np.int64]]):
             raise ValueError("the episode has ended or not begun: call reset first")
         chosen = np.asarray(action)
         if not self.action_space.contains(chosen):
-            n = self.network.problem.agents
+            n = self.network.agents
             raise ValueError(f"action {chosen.tolist()}: it must be {n} whole numbers, each 0 to {self.options - 1}")
         outcome, executed, truncated = self.network.step(chosen.astype(np.int64))
         self._running = not truncated
@@ -197,8 +210,8 @@ class JointEnv(gymnasium.Env[Float32, NDArray[np.int64]]):
 
 
 class AgentsEnv(ParallelEnv[str, Float32, int]):
-    """Every agent for itself: "device_0", "device_1", ...; all act in every slot, those too who have nothing to do or
-    whom the world lacks at the time (their mask has option 0 alone).
+    """Every agent for itself, under the problem's word: "device_0", "device_1", ...; all act in every
+    slot, those too who have nothing to do or whom the world lacks at the time (their mask has option 0 alone).
 
     ``infos[agent]`` holds ``action_mask`` (int8, as ``action_space(agent).sample(mask)`` takes it); after a step
     also the slot's ``metrics`` (without those that are a mean of nothing) and the ``executed`` option. :meth:`state`
@@ -207,13 +220,15 @@ class AgentsEnv(ParallelEnv[str, Float32, int]):
 
     metadata: dict[str, Any] = {"render_modes": [], "name": "hybridalloc", "is_parallelizable": True}  # noqa: RUF012
 
-    def __init__(self, problem: Any, credit: str = "difference", prices: Any = None) -> None:
+    def __init__(
+        self, problem: AnyProblem, credit: str = "difference", prices: Prices | None = None, belief: Any = None
+    ) -> None:
         if credit not in CREDITS:
             raise nearest("credit", str(credit), CREDITS)
         self.credit = credit
         self.render_mode = None
-        self.network = _Network(problem, prices)
-        self.possible_agents = [f"device_{i}" for i in range(problem.agents)]
+        self.network = _Network(problem, prices, belief)
+        self.possible_agents = [f"{problem.card.agent_word}_{i}" for i in range(self.network.agents)]
         self.agents: list[str] = []
         options = self.network.seen.allowed.shape[2]
         size = self.network.own().shape[1]
@@ -282,7 +297,7 @@ class AgentsEnv(ParallelEnv[str, Float32, int]):
     def _seen(self) -> dict[str, Float32]:
         return {a: row.copy() for a, row in zip(self.possible_agents, self.network.own(), strict=True)}
 
-    def _reward(self, outcome: Any) -> NDArray[np.float64]:
+    def _reward(self, outcome: Facts) -> NDArray[np.float64]:
         """(N,) by ``credit``, 0 for who was not there.
 
         What an agent's leftover backlog costs is paid in the slot in which others lose by it: discounted, that

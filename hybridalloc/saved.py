@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from hybridalloc.errors import CheckpointError
+from hybridalloc.errors import CheckpointError, nearest
 from hybridalloc.files import read_arrays, whole_file
 from hybridalloc.problems import restore_problem
 from hybridalloc.problems.beliefs import belief_arrays, restore_belief
 from hybridalloc.text import printable, quoted
-from rl.policy import ArrayPolicy, wrong_weights
+from rl.policy import ArrayPolicy, Notes, wrong_weights
+from rl.proposal import Sizes
+from rl.registry import LEARNERS, make_learner
 
 if TYPE_CHECKING:
     from coordinator.trust import Trust
@@ -50,7 +53,7 @@ def write_allocator(allocator: Allocator, path: str | Path) -> Path:
     if a.recommender is not None:
         if not isinstance(a.recommender, ArrayPolicy):
             raise CheckpointError(f"a {type(a.recommender).__name__} cannot be saved; only trained policies can")
-        arrays = {f"policy/{k}": v for k, v in a.recommender.weights.items()}
+        arrays = {f"policy/{k}": v for k, v in {**a.recommender.weights, **a.recommender.notes.arrays()}.items()}
         name = a.recommender.name
     meta = {
         "format": FORMAT, "problem": a.problem.describe(), "method": a.method, "trust": a.trust,
@@ -88,9 +91,10 @@ def read_checkpoint(source: str | Path) -> Checkpoint:
     wrong = wrong_weights(weights) if meta["recommender"] is not None else "they have no name"
     if wrong:
         raise CheckpointError(f"{path}: the recommender's weights are damaged: {wrong}; the file was left as it is")
-    if not isinstance(meta["trust"], str):  # what training and calibration left
-        weights = {"trained_trust": np.float64(meta["trust"])} | weights
-    return Checkpoint(meta, ArrayPolicy(weights, meta["recommender"]), arrays)
+    weights, notes = Notes.split(weights)
+    if notes.trained_trust is None and not isinstance(meta["trust"], str):  # what training and calibration left
+        notes = replace(notes, trained_trust=float(meta["trust"]))
+    return Checkpoint(meta, ArrayPolicy(weights, meta["recommender"], notes), arrays)
 
 
 def made_from(kind: type[Allocator], source: str | Path, trust_code: bool, changes: dict[str, Any]) -> Allocator:
@@ -128,10 +132,9 @@ def find_recommender(problem: Any, given: Any, seed: int) -> Any:
         return given
     text = str(given)
     if isinstance(given, str) and not text.endswith(".npz") and ":/" not in text and "/" not in text:
-        from hybridalloc.training.trainer import LEARNERS, make_learner
-        from rl.networks import Sizes
-
-        if text in LEARNERS or not _with_suffix(Path(text)).is_file():
+        if text not in LEARNERS and not _with_suffix(Path(text)).is_file():
+            raise nearest("recommender", text, LEARNERS)
+        if text in LEARNERS:
             return make_learner(text, Sizes.of(problem.worlds([0]).observe()), seed).policy
     meta, policy, _ = read_checkpoint(given)
     of = meta["problem"].get("name")

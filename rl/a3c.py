@@ -23,10 +23,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rl.a2c import A2c, A2cConfig
+from rl.elapsed import durations, ends
+from rl.learner import Blended
 from rl.networks import Sizes
 from rl.on_policy import Batch, Float
 from rl.policy import ArrayPolicy
-from rl.proposal import Observation
+from rl.proposal import Observation, Proposal
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,8 @@ class Worker(A2c):
         self.critic.load_state_dict(self.shared.critic.state_dict())
         self.policy = ArrayPolicy(self.actor.export(), self.name)
 
-    def ready(self) -> bool:
-        return self.full(self.due)
+    def ready(self, final: bool = False) -> bool:
+        return self.full(1 if final else self.due)
 
     def kl(self, batch: Batch, part: Tensor) -> float:
         """Of the shared weights, which the step moved; the copy follows."""
@@ -108,11 +110,11 @@ class A3c(A2c):
         for w, worker in enumerate(self.workers[:networks]):
             yield worker, slice(w, None, len(self.workers))
 
-    def propose(self, observation: Observation) -> Float:
+    def propose(self, observation: Observation) -> Proposal:
         out = np.zeros(observation.allowed.shape)
         for worker, part in self.shares(len(out)):
-            out[part] = worker.propose(portion(observation, part))
-        return out
+            out[part] = worker.propose(portion(observation, part)).log_prior
+        return Proposal(out)
 
     def record(
         self,
@@ -124,22 +126,30 @@ class A3c(A2c):
         carried: Float,
         truncated: NDArray[np.bool_],
         final: Observation | None,
+        *,
+        elapsed: Float | None = None,
+        terminated: NDArray[np.bool_] | None = None,
+        cost: Float | None = None,
+        blended: Blended | None = None,
     ) -> None:
-        """One executed slot of E networks; see :meth:`rl.on_policy.OnPolicy.record`."""
+        """One executed decision of E networks; see :meth:`rl.learner.Learner.record`."""
+        lasted, ended = durations(elapsed, len(option)), ends(terminated, len(option))
         for worker, part in self.shares(len(option)):
             worker.record(
                 portion(observation, part), option[part], log_prior[part], bias[part], reward[part], carried[part],
-                truncated[part], None if final is None else portion(final, part),
+                truncated[part], None if final is None else portion(final, part), elapsed=lasted[part],
+                terminated=ended[part],
             )  # fmt: skip
 
-    def ready(self) -> bool:
-        return any(worker.ready() for worker in self.workers)
+    def ready(self, final: bool = False) -> bool:
+        return any(worker.ready(final) for worker in self.workers)
 
     def update(self, last: Observation, progress: float) -> dict[str, float]:
-        """The gradient of every worker whose rollout is full, in turn."""
+        """The gradient of every worker whose rollout is full, in turn; where none is, of all that have begun one."""
         logs: list[dict[str, float]] = []
+        short = not self.ready()
         for worker, part in self.shares(len(last.live)):
-            if worker.ready():
+            if worker.ready(short):
                 logs.append(worker.update(portion(last, part), progress))
                 worker.due = self.config.horizon
                 worker.fetch()

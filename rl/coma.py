@@ -5,7 +5,8 @@ r"""COMA: counterfactual multi-agent policy gradients, the baseline by enumerati
 The centralised critic scores all options of an agent in one pass, given what the others did (z_-i, see
 :mod:`rl.leave_one_out`), and is trained by TD(lambda) on the executed pairs, bootstrapped from a target critic.
 In the hybrid pi_i is what is executed. The last slot of a rollout, and the one before a cut, have no executed
-successor: they bootstrap the slots before them and are not learned from.
+successor: they bootstrap the slots before them and are not learned from. After an episode's end nothing follows, and
+its last slot is learned from.
 
 Source: Foerster et al. (2018), "Counterfactual multi-agent policy gradients".
 """
@@ -90,7 +91,7 @@ class Coma(OnPolicy):
         with torch.no_grad():
             q = self.target(batch, every).gather(-1, batch.option[..., None])[..., 0].numpy()
         q = (self.norm.centre + self.norm.spread * q).reshape(batch.reward.shape)
-        returns, learn = td_lambda(batch.reward, q, batch.cut, c.gamma, c.gae)
+        returns, learn = td_lambda(batch.reward, q, batch.cut, batch.discount, c.gae, batch.ended)
         logs: dict[str, list[float]] = {k: [] for k in ("policy_loss", "value_loss", "entropy", "kl", "norm")}
         kept = torch.from_numpy(np.flatnonzero(learn))
         if len(kept):
@@ -132,16 +133,22 @@ def coma_advantage(q: Tensor, pi: Tensor, option: Tensor) -> Tensor:
 
 
 def td_lambda(
-    reward: Float, q: Float, cut: NDArray[np.bool_], gamma: float, lam: float
-) -> tuple[Float, NDArray[np.bool_]]:
-    """y_t = r_t + gamma ((1 - lam) q_{t+1} + lam y_{t+1}), (T, E, N), on executed pairs; and (T, E) where it exists.
+    reward: Float, q: Float, cut: NDArray[np.bool_], discount: float | Float, lam: float,
+    ended: NDArray[np.bool_] | None = None,
+) -> tuple[Float, NDArray[np.bool_]]:  # fmt: skip
+    """y_t = r_t + d_t ((1 - lam) q_{t+1} + lam y_{t+1}), (T, E, N), on executed pairs; and (T, E) where it exists.
 
-    It does not at the last slot and before a cut: there y_t = q_t.
+    It does not at the last slot and before a cut: there y_t = q_t. Where an episode ``ended`` for good y_t = r_t.
+
+    Args:
+        discount: (T, E) or one for all, d_t = gamma^elapsed. cut, ended: (T, E).
     """
-    y = q.copy()
+    d = np.broadcast_to(np.asarray(discount, np.float64), cut.shape)[..., None]
+    over = np.zeros(cut.shape, bool) if ended is None else ended
+    y = np.where(over[..., None], reward, q)
     exists = ~cut
     exists[-1] = False
     for t in range(len(reward) - 2, -1, -1):
-        step = reward[t] + gamma * ((1 - lam) * q[t + 1] + lam * y[t + 1])
-        y[t] = np.where(exists[t][:, None], step, q[t])
-    return y, exists
+        step = reward[t] + d[t] * ((1 - lam) * q[t + 1] + lam * y[t + 1])
+        y[t] = np.where(exists[t][:, None], step, y[t])
+    return y, exists | over

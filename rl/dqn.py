@@ -4,7 +4,9 @@ The prior is Q / temperature. The target follows what would be executed next: in
 Q / temperature + bias, with the game's part bias = -trust cost stored beside each transition; alone the bias is
 zero. Exploration is Boltzmann, drawn by the coordinator from the same merged strategy.
 
-    Q_i(s, o_i) -> r_i + gamma r_i' + ... + gamma^m Q_target(s^(m), o*),   m <= n slots, never across a cut
+    Q_i(s, o_i) -> r_i + gamma^t1 r_i' + ... + gamma^tm Q_target(s^(m), o*),   m <= n slots, never across a cut,
+
+with tk the time that went by till the k-th slot after
 
 It acts on the discretised choice alone: power and fractions are the coordinator's best responses.
 

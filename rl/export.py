@@ -64,8 +64,7 @@ def onnx_model(policy: ArrayPolicy, notes: Mapping[str, str]) -> Any:
         raise ModuleNotFoundError("export to ONNX needs the package onnx: pip install 'hybridalloc[export]'") from None
     from onnx import TensorProto, helper, numpy_helper
 
-    notes_of = ("trust", "trained_trust")  # with the ranges, what the allocator notes beside the network
-    w = {k: v for k, v in policy.weights.items() if k not in notes_of and not k.startswith("ranges/")}
+    w = policy.weights
     wrong = [f"{k} is missing" for k in SCORER if k not in w] + [f"{k} is unknown" for k in w if k not in SCORER]
     if wrong:
         raise ValueError(f"{policy.name} is not a pair scorer that ONNX export knows: {', '.join(wrong)}")

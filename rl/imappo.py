@@ -19,7 +19,7 @@ Wolpert and Tumer (2001) for the difference reward.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,12 +29,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rl.continuous import ContinuousHeads, log_executed, pull, start_spread
+from rl.learner import Blended
 from rl.mappo import Lesson, Mappo, MappoConfig, Taken
 from rl.memory import Memory, sequences
 from rl.networks import PairScorer, Sizes
 from rl.on_policy import Batch, Float
 from rl.policy import DENSITIES, ArrayPolicy
-from rl.proposal import Observation
+from rl.proposal import Observation, Proposal
 from rl.recall import again, join
 
 
@@ -120,7 +121,7 @@ class Imappo(Mappo):
     def continuous(self) -> tuple[str, ...]:
         return self.config.continuous
 
-    def propose(self, observation: Observation) -> Float:
+    def propose(self, observation: Observation) -> Proposal:
         return self.policy.propose(observation, self._memory_of(observation))
 
     def seen(self, observation: Observation) -> Observation:
@@ -131,16 +132,13 @@ class Imappo(Mappo):
 
     def sample_continuous(
         self, observation: Observation, option: NDArray[np.int64], rng: np.random.Generator
-    ) -> dict[str, Float]:
-        """(E, N) value and spread of each quantity for the chosen options, drawn: what to execute in training."""
-        assert self.heads is not None
+    ) -> Proposal | None:
+        """(E, N, D) levels and spreads for the chosen options, drawn: what to execute in training."""
+        if self.heads is None:
+            return None
         x, spread = self.heads.draw(self._raw(self.seen(observation), option), rng)
         low, high = np.array(self.config.ranges).T
-        x, spread = low + (high - low) * x, (high - low) * spread
-        names = self.config.continuous
-        return {n: x[..., k] for k, n in enumerate(names)} | {
-            f"{n}_spread": spread[..., k] for k, n in enumerate(names)
-        }
+        return Proposal(None, low + (high - low) * x, (high - low) * spread, self.config.continuous)
 
     def _raw(self, seen: Observation, option: NDArray[np.int64]) -> Tensor:
         assert self.heads is not None
@@ -159,37 +157,42 @@ class Imappo(Mappo):
         carried: Float,
         truncated: NDArray[np.bool_],
         final: Observation | None,
-        blended: Mapping[str, Any] | None = None,
+        *,
+        elapsed: Float | None = None,
+        terminated: NDArray[np.bool_] | None = None,
+        cost: Float | None = None,
+        blended: Blended | None = None,
     ) -> None:
-        """One executed slot of E networks; see :meth:`rl.on_policy.OnPolicy.record`.
-
-        Args:
-            blended: needed with continuous heads: "wish", as :meth:`sample_continuous` gave it; "responses", by name
-                the (E, N) best responses it was pulled towards, nan where a quantity was not decided; "trust".
-        """
+        """One executed decision of E networks; see :meth:`rl.learner.Learner.record`."""
         if self.heads is not None and blended is None:
             raise ValueError(
                 f"imappo has continuous heads ({', '.join(self.continuous)}) and must be told what was executed: "
                 "record(..., blended={'wish': ..., 'responses': ..., 'trust': ...})"
             )
-        super().record(observation, option, log_prior, bias, reward, carried, truncated, final)
+        super().record(
+            observation, option, log_prior, bias, reward, carried, truncated, final, elapsed=elapsed,
+            terminated=terminated,
+        )  # fmt: skip
         if self.heads is not None and blended is not None:
             self._record_continuous(self.heads, self.slots[-1], observation, blended)
         if self.memory is not None:
-            self.memory.reset(truncated)
+            self.memory.reset(self.slots[-1]["cut"])
 
     def _record_continuous(
-        self, heads: ContinuousHeads, slot: dict[str, Any], observation: Observation, blended: Mapping[str, Any]
+        self, heads: ContinuousHeads, slot: dict[str, Any], observation: Observation, blended: Blended
     ) -> None:
         """Add to the slot what was executed, before the safety filter: the density is of that."""
-        c, trust = self.config, float(blended["trust"])
+        c, trust, wish = self.config, float(blended["trust"]), blended["wish"]
+        if wish.levels != c.continuous or wish.mean is None or wish.spread is None:
+            raise ValueError(
+                f"blended['wish'] is of ({', '.join(wish.levels)}); imappo drew ({', '.join(c.continuous)})"
+            )
         low, high = np.array(c.ranges).T
-        pick = lambda source, end="": np.stack(
-            [np.broadcast_to(source[n + end], slot["option"].shape) for n in c.continuous], -1
-        )
-        x = (pick(blended["wish"]) - low) / (high - low)
-        k = pull(pick(blended["wish"], "_spread") / (high - low), trust)
-        response = (pick(blended["responses"]) - low) / (high - low)
+        shape = slot["option"].shape
+        x = (wish.mean - low) / (high - low)
+        k = pull(wish.spread / (high - low), trust)
+        given = np.stack([np.broadcast_to(blended["responses"][n], shape) for n in c.continuous], -1)
+        response = (given - low) / (high - low)
         used = (np.asarray(observation.resource_of)[slot["option"]] >= 0) & observation.live
         active = np.isfinite(response) & used[..., None]
         response = np.where(active, response, 0.5)

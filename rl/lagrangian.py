@@ -28,6 +28,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from rl.learner import Blended
 from rl.mappo import Mappo, MappoConfig
 from rl.networks import Critic, Sizes, own_features
 from rl.on_policy import Batch, Float, ValueNorm, descend, generalised_advantage
@@ -77,7 +78,7 @@ class Lagrangian(Mappo):
         self.multiplier = self.memory = c.multiplier  # lambda and I
         self.cost = c.cost_limit  # J of the last rollout
 
-    def record(  # type: ignore[override]  # the trainer passes a cost to those that want it
+    def record(
         self,
         observation: Observation,
         option: NDArray[np.int64],
@@ -88,15 +89,23 @@ class Lagrangian(Mappo):
         truncated: NDArray[np.bool_],
         final: Observation | None,
         *,
-        cost: Float,
+        elapsed: Float | None = None,
+        terminated: NDArray[np.bool_] | None = None,
+        cost: Float | None = None,
+        blended: Blended | None = None,
     ) -> None:
-        """One executed slot; ``cost`` (E,) is the team's in it. See :meth:`rl.on_policy.OnPolicy.record`."""
-        super().record(observation, option, log_prior, bias, reward, carried, truncated, final)
+        """One executed decision; ``cost`` (E,) is the team's in it. See :meth:`rl.learner.Learner.record`."""
+        paid = needed(cost, self.name)
+        super().record(
+            observation, option, log_prior, bias, reward, carried, truncated, final, elapsed=elapsed,
+            terminated=terminated,
+        )  # fmt: skip
         after = np.zeros(reward.shape)
         if final is not None and truncated.any():
             seen = self.seen(final)
             after = self.cost_values(own_features(seen), seen.resource)
-        self.slots[-1] |= {"cost": np.array(cost, np.float64), "cost_after": after}
+        after = np.where(self.slots[-1]["ended"][:, None], 0.0, after)
+        self.slots[-1] |= {"cost": paid, "cost_after": after}
 
     def cost_values(self, own: NDArray[Any], resource: NDArray[Any]) -> Float:
         """(B, N) the cost critic's values in units of cost."""
@@ -117,7 +126,7 @@ class Lagrangian(Mappo):
         following = self.cost_values(batch.next_own, batch.next_resource)
         after = batch.more["cost_after"].numpy().reshape(shape)
         each = np.broadcast_to(cost[..., None], shape)
-        advantage = generalised_advantage(each, held, following, batch.cut, after, c.gamma, c.gae)
+        advantage = generalised_advantage(each, held, following, batch.cut, after, batch.discount, c.gae)
         self.cost_norm.update(advantage + held)
         normal = (advantage + held - self.cost_norm.centre) / self.cost_norm.spread
         self.cost_target = torch.from_numpy(normal.reshape(batch.live.shape)).float()
@@ -170,7 +179,7 @@ class Penalty(Mappo):
     def __init__(self, sizes: Sizes, config: PenaltyConfig | None = None, seed: int = 0) -> None:
         super().__init__(sizes, config or PenaltyConfig(), seed)
 
-    def record(  # type: ignore[override]  # the trainer passes a cost to those that want it
+    def record(
         self,
         observation: Observation,
         option: NDArray[np.int64],
@@ -181,8 +190,25 @@ class Penalty(Mappo):
         truncated: NDArray[np.bool_],
         final: Observation | None,
         *,
-        cost: Float,
+        elapsed: Float | None = None,
+        terminated: NDArray[np.bool_] | None = None,
+        cost: Float | None = None,
+        blended: Blended | None = None,
     ) -> None:
-        """One executed slot; ``cost`` (E,) is the team's in it. See :meth:`rl.on_policy.OnPolicy.record`."""
-        reward = np.asarray(reward) - self.config.penalty * np.asarray(cost)[:, None]
-        super().record(observation, option, log_prior, bias, reward, carried, truncated, final)
+        """One executed decision; ``cost`` (E,) is the team's in it. See :meth:`rl.learner.Learner.record`."""
+        reward = np.asarray(reward) - self.config.penalty * needed(cost, self.name)[:, None]
+        super().record(
+            observation, option, log_prior, bias, reward, carried, truncated, final, elapsed=elapsed,
+            terminated=terminated,
+        )  # fmt: skip
+
+
+def needed(cost: Float | None, learner: str) -> Float:
+    """(E,) the cost of a decision.
+
+    Raises:
+        ValueError: a learner under a constraint was not told.
+    """
+    if cost is None:
+        raise ValueError(f"{learner} learns under a cost and must be told it: record(..., cost=(E,) of this decision)")
+    return np.array(cost, np.float64)

@@ -9,7 +9,7 @@ Training runs in torch; :class:`rl.policy.ArrayPolicy` is the same forward pass 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,22 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rl.fused import score
-from rl.proposal import Observation
-from rl.proposal import own_features as own_features  # read from here too
+from rl.proposal import Sizes as Sizes  # read from here too
+from rl.proposal import own_features as own_features
 
 Float32 = NDArray[np.float32]
-
-
-class Sizes(NamedTuple):
-    """Feature counts of an observation."""
-
-    agent: int
-    resource: int
-    pair: int
-
-    @classmethod
-    def of(cls, observation: Observation) -> Sizes:
-        return cls(observation.agent.shape[-1], observation.resource.shape[-1], observation.pair.shape[-1])
 
 
 class PairScorer(nn.Module):

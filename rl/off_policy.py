@@ -14,9 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rl.elapsed import discounts, durations, ends
+from rl.learner import Blended, Learner
 from rl.on_policy import CREDITS
 from rl.policy import ArrayPolicy
-from rl.proposal import Observation
+from rl.proposal import Observation, Proposal
 from rl.replay import Replay
 from rl.schedules import scheduled
 
@@ -28,6 +30,7 @@ class OffPolicyConfig:
     """Settings that every off-policy learner has.
 
     Attributes:
+        gamma: discount a unit of time.
         capacity: slots kept, each of all E networks.
         horizon: slots between two learning phases. updates: gradient steps a slot in each.
         batch: joint slots (DQN: agents' transitions) a step. warmup: slots before learning starts.
@@ -60,10 +63,11 @@ class OffPolicyConfig:
         scheduled(1.0, 0.0, 0.0, self.schedule)
 
 
-class OffPolicy:
+class OffPolicy(Learner):
     """Records what was executed in a :class:`Replay`; a learner names its ``PARTS`` and adds ``update``."""
 
     name = "off-policy"
+    wants_cost = False
     policy: ArrayPolicy
     PARTS: tuple[str, ...] = ()  # networks and optimizers, by attribute
 
@@ -82,8 +86,13 @@ class OffPolicy:
         """The present policy as arrays."""
         raise NotImplementedError
 
-    def propose(self, observation: Observation) -> Float:
+    def propose(self, observation: Observation) -> Proposal:
         return self.policy.propose(observation)
+
+    def sample_continuous(
+        self, observation: Observation, option: NDArray[np.int64], rng: np.random.Generator
+    ) -> Proposal | None:
+        return None
 
     def record(
         self,
@@ -95,24 +104,32 @@ class OffPolicy:
         carried: Float,
         truncated: NDArray[np.bool_],
         final: Observation | None,
+        *,
+        elapsed: Float | None = None,
+        terminated: NDArray[np.bool_] | None = None,
+        cost: Float | None = None,
+        blended: Blended | None = None,
     ) -> None:
-        """One executed slot of E networks; see :meth:`rl.on_policy.OnPolicy.record`.
+        """One executed decision of E networks; see :meth:`rl.learner.Learner.record`.
 
         The slot after a cut belongs to another episode: the one before it is left out of the sampling, which
-        neither bootstraps from the wrong state nor treats the cut as an end.
+        neither bootstraps from the wrong state nor treats the cut as an end. A real end is a transition to nothing.
         """
         c = self.settings
+        lasted, ended = durations(elapsed, len(option)), ends(terminated, len(option))
         reward = np.array(reward, np.float64)
         if c.credit == "team":
             reward[:] = reward.mean(axis=1, keepdims=True)
-        self.replay.add(observation, option, bias, reward, truncated)
+        self.replay.add(observation, option, bias, reward, truncated & ~ended, lasted, ended)
         if c.credit == "difference":
+            since = np.zeros(len(option))
             for h in range(min(carried.shape[-1], len(self.replay) - 1)):
-                self.replay.add_reward(h + 1, c.carry * c.gamma ** (h + 1) * carried[..., h])
+                since = since + self.replay.elapsed(h + 1)
+                self.replay.add_reward(h + 1, (c.carry * discounts(c.gamma, since))[:, None] * carried[..., h])
         self.since += 1
 
-    def ready(self) -> bool:
-        return self.since >= self.settings.horizon and len(self.replay) > self.settings.warmup
+    def ready(self, final: bool = False) -> bool:
+        return self.since >= (1 if final else self.settings.horizon) and len(self.replay) > self.settings.warmup
 
     def set_rate(self, progress: float, shares: dict[str, float]) -> float:
         """Set each optimizer's learning rate, ``shares`` of the scheduled one, which is returned."""

@@ -19,14 +19,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from rl.elapsed import discounts, durations, ends
 from rl.information import NETWORKS, make_network
+from rl.learner import Blended, Learner
 from rl.networks import PairScorer, Sizes
 from rl.policy import ArrayPolicy
-from rl.proposal import Observation, own_features
+from rl.proposal import Observation, Proposal, own_features
 from rl.schedules import scheduled
 
 Float = NDArray[np.float64]
 CREDITS = ("team", "own", "difference")  # that every learner has
+TIMED = ("reward", "elapsed", "cut", "ended", "after")  # of a slot: kept by time, as arrays
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,8 @@ class OnPolicyConfig:
     """Settings that every on-policy learner has.
 
     Attributes:
-        horizon: slots a rollout.
-        gamma, gae: discount and lambda of the advantage.
+        horizon: slots a rollout: decisions, be they equally long or not.
+        gamma, gae: discount a unit of time and lambda of the advantage, which counts decisions (:mod:`rl.elapsed`).
         rate: learning rate at the start; by ``schedule`` ("constant", "linear", "cosine") it falls to ``rate_floor``
             of it.
         entropy: weight of the executed strategy's entropy.
@@ -87,9 +90,10 @@ class Batch(NamedTuple):
 
     agent (B, N, A), pair (B, N, O, P), resource (B, R, S), own (B, N, A + 3 P); option (B, N) executed; bias
     (B, N, O) the game's part; allowed (B, N, O); live (B, N); old (B, N) log-density at execution; resource_of
-    (O,). reward (T, E, N), cut (T, E) and after (T, E, N), the value of what came next at a cut, stay arrays in
-    time; next_own and next_resource are the critic's view of what came after the last slot. ``more`` holds what a
-    learner adds to its slots, (B, ...).
+    (O,). What stays an array in time: reward (T, E, N); cut and ended (T, E), the episode's end and whether it was for
+    good; discount (T, E) of what came next; after (T, E, N), the value of what came next at a cut. next_own and
+    next_resource are the critic's view of what came after the last slot. ``more`` holds what a learner adds to its
+    slots, (B, ...).
     """
 
     agent: Tensor
@@ -104,6 +108,8 @@ class Batch(NamedTuple):
     resource_of: Tensor
     reward: Float
     cut: NDArray[np.bool_]
+    ended: NDArray[np.bool_] = np.zeros(0, bool)
+    discount: Float = np.zeros(0)
     after: Float = np.zeros(0)
     next_own: NDArray[Any] = np.zeros(0)
     next_resource: NDArray[Any] = np.zeros(0)
@@ -135,7 +141,7 @@ class ValueNorm:
         self.weight, self.mean, self.square = state["weight"], state["mean"], state["square"]
 
 
-class OnPolicy:
+class OnPolicy(Learner):
     """Records what was executed and keeps actor, critic, optimizers; a learner adds ``update``.
 
     ``critic(own, resource)`` gives (B, N) values in normalised units.
@@ -147,6 +153,7 @@ class OnPolicy:
     """
 
     name = "on-policy"
+    wants_cost = False
 
     def __init__(
         self,
@@ -177,8 +184,13 @@ class OnPolicy:
     def credit(self) -> str:
         return self.settings.credit
 
-    def propose(self, observation: Observation) -> Float:
+    def propose(self, observation: Observation) -> Proposal:
         return self.policy.propose(observation)
+
+    def sample_continuous(
+        self, observation: Observation, option: NDArray[np.int64], rng: np.random.Generator
+    ) -> Proposal | None:
+        return None
 
     def record(
         self,
@@ -190,16 +202,15 @@ class OnPolicy:
         carried: Float,
         truncated: NDArray[np.bool_],
         final: Observation | None,
+        *,
+        elapsed: Float | None = None,
+        terminated: NDArray[np.bool_] | None = None,
+        cost: Float | None = None,
+        blended: Blended | None = None,
     ) -> None:
-        """One executed slot of E networks.
-
-        Args:
-            option: (E, N) executed. log_prior: (E, N, O) clipped, as merged. bias: (E, N, O) the game's part.
-            reward: (E, N), by ``credit`` an agent's own outcome, with or without what others lost in the slot.
-            carried: (E, N, H) what others lost in this slot because of the agent's slot h + 1 earlier, <= 0.
-            truncated: (E,) the episode was cut after this slot; ``final`` is then what came next, before resets.
-        """
+        """One executed decision of E networks; see :meth:`rl.learner.Learner.record`."""
         c = self.settings
+        lasted, ended = durations(elapsed, len(option)), ends(terminated, len(option))
         logits = np.where(observation.allowed, log_prior + bias, -np.inf)
         top = logits.max(axis=-1, keepdims=True)
         norm = top[..., 0] + np.log(np.exp(logits - top).sum(axis=-1))
@@ -209,16 +220,20 @@ class OnPolicy:
             "option": np.array(option), "allowed": seen.allowed, "live": seen.live,
             "bias": np.where(observation.allowed, bias, 0.0).astype(np.float32),
             "old": (np.take_along_axis(logits, option[..., None], -1)[..., 0] - norm).astype(np.float32),
-            "reward": paid(reward, c.credit, option, observation), "cut": truncated.copy(),
+            "reward": paid(reward, c.credit, option, observation), "elapsed": lasted, "cut": truncated | ended,
+            "ended": ended,
         } | self.remember(observation))  # fmt: skip
         after = np.zeros(reward.shape)
         if final is not None and truncated.any():
             after = self.values(own_features(self.seen(final)), final.resource)
-        self.slots[-1]["after"] = after
+        self.slots[-1]["after"] = np.where(ended[:, None], 0.0, after)
         if c.credit == "difference" and c.carry:
             self.late = carried.shape[-1]
+            since = np.zeros(len(option))
             for h in range(min(self.late, len(self.slots) - 1)):
-                self.slots[-2 - h]["reward"] += c.carry * c.gamma ** (h + 1) * carried[..., h]
+                earlier = self.slots[-2 - h]
+                since = since + earlier["elapsed"]
+                earlier["reward"] += (c.carry * discounts(c.gamma, since))[:, None] * carried[..., h]
 
     def seen(self, observation: Observation) -> Observation:
         """What the networks read of an observation."""
@@ -228,8 +243,8 @@ class OnPolicy:
         """More to keep of a slot, (E, ...) by name; it comes back in ``Batch.more``."""
         return {}
 
-    def ready(self) -> bool:
-        return self.full(self.settings.horizon)
+    def ready(self, final: bool = False) -> bool:
+        return self.full(1 if final else self.settings.horizon)
 
     def full(self, horizon: int) -> bool:
         """``horizon`` slots are new, and some have all of their charges."""
@@ -246,9 +261,10 @@ class OnPolicy:
         ends = len(self.slots) - self.late
         slots, self.slots = self.slots[:ends], self.slots[ends:]
         self.held = len(self.slots)
-        timed: dict[str, Any] = {k: np.stack([s[k] for s in slots]) for k in ("reward", "cut", "after")}
+        timed: dict[str, Any] = {k: np.stack([s[k] for s in slots]) for k in TIMED}
+        timed["discount"] = discounts(self.settings.gamma, timed.pop("elapsed"))
         flat: dict[str, Any] = {
-            k: torch.from_numpy(np.concatenate([s[k] for s in slots])) for k in slots[0] if k not in timed
+            k: torch.from_numpy(np.concatenate([s[k] for s in slots])) for k in slots[0] if k not in TIMED
         }  # rows in order of time
         view = self.slots[0] if self.slots else {"own": own_features(self.seen(last)), "resource": last.resource}
         more = {k: flat.pop(k) for k in list(flat) if k not in Batch._fields}
@@ -263,7 +279,7 @@ class OnPolicy:
         following = self.values(batch.next_own, batch.next_resource)
         c = self.settings
         advantage = generalised_advantage(
-            batch.reward, value, following, batch.cut, batch.after, c.gamma, c.gae, weight
+            batch.reward, value, following, batch.cut, batch.after, batch.discount, c.gae, weight
         )
         return advantage, value + (advantage if weight is None else weight * advantage), value
 
@@ -336,23 +352,25 @@ def paid(reward: Float, credit: str, option: NDArray[np.int64], observation: Obs
 
 
 def generalised_advantage(
-    reward: Float, value: Float, following: Float, cut: NDArray[np.bool_], after: Float, gamma: float, lam: float,
-    weight: Float | None = None,
+    reward: Float, value: Float, following: Float, cut: NDArray[np.bool_], after: Float, discount: float | Float,
+    lam: float, weight: Float | None = None,
 ) -> Float:  # fmt: skip
-    r"""A_t = delta_t + gamma lam w_{t+1} A_{t+1},  delta_t = r_t + gamma V(s_{t+1}) - V(s_t), within an episode.
+    r"""A_t = delta_t + d_t lam w_{t+1} A_{t+1},  delta_t = r_t + d_t V(s_{t+1}) - V(s_t), within an episode.
 
     Args:
+        discount: (T, E) or one for all, d_t = gamma^elapsed; lam counts decisions, see :mod:`rl.elapsed`.
         reward, value: (T, E, N). following: (E, N) value of what came after the last slot. cut: (T, E) the
-            episode was truncated after the slot. after: (T, E, N) value of what came next there.
+            episode ended after the slot. after: (T, E, N) value of what came next there.
         weight: (T, E, N) truncated importance weights of what another policy executed; None is 1, the slot's own.
     """
     advantage = np.zeros(reward.shape)
     running = np.zeros(reward.shape[1:])
+    d = np.broadcast_to(np.asarray(discount, np.float64), cut.shape)[..., None]
     for k in range(len(reward) - 1, -1, -1):
         ended = cut[k][:, None]
         ahead = np.where(ended, after[k], following if k == len(reward) - 1 else value[k + 1])
-        delta = reward[k] + gamma * ahead - value[k]
-        advantage[k] = delta + gamma * lam * np.where(ended, 0.0, running)
+        delta = reward[k] + d[k] * ahead - value[k]
+        advantage[k] = delta + d[k] * lam * np.where(ended, 0.0, running)
         running = advantage[k] if weight is None else weight[k] * advantage[k]
     return advantage
 

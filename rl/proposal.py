@@ -24,6 +24,18 @@ class Observation(NamedTuple):
     resource_of: NDArray[np.int64]
 
 
+class Sizes(NamedTuple):
+    """Feature counts of an observation."""
+
+    agent: int
+    resource: int
+    pair: int
+
+    @classmethod
+    def of(cls, observation: Observation) -> Sizes:
+        return cls(observation.agent.shape[-1], observation.resource.shape[-1], observation.pair.shape[-1])
+
+
 def own_features(observation: Observation) -> NDArray[np.float32]:
     """(E, N, A + 3 P): an agent's features and the mean, least and greatest of its pairs'."""
     pair = observation.pair
@@ -43,6 +55,21 @@ class Proposal(NamedTuple):
     mean: NDArray[np.float64] | None = None
     spread: NDArray[np.float64] | None = None
     levels: tuple[str, ...] = ()
+
+
+def proposal_of(said: Proposal | NDArray[np.float64]) -> Proposal:
+    """What a recommender said: a proposal, or unnormalised log-priors alone."""
+    return said if isinstance(said, Proposal) else Proposal(np.asarray(said, dtype=np.float64))
+
+
+def named(proposal: Proposal | None) -> dict[str, NDArray[np.float64]] | None:
+    """The levels by name, each with its "..._spread"; None where nothing continuous is proposed."""
+    if proposal is None or proposal.mean is None or proposal.spread is None:
+        return None
+    found: dict[str, NDArray[np.float64]] = {}
+    for k, name in enumerate(proposal.levels):
+        found |= {name: proposal.mean[..., k], f"{name}_spread": proposal.spread[..., k]}
+    return found
 
 
 class Recommender(Protocol):

@@ -2,7 +2,7 @@ r"""Learn again from the rollouts of recent policies, with truncated importance 
 
 With w = min(bound, pi / mu), pi today's policy and mu the one that executed the slot, per agent,
 
-    A_t = delta_t + gamma lambda w_{t+1} A_{t+1},   target V + w A,   gain w min(r A, clip(r) A), r = pi_new / pi,
+    A_t = delta_t + gamma^tau lambda w_{t+1} A_{t+1},   target V + w A,   gain w min(r A, clip(r) A), r = pi_new / pi,
 
 which for w = 1 is the fresh rollout's. The others' densities are left out of w, as MAPPO leaves them out of its ratio.
 The values at cuts are those recorded.
@@ -41,7 +41,7 @@ def join(lessons: list[Lesson]) -> Lesson:
         for k in ("agent", "pair", "resource", "own", "option", "bias", "allowed", "live", "old")
     }
     rows["more"] = {k: torch.cat([b.more[k] for b in batches]) for k in batches[0].more}
-    for k in ("reward", "cut", "after"):
+    for k in ("reward", "cut", "ended", "discount", "after"):
         rows[k] = np.concatenate([getattr(b, k) for b in batches])
     stack = lambda k: np.concatenate([getattr(x, k) for x in lessons])
     weight = np.concatenate([np.ones(x.value.shape) if x.weight is None else x.weight for x in lessons])

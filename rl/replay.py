@@ -1,9 +1,10 @@
 r"""Replay of joint slots: uniform or prioritised draws of slots or of single agents' transitions, n-step returns.
 
 A slot whose network was reset after it starts no transition: its successor is another episode. An n-step return
-stops short of that slot and bootstraps from it, so that it never crosses a cut; its discount is gamma^m of the m <= n
-slots it spans. Rewards of the slots between are those of what was executed then, not corrected (as in Hessel et al.
-2018).
+stops short of that slot and bootstraps from it, so that it never crosses a cut; its discount is gamma to the power of
+the time that its m <= n slots last (gamma^m where each lasts one unit), and 0 once an episode has ended for good: then
+nothing is added of what follows. Rewards of the slots between are those of what was executed then, not corrected (as in
+Hessel et al. 2018).
 
 Prioritised, the proportional variant: P(k) = p_k / sum p, p_k = (|delta_k| + eps)^alpha, in strata of equal mass; the
 importance weight (K P(k))^-beta over the largest of the draw; a new transition has the largest priority so far.
@@ -20,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rl.elapsed import discounts, durations, ends
 from rl.networks import own_features
 from rl.proposal import Observation
 
@@ -66,8 +68,8 @@ class Sample(NamedTuple):
     """B transitions of joint slots, or of single agents as slots with N = 1.
 
     now, then: observation, own (B, N, A + 3 P), option (B, N), bias (B, N, O) at the first and after the last slot;
-    reward (B, N) discounted over the m slots between; discount (B,) gamma^m; weight (B,) importance; place (B,) for
-    :meth:`Replay.prioritise`.
+    reward (B, N) discounted over the m slots between; discount (B,) gamma^elapsed, 0 past an end; weight (B,)
+    importance; place (B,) for :meth:`Replay.prioritise`.
     """
 
     now: Slot
@@ -104,14 +106,22 @@ class Replay:
         bias: NDArray[np.float64],
         reward: NDArray[np.float64],
         cut: NDArray[np.bool_],
+        elapsed: NDArray[np.float64] | None = None,
+        ended: NDArray[np.bool_] | None = None,
     ) -> None:
-        """One executed slot; ``cut`` (E,): the network was reset after it."""
+        """One executed slot of E networks.
+
+        Args:
+            cut: (E,) the network was reset after it, and what would have come next is not known.
+            elapsed: (E,) time to the next slot; None is one unit. ended: (E,) the episode is over for good.
+        """
         allowed = observation.allowed & observation.live[..., None]
         allowed[~observation.live, 0] = True
         slot = {
             "agent": observation.agent, "pair": observation.pair, "resource": observation.resource,
             "allowed": allowed, "live": observation.live, "option": option,
             "bias": np.where(allowed, bias, 0.0).astype(np.float32), "reward": reward.astype(np.float32), "cut": cut,
+            "elapsed": durations(elapsed, len(cut)), "ended": ends(ended, len(cut)),
         }  # fmt: skip
         if not self.arrays:
             self.arrays = {k: np.zeros((self.capacity, *v.shape), v.dtype) for k, v in slot.items()}
@@ -125,6 +135,10 @@ class Replay:
                 fresh = np.where(self.arrays["cut"][before], 0.0, self.top)
                 self.tree.set(self._leaves(before), np.repeat(fresh, self._each))
             self.tree.set(self._leaves(self.newest), 0.0)
+
+    def elapsed(self, lag: int) -> NDArray[np.float64]:
+        """(E,) how long the slot ``lag`` before the newest lasted."""
+        return np.asarray(self.arrays["elapsed"][(self.newest - lag) % self.capacity])
 
     def add_reward(self, lag: int, amount: NDArray[np.float64]) -> None:
         """Credit that came late: to the slot ``lag`` before the newest."""
@@ -140,11 +154,13 @@ class Replay:
         at, network, agent, weight, index = drawn
         cut, pay = self.arrays["cut"], self.arrays["reward"]
         paid = lambda slot: pay[slot, network] if agent is None else pay[slot, network, agent][:, None]
-        reward, discount, ahead = paid(at), np.full(count, gamma), (at + 1) % self.capacity
+        lasted, ended = self.arrays["elapsed"], self.arrays["ended"]
+        passed = lambda slot: np.where(ended[slot, network], 0.0, discounts(gamma, lasted[slot, network]))
+        reward, discount, ahead = paid(at), passed(at), (at + 1) % self.capacity
         for _ in range(steps - 1):
             on = ~cut[ahead, network] & (ahead != self.newest)
             reward = reward + np.where(on, discount, 0.0)[:, None].astype(np.float32) * paid(ahead)
-            discount = np.where(on, discount * gamma, discount)
+            discount = np.where(on, discount * passed(ahead), discount)
             ahead = np.where(on, (ahead + 1) % self.capacity, ahead)
         f32 = lambda x: torch.from_numpy(np.asarray(x, np.float32))
         now, then = self._gather(at, network, agent), self._gather(ahead, network, agent)

@@ -51,17 +51,17 @@ from hybridalloc.problems.beliefs import load_belief
 from hybridalloc.problems.metrics import Metric
 from hybridalloc.reports.statistics import paired_difference
 from hybridalloc.text import printable, quoted
-from hybridalloc.training.trainer import (
+from hybridalloc.training.config import (
     BELIEF_STEPS,
-    LEARNERS,
     REPORT_SEEDS,
     REPORT_SLOTS,
     TRAIN_SEEDS,
     TUNE_SEEDS,
     WARMUP_SLOTS,
     TrainConfig,
-    evaluate,
 )
+from hybridalloc.training.evaluation import evaluate
+from rl.registry import LEARNERS, learner_names
 
 LOCK = ".comparison.lock"  # held while a comparison runs
 LEAVE_S = 15.0  # workers of a killed comparison leave within two seconds, on a loaded machine a little later
@@ -189,7 +189,7 @@ def _check_counts(settings: Settings) -> None:
 
 
 def _check_methods(problem: Any, methods: Sequence[str]) -> None:
-    known = rows_of(problem, tuple(LEARNERS))
+    known = rows_of(problem, learner_names())
     for name in methods:
         if name not in known:
             raise nearest("method", name, known)

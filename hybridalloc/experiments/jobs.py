@@ -25,18 +25,11 @@ from hybridalloc.files import write_text
 from hybridalloc.places import locked
 from hybridalloc.problems import restore_problem
 from hybridalloc.problems.beliefs import load_belief, save_belief
+from hybridalloc.training.beliefs import learn_belief
 from hybridalloc.training.calibration import SEEDS, calibrate
-from hybridalloc.training.trainer import (
-    BEST_TRUST,
-    REPORT_SEEDS,
-    REPORT_SLOTS,
-    WARMUP_SLOTS,
-    Evaluation,
-    TrainConfig,
-    evaluate,
-    learn_belief,
-    train,
-)
+from hybridalloc.training.config import REPORT_SEEDS, REPORT_SLOTS, WARMUP_SLOTS, TrainConfig, first_trust
+from hybridalloc.training.evaluation import Evaluation, evaluate
+from hybridalloc.training.trainer import train
 from hybridalloc.training.tuning import tune_game
 
 
@@ -251,8 +244,8 @@ def _run_job(job: Job) -> dict[str, Any]:
     recommender = None
     belief = load_belief(problem, job.belief) if job.belief else None
     config = TrainConfig(
-        method.learner or "", method.kind, job.agent_steps, trust=BEST_TRUST[method.belief], belief=method.belief,
-        belief_steps=0, seed=job.seed, settings=method.settings,
+        method.learner or "imappo", method.kind, job.agent_steps, trust=first_trust(problem.card, method.belief),
+        belief=method.belief, belief_steps=0, seed=job.seed, settings=method.settings,
     )  # fmt: skip
     if method.learner:
         params |= {f"train/{k}": v for k, v in asdict(config).items() if k not in ("settings",)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from hybridalloc.training.trainer import LEARNERS
+from rl.registry import LEARNERS
 
 
 class Method(NamedTuple):
@@ -23,11 +23,9 @@ class Method(NamedTuple):
     settings: tuple[tuple[str, Any], ...] = ()  # of the learner, where its defaults are not best
 
 
-NAMES = {"counterfactual": "leave-one-out", "mappo_lagrangian": "MAPPO-Lagrangian", "mappo_penalty": "MAPPO, penalty"}
-name_of = lambda learner: NAMES.get(learner, learner.upper())
 LEARNED = {
-    f"{kind}-{learner}": Method(label.format(name_of(learner)), kind, learner, "learned")
-    for learner in LEARNERS
+    f"{kind}-{learner}": Method(label.format(entry.label), kind, learner, "learned")
+    for learner, entry in LEARNERS.items()
     for kind, label in (("hybrid", "hybrid, {}"), ("rl", "{} alone"))
 }
 METHODS: dict[str, Method] = LEARNED | {

@@ -149,6 +149,9 @@ class World(Situation, Protocol[S_co, P, Q]):
     @property
     def active(self) -> Bool: ...
 
+    def settle(self, option: Int, prices: Q, wish: Any = None, trust: float = np.inf, seating: Any = None) -> P:
+        """What is executed for a joint choice: shares and levels that fit by construction."""
+
     def execute(self, plan: P) -> Facts:
         """Carry the plan out. Randomness is the same whatever is executed."""
 

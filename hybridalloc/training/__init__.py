@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
-from hybridalloc.training.trainer import TrainConfig, evaluate, train
+from hybridalloc.training.config import TrainConfig
+from hybridalloc.training.evaluation import Evaluation, evaluate
+from hybridalloc.training.trainer import Trained, train
 
-__all__ = ["TrainConfig", "evaluate", "train"]
+__all__ = ["Evaluation", "TrainConfig", "Trained", "evaluate", "train"]

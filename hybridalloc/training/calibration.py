@@ -9,22 +9,26 @@ another is better by more than a standard error of the paired difference: the on
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from coordinator import Coordinator
+from hybridalloc.problems.contract import AnyProblem, Belief, Prices
 from hybridalloc.reports.statistics import mean_of
-from hybridalloc.training.trainer import TUNE_SEEDS, Recommender, evaluate
+from hybridalloc.training.config import TUNE_SEEDS
+from hybridalloc.training.evaluation import evaluate
+from rl.proposal import Recommender
 
 FACTORS = (1.0, 0.5, 2.0, 4.0, np.inf)  # of the trust of training, which comes first
 SEEDS = TUNE_SEEDS[16:56]  # those before are for the checks in training
 
 
 class Tried(NamedTuple):
-    """A trust, its welfare, the gain over the trust of training and that gain's standard error over networks.
+    """A trust, what it earns (the metric that the problem tunes for, as it is), the gain over the trust of training
+    (larger is better) and that gain's standard error over worlds.
 
-    NaN and an infinite error where no network has a welfare: then the trust of training stays.
+    NaN and an infinite error where no world has that metric: then the trust of training stays.
     """
 
     trust: float
@@ -43,16 +47,17 @@ class Calibration(NamedTuple):
 
 
 def calibrate(
-    problem: Any,
-    prices: Any,
+    problem: AnyProblem,
+    prices: Prices,
     recommender: Recommender,
     trust: float,
     limit: float = 10.0,
-    belief: Any = None,
+    belief: Belief | None = None,
     seeds: Sequence[int] = SEEDS,
     slots: int = 60,
 ) -> Calibration:
     """The best trust for a hybrid trained at ``trust`` > 0."""
+    aim = problem.card.aim
     tried: list[Tried] = []
     base = np.zeros(0)
     allocations = violations = 0
@@ -60,11 +65,11 @@ def calibrate(
         at = Coordinator("hybrid", trust * factor, limit)
         seen = evaluate(problem, prices, at, recommender, seeds, slots=slots, belief=belief)
         allocations, violations = allocations + seen.allocations, violations + seen.violations
-        welfare = seen.metrics["welfare"]
-        base = base if tried else welfare
-        gain = (welfare - base)[~np.isnan(welfare - base)]  # of the networks that have both
+        earned = seen.metrics[aim.key]
+        base = base if tried else earned
+        gain = aim.sign * (earned - base)[~np.isnan(earned - base)]  # of the worlds that have both
         error = float(gain.std(ddof=1) / np.sqrt(len(gain))) if len(gain) > 1 else float("inf")
-        tried.append(Tried(at.trust, mean_of(welfare), mean_of(gain), error))
+        tried.append(Tried(at.trust, mean_of(earned), mean_of(gain), error))
     best = max(tried, key=lambda t: -np.inf if np.isnan(t.gain) else t.gain)
     chosen = best.trust if best.gain > best.error else trust
     return Calibration(chosen, tuple(tried), allocations, violations)

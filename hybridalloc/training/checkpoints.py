@@ -1,11 +1,11 @@
 """Checkpoints of a training run: resumed on one thread, training goes on bit for bit as if uninterrupted.
 
 One file holds the learner (networks, optimizers, normalisers, random states, rollout in progress or replay), the
-environments (every array and random stream of the batch), the belief, the trainer's random state, counters, rows and
-seconds. ``last.pt`` is written every so many agent-steps, ``best.pt`` when the check on the tuning seeds is the best so
-far. A file is written beside its target and then renamed, so that a killed process leaves the one before whole.
+worlds (every array and random stream, by their own account), the belief, the trainer's random state, counters, rows
+and seconds. ``last.pt`` is written every so many agent-steps, ``best.pt`` when the check on the tuning seeds is the
+best so far. A file is written beside its target and then renamed: a killed process leaves the one before whole.
 
-A file is one line, ``hybridalloc checkpoint 2 sha256 <digest of the rest>``, and a ``torch.save`` archive of plain
+A file is one line, ``hybridalloc checkpoint 3 sha256 <digest of the rest>``, and a ``torch.save`` archive of plain
 containers, numbers, text and tensors. The digest is verified, sizes are bounded before memory is taken, and reading
 runs no code: a transition that the file names is loaded where it is installed or the user allows it, nowhere else.
 """
@@ -17,20 +17,22 @@ import io
 import json
 import math
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 
 from hybridalloc.errors import CheckpointError
 from hybridalloc.files import whole_file
-from hybridalloc.problems.custom.transitions import Unloaded
+from hybridalloc.problems import restore_problem
+from hybridalloc.problems.contract import AnyProblem, Prices, Simulates
 from hybridalloc.text import printable, quoted
+from hybridalloc.training.config import TrainConfig
 
-FORMAT = 2
+FORMAT = 3
 HEAD = f"hybridalloc checkpoint {FORMAT} sha256 "
 _HEAD_BYTES = len(HEAD) + 64 + 1
 
@@ -58,7 +60,7 @@ class Checkpoints:
         self.kept: tuple[Path, int] | None = None  # the last good one, and its agent-steps
         self._found: dict[str, Any] | None = None
 
-    def open(self, problem: Any, prices: Any, config: Any) -> bool:
+    def open(self, problem: AnyProblem, prices: Prices, config: TrainConfig) -> bool:
         """Note whose run this is; whether it goes on from a checkpoint.
 
         Raises:
@@ -74,7 +76,7 @@ class Checkpoints:
             raise CheckpointError(f"{self.resume} is of another run: {difference}; it was left as it is")
         return True
 
-    def restore(self, parts: dict[str, Any]) -> dict[str, Any]:
+    def restore(self, parts: Mapping[str, Part]) -> dict[str, Any]:
         """Load every part from the checkpoint that :meth:`open` read; the trainer's record."""
         assert self._found is not None and self.resume is not None
         found, self._found = self._found, None
@@ -86,9 +88,9 @@ class Checkpoints:
             self.best, self.kept = float(found["best"]), (self.resume, int(found["agent_steps"]))
         except Exception as error:  # every part reads what it needs: of what does not fit it says so in many ways
             reason = printable(f"{type(error).__name__}: {error}", 200)
+            learner = json.loads(self.identity)["training"]["learner"]
             raise CheckpointError(
-                f"{self.resume} does not fit this version's {getattr(parts['learner'], 'name', 'learner')} ({reason}); "
-                "it was left as it is"
+                f"{self.resume} does not fit this version's {learner} ({reason}); it was left as it is"
             ) from None
         return record
 
@@ -96,7 +98,7 @@ class Checkpoints:
         """Whether ``every`` agent-steps have gone by since the last writing."""
         return agent_steps - (self.kept[1] if self.kept else 0) >= self.every
 
-    def keep(self, agent_steps: int, parts: dict[str, Any], record: dict[str, Any]) -> Path:
+    def keep(self, agent_steps: int, parts: Mapping[str, Part], record: dict[str, Any]) -> Path:
         """Write ``last.pt``.
 
         Raises:
@@ -106,7 +108,7 @@ class Checkpoints:
         self.kept = (path, agent_steps)
         return path
 
-    def judge(self, score: float, agent_steps: int, parts: dict[str, Any], record: dict[str, Any]) -> None:
+    def judge(self, score: float, agent_steps: int, parts: Mapping[str, Part], record: dict[str, Any]) -> None:
         """Write ``best.pt`` if ``score`` is the best so far."""
         if score > self.best:
             self.best = score
@@ -118,7 +120,7 @@ class Checkpoints:
             return "no checkpoint had been written yet"
         return f"the last good checkpoint is {self.kept[0]} ({self.kept[1]:,} agent-steps)"
 
-    def _write(self, name: str, agent_steps: int, parts: dict[str, Any], record: dict[str, Any]) -> Path:
+    def _write(self, name: str, agent_steps: int, parts: Mapping[str, Part], record: dict[str, Any]) -> Path:
         states = {key: take(part) for key, part in parts.items()}
         where = not_a_number(states["learner"])
         if where:
@@ -212,7 +214,7 @@ def _tensors(value: Any) -> Iterator[torch.Tensor]:
             yield from _tensors(item)
 
 
-def identity(problem: Any, prices: Any, config: Any) -> str:
+def identity(problem: AnyProblem, prices: Prices, config: TrainConfig) -> str:
     """What must be the same for a run to go on, as JSON: the problem, its prices and the training's settings."""
     run = {"problem": problem.describe(), "prices": prices._asdict(), "training": asdict(config)}
     return json.dumps(run, default=lambda x: x.item())
@@ -228,9 +230,6 @@ def run_of(path: str | Path, flags: Any, trust_code: bool = False) -> tuple[Any,
     Raises:
         CheckpointError: unreadable, see :func:`read`, of a transition that is not allowed, or a flag disagrees.
     """
-    from hybridalloc.problems import restore_problem
-    from hybridalloc.training.trainer import TrainConfig
-
     text = read(path)["identity"]
     try:
         found = json.loads(text)
@@ -242,9 +241,9 @@ def run_of(path: str | Path, flags: Any, trust_code: bool = False) -> tuple[Any,
         raise CheckpointError(
             f"{path} names no run that this version can make ({reason}); it was left as it is"
         ) from None
-    if isinstance(getattr(problem, "transition", None), Unloaded):
-        raise problem.transition.refuse()
-    told = {"problem": problem.name} | found["problem"] | found["training"]
+    if isinstance(problem, Simulates):
+        problem.simulator()  # refused here, not after minutes
+    told = {"problem": problem.card.name} | found["problem"] | found["training"]
     for field in fields(flags):
         asked, theirs = getattr(flags, field.name), told.get(field.name)
         theirs = theirs["name"] if isinstance(theirs, dict) else theirs
@@ -270,52 +269,31 @@ def first_difference(theirs: Any, ours: Any, at: str = "") -> str:
     return "" if theirs == ours else f"{at} is {quoted(theirs)} there and {quoted(ours)} here"
 
 
-def take(part: Any) -> Any:
-    """The whole state of a learner, a belief, a random generator or a batch of environments."""
+@runtime_checkable
+class Stateful(Protocol):
+    """A learner, a belief, a rollout: whatever says by itself what its future depends on."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+Part = Stateful | np.random.Generator | None
+
+
+def take(part: Part) -> Any:
+    """The whole state of a part of a run."""
     if part is None:
         return None
-    if isinstance(part, np.random.Generator):
-        return json.dumps(part.bit_generator.state)
-    if hasattr(part, "state_dict"):
-        return part.state_dict()
-    return {name: kept for name, value in vars(part).items() if (kept := _kept(value)) is not None}
+    return json.dumps(part.bit_generator.state) if isinstance(part, np.random.Generator) else part.state_dict()
 
 
-def put(part: Any, state: Any) -> None:
+def put(part: Part, state: Any) -> None:
     """Bring ``part`` to a state that :func:`take` took."""
-    if part is None:
-        return
     if isinstance(part, np.random.Generator):
         part.bit_generator.state = json.loads(state)
-    elif hasattr(part, "load_state_dict"):
+    elif part is not None:
         part.load_state_dict(state)
-    else:
-        known = take(part)
-        for name, kept in state.items():
-            if name not in known:
-                raise ValueError(f"{printable(name)} is unknown")
-            value = getattr(part, name)
-            if isinstance(value, np.ndarray):
-                if not isinstance(kept, np.ndarray) or (kept.shape, kept.dtype) != (value.shape, value.dtype):
-                    raise ValueError(f"{name} has another shape or dtype than {value.shape}, {value.dtype}")
-                setattr(part, name, kept)
-            elif isinstance(value, list):
-                for generator, numbers in zip(value, kept, strict=True):
-                    put(generator, numbers)
-            else:  # a named tuple: others may hold it, so it is filled in place
-                for field, array in kept.items():
-                    getattr(value, field)[...] = array
-
-
-def _kept(value: Any) -> Any:
-    """What of a batch's attribute is state: arrays, named tuples of arrays, lists of random generators."""
-    if isinstance(value, np.ndarray):
-        return value
-    if isinstance(value, list) and value and isinstance(value[0], np.random.Generator):
-        return [take(g) for g in value]
-    if isinstance(value, tuple) and hasattr(value, "_asdict") and all(isinstance(v, np.ndarray) for v in value):
-        return value._asdict()
-    return None
 
 
 def pack(value: Any) -> Any:

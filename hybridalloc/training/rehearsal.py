@@ -1,8 +1,8 @@
 """Every trust of a grid, scored on worlds other than the one believed: what adapts trust.
 
-The problem provides the worlds: ``shifted(scenario)``, itself under another law, for each of ``scenarios()``, or where
-it has no simulator ``perturbed(state, scenario, seed)``; and ``revealed(state, following)``, the state as the next
-one's reports show it to have been, of which no truth is read.
+The problem provides the worlds (:mod:`hybridalloc.problems.contract`): itself under another law (``Shifts``), or where
+it has no simulator one state under it (``Perturbs``); and the state as the next one's reports show it to have been, of
+which no truth is read (``Reveals``).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from coordinator.coordinator import wish_at
 from coordinator.trust import Trust
 from games.congestion import CongestionBatch, Float
 from hybridalloc.reports.statistics import mean_of
+from hybridalloc.training.evaluation import evaluate
 
 
 class Remembered(NamedTuple):
@@ -61,8 +62,6 @@ def rollouts(
     seeds: Sequence[int], slots: int,
 ) -> Float:  # fmt: skip
     """(K, S) welfare of each trust over whole episodes in each of the problem's scenarios, on common networks."""
-    from hybridalloc.training.trainer import evaluate  # which imports torch
-
     worlds = [problem.shifted(scenario) for scenario in problem.scenarios()]
     run = lambda world, trust: evaluate(
         world, prices, replace(coordinator, trust=float(trust)), recommender, seeds, slots=slots, belief=belief

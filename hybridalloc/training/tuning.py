@@ -13,14 +13,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from coordinator import Coordinator
+from hybridalloc.problems.contract import AnyProblem, Belief
 from hybridalloc.reports.statistics import mean_of
-from hybridalloc.training.trainer import BELIEF_STEPS, TUNE_SEEDS, TrainConfig, evaluate, learn_belief
+from hybridalloc.training.beliefs import learn_belief
+from hybridalloc.training.config import BELIEF_STEPS, TUNE_SEEDS, TrainConfig
+from hybridalloc.training.evaluation import evaluate
 
 
 class Tuned(NamedTuple):
-    """The best prices found, their welfare on the tuning seeds, and every trial as (prices, welfare).
+    """The best prices found, what they earn on the tuning seeds (the metric that the problem tunes for, its sign such
+    that larger is better), and every trial as (prices, earned).
 
-    Welfare is NaN where no seed has any, and such a trial is never the best.
+    It is NaN where no seed has any, and such a trial is never the best.
     """
 
     prices: Any
@@ -29,7 +33,7 @@ class Tuned(NamedTuple):
 
 
 def tune_prices(
-    problem: Any,
+    problem: AnyProblem,
     coordinator: Coordinator,
     trials: int,
     *,
@@ -37,7 +41,7 @@ def tune_prices(
     slots: int = 60,
     seed: int = 0,
     report: Callable[[int, float], None] | None = None,
-    belief: Any = None,
+    belief: Belief | None = None,
     start: Any = None,
 ) -> Tuned:
     """Search ``problem.card.price_space`` for the prices with which a method without learning does best.
@@ -48,15 +52,15 @@ def tune_prices(
         seeds, slots: size of one evaluation.
         belief: what the method believes; its learning rests meanwhile.
         start: prices to try first, instead of the problem's defaults.
-        report: called with the trial's number and the best welfare so far.
+        report: called with the trial's number and the best so far.
     """
     rng = np.random.default_rng([seed, 55])
-    space = problem.card.price_space
+    space, aim = problem.card.price_space, problem.card.aim
 
     def welfare(prices: Any) -> float:
         seen = belief.copy(learning=False) if belief is not None else None
         result = evaluate(problem, prices, coordinator, None, TUNE_SEEDS[:seeds], slots=slots, belief=seen)
-        return mean_of(result.metrics["welfare"])
+        return aim.sign * mean_of(result.metrics[aim.key])
 
     best = problem.card.prices() if start is None else start
     top = welfare(best)
@@ -76,7 +80,7 @@ def tune_prices(
 
 
 def tune_game(
-    problem: Any,
+    problem: AnyProblem,
     belief: str,
     trials: int,
     report: Callable[[int, float], None] | None = None,

@@ -7,8 +7,8 @@ import pytest
 
 from coordinator import Coordinator, clip_prior
 from hybridalloc.problems import make_problem
-from hybridalloc.training.trainer import make_learner
 from rl.networks import Sizes
+from rl.registry import make_learner
 
 NAMES = ["imappo", "dqn"]
 
@@ -24,7 +24,7 @@ def learner_of(name, updates):
     seen = batch.observe()
     while learner.updates < updates:
         game = batch.game(prices)
-        log_prior = clip_prior(learner.propose(seen), game.allowed, learner.config.limit)
+        log_prior = clip_prior(learner.propose(seen).log_prior, game.allowed, learner.config.limit)
         merged = coordinator.explore(game, log_prior, rng.random(seen.live.shape))
         out = batch.execute(batch.settle(merged.option, prices))
         batch.drift()
@@ -51,10 +51,10 @@ def test_proposes_finite_scores_for_any_size_and_changes_nothing(case, agents, s
     seen = batch.observe()
     held = [x.copy() for x in seen]
     for proposer in (learner, learner.policy):
-        raw = proposer.propose(seen)
+        raw = proposer.propose(seen).log_prior
         assert raw.shape == seen.allowed.shape and raw.dtype == np.float64
         assert np.isfinite(raw).all() and not raw[~seen.live].any()
-        assert np.array_equal(raw, proposer.propose(seen))  # no hidden randomness
+        assert np.array_equal(raw, proposer.propose(seen).log_prior)  # no hidden randomness
     assert all(np.array_equal(a, b) for a, b in zip(seen, held, strict=True))
     assert raw.any() == (updates > 0 and bool(seen.live.any()))  # untrained it is flat, so the hybrid is the game
 
@@ -62,10 +62,10 @@ def test_proposes_finite_scores_for_any_size_and_changes_nothing(case, agents, s
 def test_each_network_is_proposed_for_alone(case):
     learner, _ = case
     seen = make_problem("mec", agents=10, servers=3).batch(range(4)).observe()
-    together = learner.propose(seen)
+    together = learner.propose(seen).log_prior
     for e in range(4):
         part = seen._replace(**{k: getattr(seen, k)[e : e + 1] for k in seen._fields if k != "resource_of"})
-        assert np.allclose(learner.propose(part)[0], together[e], rtol=1e-5, atol=1e-5)
+        assert np.allclose(learner.propose(part).log_prior[0], together[e], rtol=1e-5, atol=1e-5)
 
 
 def test_has_a_name_and_its_settings(case):

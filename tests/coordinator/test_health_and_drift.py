@@ -161,7 +161,7 @@ def test_the_reservoir_is_a_uniform_sample_of_all_rows():
 
 
 def test_no_ranges_no_opinion():
-    watch = DriftWatch({"agent.weight": np.zeros(3)})
+    watch = DriftWatch({})
     rng = np.random.default_rng(0)
     assert not watch.active and watch.update(look(rng, shift=50.0)) == 0.0 and watch.trust(5.0) == 5.0
     with pytest.raises(ValueError, match="keep = 0"):

@@ -22,9 +22,11 @@ from games.certificate import fitting_costs, measure_regret
 from hybridalloc import Allocator, CheckpointError, InvalidStateError, make_problem
 from hybridalloc.errors import UnknownNameError
 from hybridalloc.problems.mec.whatif import SHIFTS, Shift
-from hybridalloc.training.trainer import evaluate, make_learner
+from hybridalloc.training.evaluation import evaluate
 from rl.networks import Sizes
-from rl.policy import ArrayPolicy
+from rl.policy import ArrayPolicy, Notes
+from rl.proposal import Proposal
+from rl.registry import make_learner
 
 
 @pytest.fixture(scope="module")
@@ -166,16 +168,16 @@ def test_all_mass_on_a_forbidden_option_is_no_mass_at_all(problem):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"power": np.nan}, "power = nan; it must be finite"),
-        ({"fraction_spread": -1.0}, "fraction_spread = -1.0; a spread is >= 0"),
-        ({"power": np.zeros((3, 3))}, "power has shape (3, 3)"),
-        ({"charm": 1.0}, "charm"),
+        (lambda p: p._replace(mean=np.full_like(p.mean, np.nan)), "power = nan; it must be finite"),
+        (lambda p: p._replace(spread=p.spread * [1, -10]), "fraction_spread = -1.0; a spread is >= 0"),
+        (lambda p: p._replace(mean=np.zeros((3, 3, 2))), "power has shape (3, 3)"),
+        (lambda p: p._replace(levels=("power", "charm")), "charm"),
     ],
 )
 def test_continuous_parts_that_cannot_be_used_leave_the_game(problem, change, reason):
     recommender = Wishful(0.1)
-    good = recommender.propose_continuous
-    recommender.propose_continuous = lambda o: good(o) | change
+    good = recommender.propose
+    recommender.propose = lambda o: change(good(o))
     with pytest.warns(RuntimeWarning):
         c = Allocator(problem, "hybrid", recommender).step(problem.reset(0)).certificate
     assert c.feasible and c.source in ("game", "fallback") and reason in c.status
@@ -604,7 +606,7 @@ def test_learned_trust_comes_with_the_policy(problem, tmp_path):
     with pytest.raises(ValueError, match="needs a recommender that was trained with"):
         Allocator(problem, "hybrid", "imappo", trust="learned")
     allocator = Allocator(problem, "hybrid", "imappo")
-    allocator.recommender.weights["trust"] = np.float64(8.25)
+    allocator.recommender.notes = Notes(learned_trust=8.25)
     path = allocator.save(tmp_path / "a")
     learned = Allocator.load(path, trust="learned")
     assert learned.step(problem.reset(0)).certificate.epsilon_bound == pytest.approx(10 / 8.25)
@@ -629,7 +631,7 @@ def test_drift_raises_trust_and_says_so(problem):
         ranges.update(batch.observe())
         batch.execute(batch.settle(batch.baseline("greedy", rng), allocator.prices))
         batch.drift()
-    allocator.recommender.weights |= ranges.bounds()
+    allocator.recommender.notes = Notes(ranges=ranges.bounds())
     allocator = Allocator(problem, "hybrid", allocator.recommender)
     c = allocator.step(problem.reset(30)).certificate
     assert c.trust == 5.0 and c.status.startswith("ok") and c.drift < 0.01
@@ -715,10 +717,10 @@ class Wishful(Random):
         super().__init__(2)
         self.spread = spread
 
-    def propose_continuous(self, observation):
-        shape = observation.live.shape
-        ask = {"power": 0.05, "power_spread": self.spread, "fraction": 0.7, "fraction_spread": self.spread}
-        return {name: np.full(shape, value) for name, value in ask.items()}
+    def propose(self, observation):
+        mean = np.broadcast_to([0.05, 0.7], (*observation.live.shape, 2)).copy()
+        prior = super().propose(observation)
+        return Proposal(prior, mean, np.full(mean.shape, self.spread), ("power", "fraction"))
 
 
 def test_continuous_parts_are_pulled_by_the_proposals_spread(problem):
@@ -740,10 +742,9 @@ def test_continuous_parts_are_pulled_by_the_proposals_spread(problem):
         Allocator(problem, "hybrid", Wishful(1e-6)).step(state).fraction[sent][:3], 0.7, atol=1e-6
     )
     for_each = Wishful(1e-6)  # the same, for every option: the chosen one's is taken
-    flat = for_each.propose_continuous
-    for_each.propose_continuous = lambda o: {
-        name: np.where(np.arange(4) == free.option[None, :, None], v[..., None], 9.0) for name, v in flat(o).items()
-    }
+    flat = for_each.propose
+    each = lambda v: np.where((np.arange(4) == free.option[None, :, None])[..., None], v[:, :, None], 9.0)
+    for_each.propose = lambda o: (p := flat(o))._replace(mean=each(p.mean), spread=each(p.spread))
     np.testing.assert_array_equal(Allocator(problem, "hybrid", for_each).step(state).power[sent], powers[3])
     game = Allocator(problem, "hybrid", Wishful(0.1), trust=np.inf).step(state)
     np.testing.assert_array_equal(game.power, Allocator(problem, "hybrid", Random(2), trust=np.inf).step(state).power)
@@ -766,9 +767,8 @@ def test_prices_are_the_marginal_worth_of_capacity():
 
 
 def test_a_recommender_that_fails_half_way_leaves_nothing_behind(problem):
-    """Options proposed, then an error in the continuous parts: the game alone, and `why` speaks of it alone."""
-    recommender = Wishful(0.1)
-    recommender.propose_continuous = lambda observation: 1 / 0
+    """Options that can be used beside levels that cannot: the game alone, and `why` speaks of it alone."""
+    recommender = Wishful(-0.1)
     with pytest.warns(RuntimeWarning, match="recommender failed"):
         allocation = Allocator(problem, "hybrid", recommender).step(problem.reset(7))
     assert allocation.certificate.source == "game"
@@ -811,13 +811,13 @@ def test_a_recommender_with_a_memory_keeps_it_from_step_to_step():
     speaker, state = policy.carrying(), problem.reset(4)
     for seed in range(4):
         allocation = allocator.step(state)
-        raw = speaker.propose(problem.world_at(state).observe())
+        raw = speaker.propose(problem.world_at(state).observe()).log_prior
         expected = clip_prior(raw, np.ones_like(raw, bool), allocator.coordinator.limit)[0]
         live = state.active
         np.testing.assert_allclose(allocation.log_prior[live], expected[live], atol=1e-6)
         state, _ = problem.advance(state, allocation, seed)
-    alone = policy.propose(problem.world_at(state).observe())
-    assert not np.allclose(alone, speaker.propose(problem.world_at(state).observe()))
+    alone = policy.propose(problem.world_at(state).observe()).log_prior
+    assert not np.allclose(alone, speaker.propose(problem.world_at(state).observe()).log_prior)
 
 
 @pytest.mark.parametrize("rule", ["hedge", "robust"])

@@ -7,7 +7,7 @@ import pytest
 
 from hybridalloc import make_problem
 from hybridalloc.training.calibration import calibrate
-from hybridalloc.training.trainer import TUNE_SEEDS
+from hybridalloc.training.config import TUNE_SEEDS
 
 PROBLEM = make_problem("mec", agents=12, servers=3)
 PRICES = PROBLEM.card.prices()

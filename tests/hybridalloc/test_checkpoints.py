@@ -16,7 +16,9 @@ import torch
 from hybridalloc import make_problem
 from hybridalloc.allocator import CheckpointError
 from hybridalloc.training.checkpoints import Checkpoints, first_difference, pack, read, unpack, write
-from hybridalloc.training.trainer import LEARNERS, TrainConfig, train
+from hybridalloc.training.config import TrainConfig
+from hybridalloc.training.trainer import train
+from rl.registry import LEARNERS
 
 HOUSE = Path(__file__).resolve().parents[2]
 SLOTS = 32
@@ -114,7 +116,8 @@ def test_a_killed_process_loses_at_most_one_interval(tmp_path):
 import os, sys
 from hybridalloc import make_problem
 from hybridalloc.training.checkpoints import Checkpoints
-from hybridalloc.training.trainer import TrainConfig, train
+from hybridalloc.training.config import TrainConfig
+from hybridalloc.training.trainer import train
 problem = make_problem("mec", agents=6, servers=2)
 def report(steps, figures):
     if steps >= 26 * 24:
@@ -167,8 +170,8 @@ def test_a_damaged_or_foreign_file_is_refused(finished, tmp_path):
     refused(tmp_path / "foreign.pt", "not a checkpoint of a training run; `hybridalloc train` writes them")
     write(tmp_path / "other.pt", {"weights": torch.ones(3)})
     refused(tmp_path / "other.pt", "is not a checkpoint of a training run .*no identity")
-    (tmp_path / "new.pt").write_bytes(whole.replace(b"checkpoint 2 sha256", b"checkpoint 9 sha256", 1))
-    refused(tmp_path / "new.pt", "has format 9; this version reads format 2")
+    (tmp_path / "new.pt").write_bytes(whole.replace(b"checkpoint 3 sha256", b"checkpoint 9 sha256", 1))
+    refused(tmp_path / "new.pt", "has format 9; this version reads format 3")
     refused(tmp_path / "none.pt", r"no checkpoint at .*none\.pt")
     content = read(finished[0] / "last.pt")
     content["parts"]["learner"].pop("critic")

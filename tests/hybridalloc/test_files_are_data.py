@@ -170,7 +170,7 @@ def test_a_served_model_runs_no_code(trap, tmp_path):
 def test_a_checkpoint_of_training_runs_no_code(trap, tmp_path, kind, capsys):
     from dataclasses import asdict
 
-    from hybridalloc.training.trainer import TrainConfig
+    from hybridalloc.training.config import TrainConfig
 
     problem = make_problem("custom", work=[[1.0], [2.0]], capacity=[4.0])
     run = {

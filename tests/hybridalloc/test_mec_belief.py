@@ -12,7 +12,9 @@ from coordinator import Coordinator
 from hybridalloc import Allocator, CheckpointError, make_problem
 from hybridalloc.problems.beliefs import load_belief, save_belief
 from hybridalloc.problems.mec.belief import BLOCK, BLOCKED, BayesianBelief, LearnedBelief
-from hybridalloc.training.trainer import TrainConfig, evaluate, learn_belief
+from hybridalloc.training.beliefs import learn_belief
+from hybridalloc.training.config import TrainConfig
+from hybridalloc.training.evaluation import evaluate
 
 
 def play(batch, slots, trust=5.0, seed=0):

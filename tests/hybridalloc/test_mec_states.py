@@ -199,7 +199,7 @@ def test_a_problem_without_agents_resets_and_steps():
 def test_a_world_without_agents_is_stepped_evaluated_and_shown():
     from coordinator import Coordinator
     from hybridalloc import Allocator
-    from hybridalloc.training.trainer import evaluate
+    from hybridalloc.training.evaluation import evaluate
     from hybridalloc.training.tuning import tune_prices
 
     problem = make_problem("mec", agents=0, servers=3)

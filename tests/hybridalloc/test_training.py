@@ -7,8 +7,11 @@ import pytest
 
 from coordinator import Coordinator
 from hybridalloc import Allocator, make_problem
-from hybridalloc.training.trainer import REPORT_SEEDS, TRAIN_SEEDS, TUNE_SEEDS, TrainConfig, evaluate, train
+from hybridalloc.training.config import REPORT_SEEDS, TRAIN_SEEDS, TUNE_SEEDS, TrainConfig
+from hybridalloc.training.evaluation import evaluate
+from hybridalloc.training.trainer import train
 from hybridalloc.training.tuning import tune_prices
+from rl.proposal import named
 
 
 @pytest.fixture(scope="module")
@@ -114,8 +117,8 @@ def test_continuous_heads_are_trained_on_what_is_executed_and_served(problem, tm
     seen = batch.observe()
     option = np.where(seen.live, 1, 0)
     wish = trained.learner.sample_continuous(seen, option, rng)
-    plan = batch.settle(option, prices, wish, 5.0)
-    r, x, s = batch.responses["power"], wish["power"], wish["power_spread"] / 0.999
+    plan = batch.settle(option, prices, named(wish), 5.0)
+    r, x, s = batch.responses["power"], wish.mean[..., 0], wish.spread[..., 0] / 0.999
     blended = np.clip((5 * s * s * r + x) / (5 * s * s + 1), 0.001, 1.0)
     pulled = np.isfinite(r)
     assert pulled.any() and not pulled[~seen.live].any()
@@ -156,9 +159,9 @@ def test_trust_is_learned_beside_the_policy_and_ranges_are_noted(tmp_path):
     assert trained.violations == 0
     trusts = [row["trust"] for row in trained.updates]
     assert trusts[0] == 3.0 and len(set(trusts)) == len(trusts) == 2
-    weights = trained.learner.policy.weights
-    assert weights["trust"] != 3.0 and weights["ranges/agent"].shape[0] == 2
+    notes = trained.learner.policy.notes
+    assert notes.learned_trust != 3.0 and notes.ranges["agent"].shape[0] == 2
     path = Allocator(problem, "hybrid", trained.learner.policy, trust="learned").save(tmp_path / "a")
     again = Allocator.load(path)
-    assert again.trust == "learned" and again.trust_rule.now == float(weights["trust"]) and again.drift.active
+    assert again.trust == "learned" and again.trust_rule.now == notes.learned_trust and again.drift.active
     assert again.step(problem.reset(0)).certificate.feasible

@@ -173,7 +173,7 @@ class Chain:
 
 
 def greedy(learner, view, bias=0.0):
-    prior = clip_prior(learner.policy.propose(view), view.allowed, learner.config.limit)
+    prior = clip_prior(learner.policy.propose(view).log_prior, view.allowed, learner.config.limit)
     return np.where(view.allowed, prior + bias, -np.inf).argmax(-1)
 
 
@@ -184,7 +184,7 @@ def play(learner, game, updates, *, bias=0.0, uniform=False, episode=0, seed=0, 
     slot, logs = 0, []
     for _ in range(updates):
         while not learner.ready():
-            prior = clip_prior(learner.propose(view), view.allowed, learner.config.limit)
+            prior = clip_prior(learner.propose(view).log_prior, view.allowed, learner.config.limit)
             part = np.broadcast_to(bias, prior.shape)
             logits = np.where(view.allowed, 0.0 if uniform else prior + part, -np.inf)
             option = (logits + rng.gumbel(size=logits.shape)).argmax(-1)

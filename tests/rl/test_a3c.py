@@ -30,8 +30,8 @@ def test_workers_act_on_stale_copies_and_take_turns(lab):
     assert turns[0] == [0, 2, 2, 2]  # the first worker's rollout was cut to two slots, so they stay apart
     assert all(row == [0, 2, 4, 6] for row in turns[3:])
     view = game.observe()
-    shared = learner.policy.propose(view)
-    stale = [np.abs(learner.propose(view)[w::4] - shared[w::4]).max() for w in range(4)]
+    shared = learner.policy.propose(view).log_prior
+    stale = [np.abs(learner.propose(view).log_prior[w::4] - shared[w::4]).max() for w in range(4)]
     assert min(stale) == 0 < sorted(stale)[1]  # the one that has just fetched, and the others
 
 

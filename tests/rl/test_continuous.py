@@ -139,19 +139,22 @@ def test_arrays_say_what_torch_says_in_each_quantitys_unit(density):
     view = toy.observe()
     view.live[1, 0] = False
     policy = ArrayPolicy(learner.policy.weights)  # as a saved one comes back
-    got = policy.propose_continuous(view)
+    said = policy.propose(view)
+    assert said.levels == ("power", "fraction") and said.mean.shape == said.spread.shape == (4, 2, OPTIONS, 2)
     for o in range(OPTIONS):
         option = np.full((4, 2), o)
         raw = learner._raw(view, option).numpy()
         value, spread = centre_and_spread(raw, density, learner.heads.first)
-        for k, (name, low, width) in enumerate((("power", 1.0, 2.0), ("fraction", 0.0, 1.0))):
+        for k, (low, width) in enumerate(((1.0, 2.0), (0.0, 1.0))):
             used = view.live & (o > 0)
-            np.testing.assert_allclose(got[name][..., o][view.live], low + width * value[view.live][:, k], rtol=1e-5)
+            mean = said.mean[..., o, k][view.live]
+            np.testing.assert_allclose(mean, low + width * value[view.live][:, k], rtol=1e-5)
             wanted = np.where(used, width * spread[..., k], np.inf)
-            np.testing.assert_allclose(got[f"{name}_spread"][..., o], wanted, rtol=1e-5)
-    assert np.ptp(got["power"]) > 0.1
+            np.testing.assert_allclose(said.spread[..., o, k], wanted, rtol=1e-5)
+    assert np.ptp(said.mean[..., 0]) > 0.1
     plain = Imappo(Sizes.of(view), ImappoConfig())
-    assert plain.policy.propose_continuous(view) is None
+    assert plain.policy.propose(view)[1:] == (None, None, ())
+    assert plain.sample_continuous(view, np.zeros((4, 2), int), np.random.default_rng(0)) is None
 
 
 def record(learner, view, option, wish, responses, trust):
@@ -177,8 +180,8 @@ def test_before_any_step_the_ratio_is_1_and_inactive_parts_have_none(density):
     slot = learner.slots[-1]
     active = [[[0, 0], [0, 0]], [[1, 1], [1, 1]], [[1, 1], [0, 0]], [[1, 0], [1, 0]]]
     np.testing.assert_array_equal(slot["active"], np.array(active, bool))
-    k = 1 / (1 + 4.0 * (wish["power_spread"] / 2) ** 2)
-    y = np.clip(((1 - k) * 1.5 + k * wish["power"] - 1.0) / 2, 0, 1)
+    k = 1 / (1 + 4.0 * (wish.spread[..., 0] / 2) ** 2)
+    y = np.clip(((1 - k) * 1.5 + k * wish.mean[..., 0] - 1.0) / 2, 0, 1)
     np.testing.assert_allclose(slot["executed"][slot["active"][..., 0], 0], y[slot["active"][..., 0]])
     batch = learner.batch(view)
     taken = learner.taken(batch, torch.arange(4))
@@ -264,9 +267,9 @@ class PowerGame:
         """What is executed without exploration is paid, and the weight of the proposals in it."""
         context = np.arange(2)
         view = self.observe(context)
-        option = clip_prior(learner.policy.propose(view), view.allowed, 10.0).argmax(-1)
-        wish = learner.policy.propose_continuous(view)
-        m, s = ((for_option(wish[k], option) - at) / 2 for k, at in (("power", 1.0), ("power_spread", 0.0)))
+        option = clip_prior(learner.policy.propose(view).log_prior, view.allowed, 10.0).argmax(-1)
+        said = learner.policy.propose(view)
+        m, s = ((for_option(x[..., 0], option) - at) / 2 for x, at in ((said.mean, 1.0), (said.spread, 0.0)))
         k = np.where(np.isinf(s), 0.0, 1 / (1 + trust * np.where(np.isinf(s), 0.0, s) ** 2))
         u = np.clip((1 - k) * self.response(context, option, wrong) + k * np.where(option > 0, m, 0), 0, 1)
         return float(self.outcome(context, option, u).sum(1).mean()), k[option > 0]
@@ -278,13 +281,13 @@ def drive(learner, toy, updates, trust, wrong, seed=0):
     view = toy.observe()
     while learner.updates < updates and good < 3:
         game = game_of(np.zeros(OPTIONS), view.allowed, view.live)
-        prior = clip_prior(learner.propose(view), view.allowed, 10.0)
+        prior = clip_prior(learner.propose(view).log_prior, view.allowed, 10.0)
         merged = explore(game, prior, 0.0, rng.random(view.live.shape))
         wish = learner.sample_continuous(view, merged.option, rng)
         response = toy.response(toy.context, merged.option, wrong)
         u = np.empty(response.shape)
         for i in np.ndindex(u.shape):
-            mean, spread = (wish["power"][i] - 1) / 2, wish["power_spread"][i] / 2
+            mean, spread = (wish.mean[i][0] - 1) / 2, wish.spread[i][0] / 2
             u[i] = min(max(blend(response[i], 1.0, trust, mean, spread), 0.0), 1.0)
         own = toy.outcome(toy.context, merged.option, u)
         shared = (merged.option == merged.option[:, ::-1]) & (merged.option > 0)

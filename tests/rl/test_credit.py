@@ -178,6 +178,6 @@ def test_what_is_not_supported_names_the_learner_and_those_that_do():
 def test_the_gain_of_the_last_layer_is_a_setting(lab):
     game = lab.ServerContexts()
     flat, near = (Imappo(lab.Sizes.of(game.observe()), ImappoConfig(gain=gain), seed=0) for gain in (0.0, 0.01))
-    assert not flat.propose(game.observe()).any()
+    assert not flat.propose(game.observe()).log_prior.any()
     np.testing.assert_allclose(float(near.actor.out.weight.detach().norm()), 0.01, rtol=1e-5)
-    assert 0 < np.abs(near.propose(game.observe())).max() < 1.0
+    assert 0 < np.abs(near.propose(game.observe()).log_prior).max() < 1.0

@@ -119,7 +119,7 @@ def test_idle_agents_teach_nothing_to_the_actor():
     drive(learner, toy, 32 * 4)
     assert all(torch.isfinite(p).all() for p in learner.actor.parameters())
     o = toy.observe()
-    assert not learner.propose(o)[:, 1].any() and learner.propose(o)[:, 0].any()
+    assert not learner.propose(o).log_prior[:, 1].any() and learner.propose(o).log_prior[:, 0].any()
 
 
 # --- arithmetic
@@ -256,7 +256,7 @@ def test_dqns_q_is_that_of_exact_dynamic_programming(bias):
     assert np.abs(q - want).max() < 0.05 * np.ptp(want)
     if bias.any():
         assert np.abs(want - alone).max() > 0.3  # the game does change what is executed next
-    prior = learner.propose(o)[:, 0]
+    prior = learner.propose(o).log_prior[:, 0]
     assert np.allclose(prior - prior[:, :1], (q - q[:, :1]) / learner.config.temperature, atol=1e-3)
 
 
@@ -307,7 +307,7 @@ def test_a_learner_goes_on_bit_for_bit_from_its_state_dict(name):
     resumed = make(name, toy, seed=99)
     resumed.load_state_dict(torch.load(buffer, weights_only=False))
     assert equal(weights_of(learner), weights_of(resumed))
-    assert np.array_equal(learner.propose(toy.observe()), resumed.propose(toy.observe()))
+    assert np.array_equal(learner.propose(toy.observe()).log_prior, resumed.propose(toy.observe()).log_prior)
     twin = copy.deepcopy(toy)
     drive(learner, toy, 64, seed=1)
     drive(resumed, twin, 64, seed=1)

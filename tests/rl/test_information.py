@@ -68,7 +68,7 @@ def test_a_decentralised_actor_cannot_see_another_agent(name):
     """Bit for bit the same scores whatever the others' features are, and no gradient with respect to them."""
     actor, o = trained(name), situation(1, density=0.9)
     changed = others_changed(o, 0)
-    for propose in (lambda x: ArrayPolicy(actor.export()).propose(x)[:, 0],
+    for propose in (lambda x: ArrayPolicy(actor.export()).propose(x).log_prior[:, 0],
                     lambda x: scores(actor, x)[0].detach().numpy()[np.nonzero(x.live)[1] == 0]):  # fmt: skip
         same = np.array_equal(propose(o), propose(changed))
         assert same == (actor.information == "own")
@@ -127,13 +127,13 @@ def test_numpy_equals_torch_and_untrained_is_flat(name):
     for seed, shape in enumerate(((1, 1, 2), (3, 6, 4), (2, 30, 9))):
         o = situation(seed, *shape)
         got, row, at = scores(actor, o)
-        out = ArrayPolicy(actor.export()).propose(o)
+        out = ArrayPolicy(actor.export()).propose(o).log_prior
         assert np.abs(out[row, at] - got.detach().numpy()).max() < 1e-5 * max(np.abs(out).max(), 1)
         assert not out[~o.live].any()
         fresh = NETWORKS[name](SIZES, 16)
-        assert not ArrayPolicy(fresh.export()).propose(o).any()
+        assert not ArrayPolicy(fresh.export()).propose(o).log_prior.any()
     idle = situation(0)._replace(live=np.zeros((3, 6), bool))
-    assert not ArrayPolicy(actor.export()).propose(idle).any()
+    assert not ArrayPolicy(actor.export()).propose(idle).log_prior.any()
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -145,7 +145,9 @@ def test_reordering_agents_and_resources_reorders_the_scores(name):
     moved = Observation(
         o.agent[:, i], o.resource[:, r], o.pair[:, i][:, :, k], o.live[:, i], o.allowed[:, i][:, :, k], o.resource_of
     )
-    assert np.allclose(policy.propose(o)[:, i][:, :, k], policy.propose(moved), rtol=1e-4, atol=1e-4)
+    assert np.allclose(
+        policy.propose(o).log_prior[:, i][:, :, k], policy.propose(moved).log_prior, rtol=1e-4, atol=1e-4
+    )
 
 
 def test_options_of_one_resource_meet_at_it():
@@ -155,7 +157,9 @@ def test_options_of_one_resource_meet_at_it():
     apart = o._replace(resource_of=np.array([-1, 0, 1]))
     together = o._replace(resource_of=np.array([-1, 0, 0]))
     for seen, hears in ((apart, False), (together, True)):
-        same = np.array_equal(policy.propose(seen)[:, 0], policy.propose(others_changed(seen, 0))[:, 0])
+        same = np.array_equal(
+            policy.propose(seen).log_prior[:, 0], policy.propose(others_changed(seen, 0)).log_prior[:, 0]
+        )
         assert same != hears
 
 
@@ -219,7 +223,7 @@ def paid(o, option):
 def picks_the_least(policy, networks, agents, resources, seed=123):
     """Share of agents with a real choice that take a least-reached resource."""
     o = crowd(np.random.default_rng(seed), networks, agents, resources)
-    option = np.where(o.allowed, policy.propose(o), -np.inf).argmax(axis=2)
+    option = np.where(o.allowed, policy.propose(o).log_prior, -np.inf).argmax(axis=2)
     reward, _ = paid(o, option)
     count = np.where(o.allowed[:, :, 1:], o.allowed[:, :, 1:].sum(axis=1)[:, None], -1)
     choice = (count.max(axis=2) > np.where(count < 0, 10**6, count).min(axis=2)) & (o.allowed.sum(axis=2) > 2)
@@ -235,7 +239,7 @@ def learned(network, updates):
     learner = Mappo(Sizes.of(o), config, seed=0)
     for update in range(updates):
         while not learner.ready():
-            logits = np.where(o.allowed, learner.propose(o), -np.inf)
+            logits = np.where(o.allowed, learner.propose(o).log_prior, -np.inf)
             log_prior = np.maximum(logits - logits.max(axis=2, keepdims=True), -10.0)
             noise = rng.gumbel(size=log_prior.shape)
             option = np.where(o.allowed, log_prior + noise, -np.inf).argmax(axis=2)

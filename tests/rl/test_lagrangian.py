@@ -29,7 +29,7 @@ def view(context):
 
 def use_of(learner):
     """(16, 2) chance of using in every joint context."""
-    raw = learner.policy.propose(view(EVERY))
+    raw = learner.policy.propose(view(EVERY)).log_prior
     return 1 / (1 + np.exp(raw[..., 0] - raw[..., 1]))
 
 
@@ -41,7 +41,7 @@ def play(learner, updates, seed=0, networks=32):
     for update in range(updates):
         while not learner.ready():
             seen = view(context)
-            prior = np.maximum((z := learner.propose(seen)) - z.max(-1, keepdims=True), -10)
+            prior = np.maximum((z := learner.propose(seen).log_prior) - z.max(-1, keepdims=True), -10)
             option = (prior + rng.gumbel(size=prior.shape)).argmax(-1)
             paid = option * VALUE[np.arange(2), context]
             context = rng.integers(0, 4, (networks, 2))

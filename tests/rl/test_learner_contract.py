@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from coordinator.merge import clip_prior
-from hybridalloc.training.trainer import LEARNERS, make_learner
 from rl.networks import Sizes
 from rl.proposal import Observation
+from rl.registry import LEARNERS, make_learner
 
 E, N, M = 6, 4, 3
 REPLAYING = ("dqn", "iql", "vdn", "qmix", "maddpg")
@@ -45,7 +45,7 @@ def run(learner, updates, seed=0, episode=5):
     logs, slot = [], 0
     for _ in range(updates):
         while not learner.ready():
-            raw = learner.propose(view)
+            raw = learner.propose(view).log_prior
             prior = clip_prior(raw, view.allowed, learner.config.limit)
             bias = rng.normal(size=prior.shape)
             logits = np.where(view.allowed, prior + bias, -np.inf)
@@ -72,7 +72,7 @@ pytestmark = pytest.mark.parametrize("name", list(LEARNERS))
 def test_an_untrained_prior_is_flat_and_has_the_right_shape(name):
     view = observation(np.random.default_rng(0))
     learner = make_learner(name, SIZES, 0, small(name))
-    raw = learner.propose(view)
+    raw = learner.propose(view).log_prior
     assert raw.shape == (E, N, M)
     np.testing.assert_array_equal(clip_prior(raw, view.allowed, 10.0), 0.0)
     assert learner.name == name == learner.policy.name
@@ -89,7 +89,7 @@ def test_updates_are_finite_and_move_the_policy(name):
         assert {"value_loss", "norm", "learning_rate", "kl", "entropy", "explained_variance"} <= row.keys()
         assert row["kl"] > -1e-6 and 0 <= row["entropy"] <= np.log(M) + 1e-6 and row["explained_variance"] <= 1
     view = observation(np.random.default_rng(9))
-    raw = learner.propose(view)
+    raw = learner.propose(view).log_prior
     assert np.isfinite(raw).all()
     assert np.abs(clip_prior(raw, view.allowed, 10.0)).max() > 1e-4
     assert not raw[~view.live].any()
@@ -127,7 +127,7 @@ def test_state_round_trip_and_training_goes_on_as_if_uninterrupted(name):
     second = make_learner(name, SIZES, 1, small(name))
     second.load_state_dict(copy.deepcopy(first.state_dict()))
     view = observation(np.random.default_rng(5))
-    np.testing.assert_array_equal(first.propose(view), second.propose(view))
+    np.testing.assert_array_equal(first.propose(view).log_prior, second.propose(view).log_prior)
     assert second.updates == first.updates == 3
     assert run(first, 3, seed=8) == run(second, 3, seed=8)
     for k, v in first.policy.weights.items():
@@ -141,9 +141,9 @@ def test_a_decentralised_actor_cannot_see_another_agents_observation(name):
     agent, pair = view.agent.copy(), view.pair.copy()
     agent[:, 1:] += 1.0
     pair[:, 1:] -= 1.0
-    other = learner.propose(view._replace(agent=agent, pair=pair))
-    np.testing.assert_allclose(learner.propose(view)[:, 0], other[:, 0], rtol=1e-5, atol=1e-6)
-    assert np.abs(learner.propose(view)[:, 1:] - other[:, 1:]).max() > 1e-3
+    other = learner.propose(view._replace(agent=agent, pair=pair)).log_prior
+    np.testing.assert_allclose(learner.propose(view).log_prior[:, 0], other[:, 0], rtol=1e-5, atol=1e-6)
+    assert np.abs(learner.propose(view).log_prior[:, 1:] - other[:, 1:]).max() > 1e-3
 
 
 def test_agents_may_be_reordered(name):
@@ -152,4 +152,6 @@ def test_agents_may_be_reordered(name):
     view = observation(np.random.default_rng(6))
     turn = np.array([2, 0, 3, 1])
     turned = view._replace(**{k: getattr(view, k)[:, turn] for k in ("agent", "pair", "live", "allowed")})
-    np.testing.assert_allclose(learner.propose(view)[:, turn], learner.propose(turned), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        learner.propose(view).log_prior[:, turn], learner.propose(turned).log_prior, rtol=1e-5, atol=1e-6
+    )

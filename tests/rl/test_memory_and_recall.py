@@ -59,7 +59,7 @@ def recalled(policy, seed=5, networks=200):
     speaker = policy.carrying()
     speaker.propose(toy.observe())
     toy.age[:] = 1
-    return float((speaker.propose(toy.observe()).argmax(-1) == toy.cue).mean())
+    return float((speaker.propose(toy.observe()).log_prior.argmax(-1) == toy.cue).mean())
 
 
 def make(toy, seed=0, **settings):
@@ -108,7 +108,7 @@ def test_the_memory_is_the_one_that_was_acted_with_and_ends_with_the_episode():
     toy.age[:] = 0
     fresh = ArrayPolicy(learner.policy.weights)
     learner.memory.reset(np.ones(8, bool))
-    np.testing.assert_array_equal(learner.propose(toy.observe()), fresh.propose(toy.observe()))
+    np.testing.assert_array_equal(learner.propose(toy.observe()).log_prior, fresh.propose(toy.observe()).log_prior)
 
 
 def test_a_cut_clears_the_memory_of_its_network_alone():
@@ -138,10 +138,10 @@ def test_numpy_remembers_as_torch_does_and_answers_without_a_past():
     with torch.no_grad():
         wanted = learner.memory.cell(x.flatten(0, 1), h).view(8, 2, 6).numpy()
     np.testing.assert_allclose(policy.remember(view, h.view(8, 2, 6).numpy()), wanted, atol=1e-6)
-    np.testing.assert_array_equal(policy.propose(view), policy.propose(view))
+    np.testing.assert_array_equal(policy.propose(view).log_prior, policy.propose(view).log_prior)
     speaker = policy.carrying()
     assert isinstance(speaker, Carried) and speaker.name == "imappo"
-    np.testing.assert_array_equal(speaker.propose(view), policy.propose(view))
+    np.testing.assert_array_equal(speaker.propose(view).log_prior, policy.propose(view).log_prior)
     after = speaker.after.copy()
     speaker.propose(view)
     assert np.abs(speaker.after - after).max() > 1e-3

@@ -55,7 +55,7 @@ def test_array_policy_equals_torch(agents, options):
     rng = np.random.default_rng(0)
     actor = trained()
     o = random_observation(rng, 4, agents, options)
-    got, want = ArrayPolicy(actor.export()).propose(o), in_torch(actor, o)
+    got, want = ArrayPolicy(actor.export()).propose(o).log_prior, in_torch(actor, o)
     assert np.abs(want).max() > 0.5
     assert np.allclose(got, want, rtol=1e-5, atol=1e-5)
     assert not got[~o.live].any()
@@ -64,9 +64,9 @@ def test_array_policy_equals_torch(agents, options):
 def test_no_live_agents_and_no_agents_are_fine():
     o = random_observation(np.random.default_rng(0))
     policy = ArrayPolicy(trained().export())
-    assert not policy.propose(o._replace(live=np.zeros_like(o.live))).any()
+    assert not policy.propose(o._replace(live=np.zeros_like(o.live))).log_prior.any()
     empty = Observation(o.agent[:, :0], o.resource, o.pair[:, :0], o.live[:, :0], o.allowed[:, :0], o.resource_of)
-    assert policy.propose(empty).shape == (3, 0, 5)
+    assert policy.propose(empty).log_prior.shape == (3, 0, 5)
 
 
 def test_permuting_agents_permutes_scores_and_values():
@@ -77,7 +77,7 @@ def test_permuting_agents_permutes_scores_and_values():
         agent=o.agent[:, order], pair=o.pair[:, order], live=o.live[:, order], allowed=o.allowed[:, order]
     )
     policy = ArrayPolicy(trained().export())
-    assert np.allclose(policy.propose(o)[:, order], policy.propose(shuffled), atol=1e-6)
+    assert np.allclose(policy.propose(o).log_prior[:, order], policy.propose(shuffled).log_prior, atol=1e-6)
     torch.manual_seed(0)
     critic = Critic(SIZES)
     with torch.no_grad():
@@ -93,10 +93,10 @@ def test_permuting_options_permutes_scores():
     order = rng.permutation(5)
     shuffled = o._replace(pair=o.pair[:, :, order], resource_of=o.resource_of[order])
     policy = ArrayPolicy(trained().export())
-    assert np.allclose(policy.propose(o)[:, :, order], policy.propose(shuffled), atol=1e-6)
+    assert np.allclose(policy.propose(o).log_prior[:, :, order], policy.propose(shuffled).log_prior, atol=1e-6)
     rows = np.where(o.resource_of < 0, -1, 3 - o.resource_of)
     relabelled = o._replace(resource=o.resource[:, ::-1].copy(), resource_of=rows)
-    assert np.allclose(policy.propose(o), policy.propose(relabelled), atol=1e-6)
+    assert np.allclose(policy.propose(o).log_prior, policy.propose(relabelled).log_prior, atol=1e-6)
 
 
 def test_an_option_does_not_see_the_others_resources():
@@ -106,7 +106,9 @@ def test_an_option_does_not_see_the_others_resources():
     policy = ArrayPolicy(trained().export())
     resource = o.resource.copy()
     resource[:, o.resource_of[2]] += 1.0
-    change = np.abs(policy.propose(o._replace(resource=resource)) - policy.propose(o)).max(axis=(0, 1))
+    change = np.abs(policy.propose(o._replace(resource=resource)).log_prior - policy.propose(o).log_prior).max(
+        axis=(0, 1)
+    )
     assert change[2] > 1e-3
     assert np.delete(change, 2).max() == 0
 
@@ -116,7 +118,7 @@ def test_untrained_scores_are_exactly_flat(seed):
     torch.manual_seed(seed)
     actor = PairScorer(SIZES)
     o = random_observation(np.random.default_rng(seed))
-    assert not ArrayPolicy(actor.export()).propose(o).any()
+    assert not ArrayPolicy(actor.export()).propose(o).log_prior.any()
     assert not in_torch(actor, o).any()
     scorer = QNetwork(SIZES, 16, dueling=True)
     assert not scorer.utility.out.weight.any() and not scorer.utility.out.bias.any()

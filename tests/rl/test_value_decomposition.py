@@ -87,7 +87,7 @@ def test_chain_against_value_iteration(lab, make, config):
     view = game.view_of(np.tile(np.arange(4)[:, None], 2))
     exact = game.q_star(0.8)
     np.testing.assert_array_equal(lab.greedy(learner, view), np.tile(exact.argmax(1)[:, None], 2))
-    q = learner.propose(view) * learner.config.temperature
+    q = learner.propose(view).log_prior * learner.config.temperature
     if make is Iql:
         np.testing.assert_allclose(q, np.tile(exact[:, None], (1, 2, 1)), atol=0.05)
     elif make is Vdn:

@@ -14,6 +14,12 @@ OPTIONS = 3  # opt out, and two resources
 HORIZON = 5
 
 
+class Slots:
+    """Every decision lasts one unit, and no episode ends for good."""
+
+    elapsed = ended = None
+
+
 def observation_of(context, live, allowed, contexts):
     """Agents know who they are and the context; pairs which option they are; resources say nothing."""
     e, n = live.shape
@@ -25,7 +31,7 @@ def observation_of(context, live, allowed, contexts):
     return Observation(agent, resource, pair, live, allowed, np.array([-1, 0, 1]))
 
 
-class Crowd:
+class Crowd(Slots):
     """3 agents, 3 options, 3 contexts drawn afresh each slot; each agent is paid by a table of its own.
 
     ``value[context, agent, option]`` falls by .25 for each other agent on the option (not for opting out). The
@@ -117,7 +123,7 @@ class Crowd:
         return cost
 
 
-class TwoSlots:
+class TwoSlots(Slots):
     """Slots come in pairs. In the first, option 1 pays more but leaves work that costs each other agent in the second.
 
     Nobody's own reward shows the cost, only ``carried`` does: with it option 2 is best, without it option 1.
@@ -170,6 +176,71 @@ class TwoSlots:
         return max(self.pair(a, b) for a in every for b in every)
 
 
+class Errands:
+    """One agent that is paid for an errand when it sets out, and decides again when it is back: semi-Markov.
+
+    In each context, drawn afresh, an errand pays ``pay[context, option]`` and lasts ``lasts[context, option]``. In the
+    first context the long one pays more a decision and less a unit of time.
+    """
+
+    contexts, episode, ended = 2, 40, None
+    pay = np.array([[0.1, 1.0, 1.6], [0.1, 0.3, 2.0]])
+    lasts = np.array([[1.0, 1.0, 4.5], [1.0, 1.0, 2.5]])
+
+    def __init__(self, networks, seed):
+        self.rng = np.random.default_rng(seed)
+        self.networks = networks
+        self.age = np.arange(networks) % self.episode
+        self.elapsed = np.ones(networks)
+        self.draw()
+
+    def draw(self):
+        self.context = self.rng.integers(0, self.contexts, self.networks)
+
+    def view(self, context):
+        ones = np.ones((len(context), 1), bool)
+        return observation_of(context, ones, np.ones((len(context), 1, OPTIONS), bool), self.contexts)
+
+    def observe(self):
+        return self.view(self.context)
+
+    def step(self, option):
+        own = self.pay[self.context, option[:, 0]][:, None]
+        self.elapsed = self.lasts[self.context, option[:, 0]]
+        self.age = self.age + 1
+        self.draw()
+        return own, np.zeros((self.networks, 1, 1)), own.sum(axis=1)
+
+    def restart(self, which):
+        self.age[which] = 0
+
+    def values(self, gamma, lasts):
+        """(contexts, options) by value iteration."""
+        q = np.zeros((self.contexts, OPTIONS))
+        for _ in range(2000):
+            q = self.pay + gamma**lasts * q.max(axis=1).mean()
+        return q
+
+    def table(self, option_of):
+        """What is executed in each context."""
+        return option_of(self.view(np.arange(self.contexts)))[:, 0].tolist()
+
+
+class Farewell(Errands):
+    """To take (1) pays 1 and ends the episode for good, to wait (2) pays ``waiting`` and goes on."""
+
+    contexts = 1
+    lasts = np.ones((1, OPTIONS))
+
+    def __init__(self, networks, seed, waiting):
+        super().__init__(networks, seed)
+        self.pay = np.array([[0.0, 1.0, waiting]])
+
+    def step(self, option):
+        self.ended = option[:, 0] == 1
+        return super().step(option)
+
+
 def game_of(cost, allowed, live):
     """A game without congestion whose costs are ``cost`` (N, O)."""
     e, n, o = allowed.shape
@@ -182,7 +253,7 @@ def executes(learner, cost=None):
     """Observation -> (E, N) options, the argmax of log prior - cost, as the coordinator executes."""
 
     def option_of(observation):
-        log_prior = clip_prior(learner.propose(observation), observation.allowed, learner.config.limit)
+        log_prior = clip_prior(learner.propose(observation).log_prior, observation.allowed, learner.config.limit)
         score = log_prior - (0.0 if cost is None else cost)
         return np.where(observation.allowed, score, -np.inf).argmax(axis=-1)
 
@@ -198,14 +269,17 @@ def drive(learner, toy, slots, seed=0, cost=None, stop=None):
     observation = toy.observe()
     for slot in range(slots):
         game = game_of(np.zeros(OPTIONS) if cost is None else cost, observation.allowed, observation.live)
-        log_prior = clip_prior(learner.propose(observation), game.allowed, learner.config.limit)
+        log_prior = clip_prior(learner.propose(observation).log_prior, game.allowed, learner.config.limit)
         merged = explore(game, log_prior, 0.0 if cost is None else 1.0, rng.random(observation.live.shape))
         reward, carried, _ = toy.step(merged.option)
         truncated = toy.age >= toy.episode
         final = toy.observe() if truncated.any() else None
-        toy.restart(truncated)
+        toy.restart(truncated if toy.ended is None else truncated | toy.ended)
         following = toy.observe()
-        learner.record(observation, merged.option, log_prior, merged.bias, reward, carried, truncated, final)
+        learner.record(
+            observation, merged.option, log_prior, merged.bias, reward, carried, truncated, final, elapsed=toy.elapsed,
+            terminated=toy.ended,
+        )  # fmt: skip
         observation = following
         if learner.ready():
             learner.update(observation, slot / slots)

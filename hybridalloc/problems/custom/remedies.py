@@ -23,7 +23,7 @@ import numpy as np
 
 from coordinator.tables import enough
 from games.congestion import Float, Int
-from hybridalloc.problems.custom.state import NO_DEADLINE, CustomState, default_delay_cost
+from hybridalloc.problems.custom.state import NO_DEADLINE, CustomPrices, CustomState, default_delay_cost
 from hybridalloc.problems.knobs import FINE, Again, Answer, first, least, ranks_above
 from hybridalloc.text import printable
 
@@ -117,7 +117,7 @@ def remedies(
     """
     batch = problem.world_at(state)
     option = np.asarray(allocation.option, np.int64)
-    charged = prices if prices is not None else problem.prices_type()
+    charged = prices if prices is not None else CustomPrices()
     asked = [int(i) for i in allocation.certificate.unserved if agents is None or i in agents]
     if allocation.seated:
         return {i: _left_out(problem, state, allocation, batch, i, charged, most) for i in asked}

@@ -361,7 +361,7 @@ class CustomWorld(SlotWorld):
         without = plan.option[e].copy()
         without[np.arange(len(e)), i] = 0
         aside = CustomWorld(self.problem, [self.states[k] for k in e], [])
-        other = aside.settle(without, self.problem.prices_type())
+        other = aside.settle(without, CustomPrices())
         alone = self._reward(aside.states, self._allocations(other), other)
         with_it = reward[e].sum(1) - reward[e, i]
         lost[e, i] = with_it - (alone.sum(1) - alone[np.arange(len(e)), i])

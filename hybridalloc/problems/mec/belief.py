@@ -95,7 +95,8 @@ class LearnedBelief:
         learning: False freezes it; for measurements only.
     """
 
-    name, learns = "learned", True
+    name, label, learns = "learned", "learned beliefs", True
+    default_trust = 20.0  # best of a sweep on the tuning seeds
 
     def __init__(
         self,
@@ -216,7 +217,8 @@ class LearnedBelief:
 class BayesianBelief:
     """The posterior under the base law, by 64 equally likely nodes of the fading, in both states of the blockage."""
 
-    name = "bayesian"
+    name, label = "bayesian", "Bayesian with the true law"
+    default_trust = 20.0
     learns = learning = False
     base_law = False  # believe every correlation .7, no link blocked, no interference, whatever holds
 
@@ -265,7 +267,7 @@ class BayesianBelief:
 class BaseLawBelief(BayesianBelief):
     """The posterior under the base law where another may hold: how much an oracle loses when its law is wrong."""
 
-    name = "base_law"
+    name, label = "base_law", "Bayesian with the base law"
     base_law = True
 
 

@@ -1,0 +1,190 @@
+"""The one loop over decisions: observe, propose, merge, settle, execute, drift.
+
+Training, evaluation, learning a belief, calibration and rehearsal differ in who chooses (:class:`Explore`,
+:class:`Execute`, :class:`Heuristic`) and in what they do with a :class:`Step`; the loop is here alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coordinator import Coordinator, clip_prior
+from coordinator.merge import flat_prior
+from hybridalloc.problems.contract import AnyProblem, Bool, Facts, Float, Int, Prices
+from hybridalloc.problems.metrics import Tally
+from hybridalloc.training.config import TOLERANCE
+from rl.learner import Learner
+from rl.proposal import Observation, Proposal, Recommender, named
+
+
+class Chosen(NamedTuple):
+    """What was decided for E worlds.
+
+    Attributes:
+        option: (E, N) as asked for. plan: what it was settled to. log_prior, bias: (E, N, O) as merged and the game's
+            part; None where nobody proposed. levels: a draw of the continuous levels, None without.
+        policy_s, game_s: time of proposing and of merging.
+    """
+
+    option: Int
+    plan: Any
+    log_prior: Float | None = None
+    bias: Float | None = None
+    allowed: Bool | None = None
+    levels: Proposal | None = None
+    policy_s: float = 0.0
+    game_s: float = 0.0
+
+
+class Step(NamedTuple):
+    """One decision of E worlds, from what was seen to what came of it.
+
+    Attributes:
+        chosen, facts: what was decided and what happened. requested: (E,) share of the resources that the choice, taken
+            as asked, would have overloaded. elapsed: (E,) time to the next decision in the problem's unit.
+        over: (E,) whose episode ended. final: what came next there, before they began anew; None where none ended.
+        deciding_s, moving_s: time until the plan was settled, and of executing it and drifting on.
+    """
+
+    chosen: Chosen
+    facts: Facts
+    requested: Float
+    elapsed: Float
+    over: Bool
+    final: Observation | None
+    deciding_s: float
+    moving_s: float
+
+
+Method = Callable[["Rollout"], Chosen]
+
+
+class Rollout:
+    """E worlds of a problem, decided and executed together.
+
+    Args:
+        seeds: one a world. belief: attached to all of them. spread: the worlds start spread over an episode's length,
+            so that their episodes do not end together.
+
+    Attributes:
+        tally: counts since it was cleared. allocations, violations, overloads: decisions of one world executed, those
+            that broke a limit by the certificate's count, and those whose raw choice would have.
+    """
+
+    def __init__(
+        self, problem: AnyProblem, seeds: Sequence[int] | NDArray[np.int64], belief: Any = None, spread: bool = False
+    ) -> None:
+        card = problem.card
+        self.problem, self.world = problem, problem.worlds([int(seed) for seed in seeds], belief)
+        if spread:
+            self.world.epoch[:] = card.epochs * np.arange(len(seeds)) // len(seeds)
+        self.tally = Tally(card.metrics, len(seeds))
+        self.allocations = self.violations = self.overloads = 0
+        self._unit_s = card.unit_s
+        self._seen: Observation | None = None
+
+    @property
+    def observation(self) -> Observation:
+        """What recommenders see now; worked out when it is asked for."""
+        if self._seen is None:
+            self._seen = self.world.observe()
+        return self._seen
+
+    def forget_observation(self) -> None:
+        """The worlds were brought to another state."""
+        self._seen = None
+
+    def step(
+        self, method: Method, prices: Prices, final: bool = False, before: Callable[[Chosen], None] | None = None
+    ) -> Step:
+        """One decision of every world; those whose episode is over begin anew.
+
+        Args:
+            prices: by which raw choices are judged. final: also observe where episodes ended. before: called between
+                the decision and its execution.
+        """
+        started = time.perf_counter()
+        chosen = method(self)
+        began = time.perf_counter()
+        if before is not None:
+            before(chosen)
+        world, left = self.world, time.perf_counter()
+        requested = world.requested(chosen.option, prices)
+        self.violations += int((world.excess(chosen.plan) > TOLERANCE).sum())
+        self.overloads += int((requested > 0).sum())
+        self.allocations += world.size
+        facts = world.execute(chosen.plan)
+        self.tally.add(facts.counts, facts.elapsed_s, requested)
+        over = world.drift()
+        some = bool(over.any())
+        last = world.observe() if final and some else None
+        if some:
+            world.restart(over)
+        self._seen = None
+        elapsed = facts.elapsed_s / self._unit_s
+        return Step(chosen, facts, requested, elapsed, over, last, began - started, time.perf_counter() - left)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The worlds and the tally: all that the future of the loop depends on but for the chooser."""
+        return {"world": self.world.state_dict(), "tally": self.tally.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.world.load_state_dict(state["world"])
+        self.tally.load_state_dict(state["tally"])
+        self._seen = None
+
+
+@dataclass
+class Explore:
+    """Draws from the mixed choice: what training executes. Without a learner the game's own, with nothing proposed."""
+
+    coordinator: Coordinator
+    prices: Prices
+    rng: np.random.Generator
+    learner: Learner | None = None
+
+    def __call__(self, run: Rollout) -> Chosen:
+        world, learner = run.world, self.learner
+        t0 = time.perf_counter()
+        said = None if learner is None else learner.propose(run.observation).log_prior
+        t1 = time.perf_counter()
+        game = world.game(self.prices)
+        log_prior = flat_prior(game) if said is None else clip_prior(said, game.allowed, self.coordinator.limit)
+        merged = self.coordinator.explore(game, log_prior, self.rng.random(game.live.shape))
+        t2 = time.perf_counter()
+        levels = None if learner is None else learner.sample_continuous(run.observation, merged.option, self.rng)
+        plan = world.settle(merged.option, self.prices, named(levels), self.coordinator.trust)
+        return Chosen(merged.option, plan, log_prior, merged.bias, game.allowed, levels, t1 - t0, t2 - t1)
+
+
+@dataclass
+class Execute:
+    """Takes the choice that a coordinator executes: what is compared and served."""
+
+    coordinator: Coordinator
+    recommender: Recommender | None
+    prices: Prices
+
+    def __call__(self, run: Rollout) -> Chosen:
+        decision = self.coordinator.decide(run.world, self.recommender, self.prices)
+        plan = self.coordinator.settle(run.world, decision, self.prices)
+        return Chosen(decision.raw, plan, decision.log_prior)
+
+
+@dataclass
+class Heuristic:
+    """Takes the choice of one of the problem's baselines."""
+
+    name: str
+    prices: Prices
+    rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
+
+    def __call__(self, run: Rollout) -> Chosen:
+        option = run.world.baseline(self.name, self.rng)
+        return Chosen(option, run.world.settle(option, self.prices))

@@ -1,0 +1,83 @@
+"""Every learner by name, once: where it is, its settings, what tables call it and what it is.
+
+torch is imported when a learner is made and not before.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rl.proposal import Sizes
+
+if TYPE_CHECKING:
+    from rl.learner import Learner
+
+
+class Entry(NamedTuple):
+    """One learner: the names of its module, class and settings, its label in tables, and what it is in a line."""
+
+    module: str
+    learner: str
+    config: str
+    label: str
+    what: str
+
+
+LEARNERS: dict[str, Entry] = {
+    "imappo": Entry(
+        "rl.imappo", "Imappo", "ImappoConfig", "IMAPPO",
+        "MAPPO trained on what is executed and paid by difference; has continuous heads, a memory, replay",
+    ),
+    "dqn": Entry("rl.dqn", "Dqn", "DqnConfig", "DQN", "independent Q-learning with shared weights"),
+    "mappo": Entry("rl.mappo", "Mappo", "MappoConfig", "MAPPO", "clipped policy gradient with a centralised critic"),
+    "ippo": Entry("rl.mappo", "Ippo", "IppoConfig", "IPPO", "MAPPO whose critic and pay are each agent's own"),
+    "ppo": Entry("rl.ppo", "Ppo", "PpoConfig", "PPO", "the joint choice as one agent's action, with one value"),
+    "a2c": Entry("rl.a2c", "A2c", "A2cConfig", "A2C", "n-step advantage actor-critic, synchronous and unclipped"),
+    "a3c": Entry("rl.a3c", "A3c", "A3cConfig", "A3C", "A2C by workers that act on stale copies of the weights"),
+    "coma": Entry("rl.coma", "Coma", "ComaConfig", "COMA", "counterfactual baseline by enumeration of one's options"),
+    "mappo_lagrangian": Entry(
+        "rl.lagrangian", "Lagrangian", "LagrangianConfig", "MAPPO-Lagrangian",
+        "MAPPO under a limit on a cost, held by a learned multiplier",
+    ),
+    "mappo_penalty": Entry(
+        "rl.lagrangian", "Penalty", "PenaltyConfig", "MAPPO, penalty", "MAPPO with a fixed price on a cost"
+    ),
+    "counterfactual": Entry(
+        "rl.counterfactual", "Counterfactual", "CounterfactualConfig", "leave-one-out",
+        "MAPPO with a baseline that leaves an agent's own choice out",
+    ),
+    "maddpg": Entry("rl.maddpg", "Maddpg", "MaddpgConfig", "MADDPG", "centralised critics, options by Gumbel-softmax"),
+    "iql": Entry("rl.value_decomposition", "Iql", "IqlConfig", "IQL", "each agent's Q-learning on its own pay"),
+    "vdn": Entry("rl.value_decomposition", "Vdn", "VdnConfig", "VDN", "the team's Q is the mean of the agents'"),
+    "qmix": Entry("rl.value_decomposition", "Qmix", "QmixConfig", "QMIX", "the team's Q is monotone in the agents'"),
+}  # fmt: skip
+
+
+def learner_names() -> tuple[str, ...]:
+    """Every learner's name, in the order of the tables."""
+    return tuple(LEARNERS)
+
+
+def label(name: str) -> str:
+    """What tables call a learner."""
+    return LEARNERS[name].label
+
+
+def make_learner(name: str, sizes: Sizes, seed: int, settings: Mapping[str, Any] | None = None) -> Learner:
+    """A fresh learner of observations with feature counts ``sizes``.
+
+    Args:
+        settings: fields of its config that are not at their defaults.
+
+    Raises:
+        ValueError: no such learner, or a setting out of range. TypeError: a setting that it does not have.
+    """
+    if name not in LEARNERS:
+        raise ValueError(f"unknown learner {str(name)[:60]!r}; known: {', '.join(LEARNERS)}")
+    entry = LEARNERS[name]
+    module = importlib.import_module(entry.module)
+    config = getattr(module, entry.config)(**(settings or {}))
+    made: Learner = getattr(module, entry.learner)(sizes, config, seed)
+    return made
