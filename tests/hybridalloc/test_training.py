@@ -65,6 +65,38 @@ def test_training_is_reproducible_by_seed(problem, learner):
     assert learned(third)[0] != learned(first)[0]
 
 
+@pytest.mark.parametrize(
+    ("agents", "budget", "networks", "slots"),
+    [
+        (50, 5_000, 32, 3),
+        (50, 1_600, 32, 1),
+        (50, 1_599, 31, 1),
+        (50, 49, 1, 1),
+        (16, 32 * 16 * 64, 32, 64),
+        (16, 32 * 16 * 64 - 1, 32, 63),
+    ],
+)
+def test_a_budget_is_a_ceiling(agents, budget, networks, slots):
+    """Whole slots within it; fewer networks where one slot is too much; a slot of one network is the least."""
+    assert TrainConfig(agent_steps=budget).extent(agents) == (networks, slots)
+    assert networks * slots * agents <= max(budget, agents)
+
+
+@pytest.mark.parametrize("learner", ["imappo", "dqn", "a3c", "coma"])
+def test_training_does_no_more_than_its_budget_and_learns_from_its_last_rollout(learner):
+    problem = make_problem("mec", agents=5, servers=2)
+    budget = 5 * 8 * 45 + 7  # a rollout of 32 or 16 slots, a part of one, and less than a slot
+    config = TrainConfig(learner, agent_steps=budget, networks=8, checks=1, check_seeds=2, check_slots=2)
+    trained = train(problem, problem.prices_type(), config)
+    assert trained.agent_steps == 5 * 8 * 45 == trained.allocations * 5
+    assert trained.updates[-1]["agent_steps"] == trained.curve[-1]["agent_steps"] == trained.agent_steps
+
+
+def test_a_learner_that_does_not_exist_is_refused_before_anything_runs():
+    with pytest.raises(ValueError, match="unknown learner 'imapo'; did you mean 'imappo'"):
+        TrainConfig("imapo")
+
+
 def test_every_method_meets_the_same_world(problem):
     """The tasks of a seed do not depend on what was executed, so differences are paired."""
     prices = problem.card.prices()

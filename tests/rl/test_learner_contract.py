@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+import inspect
 
 import numpy as np
 import pytest
 
 from coordinator.merge import clip_prior
-from rl.networks import Sizes
-from rl.proposal import Observation
+from rl.learner import Learner
+from rl.policy import ArrayPolicy
+from rl.proposal import Observation, Proposal, Sizes
 from rl.registry import LEARNERS, make_learner
 
 E, N, M = 6, 4, 3
@@ -35,10 +37,10 @@ SIZES = Sizes(5, 3, 4)
 
 def cost_for(learner, rng):
     """What the trainer also passes to a learner under a constraint."""
-    return {"cost": rng.random(E)} if getattr(learner, "wants_cost", False) else {}
+    return {"cost": rng.random(E)} if learner.wants_cost else {}
 
 
-def run(learner, updates, seed=0, episode=5):
+def run(learner, updates, seed=0, episode=5, charges=1.0, **times):
     """Updates on random situations, staggered cuts and credit that comes late."""
     rng = np.random.default_rng(seed)
     view = observation(rng)
@@ -52,13 +54,15 @@ def run(learner, updates, seed=0, episode=5):
             option = (logits + rng.gumbel(size=logits.shape)).argmax(-1)
             option[~view.live] = 0
             reward = rng.normal(size=(E, N)) + option
-            carried = -rng.random((E, N, 2))
+            carried = -charges * rng.random((E, N, 2))
             following = observation(rng)
             slot += 1
             truncated = (slot + np.arange(E)) % episode == 0
             final = observation(rng) if truncated.any() else None
             kept = copy.deepcopy((view, option, reward))
-            learner.record(view, option, prior, bias, reward, carried, truncated, final, **cost_for(learner, rng))
+            learner.record(
+                view, option, prior, bias, reward, carried, truncated, final, **cost_for(learner, rng), **times
+            )
             for a, b in zip((*view, option, reward), (*kept[0], *kept[1:]), strict=True):
                 np.testing.assert_array_equal(a, b)  # what it is given stays as it was
             view = following
@@ -155,3 +159,64 @@ def test_agents_may_be_reordered(name):
     np.testing.assert_allclose(
         learner.propose(view).log_prior[:, turn], learner.propose(turned).log_prior, rtol=1e-5, atol=1e-6
     )
+
+
+def test_it_is_a_learner_by_type(name):
+    """Every member of the Protocol is there, with the same arguments, so that a trainer needs to ask for none."""
+    learner = make_learner(name, SIZES, 0, small(name))
+    assert isinstance(learner, Learner)
+    for member, wanted in inspect.getmembers(Learner, inspect.isfunction):
+        if not member.startswith("_"):
+            own = getattr(type(learner), member)
+            assert own is not wanted, f"{member} is not written"
+            assert list(inspect.signature(own).parameters) == list(inspect.signature(wanted).parameters)
+    assert isinstance(learner.policy, ArrayPolicy) and isinstance(learner.wants_cost, bool)
+    assert learner.credit in ("team", "region", "own", "difference")
+    view = observation(np.random.default_rng(0))
+    assert isinstance(learner.propose(view), Proposal) and learner.propose(view).mean is None
+    assert learner.sample_continuous(view, np.zeros((E, N), int), np.random.default_rng(0)) is None
+
+
+def test_a_decision_of_two_units_is_one_of_a_squared_discount(name):
+    """To the last bit, and with a unit each as without a word on time."""
+    made = lambda gamma: make_learner(name, SIZES, 0, small(name) | {"gamma": gamma})
+    two, squared = made(0.9), made(0.9**2)
+    logs = run(two, 3, charges=0.0, elapsed=np.full(E, 2.0))
+    assert logs == run(squared, 3, charges=0.0)
+    one, untold = made(0.9), made(0.9)
+    assert run(one, 3, elapsed=np.ones(E), terminated=np.zeros(E, bool)) == run(untold, 3) != logs
+    for k, v in two.policy.weights.items():
+        np.testing.assert_array_equal(v, squared.policy.weights[k])
+    assert any((v != one.policy.weights[k]).any() for k, v in two.policy.weights.items())
+
+
+def test_what_comes_after_an_end_for_good_teaches_nothing(name):
+    """Every episode ends with its decision: no later reward, value or length has a say in what is learned."""
+    every = np.ones(E, bool)
+    short, long = (make_learner(name, SIZES, 0, small(name)) for _ in range(2))
+    logs = run(short, 3, charges=0.0, terminated=every)
+    assert logs == run(long, 3, charges=0.0, terminated=every, elapsed=np.full(E, 7.0))
+    going_on = make_learner(name, SIZES, 0, small(name))
+    assert run(going_on, 3, charges=0.0) != logs
+
+
+def test_a_last_rollout_may_be_short(name):
+    """What was recorded is learned from though it is less than a horizon; with nothing new there is nothing to do."""
+    settings = small(name) | {"horizon": 64} | ({"warmup": 2} if name in REPLAYING else {})
+    learner = make_learner(name, SIZES, 0, settings)
+    rng = np.random.default_rng(0)
+    assert not learner.ready(final=True)
+    before = {k: v.copy() for k, v in learner.policy.weights.items()}
+    for _ in range(5):
+        view = observation(rng)
+        zero = np.zeros((E, N, M))
+        option = np.where(view.live & view.allowed[..., 1], 1, 0)
+        learner.record(
+            view, option, zero, zero, rng.normal(size=(E, N)), np.zeros((E, N, 2)), np.zeros(E, bool), None,
+            **cost_for(learner, rng),
+        )  # fmt: skip
+    assert not learner.ready() and learner.ready(final=True)
+    figures = learner.update(observation(rng), 1.0)
+    assert learner.updates == 1 and figures and all(np.isfinite(v) for v in figures.values())
+    assert any((v != before[k]).any() for k, v in learner.policy.weights.items())
+    assert not learner.ready(final=True)

@@ -17,10 +17,10 @@ from rl.policy import ArrayPolicy, Carried
 from rl.recall import again, join
 
 sys.path.insert(0, str(Path(__file__).parent))
-from toys import OPTIONS, Crowd, drive, executes, observation_of
+from toys import OPTIONS, Crowd, Slots, drive, executes, observation_of
 
 
-class Recall:
+class Recall(Slots):
     """Two slots an episode: a cue is shown in the first, and paid for in the second, when it is not seen any more.
 
     Paid 1 for the option that the cue named (1 or 2), so no policy without a memory is paid more than .5 on average.
