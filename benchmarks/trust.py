@@ -98,7 +98,7 @@ def follow(
     a: Allocator, at: Coordinator, method: Method, world: Any, seeds: Sequence[int], slots: int, trained: float
 ) -> dict[str, Any]:
     """As ``evaluate``, with a rule, or a watch for hysteresis, of its own for each network; as ``Allocator.step``."""
-    batch = world.batch(seeds, a.belief.copy())
+    batch = world.worlds(seeds, a.belief.copy())
     rules = [Trust("hedge" if method.rule else trained, trained=trained, seed=int(seed)) for seed in seeds]
     watches = [HealthWatch(worth=method.hysteresis) for _ in seeds]
     grid, each, violations = rules[0].grid, range(len(seeds)), 0
@@ -121,7 +121,7 @@ def follow(
         batch.execute(plan)
         batch.drift()
         if method.rule:
-            known = [world.batch_of(world.revealed(before[e], batch.state(e))) for e in each]
+            known = [world.world_at(world.revealed(before[e], batch.state(e))) for e in each]
             losses = np.array([-outcomes(known, p) for p in plans])
             for e in each:
                 rules[e].rule.learn(losses[:, e])

@@ -10,6 +10,7 @@ import numpy as np
 
 from hybridalloc.errors import CheckpointError, nearest
 from hybridalloc.files import read_arrays, whole_file
+from hybridalloc.problems.contract import AnyProblem
 from hybridalloc.text import printable, quoted
 
 MOST = 100_000  # of any setting but the seed, which is what a belief takes memory by
@@ -21,7 +22,7 @@ def belief_arrays(belief: Any) -> dict[str, Any]:
     return {"belief": np.array(json.dumps(meta))} | {f"belief/{k}": v for k, v in belief.state_dict().items()}
 
 
-def restore_belief(problem: Any, arrays: dict[str, Any]) -> Any:
+def restore_belief(problem: AnyProblem, arrays: dict[str, Any]) -> Any:
     """The belief that :func:`belief_arrays` wrote, None where there is none.
 
     Raises:
@@ -31,22 +32,22 @@ def restore_belief(problem: Any, arrays: dict[str, Any]) -> Any:
         return None
     try:
         meta = json.loads(str(arrays["belief"]))
-        if meta["name"] not in problem.beliefs:
-            known = ", ".join(problem.beliefs) or "none"
-            raise CheckpointError(f"this is a belief {quoted(meta['name'])}; {problem.name} has {known}")
+        if meta["name"] not in problem.card.beliefs:
+            known = ", ".join(problem.card.beliefs) or "none"
+            raise CheckpointError(f"this is a belief {quoted(meta['name'])}; {problem.card.name} has {known}")
         for name, value in meta["settings"].items():
             if type(value) not in (bool, int) or not 0 <= value <= (MOST if name != "seed" else 2**63):
                 raise ValueError(f"{printable(name)} = {quoted(value)}; it must be a whole number from 0 to {MOST:,}")
         for name, value in arrays.items():
             if name.startswith("belief/") and value.dtype.kind == "f" and not np.isfinite(value).all():
                 raise ValueError(f"{name} holds what is not finite")
-        belief = problem.beliefs[meta["name"]](**meta["settings"])
+        belief = problem.card.beliefs[meta["name"]](**meta["settings"])
         belief.load_state_dict({k.removeprefix("belief/"): v for k, v in arrays.items() if k.startswith("belief/")})
     except CheckpointError:
         raise
     except Exception as error:  # a belief reads what it needs: of what is missing or misshapen it says so in many ways
         reason = printable(f"{type(error).__name__}: {error}", 200)
-        raise CheckpointError(f"the belief does not fit this version of {problem.name}: {reason}") from None
+        raise CheckpointError(f"the belief does not fit this version of {problem.card.name}: {reason}") from None
     return belief
 
 
@@ -57,7 +58,7 @@ def save_belief(path: str | Path, belief: Any) -> Path:
     return Path(path)
 
 
-def load_belief(problem: Any, path: str | Path) -> Any:
+def load_belief(problem: AnyProblem, path: str | Path) -> Any:
     """The belief that :func:`save_belief` wrote.
 
     Raises:
@@ -76,7 +77,7 @@ def load_belief(problem: Any, path: str | Path) -> Any:
     return belief
 
 
-def make_belief(problem: Any, given: Any, seed: int = 0) -> Any:
+def make_belief(problem: AnyProblem, given: Any, seed: int = 0) -> Any:
     """A belief from a name, an object (as it is), or None.
 
     Raises:
@@ -84,7 +85,7 @@ def make_belief(problem: Any, given: Any, seed: int = 0) -> Any:
     """
     if given is None or not isinstance(given, str):
         return given
-    known = getattr(problem, "beliefs", {})
+    known = problem.card.beliefs
     if given not in known:
-        raise nearest(f"belief of {problem.name}", given, tuple(known))
+        raise nearest(f"belief of {problem.card.name}", given, tuple(known))
     return known[given](seed=seed)

@@ -165,6 +165,6 @@ def test_trust_that_adapts_works_on_every_problem(problem, rule):
     assert abs(weights.sum() - 1) < 1e-9 and (weights >= -1e-12).all()
     first = problem.scenarios()[0]
     if hasattr(problem, "shifted"):
-        assert problem.shifted(first).batch([seed]).state(0).to_dict() == state.to_dict()
+        assert problem.shifted(first).worlds([seed]).state(0).to_dict() == state.to_dict()
     else:
         assert problem.perturbed(state, first, 0).to_dict() == state.to_dict()

@@ -47,7 +47,7 @@ def case(request):
 )
 def test_proposes_finite_scores_for_any_size_and_changes_nothing(case, agents, servers, changes):
     learner, updates = case
-    batch = make_problem("mec", agents=agents, servers=servers, **changes).batch([0, 1])
+    batch = make_problem("mec", agents=agents, servers=servers, **changes).worlds([0, 1])
     seen = batch.observe()
     held = [x.copy() for x in seen]
     for proposer in (learner, learner.policy):
@@ -61,7 +61,7 @@ def test_proposes_finite_scores_for_any_size_and_changes_nothing(case, agents, s
 
 def test_each_network_is_proposed_for_alone(case):
     learner, _ = case
-    seen = make_problem("mec", agents=10, servers=3).batch(range(4)).observe()
+    seen = make_problem("mec", agents=10, servers=3).worlds(range(4)).observe()
     together = learner.propose(seen).log_prior
     for e in range(4):
         part = seen._replace(**{k: getattr(seen, k)[e : e + 1] for k in seen._fields if k != "resource_of"})

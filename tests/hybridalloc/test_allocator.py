@@ -191,11 +191,11 @@ def test_a_broken_game_leaves_the_fallback(problem, monkeypatch):
     assert c.source == "fallback" and "ZeroDivisionError" in c.status and c.feasible
 
 
-@pytest.mark.parametrize("part", ["batch_of", "game", "single_game", "settle", "parts", "priority"])
+@pytest.mark.parametrize("part", ["world_at", "game", "single_game", "settle", "parts", "priority"])
 @pytest.mark.parametrize("method", ["hybrid", "nearest"])
 def test_a_problem_that_raises_leaves_everyone_opted_out(problem, monkeypatch, part, method):
     """Whatever part of the problem fails, its own check certifies the answer, or the certificate says why not."""
-    where = type(problem) if part == "batch_of" else type(problem.worlds([0]))
+    where = type(problem) if part == "world_at" else type(problem.worlds([0]))
     allocator, state = Allocator(problem, method), problem.reset(0)
     monkeypatch.setattr(where, part, lambda *_, **__: 1 / 0)
     with warnings.catch_warnings(record=True) as caught:
@@ -436,9 +436,9 @@ def test_admission_follows_the_weights_of_priority():
     """The seed's weights are settings: by class and by work other devices are left out, and named in that order."""
     by_class = make_problem("mec", agents=30, servers=2, load=1.0, bursts=False, priority=(0.0, 0.0, 1.0))
     state = by_class.reset(1)
-    np.testing.assert_allclose(by_class.batch_of(state).priority()[0], state.sla)
+    np.testing.assert_allclose(by_class.world_at(state).priority()[0], state.sla)
     by_work = make_problem("mec", agents=30, servers=2, load=1.0, bursts=False, priority=(0.0, 1.0, 0.0))
-    assert (by_work.batch_of(state).priority()[0] <= 1).all()
+    assert (by_work.world_at(state).priority()[0] <= 1).all()
     a, b = (Allocator(p, "random", seed=1).step(state) for p in (by_class, by_work))
     np.testing.assert_array_equal(a.option, b.option)
     assert set(a.certificate.unserved) != set(b.certificate.unserved)
@@ -533,7 +533,7 @@ def test_robust_leaves_a_recommender_that_misleads(problem):
 @pytest.mark.parametrize("shift", SHIFTS[1:], ids=lambda s: s.name)
 def test_a_shifted_world_shifts_what_it_names_and_nothing_else(problem, shift):
     seeds = range(40)
-    base, other = problem.worlds(seeds), problem.shifted(shift).batch(seeds)
+    base, other = problem.worlds(seeds), problem.shifted(shift).worlds(seeds)
     for _ in range(3):
         for batch in (base, other):
             batch.execute(batch.settle(np.zeros(batch.world.active.shape, np.int64), problem.card.prices()))
@@ -554,7 +554,7 @@ def test_a_shifted_world_shifts_what_it_names_and_nothing_else(problem, shift):
 
 def test_late_reports_are_as_old_as_stated_and_teach_nothing(problem):
     """Mean age 2 slots of the reports in use; a belief sees a truth only in slots in which reports arrive."""
-    batch = problem.shifted(Shift("late", staleness=2.0)).batch(range(4))
+    batch = problem.shifted(Shift("late", staleness=2.0)).worlds(range(4))
     seen = []
     batch.attach(SimpleNamespace(quantiles=1, learning=True, look=lambda *_: None, reveal=lambda b: seen.append(1)))
     gains, ages, fresh = [], [], 0

@@ -108,7 +108,7 @@ def test_two_resources_in_turn_meet_the_deadline_together():
     assert plan.time_s[0] == pytest.approx(problem.times(state, Parts(problem, plan)))
     assert plan.served.all() and plan.share.sum(1).max() <= 1 + 1e-12
     tight = make_problem(**described(problem, deadline_s=[0.68, 99.0]))
-    plan = tight.batch_of(tight.reset()).settle(np.array([[1, 1]]), problem.card.prices())
+    plan = tight.world_at(tight.reset()).settle(np.array([[1, 1]]), problem.card.prices())
     assert plan.time_s[0, 0] == pytest.approx(0.68) and plan.served.all()
     assert problem.option_name(1) == "a1 + c1" and problem.card.families == ("air", "cpu")
     assert set(Allocator(problem, "game").step(state).shares) == {"air", "cpu"}

@@ -267,7 +267,7 @@ def test_what_would_admit_a_device_is_asked_under_the_same_belief(learned):
             if row["knob"] == "deadline_s":
                 tau = state.deadline_s.copy()
                 tau[i] = row["needed"] * (1 + 1e-9)
-                eased = crowded.batch_of(replace(state, deadline_s=tau, truth=None), allocation.origin.memory)
+                eased = crowded.world_at(replace(state, deadline_s=tau, truth=None), allocation.origin.memory)
                 assert eased.settle(allocation.option[None], allocator.prices).served[0, i]
                 asked += 1
     assert asked

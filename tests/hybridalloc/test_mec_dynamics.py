@@ -380,7 +380,7 @@ def test_fading_has_each_devices_own_correlation_and_unit_power():
         some = (rho >= low) & (rho < high)
         assert lagged[some].mean() == pytest.approx(wanted[some].mean(), abs=0.03)
     assert rho.min() >= 0.4 and rho.max() <= 0.95
-    assert (make_problem("mec", agents=6, varied_fading=False).batch([0]).world.correlation == 0.7).all()
+    assert (make_problem("mec", agents=6, varied_fading=False).worlds([0]).world.correlation == 0.7).all()
 
 
 def test_blockages_stand_a_quarter_of_the_time_at_15_db():
@@ -428,7 +428,7 @@ def test_activity_follows_the_tasks_and_the_load_drifts():
     # half burst at min(1.5 load, 1), half are calm at .2 load, and a few stand in the hot spot at .95
     assert 0.5 < np.mean(active) < 0.65
     assert np.mean(activity[20:]) == pytest.approx(np.mean(active[20:]), abs=0.01)
-    steady = make_problem("mec", agents=30, servers=4, bursts=False).batch(range(40))
+    steady = make_problem("mec", agents=30, servers=4, bursts=False).worlds(range(40))
     share = []
     for _ in range(50):
         share.append(steady.world.active.mean())
@@ -527,4 +527,4 @@ def test_neighbouring_servers_do_not_share_a_reuse_group():
     np.fill_diagonal(distance, np.inf)
     nearest = distance.argmin(axis=1)
     assert (group != group[nearest]).mean() >= 0.75
-    assert not make_problem("mec", agents=1, servers=4, reuse=1).batch([0]).world.reuse_group.any()
+    assert not make_problem("mec", agents=1, servers=4, reuse=1).worlds([0]).world.reuse_group.any()

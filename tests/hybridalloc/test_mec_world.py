@@ -124,7 +124,7 @@ def test_a_slot_takes_the_same_draws_whatever_is_switched_on():
     """So an ablation sees the same world but for what it switches off."""
     worlds = {}
     for name in ("none", "blockage", "bursts", "batteries", "varied_fading", "staleness"):
-        batch = make_problem("mec", agents=10, servers=3, **({} if name == "none" else {name: False})).batch([4])
+        batch = make_problem("mec", agents=10, servers=3, **({} if name == "none" else {name: False})).worlds([4])
         for _ in range(7):
             batch.drift()
         worlds[name] = batch

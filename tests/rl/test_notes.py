@@ -19,11 +19,11 @@ def problem():
 
 @pytest.fixture
 def learner(problem):
-    return Imappo(Sizes.of(problem.batch([0]).observe()))
+    return Imappo(Sizes.of(problem.worlds([0]).observe()))
 
 
 def ranges_of(problem):
-    seen = problem.batch([0]).observe()
+    seen = problem.worlds([0]).observe()
     edge = lambda x: np.stack([np.full(x.shape[-1], -1.0), np.full(x.shape[-1], 2.0)]).astype(np.float32)
     return {kind: edge(getattr(seen, kind)) for kind in ("agent", "resource", "pair")}
 
