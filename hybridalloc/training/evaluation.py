@@ -36,7 +36,8 @@ class Evaluation:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; None stands for a metric that a seed has not."""
-        out: dict[str, Any] = strict(asdict(self))
+        rows = {key: values.tolist() for key, values in self.metrics.items()}
+        out: dict[str, Any] = strict(asdict(self) | {"metrics": rows})
         return out
 
 

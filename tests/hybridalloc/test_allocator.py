@@ -21,7 +21,7 @@ from games.admission import admit
 from games.certificate import fitting_costs, measure_regret
 from hybridalloc import Allocator, CheckpointError, InvalidStateError, make_problem
 from hybridalloc.errors import UnknownNameError
-from hybridalloc.problems.mec.whatif import SHIFTS, Shift
+from hybridalloc.problems.mec.shift import SHIFTS, Shift
 from hybridalloc.training.evaluation import evaluate
 from rl.networks import Sizes
 from rl.policy import ArrayPolicy, Notes

@@ -67,7 +67,7 @@ def test_networks_without_a_welfare_do_not_count_and_without_any_trust_stays(mon
             metrics={"welfare": np.array(next(told))}, allocations=1, violations=0
         )
         monkeypatch.setattr(calibration, "evaluate", answer)
-        return calibration.calibrate(None, None, None, 4.0)
+        return calibration.calibrate(make_problem("mec", agents=2, servers=1), None, None, 4.0)
 
     nan = np.nan
     best = tried([[1.0, nan, 2.0, 3.0], [nan, 9.0, 2.5, 3.5], [1.0, nan, 2.0, nan], [nan] * 4, [0.0] * 4])

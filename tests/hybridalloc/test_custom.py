@@ -13,8 +13,8 @@ import pytest
 from coordinator import Coordinator
 from games.admission import admit
 from hybridalloc import Allocator, InvalidStateError, make_problem
-from hybridalloc.problems.custom.problem import CustomPrices, CustomState, default_delay_cost
 from hybridalloc.problems.custom.remedies import remedies
+from hybridalloc.problems.custom.state import CustomPrices, CustomState, default_delay_cost
 from hybridalloc.problems.knobs import EFFORT
 
 

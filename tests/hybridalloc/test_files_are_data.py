@@ -491,7 +491,8 @@ def test_a_forged_checkpoint_takes_no_memory(tmp_path):
     write(tmp_path / "a.pt", CONTENT | {"record": 7})
     keeper = Checkpoints(tmp_path, resume=tmp_path / "a.pt")
     keeper._found = read(tmp_path / "a.pt")
-    with pytest.raises(CheckpointError, match="does not fit this version's learner"):
+    keeper.identity = '{"training": {"learner": "dqn"}}'
+    with pytest.raises(CheckpointError, match="does not fit this version's dqn"):
         keeper.restore({"learner": None})
 
 

@@ -55,7 +55,7 @@ def test_learned_quantiles_cover_what_comes(learned):
     batch = play(problem.worlds(range(900, 932), belief.copy(learning=False)), 6)
     w, p = batch.world, batch.physics
     rates = w.rates.copy()
-    rise = batch.execute(batch.settle(batch.baseline("nearest", np.random.default_rng(0)), problem.card.prices())).rise
+    rise = batch.run(batch.settle(batch.baseline("nearest", np.random.default_rng(0)), problem.card.prices())).rise
     sinr = p.nominal_w * w.true_gain / (p.noise_w * (1 + rise[:, None]))
     truth = p.band_hz * np.log2(1 + sinr) + 1e4
     below = (truth[..., None] <= rates)[w.active].mean(axis=(0, 1))
@@ -81,7 +81,7 @@ def test_what_is_learned_from_is_what_was_true(staleness):
     w, seen = batch.world, belief.channel.seen
     rng = np.random.default_rng(0)
     truth, queue, air = w.true_gain.copy(), w.backlog_s.copy(), w.air_backlog_s.copy()
-    out = batch.execute(batch.settle(batch.baseline("random", rng), problem.card.prices()))
+    out = batch.run(batch.settle(batch.baseline("random", rng), problem.card.prices()))
     y = belief.channel._y[seen : belief.channel.seen, 0]
     expected = np.log(truth / w.mean_gain) - np.log1p(out.rise)[:, None]
     assert np.isclose(y[:, None], expected.ravel()[None].astype(np.float32), rtol=1e-5).any(axis=1).all()

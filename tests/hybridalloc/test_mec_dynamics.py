@@ -11,7 +11,8 @@ import pytest
 from games.certificate import measure_regret
 from hybridalloc.problems import make_problem
 from hybridalloc.problems.mec.law import streams
-from hybridalloc.problems.mec.problem import HIDDEN, MecState
+from hybridalloc.problems.mec.state import HIDDEN, MecState
+from hybridalloc.problems.metrics import Tally
 
 CHANGING = (
     "active", "task_bits", "task_cycles", "deadline_s", "battery_j", "age_slots", "last_server", "activity",
@@ -34,11 +35,13 @@ def allocation_of(batch, option, prices):
 
 
 def play(batch, options, prices):
-    """Execute a list of joint choices, moving on after each; what came out of the last slot."""
+    """Execute a list of joint choices, moving on after each; what came out of the last slot, and the figures of all."""
+    tally = Tally(batch.problem.card.metrics, batch.size)
     for option in options:
-        outcome = batch.execute(batch.settle(option, prices))
+        facts = batch.execute(batch.settle(option, prices))
+        tally.add(facts.counts, facts.elapsed_s)
         batch.drift()
-    return outcome
+    return facts, tally.summary()
 
 
 @pytest.mark.parametrize("changes", [{}, {"choose_channel": True}, {"scenario": "A"}])
@@ -49,16 +52,17 @@ def test_a_batch_of_many_equals_batches_of_one(changes):
     rng = np.random.default_rng(0)
     many = problem.worlds(seeds)
     options = [any_option(many, rng) for _ in range(10)]
-    outcome = play(many, options, prices)
-    figures = many.summary()
+    facts, figures = play(many, options, prices)
     for e, seed in enumerate(seeds):
         one = problem.worlds([seed])
-        alone = play(one, [o[e : e + 1] for o in options], prices)
+        alone, own = play(one, [o[e : e + 1] for o in options], prices)
         for name in CHANGING:
             assert np.array_equal(getattr(many.world, name)[e], getattr(one.world, name)[0]), name
-        for name in outcome._fields:
-            assert np.array_equal(getattr(outcome, name)[e], getattr(alone, name)[0], equal_nan=True), name
-        assert {k: v[e] for k, v in figures.items()} == {k: v[0] for k, v in one.summary().items()}
+        for name in ("reward", "lost", "carried", "elapsed_s"):
+            assert np.array_equal(getattr(facts, name)[e], getattr(alone, name)[0]), name
+        for name, count in facts.counts.items():
+            assert np.array_equal(count[e], alone.counts[name][0]), name
+        assert {k: v[e] for k, v in figures.items()} == {k: v[0] for k, v in own.items()}
         for name in ("agent", "resource", "pair", "live", "allowed"):
             assert np.array_equal(getattr(many.observe(), name)[e], getattr(one.observe(), name)[0]), name
         for mine, its in zip(many.game(prices)[1:], one.game(prices)[1:], strict=True):
@@ -74,7 +78,7 @@ def test_restart_of_some_leaves_the_others_alone():
     play(one, options[:3], prices)
     play(other, options[:3], prices)
     one.restart(np.array([False, True]))
-    assert one.age.tolist() == [3, 0]
+    assert one.epoch.tolist() == [3, 0]
     play(one, options[3:], prices)
     play(other, options[3:], prices)
     for name in CHANGING:
@@ -186,7 +190,7 @@ def test_believing_reads_no_truth():
             assert np.array_equal(a, b)
         for a, b in zip(one.settle(option, prices), two.settle(option, prices), strict=True):
             assert np.array_equal(a, b)
-        assert np.array_equal(one.overload(option, prices), two.overload(option, prices))
+        assert np.array_equal(one.requested(option, prices), two.requested(option, prices))
         for name in problem.card.baselines:
             a, b = (x.baseline(name, np.random.default_rng(3)) for x in (one, two))
             assert np.array_equal(a, b), name
@@ -310,7 +314,7 @@ def test_no_choice_can_make_settle_infeasible(changes, hard):
             )  # fmt: skip
             check = problem.check(state, allocation)
             assert check.feasible, (check.violations, e, turn)
-        outcome = batch.execute(plan)
+        outcome = batch.run(plan)
         assert np.isfinite(outcome.reward).all() and np.isfinite(outcome.lost).all()
         assert np.isfinite(outcome.carried).all()
         if batch.physics.batteries:
@@ -325,7 +329,7 @@ def test_no_device_spends_more_than_its_battery_holds():
     poor = 0
     for _ in range(20):
         held = batch.world.battery_j.copy()
-        outcome = batch.execute(batch.settle(any_option(batch, rng), problem.card.prices()))
+        outcome = batch.run(batch.settle(any_option(batch, rng), problem.card.prices()))
         assert (outcome.device_j <= held * (1 + 1e-9) + 1e-12).all()
         poor += int((held < 0.01).sum())
         batch.drift()
@@ -470,7 +474,7 @@ def test_age_counts_slots_since_the_last_delivery():
     rng = np.random.default_rng(0)
     since = np.ones(20)
     for _ in range(30):
-        outcome = batch.execute(batch.settle(any_option(batch, rng), problem.card.prices()))
+        outcome = batch.run(batch.settle(any_option(batch, rng), problem.card.prices()))
         since = np.where(outcome.done[0], 1, since + 1)
         assert np.array_equal(batch.world.age_slots[0], since)
         batch.drift()
@@ -482,21 +486,23 @@ def test_summary_is_the_mean_of_what_happened():
     batch = problem.worlds([0, 1])
     rng = np.random.default_rng(0)
     done, made, reward, joules, ages, raw = [], [], [], [], [], []
+    tally = Tally(problem.card.metrics, 2)
     for _ in range(12):
         made.append(batch.world.active.copy())
         option = any_option(batch, rng)
         raw.append(batch.requested(option, problem.card.prices()))
-        outcome = batch.execute(batch.settle(option, problem.card.prices()), raw[-1])
-        done.append(outcome.done)
-        reward.append(outcome.reward)
-        joules.append(outcome.device_j)
+        facts = batch.execute(batch.settle(option, problem.card.prices()))
+        tally.add(facts.counts, facts.elapsed_s, raw[-1])
+        done.append(facts.counts["done_by"])
+        reward.append(facts.reward)
+        joules.append(facts.counts["device_j"])
         ages.append(batch.world.age_slots.copy())
         batch.drift()
-    got = batch.summary()
+    got = tally.summary()
     total = np.sum(done, axis=(0, 2))
     assert np.allclose(got["completion"], 100 * total / np.sum(made, axis=(0, 2)))
     assert np.allclose(got["welfare"], np.mean(reward, axis=(0, 2)))
-    assert np.allclose(got["tasks_per_joule"], total / np.sum(joules, axis=(0, 2)))
+    assert np.allclose(got["tasks_per_joule"], total / np.sum(joules, axis=0))
     assert np.allclose(got["aoi"], np.mean(ages, axis=(0, 2)))
     assert np.allclose(got["raw_violation"], 100 * np.mean(raw, axis=0))
     with np.errstate(invalid="ignore"):
@@ -504,11 +510,11 @@ def test_summary_is_the_mean_of_what_happened():
     for e in range(2):
         x = rate[e][np.isfinite(rate[e])]
         assert got["jain"][e] == pytest.approx(x.sum() ** 2 / (len(x) * (x**2).sum()))
-    batch.clear_tallies()
-    assert np.isnan(batch.summary()["welfare"]).all()  # a mean of nothing
+    tally.clear()
+    assert np.isnan(tally.summary()["welfare"]).all()  # a mean of nothing
 
 
-def test_single_game_leaves_idle_agents_only_option_0_at_no_cost():
+def test_a_game_leaves_idle_agents_only_option_0_at_no_cost():
     problem = make_problem("mec", agents=20, servers=3)
     batch = problem.worlds([0])
     game = batch.single_game(problem.card.prices())

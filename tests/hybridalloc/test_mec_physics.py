@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hybridalloc.problems import make_problem
-from hybridalloc.problems.mec.problem import Dynamics
+from hybridalloc.problems.mec.scenario import Dynamics
 
 sys.path.insert(0, str(Path(__file__).parent))
 from mec_reference import late, move_queue, plan_of, slot, smooth_completion, snapshot
@@ -45,7 +45,7 @@ def test_one_slot_equals_plain_python(changes):
     for _ in range(12):
         plan = batch.settle(random_option(batch, rng, pull=0.4), prices)
         before = [snapshot(batch, e) for e in range(5)]
-        outcome = batch.execute(plan)
+        outcome = batch.run(plan)
         for e in range(5):
             want = slot(problem, before[e], plan_of(plan, e))
             for name in ("done", "switched"):
@@ -136,7 +136,7 @@ def credit_case(changes, slots=6, networks=3, agents=24, servers=3, pull=0.3):
     for _ in range(slots):
         plan = batch.settle(random_option(batch, rng, pull), prices)
         worlds = [snapshot(batch, e) for e in range(networks)]
-        outcome = batch.execute(plan)
+        outcome = batch.run(plan)
         for e in range(networks):
             yield (
                 problem,
@@ -203,7 +203,7 @@ def test_what_one_loses_to_the_only_interferer_is_the_exact_counterfactual():
     for _ in range(4):
         plan = batch.settle(np.tile([1, 2], (150, 1)), problem.card.prices())
         worlds = [snapshot(batch, e) for e in range(150)]
-        outcome = batch.execute(plan)
+        outcome = batch.run(plan)
         for e, w in enumerate(worlds):
             now = smooth_completion(slot(problem, w, plan_of(plan, e)), w)
             for i in range(2):

@@ -11,7 +11,7 @@ import pytest
 
 from hybridalloc.errors import InvalidStateError
 from hybridalloc.problems import make_problem
-from hybridalloc.problems.mec.problem import HIDDEN, OBSERVED, MecState
+from hybridalloc.problems.mec.state import HIDDEN, OBSERVED, MecState
 
 PROBLEM = make_problem("mec", agents=4, servers=2)
 

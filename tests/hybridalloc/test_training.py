@@ -87,7 +87,7 @@ def test_training_does_no_more_than_its_budget_and_learns_from_its_last_rollout(
     problem = make_problem("mec", agents=5, servers=2)
     budget = 5 * 8 * 45 + 7  # a rollout of 32 or 16 slots, a part of one, and less than a slot
     config = TrainConfig(learner, agent_steps=budget, networks=8, checks=1, check_seeds=2, check_slots=2)
-    trained = train(problem, problem.prices_type(), config)
+    trained = train(problem, problem.card.prices(), config)
     assert trained.agent_steps == 5 * 8 * 45 == trained.allocations * 5
     assert trained.updates[-1]["agent_steps"] == trained.curve[-1]["agent_steps"] == trained.agent_steps
 
@@ -104,11 +104,11 @@ def test_every_method_meets_the_same_world(problem):
     counts = []
     for name in ("local", "random"):
         batch = problem.worlds([7, 8])
-        rng = np.random.default_rng(0)
+        rng, made = np.random.default_rng(0), np.zeros(batch.active.shape)
         for _ in range(20):
-            batch.execute(batch.settle(batch.baseline(name, rng), prices))
+            made += batch.execute(batch.settle(batch.baseline(name, rng), prices)).counts["generated_by"]
             batch.drift()
-        counts.append(batch.tallies.generated_by)
+        counts.append(made)
     np.testing.assert_array_equal(*counts)
     assert runs[0].allocations == runs[1].allocations == 2 * 35
 
@@ -130,7 +130,7 @@ def test_tuning_never_ends_below_the_default_and_uses_its_own_seeds(problem):
 def test_continuous_heads_are_trained_on_what_is_executed_and_served(problem, tmp_path):
     """Untrained nearly the game; the responses recorded are those it was pulled towards; saved, loaded, feasible."""
     prices = problem.card.prices()
-    assert problem.continuous == {"power": (0.001, 1.0), "fraction": (0.0, 1.0)}
+    assert problem.card.levels == {"power": (0.001, 1.0), "fraction": (0.0, 1.0)}
     settings = (("continuous", ("power", "fraction")), ("horizon", 8))
     trained = train(problem, prices, TrainConfig("imappo", "hybrid", 16 * 32 * 24, checks=1, settings=settings))
     flat = evaluate(problem, prices, Coordinator("hybrid", 5.0), None, TUNE_SEEDS[:16], slots=60)

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from hybridalloc.methods import METHODS
 
+from hybridalloc.experiments.methods import METHODS
 from rl.proposal import Sizes
 from rl.registry import LEARNERS, label, learner_names, make_learner
 
@@ -45,7 +45,7 @@ def test_an_unknown_learner_is_refused_with_those_there_are():
 
 
 def test_the_registry_needs_no_torch():
-    code = "import sys, rl.registry, rl.learner, hybridalloc.methods; print('torch' in sys.modules)"
+    code = "import sys, rl.registry, rl.learner, hybridalloc.experiments.methods; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=HOUSE, check=True)
     assert done.stdout.strip() == "False"
 
