@@ -77,8 +77,6 @@ class TrainConfig:
         if not (self.trust >= 0 and self.final_trust >= 0):
             raise ValueError(f"trust = {self.trust}, trust_end = {self.trust_end}; both must be >= 0")
         scheduled(1.0, 0.0, 0.0, self.rate_schedule)
-        if self.learner not in LEARNERS:
-            raise nearest("learner", self.learner, LEARNERS)
 
     @property
     def final_trust(self) -> float:
@@ -193,11 +191,14 @@ def train(
         Trained; ``learner.policy`` is the recommender to execute.
 
     Raises:
+        UnknownNameError: no such learner.
         CheckpointError: the checkpoint to go on from is unreadable or of another run.
         FloatingPointError: a gradient is not finite; the message names the last good checkpoint.
     """
     import torch
 
+    if config.learner not in LEARNERS:
+        raise nearest("learner", config.learner, LEARNERS)
     torch.set_num_threads(1)
     resumed = checkpoints is not None and checkpoints.open(problem, prices, config)
     watch = replace(config, belief_steps=0) if resumed else config  # what it watched is in the checkpoint
