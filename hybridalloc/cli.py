@@ -226,7 +226,10 @@ class Train:
             allocator = Allocator(problem, config.kind, policy, trust, prices=prices, belief=trained.belief)
             path = allocator.save(self.out)
         if self.json:
-            told = {"saved": str(path), "violations": trained.violations, "trust": trust, "curve": trained.curve}
+            told = {
+                "saved": str(path), "violations": trained.violations, "trust": trust, "curve": trained.curve,
+                "agent_steps": trained.agent_steps,
+            }  # fmt: skip
             return _print_json(told)
         _print(f"saved {path}; violations in training: {trained.violations}; trust {trust:g}")
         if checkpoints is not None:

@@ -6,7 +6,7 @@ zero. Exploration is Boltzmann, drawn by the coordinator from the same merged st
 
     Q_i(s, o_i) -> r_i + gamma^t1 r_i' + ... + gamma^tm Q_target(s^(m), o*),   m <= n slots, never across a cut,
 
-with tk the time that went by till the k-th slot after
+with tk the time till the k-th slot after (k where each lasts a unit), and nothing is added past an episode's end.
 
 It acts on the discretised choice alone: power and fractions are the coordinator's best responses.
 

@@ -129,7 +129,9 @@ class OffPolicy(Learner):
         self.since += 1
 
     def ready(self, final: bool = False) -> bool:
-        return self.since >= (1 if final else self.settings.horizon) and len(self.replay) > self.settings.warmup
+        c = self.settings
+        since, kept = (1, 1) if final else (c.horizon, c.warmup)  # the last chance to learn waits for no warm-up
+        return self.since >= since and len(self.replay) > kept
 
     def set_rate(self, progress: float, shares: dict[str, float]) -> float:
         """Set each optimizer's learning rate, ``shares`` of the scheduled one, which is returned."""

@@ -244,7 +244,7 @@ def _run_job(job: Job) -> dict[str, Any]:
     recommender = None
     belief = load_belief(problem, job.belief) if job.belief else None
     config = TrainConfig(
-        method.learner or "imappo", method.kind, job.agent_steps, trust=first_trust(problem.card, method.belief),
+        method.learner or "", method.kind, job.agent_steps, trust=first_trust(problem.card, method.belief),
         belief=method.belief, belief_steps=0, seed=job.seed, settings=method.settings,
     )  # fmt: skip
     if method.learner:

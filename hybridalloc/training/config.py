@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from hybridalloc.errors import nearest
 from hybridalloc.problems.contract import Card
-from rl.registry import LEARNERS
 from rl.schedules import scheduled
 
 TRAIN_SEEDS, TUNE_SEEDS, REPORT_SEEDS = range(0, 5000), range(5000, 5100), range(10000, 10100)
@@ -62,8 +60,6 @@ class TrainConfig:
         if not (self.trust >= 0 and self.final_trust >= 0):
             raise ValueError(f"trust = {self.trust}, trust_end = {self.trust_end}; both must be >= 0")
         scheduled(1.0, 0.0, 0.0, self.rate_schedule)
-        if self.learner not in LEARNERS:
-            raise nearest("learner", self.learner, LEARNERS)
 
     @property
     def final_trust(self) -> float:

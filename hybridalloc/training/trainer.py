@@ -12,6 +12,7 @@ import numpy as np
 from coordinator import Coordinator
 from coordinator.drift import Ranges
 from coordinator.learned_trust import LearnedTrust
+from hybridalloc.errors import nearest
 from hybridalloc.problems.contract import AnyProblem, Belief, Prices, Responds
 from hybridalloc.reports.statistics import mean_of
 from hybridalloc.training.beliefs import learn_belief
@@ -21,7 +22,7 @@ from hybridalloc.training.rollout import Explore, Rollout
 from rl.learner import Blended, Learner
 from rl.policy import Notes
 from rl.proposal import Sizes
-from rl.registry import make_learner
+from rl.registry import LEARNERS, make_learner
 
 if TYPE_CHECKING:  # torch is imported where training starts and not before
     from hybridalloc.training.checkpoints import Checkpoints
@@ -91,11 +92,14 @@ def train(
         Trained; ``learner.policy`` is the recommender to execute.
 
     Raises:
+        UnknownNameError: no such learner.
         CheckpointError: the checkpoint to go on from is unreadable or of another run.
         FloatingPointError: a gradient is not finite; the message names the last good checkpoint.
     """
     import torch
 
+    if config.learner not in LEARNERS:
+        raise nearest("learner", config.learner, LEARNERS)
     torch.set_num_threads(1)
     card = problem.card
     resumed = checkpoints is not None and checkpoints.open(problem, prices, config)

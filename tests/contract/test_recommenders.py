@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hybridalloc.training.train import make_learner
 
 from coordinator import Coordinator, clip_prior
 from hybridalloc.problems import make_problem
-from rl.networks import Sizes
+from rl.policy import ArrayPolicy
+from rl.proposal import Proposal, Sizes
 from rl.registry import make_learner
 
 NAMES = ["imappo", "dqn"]
@@ -73,3 +75,35 @@ def test_has_a_name_and_its_settings(case):
     assert learner.policy.name == learner.name in NAMES
     assert learner.config.limit > 0 and learner.config.horizon > 0
     assert learner.updates == updates
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"network": "graph"},
+        {"network": "pooled"},
+        {"memory": 4},
+        {"continuous": ("power", "fraction"), "ranges": ((0.001, 1.0), (0.0, 1.0))},
+        {"continuous": ("power",), "ranges": ((0.001, 1.0),), "memory": 4},
+    ],
+    ids=str,
+)
+def test_all_that_speaks_says_one_proposal(settings):
+    """Learner, policy, the policy with its memory and the policy from a file: the same, levels where there are any."""
+    seen = make_problem("mec", agents=10, servers=3).batch([0, 1]).observe()
+    learner = make_learner("imappo", Sizes.of(seen), 0, settings)
+    shape, names = seen.allowed.shape, settings.get("continuous", ())
+    filed = ArrayPolicy({k: np.array(v) for k, v in learner.policy.weights.items()})
+    said = [x.propose(seen) for x in (learner.policy, learner.policy.carrying(), filed, learner)]
+    for proposal in said:
+        assert isinstance(proposal, Proposal) and proposal.levels == names
+        assert proposal.log_prior.shape == shape and proposal.log_prior.dtype == np.float64
+        if names:
+            assert proposal.mean.shape == proposal.spread.shape == (*shape, len(names))
+            idle = ~seen.live[..., None] | (seen.resource_of < 0)
+            assert np.isinf(proposal.spread[idle]).all() and np.isfinite(proposal.spread[~idle]).all()
+            assert (proposal.spread > 0).all() and np.isfinite(proposal.mean).all()
+        else:
+            assert proposal.mean is None and proposal.spread is None
+        for ours, first in zip(proposal, said[0], strict=True):
+            assert np.array_equal(ours, first) if isinstance(ours, np.ndarray) else ours == first

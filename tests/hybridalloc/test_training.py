@@ -92,9 +92,10 @@ def test_training_does_no_more_than_its_budget_and_learns_from_its_last_rollout(
     assert trained.updates[-1]["agent_steps"] == trained.curve[-1]["agent_steps"] == trained.agent_steps
 
 
-def test_a_learner_that_does_not_exist_is_refused_before_anything_runs():
+def test_a_learner_that_does_not_exist_is_refused_before_anything_runs(problem, monkeypatch):
+    monkeypatch.setattr("hybridalloc.training.learn_belief", lambda *_: 1 / 0)
     with pytest.raises(ValueError, match="unknown learner 'imapo'; did you mean 'imappo'"):
-        TrainConfig("imapo")
+        train(problem, problem.prices_type(), TrainConfig("imapo"))
 
 
 def test_every_method_meets_the_same_world(problem):
