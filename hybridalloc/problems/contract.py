@@ -260,6 +260,15 @@ class Responds(Protocol):
 
 
 @runtime_checkable
+class Ends(Protocol):
+    """A world whose episodes may end for good, so that nothing follows, and are not merely cut off."""
+
+    @property
+    def terminated(self) -> Bool:
+        """(E,) of those that the last drift said are over; before they are begun anew."""
+
+
+@runtime_checkable
 class Shifts(Protocol):
     """Can be put under other laws than its own: what a robust trust rehearses, and the reality gap's test."""
 

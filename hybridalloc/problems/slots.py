@@ -6,7 +6,7 @@ A problem derives from :class:`Slots` and a world from :class:`SlotWorld`; a dom
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Generic, NoReturn
+from typing import TYPE_CHECKING, Any, Generic, NoReturn
 
 import numpy as np
 
@@ -19,15 +19,14 @@ class Slots(Generic[S, P, Q]):
     """Half of a :class:`hybridalloc.problems.contract.Problem`; the other half is ``card``, ``state_type``, ``worlds``,
     ``world_at``, ``check`` and ``describe``."""
 
-    @property
-    def card(self) -> Card:
-        raise NotImplementedError(f"{type(self).__name__}.card")
+    if TYPE_CHECKING:  # the domain's half, as far as it is called here; what it lacks is lacking
 
-    def worlds(self, seeds: Sequence[int], belief: Any = None) -> World[S, P, Q]:
-        raise NotImplementedError(f"{type(self).__name__}.worlds")
+        @property
+        def card(self) -> Card: ...
 
-    def world_at(self, state: S, memory: Any = None) -> World[S, P, Q]:
-        raise NotImplementedError(f"{type(self).__name__}.world_at")
+        def worlds(self, seeds: Sequence[int], belief: Any = None) -> World[S, P, Q]: ...
+
+        def world_at(self, state: S, memory: Any = None) -> World[S, P, Q]: ...
 
     @property
     def name(self) -> str:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from coordinator import Coordinator, clip_prior
 from coordinator.merge import flat_prior
-from hybridalloc.problems.contract import AnyProblem, Bool, Facts, Float, Int, Prices
+from hybridalloc.problems.contract import AnyProblem, Bool, Ends, Facts, Float, Int, Prices
 from hybridalloc.problems.metrics import Tally
 from hybridalloc.training.config import TOLERANCE
 from rl.learner import Learner
@@ -48,7 +48,8 @@ class Step(NamedTuple):
     Attributes:
         chosen, facts: what was decided and what happened. requested: (E,) share of the resources that the choice, taken
             as asked, would have overloaded. elapsed: (E,) time to the next decision in the problem's unit.
-        over: (E,) whose episode ended. final: what came next there, before they began anew; None where none ended.
+        over: (E,) whose episode ended; terminated: for good, None where none can. final: what came next there, before
+            they began anew; None where none ended.
         deciding_s, moving_s: time until the plan was settled, and of executing it and drifting on.
     """
 
@@ -57,6 +58,7 @@ class Step(NamedTuple):
     requested: Float
     elapsed: Float
     over: Bool
+    terminated: Bool | None
     final: Observation | None
     deciding_s: float
     moving_s: float
@@ -123,12 +125,14 @@ class Rollout:
         self.tally.add(facts.counts, facts.elapsed_s, requested)
         over = world.drift()
         some = bool(over.any())
+        ended = world.terminated & over if isinstance(world, Ends) else None
         last = world.observe() if final and some else None
         if some:
             world.restart(over)
         self._seen = None
         elapsed = facts.elapsed_s / self._unit_s
-        return Step(chosen, facts, requested, elapsed, over, last, began - started, time.perf_counter() - left)
+        spent = began - started, time.perf_counter() - left
+        return Step(chosen, facts, requested, elapsed, over, ended, last, *spent)
 
     def state_dict(self) -> dict[str, Any]:
         """The worlds and the tally: all that the future of the loop depends on but for the chooser."""

@@ -168,9 +168,11 @@ def train(
         blended: Blended | None = None
         if chosen.levels is not None and isinstance(run.world, Responds):
             blended = {"wish": chosen.levels, "responses": run.world.responses, "trust": trust}
+        cut = step.over if step.terminated is None else step.over & ~step.terminated
         learner.record(
-            observation, chosen.option, chosen.log_prior, chosen.bias, reward, facts.carried, step.over, step.final,
-            elapsed=step.elapsed, cost=step.requested if learner.wants_cost else None, blended=blended,
+            observation, chosen.option, chosen.log_prior, chosen.bias, reward, facts.carried, cut, step.final,
+            elapsed=step.elapsed, terminated=step.terminated, cost=step.requested if learner.wants_cost else None,
+            blended=blended,
         )  # fmt: skip
         if learned is not None:
             learned.record(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hybridalloc.training.train import make_learner
 
 from coordinator import Coordinator, clip_prior
 from hybridalloc.problems import make_problem
