@@ -22,13 +22,14 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])  # benchmarks/games.py wo
 import numpy as np  # noqa: E402
 
 from coordinator import Coordinator, clip_prior  # noqa: E402
-from coordinator.choose import model_cost  # noqa: E402
+from coordinator.congestion import model_cost  # noqa: E402
 from coordinator.merge import equilibrate  # noqa: E402
 from games.certificate import deviations, measure_regret  # noqa: E402
 from games.congestion import CongestionGame  # noqa: E402
 from hybridalloc import Allocator, make_problem  # noqa: E402
 from hybridalloc.problems.custom import CustomState  # noqa: E402
 from hybridalloc.problems.farm import Farm  # noqa: E402
+from rl.proposal import Proposal  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -82,19 +83,18 @@ NETWORKS = 50
 
 
 class Noise:
-    """Proposes noise; for ``Allocator.step``, also powers and fractions."""
+    """Proposes noise, also for powers and fractions."""
 
     name = "noise"
 
     def __init__(self, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
 
-    def propose(self, observation: Any) -> Any:
-        return self.rng.choice([0.3, 3.0, 30.0]) * self.rng.standard_normal(observation.allowed.shape)
-
-    def propose_continuous(self, observation: Any) -> dict[str, Any]:
-        draw = lambda: self.rng.random(observation.live.shape)
-        return {"power": 2 * draw() - 0.5, "power_spread": draw(), "fraction": draw(), "fraction_spread": draw()}
+    def propose(self, observation: Any) -> Proposal:
+        log_prior = self.rng.choice([0.3, 3.0, 30.0]) * self.rng.standard_normal(observation.allowed.shape)
+        mean, spread = self.rng.random((2, *observation.live.shape, 2))
+        mean[..., 0] = 2 * mean[..., 0] - 0.5
+        return Proposal(log_prior, mean, spread, ("power", "fraction"))
 
 
 @dataclass
@@ -142,7 +142,7 @@ def check_batch(name: str, seed: int, count: Count, networks: int = NETWORKS) ->
     limit = float(rng.choice([1.0, 10.0]))
     raw = rng.choice([0.3, 3.0, 30.0]) * rng.standard_normal(game.private_cost.shape)
     prior = clip_prior(raw, game.allowed, limit)
-    wish = {"power": rng.random(game.live.shape), "power_spread": rng.random(game.live.shape)}
+    wish = Proposal(None, rng.random((*game.live.shape, 1)), rng.random((*game.live.shape, 1)), ("power",))
     proposal, alone = (equilibrate(game, prior, t).option for t in (0.0, np.inf))
     wanted = np.where(game.live, np.where(game.allowed, raw, -np.inf).argmax(axis=-1), 0)
     count.note("trust 0 is the filtered proposal", float((proposal != wanted).sum()), 0)

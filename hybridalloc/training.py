@@ -19,7 +19,7 @@ from hybridalloc.beliefs import make_belief
 from hybridalloc.runlog import strict
 from hybridalloc.statistics import mean_of
 from rl.networks import Sizes
-from rl.proposal import Recommender
+from rl.proposal import Proposal, Recommender, proposal_of
 from rl.schedules import scheduled
 
 if TYPE_CHECKING:  # torch is imported where training starts and not before
@@ -277,14 +277,20 @@ def train(
         if done.slot % 16 == 0:
             ranges.update(observation)
         t0 = time.perf_counter()
-        raw = learner.propose(observation)
+        raw = proposal_of(learner.propose(observation)).log_prior
+        assert raw is not None  # there are options
         t1 = time.perf_counter()
         game = batch.game(prices)
         log_prior = clip_prior(raw, game.allowed, learner.config.limit)
         merged = coordinator.explore(game, log_prior, rng.random(observation.live.shape))
+        assert merged.bias is not None
         t2 = time.perf_counter()
         wish = learner.sample_continuous(observation, merged.option, rng) if settings.get("continuous") else None
-        plan = batch.settle(merged.option, prices, wish, coordinator.trust)
+        names = tuple(settings.get("continuous", ()))
+        levels = None if wish is None else Proposal(
+            None, np.stack([wish[n] for n in names], -1), np.stack([wish[f"{n}_spread"] for n in names], -1), names
+        )  # fmt: skip
+        plan = batch.settle(merged.option, prices, levels, coordinator.trust)
         overload = batch.overload(merged.option, prices)
         done.violations += int((batch.excess(plan) > TOLERANCE).sum())
         done.overloads += int((overload > 0).sum())

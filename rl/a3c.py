@@ -26,7 +26,7 @@ from rl.a2c import A2c, A2cConfig
 from rl.networks import Sizes
 from rl.on_policy import Batch, Float
 from rl.policy import ArrayPolicy
-from rl.proposal import Observation
+from rl.proposal import Observation, Proposal
 
 
 @dataclass(frozen=True)
@@ -108,11 +108,11 @@ class A3c(A2c):
         for w, worker in enumerate(self.workers[:networks]):
             yield worker, slice(w, None, len(self.workers))
 
-    def propose(self, observation: Observation) -> Float:
+    def propose(self, observation: Observation) -> Proposal:
         out = np.zeros(observation.allowed.shape)
         for worker, part in self.shares(len(out)):
-            out[part] = worker.propose(portion(observation, part))
-        return out
+            out[part] = worker.propose(portion(observation, part)).log_prior
+        return Proposal(out)
 
     def record(
         self,

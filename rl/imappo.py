@@ -34,7 +34,7 @@ from rl.memory import Memory, sequences
 from rl.networks import PairScorer, Sizes
 from rl.on_policy import Batch, Float
 from rl.policy import DENSITIES, ArrayPolicy
-from rl.proposal import Observation
+from rl.proposal import Observation, Proposal
 from rl.recall import again, join
 
 
@@ -120,7 +120,7 @@ class Imappo(Mappo):
     def continuous(self) -> tuple[str, ...]:
         return self.config.continuous
 
-    def propose(self, observation: Observation) -> Float:
+    def propose(self, observation: Observation) -> Proposal:
         return self.policy.propose(observation, self._memory_of(observation))
 
     def seen(self, observation: Observation) -> Observation:

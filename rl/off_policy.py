@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rl.on_policy import CREDITS
 from rl.policy import ArrayPolicy
-from rl.proposal import Observation
+from rl.proposal import Observation, Proposal
 from rl.replay import Replay
 from rl.schedules import scheduled
 
@@ -82,7 +82,7 @@ class OffPolicy:
         """The present policy as arrays."""
         raise NotImplementedError
 
-    def propose(self, observation: Observation) -> Float:
+    def propose(self, observation: Observation) -> Proposal:
         return self.policy.propose(observation)
 
     def record(

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from rl.information import NETWORKS, make_network
 from rl.networks import PairScorer, Sizes
 from rl.policy import ArrayPolicy
-from rl.proposal import Observation, own_features
+from rl.proposal import Observation, Proposal, own_features
 from rl.schedules import scheduled
 
 Float = NDArray[np.float64]
@@ -177,7 +177,7 @@ class OnPolicy:
     def credit(self) -> str:
         return self.settings.credit
 
-    def propose(self, observation: Observation) -> Float:
+    def propose(self, observation: Observation) -> Proposal:
         return self.policy.propose(observation)
 
     def record(

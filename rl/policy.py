@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rl.proposal import Observation, own_features
+from rl.proposal import Observation, Proposal, own_features
 
 Float = NDArray[np.float64]
 Float32 = NDArray[np.float32]
@@ -29,8 +29,18 @@ class ArrayPolicy:
     weights: Mapping[str, NDArray[Any]]
     name: str = "policy"
 
-    def propose(self, observation: Observation, memory: Float32 | None = None) -> Float:
-        """Scores (E, N, O) as unnormalised log-priors; 0 for agents that are not live."""
+    def propose(self, observation: Observation, memory: Float32 | None = None) -> Proposal:
+        """Log-priors (E, N, O), 0 for agents that are not live, and levels (E, N, O, D) where it has such heads.
+
+        A level's spread is inf for an option without a resource, and for agents that are not live: nothing is asked.
+        """
+        log_prior = self._scores(observation, memory)
+        if "continuous.names" not in self.weights:
+            return Proposal(log_prior)
+        mean, spread = self._levels(observation, memory)
+        return Proposal(log_prior, mean, spread, tuple(str(n) for n in self.weights["continuous.names"]))
+
+    def _scores(self, observation: Observation, memory: Float32 | None) -> Float:
         out = np.zeros(observation.pair.shape[:3])
         row, agent = np.nonzero(observation.live)
         if len(row):
@@ -40,28 +50,21 @@ class ArrayPolicy:
             out[row, agent] = score.reshape(len(row), -1)
         return out
 
-    def propose_continuous(self, observation: Observation, memory: Float32 | None = None) -> dict[str, Float] | None:
-        """(E, N, O) value and spread of each quantity for each option, in its own unit; None without such heads.
-
-        ``spread`` is inf for an option without a resource, and for agents that are not live: nothing is asked for.
-        """
+    def _levels(self, observation: Observation, memory: Float32 | None) -> tuple[Float, Float]:
+        """(E, N, O, D) value and spread of each quantity for each option, in its own unit."""
         w = self.weights
-        if "continuous.names" not in w:
-            return None
-        shape = observation.pair.shape[:3]
-        names = [str(n) for n in w["continuous.names"]]
+        shape = (*observation.pair.shape[:3], len(w["continuous.names"]))
         row, agent = np.nonzero(observation.live)
-        out = {n: np.zeros(shape) for n in names} | {f"{n}_spread": np.full(shape, np.inf) for n in names}
+        mean, wide = np.zeros(shape), np.full(shape, np.inf)
         if len(row):
             z = self._embed(self.seen(observation, memory), row, agent, "continuous.pairs.")
             raw = (z @ w["continuous.out.weight"].T + w["continuous.out.bias"]).reshape(len(row), shape[2], -1, 2)
             value, spread = centre_and_spread(raw, DENSITIES[int(w["continuous.density"])], w["continuous.start"])
             low, high = w["continuous.low"], w["continuous.high"]
             used = np.asarray(observation.resource_of) >= 0
-            for k, name in enumerate(names):
-                out[name][row, agent] = low[k] + (high[k] - low[k]) * value[..., k]
-                out[f"{name}_spread"][row, agent] = np.where(used, (high[k] - low[k]) * spread[..., k], np.inf)
-        return out
+            mean[row, agent] = low + (high - low) * value
+            wide[row, agent] = np.where(used[:, None], (high - low) * spread, np.inf)
+        return mean, wide
 
     def remember(self, observation: Observation, memory: Float32 | None = None) -> Float32 | None:
         """(E, N, H) the memory after this slot, from each agent's own features; None for a policy without one."""
@@ -157,20 +160,14 @@ class Carried:
 
     def __init__(self, policy: ArrayPolicy) -> None:
         self.policy, self.name = policy, policy.name
-        self.before: Float32 | None = None
         self.after: Float32 | None = None
 
-    def propose(self, observation: Observation) -> Float:
+    def propose(self, observation: Observation) -> Proposal:
         """As the policy's, with what it remembers; another number of networks or agents starts it afresh."""
         if self.after is not None and self.after.shape[:2] != observation.live.shape:
             self.after = None
-        self.before = self.after
-        self.after = self.policy.remember(observation, self.before)
-        return self.policy.propose(observation, self.before)
-
-    def propose_continuous(self, observation: Observation) -> dict[str, Float] | None:
-        """For the slot that :meth:`propose` was last called for."""
-        return self.policy.propose_continuous(observation, self.before)
+        before, self.after = self.after, self.policy.remember(observation, self.after)
+        return self.policy.propose(observation, before)
 
     def reset(self, which: NDArray[np.bool_]) -> None:
         """Forget in the networks ``which`` (E,): another episode begins."""

@@ -45,6 +45,21 @@ class Proposal(NamedTuple):
     levels: tuple[str, ...] = ()
 
 
+def proposal_of(said: Proposal | NDArray[np.float64]) -> Proposal:
+    """What a recommender said: a proposal, or unnormalised log-priors alone."""
+    return said if isinstance(said, Proposal) else Proposal(np.asarray(said, dtype=np.float64))
+
+
+def named(proposal: Proposal | None) -> dict[str, NDArray[np.float64]] | None:
+    """The levels by name, each with its "..._spread"; None where nothing continuous is proposed."""
+    if proposal is None or proposal.mean is None or proposal.spread is None:
+        return None
+    found: dict[str, NDArray[np.float64]] = {}
+    for k, name in enumerate(proposal.levels):
+        found |= {name: proposal.mean[..., k], f"{name}_spread": proposal.spread[..., k]}
+    return found
+
+
 class Recommender(Protocol):
     """Anything that proposes: observations in, a :class:`Proposal` or its unnormalised log-priors (E, N, O) out."""
 

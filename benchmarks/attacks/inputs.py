@@ -21,6 +21,7 @@ import numpy as np
 from benchmarks.attacks.steps import Noise
 from hybridalloc import Allocator, InvalidStateError, make_problem
 from hybridalloc.errors import CheckpointError
+from rl.proposal import Proposal
 
 KINDS = ("states", "extreme", "tables", "checkpoints", "requests")
 SHARE = {"states": 0.35, "extreme": 0.3, "tables": 0.2, "checkpoints": 0.03, "requests": 0.12}  # of all inputs
@@ -41,13 +42,9 @@ class Spread:
     def __init__(self, seed: int, spread: float) -> None:
         self.noise, self.spread = Noise(seed), spread
 
-    def propose(self, observation: Any) -> Any:
-        return self.noise.propose(observation)
-
-    def propose_continuous(self, observation: Any) -> dict[str, Any]:
-        given = self.noise.propose_continuous(observation)
-        fill = np.full(observation.live.shape, self.spread)
-        return given | {"power_spread": fill, "fraction_spread": fill}
+    def propose(self, observation: Any) -> Proposal:
+        given = self.noise.propose(observation)
+        return given._replace(spread=np.full((*observation.live.shape, 2), self.spread))
 
 
 def problems() -> list[Any]:

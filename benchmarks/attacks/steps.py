@@ -11,6 +11,7 @@ import numpy as np
 
 from benchmarks.attacks.checker import findings
 from hybridalloc import Allocator, make_problem
+from rl.proposal import Proposal
 
 MEC: dict[str, dict[str, Any]] = {
     "mec H": {"agents": 12, "servers": 3},
@@ -33,12 +34,11 @@ class Noise:
     def __init__(self, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
 
-    def propose(self, observation: Any) -> Any:
-        return self.rng.choice([0.3, 3.0, 30.0]) * self.rng.standard_normal(observation.allowed.shape)
-
-    def propose_continuous(self, observation: Any) -> dict[str, Any]:
-        draw = lambda: self.rng.random(observation.live.shape)
-        return {"power": 2 * draw() - 0.5, "power_spread": draw(), "fraction": draw(), "fraction_spread": draw()}
+    def propose(self, observation: Any) -> Proposal:
+        log_prior = self.rng.choice([0.3, 3.0, 30.0]) * self.rng.standard_normal(observation.allowed.shape)
+        mean, spread = self.rng.random((2, *observation.live.shape, 2))
+        mean[..., 0] = 2 * mean[..., 0] - 0.5
+        return Proposal(log_prior, mean, spread, ("power", "fraction"))
 
 
 def custom_problem(rng: np.random.Generator, legs: int) -> Any:

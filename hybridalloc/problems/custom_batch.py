@@ -5,13 +5,14 @@ Everything but the user's own transition is done for all worlds at once; the tra
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from coordinator.game import Choice, options_of
 from games.admission import Seating
 from games.certificate import count_excess
 from games.congestion import CongestionBatch, CongestionGame, Float, Int
@@ -28,7 +29,7 @@ from hybridalloc.problems.custom import (
     allocation_of,
     as_state,
 )
-from rl.proposal import Observation
+from rl.proposal import Observation, Proposal
 
 STEEPNESS = 12.0  # of the smooth deadline: .5 at the deadline, .95 a quarter late
 LATE = 10.0  # deadlines: what a job that is never done is taken to need, in the model's reward
@@ -231,16 +232,16 @@ class CustomBatch:
         return Places(seconds, slack, cap, acceptable, rank, np.zeros(shape, bool), late)
 
     def settle(
-        self, option: Int, prices: CustomPrices, wish: Mapping[str, Float] | None = None, trust: float = np.inf,
+        self, choice: Choice | Int, prices: CustomPrices, proposal: Proposal | None = None, trust: float = np.inf,
         seating: Seating | None = None,
     ) -> CustomPlan:  # fmt: skip
         """Shares for a joint choice (E, N), after the safety filter. A choice that is not allowed becomes option 0.
 
-        ``wish`` and ``trust`` have no effect: nothing continuous is proposed here. ``seating`` is stable admission's
-        answer for ``option``: its floors are kept, and who holds a place is served.
+        ``proposal`` and ``trust`` have no effect: no levels are proposed here. ``seating`` is stable admission's
+        answer for ``choice``: its floors are kept, and who holds a place is served.
         """
         at = self.at
-        option = np.asarray(option, np.int64)
+        option = options_of(choice)
         may = np.take_along_axis(at["allowed"], option[..., None], 2)[..., 0]
         kept = np.where(at["active"] & may, option, 0)
         held = np.zeros(option.shape, bool) if seating is None else seating.held & (kept == option)
@@ -437,7 +438,7 @@ class CustomBatch:
         return {
             "option": plan.option[0],
             "shares": spread(plan.share), "floors": spread(plan.floor), "held": plan.held[0],
-            "power": plan.power_w[0], "fraction": (plan.option[0] > 0).astype(float), "served": plan.served[0],
+            "power": plan.power_w[0], "served": plan.served[0],
             "prices": {f: plan.price[0][family == f] for f in self.problem.families},
         }  # fmt: skip
 

@@ -16,7 +16,7 @@ A :class:`MecState` is what the operator is told, plus ``truth``, which only the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coordinator.continuous import for_option
+from coordinator.game import Choice, options_of
 from games.admission import Seating
 from games.certificate import Audit, CapacityCheck, check_capacity, check_limit, count_excess
 from games.congestion import CongestionBatch, CongestionGame, Float, Int
@@ -39,7 +40,7 @@ from hybridalloc.problems.mec_core import Outcome, Physics, Plan, Prices, Wish, 
 from hybridalloc.problems.mec_whatif import WhatIf
 from hybridalloc.problems.mec_world import Law, Stream, streams
 from hybridalloc.text import printable, quoted
-from rl.proposal import Observation
+from rl.proposal import Observation, Proposal, named
 
 MOST = 1_000_000  # agents, servers, channels, steps of an episode
 LAST_SLOT = 2**62  # later ones leave no room to count on
@@ -586,21 +587,21 @@ class MecBatch:
         return classes(self.world.sla) if gap is None else classes(self.priority(), gap)
 
     def settle(
-        self, option: Int, prices: Prices, wish: Mapping[str, Float] | None = None, trust: float = np.inf,
+        self, choice: Choice | Int, prices: Prices, proposal: Proposal | None = None, trust: float = np.inf,
         seating: Seating | None = None,
     ) -> Plan:  # fmt: skip
         """Shares, power and fractions for a joint choice (E, N), after the safety filter: what is executed.
 
-        A choice of a server out of reach, or of a device without a task, becomes option 0. ``wish`` is a proposal
-        of the continuous parts: "power" in W and "fraction", each with its "..._spread", (E, N) or, for whichever
-        option is taken, (E, N, O); every device's best response is pulled towards it by that spread, the less the
-        larger ``trust`` is. ``responses`` then holds those best responses, nan where there was none to pull.
-        ``seating`` is stable admission's answer for ``option``: its floors are kept, and who holds a place is served.
+        A choice of a server out of reach, or of a device without a task, becomes option 0. ``proposal`` gives levels:
+        "power" in W and "fraction", either or both, (E, N, D) or, for whichever option is taken, (E, N, O, D); every
+        device's best response is pulled towards its mean by its spread, the less the larger ``trust`` is.
+        ``responses`` then holds those best responses, nan where there was none to pull.
+        ``seating`` is stable admission's answer for ``choice``: its floors are kept, and who holds a place is served.
         """
         w = self.world
         e, n, b = w.rate.shape
         k = w.server_hz.shape[1]
-        option = np.asarray(option, np.int64)
+        option = options_of(choice)
         server = np.maximum(option - 1, 0) // max(b // max(k, 1), 1)
         reached = np.take_along_axis(w.reachable, server[..., None], 2)[..., 0] if k else np.zeros((e, n), bool)
         plan = Plan(
@@ -614,9 +615,11 @@ class MecBatch:
             plan.cpu_floor[plan.held] = seating.floor[plan.held, 1]
         asked = Wish(*(np.full((e, n), fill) for fill in (0.0, np.inf, 0.0, np.inf, np.nan, np.nan)))
         self.responses = {"power": asked.power_response, "fraction": asked.fraction_response}
-        if wish is not None and np.isfinite(trust):
-            given = {name: for_option(value, plan.option) for name, value in wish.items()}
-            asked = asked._replace(**given)
+        if proposal is not None and np.isfinite(trust):
+            if unknown := set(proposal.levels) - {"power", "fraction"}:
+                raise ValueError(f"a proposal's level is {min(unknown)!r}; mec decides power and fraction")
+            levels = named(proposal) or {}
+            asked = asked._replace(**{name: for_option(value, plan.option) for name, value in levels.items()})
         core.settle(self.physics, w, prices, self.priority(), self.classes(), asked, trust, seating is not None, plan)
         return plan
 

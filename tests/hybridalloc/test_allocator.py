@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 import re
 import warnings
 from collections import Counter
@@ -25,6 +27,7 @@ from hybridalloc.problems.mec_whatif import SHIFTS, Shift
 from hybridalloc.training import evaluate, make_learner
 from rl.networks import Sizes
 from rl.policy import ArrayPolicy
+from rl.proposal import Proposal
 
 
 @pytest.fixture(scope="module")
@@ -166,16 +169,18 @@ def test_all_mass_on_a_forbidden_option_is_no_mass_at_all(problem):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"power": np.nan}, "power = nan; it must be finite"),
-        ({"fraction_spread": -1.0}, "fraction_spread = -1.0; a spread is >= 0"),
-        ({"power": np.zeros((3, 3))}, "power has shape (3, 3)"),
-        ({"charm": 1.0}, "charm"),
+        (lambda p: p._replace(mean=np.full_like(p.mean, np.nan)), "power = nan; it must be finite"),
+        (lambda p: p._replace(spread=p.spread * [1, -10]), "fraction_spread = -1.0; a spread is >= 0"),
+        (lambda p: p._replace(mean=np.zeros((3, 3, 2))), "power has shape (3, 3)"),
+        (lambda p: p._replace(levels=("power", "charm")), "charm"),
+        (lambda p: p._replace(levels=("power",)), "mean has shape (1, 12, 2); levels names 1: power"),
+        (lambda p: p._replace(spread=None), "a proposal of levels has a mean and a spread; its spread is None"),
     ],
 )
 def test_continuous_parts_that_cannot_be_used_leave_the_game(problem, change, reason):
     recommender = Wishful(0.1)
-    good = recommender.propose_continuous
-    recommender.propose_continuous = lambda o: good(o) | change
+    good = recommender.propose
+    recommender.propose = lambda o: change(good(o))
     with pytest.warns(RuntimeWarning):
         c = Allocator(problem, "hybrid", recommender).step(problem.reset(0)).certificate
     assert c.feasible and c.source in ("game", "fallback") and reason in c.status
@@ -183,13 +188,13 @@ def test_continuous_parts_that_cannot_be_used_leave_the_game(problem, change, re
 
 def test_a_broken_game_leaves_the_fallback(problem, monkeypatch):
     allocator = Allocator(problem)
-    monkeypatch.setattr("coordinator.coordinator.equilibrate", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("coordinator.congestion.equilibrate", lambda *_, **__: 1 / 0)
     with pytest.warns(RuntimeWarning, match="all agents opt out"):
         c = allocator.step(problem.reset(0)).certificate
     assert c.source == "fallback" and "ZeroDivisionError" in c.status and c.feasible
 
 
-@pytest.mark.parametrize("part", ["batch_of", "game", "single_game", "settle", "parts", "priority"])
+@pytest.mark.parametrize("part", ["batch_of", "game", "settle", "parts", "priority"])
 @pytest.mark.parametrize("method", ["hybrid", "nearest"])
 def test_a_problem_that_raises_leaves_everyone_opted_out(problem, monkeypatch, part, method):
     """Whatever part of the problem fails, its own check certifies the answer, or the certificate says why not."""
@@ -201,8 +206,6 @@ def test_a_problem_that_raises_leaves_everyone_opted_out(problem, monkeypatch, p
         allocation = allocator.step(state)
         allocator.step(state)
     c = allocation.certificate
-    if part == "game" and method == "nearest":
-        assert c.feasible  # single_game asks for it too
     assert c.source == "fallback" and "ZeroDivisionError" in c.status
     assert not allocation.option.any() and not allocation.power.any()
     assert c.feasible and c.max_violation == 0 and c.epsilon_bound == np.inf
@@ -342,7 +345,7 @@ def test_what_would_admit_a_device_without_a_place_does_on_both_sides(more):
         slow = replace(state, server_hz=state.server_hz / 3, truth=None)
         allocator = Allocator(problem, "hybrid" if seed % 2 else "game", Random(4) if seed % 2 else None)
         allocation = allocator.step(slow)
-        wish = allocation.origin.wish
+        wish = allocation.origin.proposal
         for agent in allocation.certificate.unserved[:3]:
             assert not allocation.held[agent]
             why = allocation.why(agent)
@@ -415,7 +418,7 @@ def test_an_allocation_is_strict_json_whatever_is_in_it(problem):
         assert {"late", "doubtful", "envy"} <= set(told["certificate"])
     certificate = replace(allocation.certificate, max_violation=np.inf, regret=np.float64("nan"), late=(3,), envy=(1,))
     power, air = np.array([np.nan, np.inf] + [0.0] * 10), np.full(12, -np.inf)
-    broken = replace(allocation, power=power, shares={"air": air}, certificate=certificate)
+    broken = replace(allocation, levels={"power": power}, shares={"air": air}, certificate=certificate)
     told = json.loads(json.dumps(broken.to_dict(), allow_nan=False))
     assert told["power"][:3] == [None, None, 0.0] and told["shares"]["air"] == [None] * 12
     assert told["certificate"]["max_violation"] is None and told["certificate"]["regret"] is None
@@ -715,10 +718,10 @@ class Wishful(Random):
         super().__init__(2)
         self.spread = spread
 
-    def propose_continuous(self, observation):
-        shape = observation.live.shape
-        ask = {"power": 0.05, "power_spread": self.spread, "fraction": 0.7, "fraction_spread": self.spread}
-        return {name: np.full(shape, value) for name, value in ask.items()}
+    def propose(self, observation):
+        mean = np.broadcast_to([0.05, 0.7], (*observation.live.shape, 2)).copy()
+        prior = super().propose(observation)
+        return Proposal(prior, mean, np.full(mean.shape, self.spread), ("power", "fraction"))
 
 
 def test_continuous_parts_are_pulled_by_the_proposals_spread(problem):
@@ -740,10 +743,9 @@ def test_continuous_parts_are_pulled_by_the_proposals_spread(problem):
         Allocator(problem, "hybrid", Wishful(1e-6)).step(state).fraction[sent][:3], 0.7, atol=1e-6
     )
     for_each = Wishful(1e-6)  # the same, for every option: the chosen one's is taken
-    flat = for_each.propose_continuous
-    for_each.propose_continuous = lambda o: {
-        name: np.where(np.arange(4) == free.option[None, :, None], v[..., None], 9.0) for name, v in flat(o).items()
-    }
+    flat = for_each.propose
+    each = lambda v: np.where((np.arange(4) == free.option[None, :, None])[..., None], v[:, :, None], 9.0)
+    for_each.propose = lambda o: (p := flat(o))._replace(mean=each(p.mean), spread=each(p.spread))
     np.testing.assert_array_equal(Allocator(problem, "hybrid", for_each).step(state).power[sent], powers[3])
     game = Allocator(problem, "hybrid", Wishful(0.1), trust=np.inf).step(state)
     np.testing.assert_array_equal(game.power, Allocator(problem, "hybrid", Random(2), trust=np.inf).step(state).power)
@@ -766,9 +768,8 @@ def test_prices_are_the_marginal_worth_of_capacity():
 
 
 def test_a_recommender_that_fails_half_way_leaves_nothing_behind(problem):
-    """Options proposed, then an error in the continuous parts: the game alone, and `why` speaks of it alone."""
-    recommender = Wishful(0.1)
-    recommender.propose_continuous = lambda observation: 1 / 0
+    """Options that can be used beside levels that cannot: the game alone, and `why` speaks of it alone."""
+    recommender = Wishful(-0.1)
     with pytest.warns(RuntimeWarning, match="recommender failed"):
         allocation = Allocator(problem, "hybrid", recommender).step(problem.reset(7))
     assert allocation.certificate.source == "game"
@@ -811,13 +812,13 @@ def test_a_recommender_with_a_memory_keeps_it_from_step_to_step():
     speaker, state = policy.carrying(), problem.reset(4)
     for seed in range(4):
         allocation = allocator.step(state)
-        raw = speaker.propose(problem.batch_of(state).observe())
+        raw = speaker.propose(problem.batch_of(state).observe()).log_prior
         expected = clip_prior(raw, np.ones_like(raw, bool), allocator.coordinator.limit)[0]
         live = state.active
         np.testing.assert_allclose(allocation.log_prior[live], expected[live], atol=1e-6)
         state, _ = problem.advance(state, allocation, seed)
-    alone = policy.propose(problem.batch_of(state).observe())
-    assert not np.allclose(alone, speaker.propose(problem.batch_of(state).observe()))
+    alone = policy.propose(problem.batch_of(state).observe()).log_prior
+    assert not np.allclose(alone, speaker.propose(problem.batch_of(state).observe()).log_prior)
 
 
 @pytest.mark.parametrize("rule", ["hedge", "robust"])
@@ -828,3 +829,64 @@ def test_a_prior_that_calibration_silenced_can_still_be_tried_by_a_rule(problem,
     assert allocator.trust_rule.grid.tolist() == list(DEFAULT_GRID)
     assert allocator.step(problem.reset(0)).certificate.feasible
     assert Allocator.load(saved).step(problem.reset(0)).certificate.regret <= 1e-9
+
+
+def test_a_recommender_that_proposes_levels_apart_is_told_to_return_a_proposal(problem):
+    class Apart(Random):
+        def propose_continuous(self, observation):
+            return {"power": 0.1, "power_spread": 0.1}
+
+    with pytest.raises(ValueError, match=r"Apart has propose_continuous.* return rl.proposal.Proposal\(log"):
+        Allocator(problem, "hybrid", Apart(0))
+    with pytest.raises(ValueError, match="Apart has propose_continuous"):
+        Coordinator().decide(problem.batch([0]), Apart(0), problem.prices_type())
+
+
+@pytest.mark.parametrize("method", ["hybrid", "nearest"])
+def test_the_game_is_built_once_a_step(problem, monkeypatch, method):
+    batch, built = type(problem.batch([0])), []
+    make = batch.game
+    monkeypatch.setattr(batch, "game", lambda *a: built.append(1) or make(*a))
+    recommender = Random(1) if method == "hybrid" else None
+    allocator = Allocator(problem, method, recommender, hysteresis=0.1)
+    for seed in range(3):
+        allocation = allocator.step(problem.reset(seed))
+        assert len(built) == 1 and allocation.certificate.feasible
+        built.clear()
+        single = problem.batch_of(problem.reset(seed)).single_game(allocator.prices)
+        np.testing.assert_array_equal(allocation.game.private_cost, single.private_cost)
+        np.testing.assert_array_equal(allocation.game.toll, single.toll)
+        built.clear()
+
+
+def test_the_allocators_choice_is_the_coordinators(problem):
+    """One place decides: a step is Coordinator.decide and settle on the same state, to the last bit."""
+    for seed, trust in enumerate((0.0, 0.7, 5.0, np.inf)):
+        state = problem.reset(seed)
+        allocation = Allocator(problem, "hybrid", Wishful(0.3), trust=trust).step(state)
+        batch, prices = problem.batch_of(state), problem.prices_type()
+        coordinator = Coordinator("hybrid", trust)
+        decision = coordinator.decide(batch, Wishful(0.3), prices)
+        parts = batch.parts(coordinator.settle(batch, decision, prices))
+        np.testing.assert_array_equal(allocation.option, parts["option"])
+        np.testing.assert_array_equal(allocation.power, parts["power"])
+        assert allocation.certificate.epsilon_bound == decision.bound[0]
+
+
+def test_levels_are_those_that_the_problem_names(problem):
+    """mec has power and fraction, custom power alone; read by name, kept by copies, written to JSON by their names."""
+    allocation = Allocator(problem).step(problem.reset(2))
+    assert list(allocation.levels) == ["power", "fraction"] and allocation.power is allocation.levels["power"]
+    custom = make_problem("custom", work=[1.0, 2.0], capacity=[4.0], full_power_w=[[3.0], [2.0]])
+    other = Allocator(custom, "game").step(custom.start)
+    assert list(other.levels) == ["power"] and list(Allocator(custom, budget_ms=0).step(custom.start).levels) == [
+        "power"
+    ]
+    with pytest.raises(AttributeError, match="an allocation has no 'fraction'; its levels are: power"):
+        other.fraction  # noqa: B018
+    assert "fraction" in str(allocation) and "fraction" not in str(other) and "power (W)" in str(other)
+    for one in (pickle.loads(pickle.dumps(allocation)), copy.deepcopy(allocation), replace(allocation, trust=1.0)):
+        np.testing.assert_array_equal(one.power, allocation.power)
+    told = allocation.to_dict()
+    assert told["power"] == allocation.power.tolist() and told["fraction"] == allocation.fraction.tolist()
+    assert "fraction" not in other.to_dict()
