@@ -149,9 +149,6 @@ class World(Situation, Protocol[S_co, P, Q]):
     @property
     def active(self) -> Bool: ...
 
-    def settle(self, option: Int, prices: Q, wish: Any = None, trust: float = np.inf, seating: Any = None) -> P:
-        """What is executed for a joint choice: shares and levels that fit by construction."""
-
     def execute(self, plan: P) -> Facts:
         """Carry the plan out. Randomness is the same whatever is executed."""
 
@@ -253,6 +250,13 @@ class Believes(Protocol):
 
 
 @runtime_checkable
+class Recalls(Protocol):
+    """A world that knows what its belief remembered before its state was told."""
+
+    memory: Any
+
+
+@runtime_checkable
 class Responds(Protocol):
     """A world that says which best responses its last settling pulled towards a proposal, (E, N) by level."""
 
@@ -337,6 +341,11 @@ class Simulates(Protocol):
 
     def simulator(self) -> Any:
         """It, None where there is none; a CheckpointError where a file names it and nobody allowed that."""
+
+
+def example_of(problem: AnyProblem, seed: int = 0) -> Any:
+    """A state of ``problem`` to try, without running what nobody allowed."""
+    return problem.example(seed) if isinstance(problem, Exemplifies) else problem.reset(seed)
 
 
 # --- what is missing, by name

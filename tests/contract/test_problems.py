@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from coordinator import Coordinator
+from coordinator.coordinator import game_of
 from games.congestion import CongestionBatch, CongestionGame
 from hybridalloc import Allocator
 from hybridalloc.environments import make_env
@@ -112,7 +113,7 @@ def test_observation_and_game_have_the_shapes_that_the_parts_expect(problem):
     assert np.array_equal(game.allowed[game.live], seen.allowed[game.live])
     assert game.private_cost.shape == (e, n, o) and game.options.shape[0] == o
     assert (game.options[0] == -1).all() and (game.capacity > 0).all() and (game.weight >= 0).all()
-    alone = problem.world_at(batch.state(0)).single_game(problem.card.prices())
+    alone = game_of(problem.world_at(batch.state(0)).game(problem.card.prices())).single(0)
     assert isinstance(alone, CongestionGame) and alone.private_cost.shape == (n, o)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from coordinator import Coordinator
+from coordinator.coordinator import game_of
 from games.admission import admit
 from hybridalloc import Allocator, InvalidStateError, make_problem
 from hybridalloc.problems.custom.remedies import remedies
@@ -53,7 +54,7 @@ def test_the_game_is_an_equilibrium_by_enumeration_of_the_definition(seed):
         )
     }
     assert tuple(found) in equilibria
-    costs = problem.world_at(state).single_game(prices).costs(found)
+    costs = game_of(problem.world_at(state).game(prices)).single(0).costs(found)
     for i, row in itertools.product(range(5), range(3)):
         other = (*found[:i], row, *found[i + 1 :])
         assert costs[i, row] == pytest.approx(cost(other, i), rel=1e-9)
@@ -145,7 +146,8 @@ def test_without_places_what_would_admit_an_unserved_agent_does(seed):
                 checked += 1
             if way.cheaper_by is not None:
                 before = CustomState(**state.to_dict() | {"private_cost": cheaper(state, i, way, 1e-6)})
-                after = problem.world_at(before).single_game(problem.card.prices()).costs(allocation.option)[i]
+                single = game_of(problem.world_at(before).game(problem.card.prices())).single(0)
+                after = single.costs(allocation.option)[i]
                 assert after[way.option] <= after[allocation.option[i]]
                 checked += 1
     assert checked or not allocation.certificate.unserved

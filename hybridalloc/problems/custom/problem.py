@@ -209,6 +209,15 @@ class Custom(Slots[CustomState, CustomPlan, CustomPrices]):
         """The state as the next one shows it to have been: here it was told as it is."""
         return state
 
+    def idle(self, state: CustomState) -> dict[str, Any]:
+        """Everyone opts out, as the fields of an allocation: whoever has something to decide is not served."""
+        zero = np.zeros(state.agents)
+        by_family = dict.fromkeys(self.families, zero)
+        return {
+            "option": zero.astype(np.int64), "shares": by_family, "floors": by_family, "held": zero > 0, "power": zero,
+            "served": ~state.active, "prices": dict.fromkeys(self.families, np.zeros(0)),
+        }  # fmt: skip
+
     def times(self, state: CustomState, allocation: Any) -> Float:
         """(N,) s until each agent's work is done with the shares it has; inf for those that opt out."""
         total = np.zeros(state.agents)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from coordinator.coordinator import game_of
 from coordinator.tables import enough
 from games.congestion import Float, Int
 from hybridalloc.problems.custom.state import NO_DEADLINE, CustomPrices, CustomState, default_delay_cost
@@ -121,7 +122,9 @@ def remedies(
     asked = [int(i) for i in allocation.certificate.unserved if agents is None or i in agents]
     if allocation.seated:
         return {i: _left_out(problem, state, allocation, batch, i, charged, most) for i in asked}
-    game = batch.single_game(charged) if allocation.game is None else allocation.game  # a fallback played none
+    game: Any = (
+        game_of(batch.game(charged)).single(0) if allocation.game is None else allocation.game
+    )  # a fallback played none
     costs = game.costs(option)
     return {i: _for_agent(problem, state, allocation, batch, option, i, charged.margin, costs[i])[:most] for i in asked}
 
