@@ -38,7 +38,7 @@ from coordinator.trust import MULTIPLES, Trust  # noqa: E402
 from games.congestion import CongestionGame  # noqa: E402
 from hybridalloc import Allocator  # noqa: E402
 from hybridalloc.problems.mec.law import streams  # noqa: E402
-from hybridalloc.problems.mec.whatif import SHIFTS, Shift  # noqa: E402
+from hybridalloc.problems.mec.shift import SHIFTS, Shift  # noqa: E402
 from hybridalloc.reports.statistics import paired_difference  # noqa: E402
 from hybridalloc.training.config import REPORT_SEEDS, TOLERANCE, TUNE_SEEDS, WARMUP_SLOTS  # noqa: E402
 from hybridalloc.training.evaluation import evaluate  # noqa: E402

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
 from itertools import pairwise
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Generic, NamedTuple
 
 import numpy as np
 
@@ -45,7 +45,7 @@ class Answer(NamedTuple):
     harms: bool = False
 
 
-class Again:
+class Again(Generic[S, P, Q]):
     """One agent of an allocation, asked about other states of the same agents, resources and options.
 
     With places, the wish of admission is the present choice: holders wish for their places, who holds none for
@@ -61,7 +61,7 @@ class Again:
         self.tilt = tilt_of(allocation.log_prior, allocation.trust, allocation.anchor)[None]
         self.anchor = 0.0 if allocation.anchor is None else allocation.anchor[None]
 
-    def solve(self, state: Any, option: int | None = None, accept: bool = False) -> Answer:
+    def solve(self, state: S, option: int | None = None, accept: bool = False) -> Answer:
         """What becomes of the agent in ``state``.
 
         Args:
@@ -93,7 +93,7 @@ class Again:
         served, taken = bool(plan.served[0, self.agent]), int(plan.option[0, self.agent])
         return Answer(served, taken, tuple(lost.tolist()), harms)
 
-    def elsewhere(self, state: Any) -> list[int]:
+    def elsewhere(self, state: S) -> list[int]:
         """Options on which it would be served and that it does not have for what they cost."""
         allowed = self.problem.world_at(state, self.memory).game(self.prices).allowed[0, self.agent].copy()
         allowed[0 if self.allocation.seated else self.allocation.option[self.agent]] = False
@@ -118,27 +118,49 @@ class Way(NamedTuple):
         return self.knob.told(self.value)
 
     @property
-    def size(self) -> tuple[bool, float]:
-        """To sort by, see :func:`_size`."""
-        return _size(self.knob, self.value)
-
-    @property
     def factor(self) -> float:
         """By which the quantity grows; nan for one that is 0 now, and for a rank."""
         return self.value / self.knob.now if self.knob.now > 0 and self.knob.values is None else np.nan
 
 
-def _guess(knob: Knob[Any]) -> float:
-    """What is tried first; a closed form that asks for no change knows nothing, unless it is exact."""
-    return knob.guess if knob.exact or knob.guess > knob.now else np.inf
-
-
 def _size(knob: Knob[Any], value: float) -> tuple[bool, float]:
-    """What is 0 now (a cost to be forgone) comes first, by how much; then by the factor."""
+    """To sort by: what is 0 now (a cost to be forgone) comes first, by how much; then by the factor."""
     return (knob.now > 0, value / knob.now if knob.now > 0 else value)
 
 
-def ways_in(again: Again, knobs: Sequence[Knob[Any]], gentle: bool, most: int | None = None) -> list[Way]:
+class _Trial:
+    """A knob that is turned for an agent; what was solved is remembered."""
+
+    def __init__(self, again: Again[S, P, Q], knob: Knob[S]) -> None:
+        self.knob, self.answer = knob, cache(lambda value: again.solve(knob.turned(value), knob.option))
+        # a closed form that asks for no change knows nothing, unless it is exact
+        self.guess = knob.guess if knob.exact or knob.guess > knob.now else np.inf
+        self.limit = np.inf  # what it takes, as found so far
+
+    def size(self) -> tuple[bool, float]:
+        return _size(self.knob, self.guess)
+
+    def served(self, value: float, harmful: bool = True) -> bool:
+        return self.answer(value).served and (harmful or not self.answer(value).harms)
+
+    def turn(self, harmful: bool = True) -> Way | None:
+        """The least that serves, if that is less than was found before; ``harmful``: whoever loses a place."""
+        knob, served = self.knob, partial(self.served, harmful=harmful)
+        if knob.values is not None:
+            value = first(served, knob.values)
+        elif knob.exact:
+            value = self.guess if served(self.guess) else None
+        elif knob.option is not None and self.served(knob.now):  # put there it needs nothing
+            value = None
+        else:
+            value = least(served, knob.now, self.guess)
+        if value is None or value >= self.limit * (1 - FINE):
+            return None
+        self.limit = value
+        return Way(knob, value, self.answer(value))
+
+
+def ways_in(again: Again[S, P, Q], knobs: Sequence[Knob[S]], gentle: bool, most: int | None = None) -> list[Way]:
     """Each knob turned as little as serves the agent, the least change first, ranks last.
 
     Args:
@@ -146,50 +168,22 @@ def ways_in(again: Again, knobs: Sequence[Knob[Any]], gentle: bool, most: int | 
             would do then. most: ways at most, ranks not counted; twice as many knobs are tried, those that by their
             guesses have to be turned the least. None for all.
     """
-    tried = [knob for knob in knobs if knob.values is None]
-    tried = sorted(tried, key=lambda knob: _size(knob, _guess(knob)))[: None if most is None else 2 * most]
-    answers = [_answers(again, knob) for knob in tried]
-    limit = [np.inf] * len(tried)  # what each takes if it is to harm nobody
-    found: list[tuple[bool, tuple[bool, float], int, Way]] = []
+    trials = sorted((_Trial(again, knob) for knob in knobs if knob.values is None), key=_Trial.size)
+    found: list[tuple[tuple[bool, bool, float], Way]] = []  # to be sorted by the first
     for harmful in (False, True) if gentle else (True,):
-        for k, (knob, answer) in enumerate(zip(tried, answers, strict=True)):
-            if most is not None and len(found) >= most:
-                last = sorted(found, key=lambda entry: entry[:3])[most - 1]
-                if last[:2] <= (gentle and harmful, _size(knob, _guess(knob))):
-                    break
-            value = _turn(knob, answer, harmful)
-            if value is None or value >= limit[k] * (1 - FINE):
-                continue
-            limit[k] = value
-            way = Way(knob, value, answer(value))
-            found.append((gentle and way.answer.harms, way.size, len(found), way))
+        for trial in trials[: None if most is None else 2 * most]:
+            least_left = (gentle and harmful, *trial.size())
+            if most is not None and len(found) >= most and found[most - 1][0] <= least_left:
+                break
+            if way := trial.turn(harmful):
+                found.append(((gentle and way.answer.harms, *_size(way.knob, way.value)), way))
+                found.sort(key=lambda pair: pair[0])
     told: list[Way] = []
-    for way in (entry[-1] for entry in sorted(found, key=lambda entry: entry[:3])):
+    for _, way in found:
         if not (way.knob.rivals and any(way.knob.rivals == other.knob.rivals for other in told)):
             told.append(way)
-    told = told[:most]
-    for knob in (knob for knob in knobs if knob.values is not None):
-        answer = _answers(again, knob)
-        value = first(partial(_served, answer, True), knob.values or ())
-        told += [] if value is None else [Way(knob, value, answer(value))]
-    return told
-
-
-def _answers(again: Again, knob: Knob[Any]) -> Callable[[float], Answer]:
-    return cache(lambda value: again.solve(knob.turned(value), knob.option))
-
-
-def _served(answer: Callable[[float], Answer], harmful: bool, value: float) -> bool:
-    return answer(value).served and (harmful or not answer(value).harms)
-
-
-def _turn(knob: Knob[Any], answer: Callable[[float], Answer], harmful: bool) -> float | None:
-    served = partial(_served, answer, harmful)
-    if knob.exact:
-        return knob.guess if served(knob.guess) else None
-    if knob.option is not None and answer(knob.now).served:  # put there it needs nothing
-        return None
-    return least(served, knob.now, _guess(knob))
+    ranks = (_Trial(again, knob).turn() for knob in knobs if knob.values is not None)
+    return told[:most] + [way for way in ranks if way]
 
 
 class Admitting(Slots[S, P, Q]):
@@ -212,7 +206,7 @@ class Admitting(Slots[S, P, Q]):
         """How many ways are told of one agent, ranks not counted; None for all."""
         return None
 
-    def ways(self, again: Again, state: S, most: int | None = None) -> list[Way]:
+    def ways(self, again: Again[S, P, Q], state: S, most: int | None = None) -> list[Way]:
         """The least of each knob that would admit an agent in ``state``, see :func:`ways_in`; one way, "again", where
         it is served when solved again as it is."""
         answer, allocation = again.solve(state), again.allocation
