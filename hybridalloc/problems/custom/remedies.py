@@ -69,8 +69,8 @@ class Remedy:
 
 
 def remedies(
-    problem: Custom, state: CustomState, allocation: Any, prices: CustomPrices | None = None, agents: Sequence[int] | None = None,
-    most: int | None = None,
+    problem: Custom, state: CustomState, allocation: Any, prices: CustomPrices | None = None,
+    agents: Sequence[int] | None = None, most: int | None = None,
 ) -> dict[int, list[Remedy]]:  # fmt: skip
     """For each unserved agent, by priority, what would admit it, the smallest change first.
 
