@@ -318,6 +318,9 @@ class Knob(Generic[S]):
         values: where only these can make a difference, ascending: the least is named, after all other ways (a rank).
         option: the one that it is for; where no places were given the agent is put there. None: as it is.
         rivals: of the knobs that share this word only the one that has to be turned the least is told.
+
+    Raises:
+        ValueError: ``now`` is no number that a factor could turn, or ``values`` do not ascend.
     """
 
     name: str
@@ -330,6 +333,15 @@ class Knob(Generic[S]):
     values: Sequence[float] | None = None
     option: int | None = None
     rivals: str = ""
+
+    def __post_init__(self) -> None:
+        if self.values is not None:
+            if list(self.values) != sorted(self.values):
+                raise ValueError(f"knob {self.name!r}: values = {list(self.values)[:6]}; they must ascend")
+        elif not 0 <= self.now < np.inf or (self.now == 0 and self.guess == np.inf):
+            raise ValueError(
+                f"knob {self.name!r}: now = {self.now}; it must be finite and > 0, or 0 with a guess of what is needed"
+            )
 
 
 @runtime_checkable

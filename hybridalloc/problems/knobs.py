@@ -211,7 +211,7 @@ class Admitting(Slots[S, P, Q]):
         it is served when solved again as it is."""
         answer, allocation = again.solve(state), again.allocation
         if answer.served:
-            return [Way(Knob("again", 0.0, lambda _: state, lambda _: self.solved, told=int), 1.0, answer)]
+            return [Way(Knob("again", 0.0, lambda _: state, lambda _: self.solved, told=int, guess=1.0), 1.0, answer)]
         knobs = self.knobs(state, allocation, again.agent, again.prices)
         return ways_in(again, knobs, self.gentle and allocation.seated, most)
 

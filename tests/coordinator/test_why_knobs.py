@@ -165,3 +165,17 @@ def test_options_that_would_serve_and_cost_too_much_are_told_last(seated, text):
 def test_an_allocation_with_places_of_a_problem_that_states_none_is_refused():
     with pytest.raises(ValueError, match="machines states no places, and this allocation has some"):
         Machines(World).admits(TOO_MANY, allocated([1, 1, 0], [True, True, False], True), 2, None)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"now": -1.0}, "knob 'speed': now = -1.0; it must be finite and > 0"),
+        ({"now": 0.0}, "knob 'speed': now = 0.0; .* or 0 with a guess"),
+        ({"now": np.inf}, "knob 'speed': now = inf"),
+        ({"now": 1.0, "values": [3.0, 2.0]}, r"knob 'speed': values = \[3.0, 2.0\]; they must ascend"),
+    ],
+)
+def test_a_knob_that_cannot_be_turned_is_refused(more, message):
+    with pytest.raises(ValueError, match=message):
+        Knob("speed", turned=lambda value: value, words=str, **more)

@@ -195,7 +195,8 @@ def knobs_of(
         rank = np.unique(state.priority, return_inverse=True)[1]
         order = np.where(allocation.served, rank + state.agents + 1.0, rank)  # who is served, the agent, the rest
         kept = replace(state, priority=changed(order, i, state.agents))
-        out = [_cheaper(problem, kept, i, lack, exact=True) for lack in lacks if lack.fits]
+        cheaper = "what it has costs less" if allocation.option[i] else "opting out cost less"
+        out = [_cheaper(problem, kept, i, lack, cheaper, exact=True) for lack in lacks if lack.fits]
         return out + [knob for lack in lacks for knob in _turns(problem, kept, i, [lack], lack.option)]
     out = [_cheaper(problem, state, i, lack) for lack in lacks if lack.fits]
     others = np.delete(state.priority, i)[np.delete(state.active, i)]
@@ -209,15 +210,23 @@ def knobs_of(
     ]  # fmt: skip
 
 
-def _cheaper(problem: Custom, state: CustomState, i: int, lack: _Lack, exact: bool = False) -> Knob[CustomState]:
-    """The option that has room made cheaper; ``exact``: settling does not read what it costs."""
+def _cheaper(
+    problem: Custom, state: CustomState, i: int, lack: _Lack, cheaper: str = "opting out cost less", exact: bool = False
+) -> Knob[CustomState]:
+    """The option that has room made cheaper; ``cheaper``: what is so now; ``exact``: settling does not read costs."""
 
     def turned(by: float) -> CustomState:
-        private = state.private_cost if state.private_cost.size else np.zeros((state.agents, 1 + len(problem.options)))
-        return replace(state, private_cost=changed(private, (i, lack.option), private[i, lack.option] - by))
+        shape = state.agents, 1 + len(problem.options)
+        private = state.private_cost if state.private_cost.size else np.zeros(shape)
+        allowed = state.allowed if state.allowed.size else np.ones(shape, bool)
+        less = changed(private, (i, lack.option), private[i, lack.option] - by)
+        return replace(state, private_cost=less, allowed=allowed)
 
-    text = "if that were {} cheaper (there is room; opting out cost less)"
-    said = lambda needed: text.format(enough(-needed, 0.0)[0])
+    def said(needed: float) -> str:
+        if needed == 0:
+            return "as it is: there is room, and it costs no more than what it has"
+        return f"if that were {enough(-needed, 0.0)[0]} cheaper (there is room; {cheaper})"
+
     return Knob(
         "private_cost", 0.0, turned, said, lambda by: 0.0 - by, guess=lack.dear, exact=exact, option=lack.option
     )
