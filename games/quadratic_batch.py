@@ -296,8 +296,8 @@ def _scales(game: QuadraticBatch) -> tuple[Float, Float]:
 
 
 def _binding(
-    game: QuadraticBatch, q: Float, low: Float, high: Float, scale: Float, shadow: Float, lean: Float, held_at: Float, x: Float,
-    price: Float,
+    game: QuadraticBatch, q: Float, low: Float, high: Float, scale: Float, shadow: Float, lean: Float, held_at: Float,
+    x: Float, price: Float,
 ) -> NDArray[np.int8]:  # fmt: skip
     """(E, K + M) -1 at a lower bound, 1 at an upper, 0 free; of a limit 1 where it binds, 0 where not."""
     pull = (game.jacobian @ x[..., None])[..., 0] + q + (price[:, None] @ game.constraint)[:, 0]
