@@ -7,7 +7,6 @@ can. Try it where this file lies: ``hybridalloc compare --problem chargers:Charg
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -49,10 +48,8 @@ class Plan(NamedTuple):
 class Harbour(StateWorld["Chargers", Landing]):
     """E harbours side by side."""
 
-    def __init__(self, problem: Chargers, states: Sequence[Landing], seeds: Sequence[int]) -> None:
-        super().__init__(problem, states, seeds)
-        left = np.zeros((*self.at["detour_h"].shape, 4))  # h of a queue that are due to a car of h + 1 ferries ago
-        self.own |= {"gap_h": np.zeros(self.size), "left_h": left}
+    def fresh(self) -> dict[str, Float]:  # left_h: of a queue, what is due to the car of h + 1 ferries ago
+        return {"gap_h": np.zeros(self.size), "left_h": np.zeros((*self.at["detour_h"].shape, 4))}
 
     def following(self, e: int, rng: np.random.Generator) -> Landing:
         return self.problem.first(rng, self.at["wait_h"][e], self.at["hour"][e] + self.own["gap_h"][e])
@@ -94,10 +91,8 @@ class Harbour(StateWorld["Chargers", Landing]):
         root, wait = on * np.sqrt(self.at["need_kwh"])[..., None], self.at["wait_h"]
         lost = (root * (root - root.sum(1, keepdims=True)) / self.at["speed_kw"][:, None]).sum(2)
         carried = -np.einsum("enrh,er->enh", left, on.sum(1))
-        counts = {
-            "cost_h": cost.sum(1), "cars": self.active.sum(1), "charged": on.sum((1, 2)),
-            "wait_h": np.where(on.any(2), (on * wait[:, None]).sum(2), np.nan), "sold_kwh": (root**2).sum((1, 2)),
-        }  # fmt: skip
+        waits, sold = np.where(on.any(2), (on * wait[:, None]).sum(2), np.nan), (root**2).sum((1, 2))
+        counts = {"cost": cost.sum(1), "cars": self.active.sum(1), "on": on.sum((1, 2)), "wait_h": waits, "kwh": sold}
         self.own["gap_h"][:] = [self.draws(e).exponential(self.problem.gap_h) for e in range(self.size)]
         wait[:] = np.maximum(wait + (on * work).sum(1) - self.own["gap_h"][:, None], 0.0)
         left[:] = np.minimum(np.concatenate([(on * work)[..., None], left[..., :-1]], 3), wait[:, None, :, None])
@@ -132,17 +127,15 @@ class Chargers(StateSlots[Landing, Plan, Prices]):
 
     @cached_property
     def card(self) -> Card:
-        metrics = (
-            Metric("cost", "cost of a car", "h", "lower", Ratio("cost_h", "cars")),
-            Metric("charged", "charged", "% of cars", "higher", Ratio("charged", "cars", 100)),
-            Metric("wait95", "waiting, 95 % quantile", "min", "lower", Quantile("wait_h", 0.95, 60)),
-            Metric("power", "power sold", "kW", "higher", Ratio("sold_kwh", "elapsed_s", 3600)),
-        )
         return Card(
-            "chargers", self.cars, round(self.closes / self.gap_h), Prices, metrics, ("cost", "charged"),
-            f"{self.cars} cars, {len(self.speeds_kw)} chargers", agent_word="car", families=("charger",),
-            options=("drive on", *(f"{speed:g} kW" for speed in self.speeds_kw)), unit_s=3600 * self.gap_h,
-            baselines={"nearest": "nearest charger", "fastest": "fastest if alone"},
+            "chargers", self.cars, round(self.closes / self.gap_h), Prices, (
+                Metric("cost", "cost of a car", "h", "lower", Ratio("cost", "cars")),
+                Metric("charged", "charged", "% of cars", "higher", Ratio("on", "cars", 100)),
+                Metric("wait95", "waiting, 95 % quantile", "min", "lower", Quantile("wait_h", 0.95, 60)),
+                Metric("power", "power sold", "kW", "higher", Ratio("kwh", "elapsed_s", 3600)),
+            ), ("cost", "charged"), f"{self.cars} cars, {len(self.speeds_kw)} chargers", agent_word="car",
+            options=("drive on", *(f"{speed:g} kW" for speed in self.speeds_kw)), families=("charger",),
+            baselines={"nearest": "nearest charger", "fastest": "fastest if alone"}, unit_s=3600 * self.gap_h,
             price_space={"crowd": (0.0, 4.0, False), "leave": (0.3, 1.5, True)},
         )  # fmt: skip
 

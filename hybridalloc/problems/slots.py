@@ -179,14 +179,14 @@ class StateSlots(Slots[T, P, Q]):
 class StateWorld(SlotWorld, Generic[D, T]):
     """A :class:`SlotWorld` of E states of one kind and shape, each with a stream of random numbers.
 
-    A domain gives :meth:`following`, and ``ended`` where an episode's length is no number of decisions; what else its
-    future depends on goes into :attr:`own`.
+    A domain gives :meth:`following`, :meth:`fresh` where its future depends on more than its states, and ``ended``
+    where an episode's length is no number of decisions.
 
     Args:
         problem: a :class:`StateSlots`. states: where the worlds stand. seeds: one a world.
 
     Attributes:
-        at: the states' fields by name, stacked (E, ...). own: arrays of the domain's own by name, (E, ...).
+        at: the states' fields by name, stacked (E, ...). own: what :meth:`fresh` gave, as it is now.
         stream: (E, 2) seed, and how often it was drawn from.
     """
 
@@ -194,7 +194,7 @@ class StateWorld(SlotWorld, Generic[D, T]):
         super().__init__(len(states), problem.card.epochs)
         self.problem, self.kind = problem, type(states[0])
         self.at = {f.name: np.array([getattr(state, f.name) for state in states]) for f in fields(self.kind)}
-        self.own: dict[str, NDArray[Any]] = {}
+        self.own = self.fresh()
         self.stream = np.zeros((len(states), 2), np.int64)
         self.reseed(seeds)
 
@@ -211,6 +211,10 @@ class StateWorld(SlotWorld, Generic[D, T]):
         allowed = np.ones((*self.active.shape, options), bool)
         return Observation(told[0], told[1], told[2], self.active.copy(), allowed, np.arange(options) - 1)
 
+    def fresh(self) -> dict[str, NDArray[Any]]:
+        """Arrays of the domain's own by name, (E, ...), as an episode begins."""
+        return {}
+
     def following(self, e: int, rng: np.random.Generator) -> T:
         """What follows in world ``e`` after what was executed."""
         raise NotImplementedError(f"{type(self).__name__}.following(e, rng) -> the state after what was executed")
@@ -223,11 +227,12 @@ class StateWorld(SlotWorld, Generic[D, T]):
         return self.ended()
 
     def restart(self, which: Bool) -> None:
-        """New episodes where ``which`` (E,) is set; what is the domain's own begins at 0."""
+        """New episodes where ``which`` (E,) is set."""
         for e in np.flatnonzero(which):
             self._become(int(e), self.problem.first(self.draws(int(e))))
-        for values in (self.epoch, *self.own.values()):
-            values[which] = 0
+        self.epoch[which] = 0
+        for name, values in self.fresh().items():
+            self.own[name][which] = values[which]
 
     def _become(self, e: int, state: T) -> None:
         for name, values in self.at.items():
