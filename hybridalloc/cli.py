@@ -195,13 +195,14 @@ class Train:
         else:
             flags = {name: getattr(self, name) for name in ("agents", "servers", "scenario", "sites")}
             problem = make_with(self.problem, flags, _settings(self.settings))
+            aim = problem.card.aim
             with Stage("tuning prices", self.tuning, "trial", self.quiet) as stage:
 
                 def tried(_trial: int, best: float) -> None:
-                    stage.note(welfare=f"{best:.4f}")
+                    stage.note(**{aim.key: f"{aim.sign * best:.4f}"})
                     stage.update()
 
-                belief = self.belief if self.belief in getattr(problem, "beliefs", {}) else ""
+                belief = self.belief if self.belief in problem.card.beliefs else ""
                 watched = min(BELIEF_STEPS, self.agent_steps)  # a small trial is not held up by its belief
                 prices = tune_game(problem, belief, self.tuning, tried, belief_steps=watched).prices
             config = TrainConfig(
@@ -215,8 +216,8 @@ class Train:
 
             def report(steps: int, figures: dict[str, float]) -> None:
                 stage.update(steps - stage.n)
-                if "check_welfare" in figures:
-                    stage.note(welfare=f"{figures['check_welfare']:.4f}")
+                if (check := f"check_{problem.card.aim.key}") in figures:
+                    stage.note(**{problem.card.aim.key: f"{figures[check]:.4f}"})
 
             trained = train(problem, prices, config, report, checkpoints=checkpoints)
         policy, trust = trained.learner.policy, config.final_trust

@@ -3,15 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
-import signal
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,12 +10,14 @@ from typing import Any, NamedTuple
 from coordinator import Coordinator
 from hybridalloc.allocator import Allocator
 from hybridalloc.experiments import tracking
+from hybridalloc.experiments.executor import tell
 from hybridalloc.experiments.methods import method_of
 from hybridalloc.experiments.runlog import strict
 from hybridalloc.files import write_text
 from hybridalloc.places import locked
 from hybridalloc.problems import restore_problem
 from hybridalloc.problems.beliefs import load_belief, save_belief
+from hybridalloc.problems.contract import AnyProblem
 from hybridalloc.training.beliefs import learn_belief
 from hybridalloc.training.calibration import SEEDS, calibrate
 from hybridalloc.training.config import REPORT_SEEDS, REPORT_SLOTS, WARMUP_SLOTS, TrainConfig, first_trust
@@ -33,7 +26,7 @@ from hybridalloc.training.trainer import train
 from hybridalloc.training.tuning import tune_game
 
 
-def _own(description: dict[str, Any]) -> Any:
+def _own(description: dict[str, Any]) -> AnyProblem:
     """The problem of the comparison that started this process: its transition is the user's word, not a file's."""
     return restore_problem(description, trust_code=True)
 
@@ -52,103 +45,21 @@ class Job(NamedTuple):
     tags: dict[str, str]
 
 
-_QUEUE: Any = None
 KEEP_EVERY = 250_000  # agent-steps between two checkpoints of a job, as of `hybridalloc train`
 WORKERS_LOCK = ".workers.lock"  # held by every job of a comparison
-
-
-class Pool(ProcessPoolExecutor):
-    """Worker processes that Ctrl-C does not reach: the comparison that it reaches ends them."""
-
-    def submit(self, *arguments: Any, **options: Any) -> Any:
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a process started here inherits it
-        try:
-            return super().submit(*arguments, **options)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _start_worker(queue: Any) -> None:
-    global _QUEUE
-    _QUEUE = queue
-    os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1", NUMBA_NUM_THREADS="1")
-    parent = os.getppid()
-
-    def leave_with_parent() -> None:  # a killed comparison leaves no training behind
-        while os.getppid() == parent:
-            time.sleep(2)
-        os._exit(1)
-
-    threading.Thread(target=leave_with_parent, daemon=True).start()
 
 
 def units(job: Job) -> int:
     """Work of a job in agent-steps of training; an evaluated slot costs about an eighth of a trained one."""
     slots = job.report_seeds * (WARMUP_SLOTS + REPORT_SLOTS)
-    trained = job.agent_steps if method_of(job.method).learner else 0
-    return trained + slots * _own(job.problem).agents // 8
-
-
-@contextmanager
-def open_pool(workers: int) -> Iterator[tuple[Pool, Any]]:
-    """Worker processes of one thread each, and the queue on which they tell how far they are.
-
-    Where the block ends by an error or by Ctrl-C, they are ended at once: what they had written stays.
-    """
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    others = set(multiprocessing.active_children())
-    with _main_that_can_be_read(), Pool(workers, context, _start_worker, (queue,)) as pool:
-        try:
-            yield pool, queue
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in set(multiprocessing.active_children()) - others:
-                process.terminate()
-            raise
-
-
-@contextmanager
-def _main_that_can_be_read() -> Iterator[None]:
-    """A new process runs the main program's file first; ``python - < script`` has none ("<stdin>"): none is named."""
-    main = sys.modules["__main__"]
-    file = getattr(main, "__file__", None)
-    hidden = file is not None and getattr(main, "__spec__", None) is None and not os.path.isfile(file)
-    if hidden:
-        del main.__file__
-    try:
-        yield
-    finally:
-        if hidden:
-            main.__file__ = file
-
-
-def follow(queue: Any, bar: Any) -> Callable[[], None]:
-    """Move ``bar`` by what comes on ``queue`` until the function that is returned is called."""
-    done = threading.Event()
-
-    def watch() -> None:
-        while not done.is_set() or not queue.empty():
-            try:
-                bar.update(queue.get(timeout=0.2))
-            except Exception:
-                continue
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-
-    def stop() -> None:
-        done.set()
-        watcher.join(timeout=2)
-        bar.close()
-
-    return stop
+    card = _own(job.problem).card
+    trained = job.agent_steps if method_of(job.method, card).learner else 0
+    return trained + slots * card.agents // 8
 
 
 def tune_job(description: dict[str, Any], belief: str, trials: int, steps: int) -> dict[str, Any]:
     """The best prices of a game that believes ``belief``, and every trial; runs in a worker process."""
-    tell = lambda *_: _QUEUE.put(1) if _QUEUE is not None else None
-    tuned = tune_game(_own(description), belief, trials, tell, belief_steps=steps)
+    tuned = tune_game(_own(description), belief, trials, lambda *_: tell(1), belief_steps=steps)
     rows = [{"prices": p._asdict(), "welfare": w} for p, w in tuned.trials]
     return strict({"best": tuned.prices._asdict(), "welfare": tuned.welfare, "trials": rows})
 
@@ -226,7 +137,7 @@ def run_job(job: Job) -> dict[str, Any]:
 
 def _run_job(job: Job) -> dict[str, Any]:
     problem = _own(job.problem)
-    method = method_of(job.method, problem)
+    method = method_of(job.method, problem.card)
     prices = problem.card.prices(**job.prices)
     params = {"method": job.method, "label": method.label, "seed": job.seed} | {
         f"price/{k}": v for k, v in job.prices.items()
@@ -235,23 +146,24 @@ def _run_job(job: Job) -> dict[str, Any]:
 
     def progress(steps: int) -> None:
         nonlocal done
-        if _QUEUE is not None:
-            _QUEUE.put(steps - done)
+        tell(steps - done)
         done = steps
 
     curve: list[dict[str, float]] = []
     allocations = violations = 0
     recommender = None
     belief = load_belief(problem, job.belief) if job.belief else None
-    config = TrainConfig(
-        method.learner or "", method.kind, job.agent_steps, trust=first_trust(problem.card, method.belief),
-        belief=method.belief, belief_steps=0, seed=job.seed, settings=method.settings,
-    )  # fmt: skip
+    trust = first_trust(problem.card, method.belief)
+    config = None
     if method.learner:
+        config = TrainConfig(
+            method.learner, method.kind, job.agent_steps, trust=trust, belief=method.belief, belief_steps=0,
+            seed=job.seed, settings=method.settings,
+        )  # fmt: skip
         params |= {f"train/{k}": v for k, v in asdict(config).items() if k not in ("settings",)}
     with tracking.RunLog(job.directory, job.method, job.seed, params, job.tags, resume=True) as log:
         summary: dict[str, float] = {}
-        if method.learner:
+        if config is not None:
 
             def report(steps: int, figures: dict[str, float]) -> None:
                 log.metrics(steps, figures)
@@ -263,11 +175,12 @@ def _run_job(job: Job) -> dict[str, Any]:
             recommender, curve = trained.learner.policy, trained.curve
             allocations, violations = trained.allocations, trained.violations
             summary |= {f"train_seconds/{k}": v for k, v in trained.seconds.items()}
-        trust = config.trust
+            summary["trained_agent_steps"] = trained.agent_steps  # at most the budget
         if recommender is not None and method.kind == "hybrid":
             few = SEEDS[: max(job.report_seeds, 2)]
             calibration = calibrate(problem, prices, recommender, trust, belief=belief, seeds=few)
-            trust, summary["prior_weight"] = calibration.trust, config.trust / calibration.trust  # 1: as trained
+            summary["prior_weight"] = trust / calibration.trust  # 1: as trained
+            trust = calibration.trust
             allocations, violations = allocations + calibration.allocations, violations + calibration.violations
         coordinator = None if method.kind == "heuristic" else Coordinator(method.kind, trust)
         baseline = job.method if method.kind == "heuristic" else None
@@ -282,7 +195,7 @@ def _run_job(job: Job) -> dict[str, Any]:
             stem = f"{job.method}-seed{job.seed}"
             log.artifact(allocator.save(Path(job.directory) / stem / "allocator.npz"))
         metrics = strict(seen.metrics)
-        metrics["step_ms"] = [seen.step_ms] * len(seen.metrics["welfare"])
+        metrics["step_ms"] = [seen.step_ms] * job.report_seeds
         out = {"metrics": metrics, "curve": curve, "allocations": allocations, "violations": violations}
         whole = Path(job.directory) / f"{job.method}-seed{job.seed}" / "evaluation.json"
         write_text(whole, json.dumps(out, allow_nan=False))

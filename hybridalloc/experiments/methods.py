@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from hybridalloc.problems.contract import Card
 from rl.registry import LEARNERS
 
 
 class Method(NamedTuple):
     """A row of the table.
 
-    ``learner`` is None for what learns no prior. ``belief`` is what it takes the reports for, see the problem's
-    ``beliefs``; "" takes them at their face value. ``prices``: "tuned" for its belief, "toll 0" or "toll 1".
+    ``learner`` is None for what learns no prior. ``belief`` is what it takes the reports for, a name of the card's
+    ``beliefs``; "" takes them at their face value. ``prices``: "tuned" for its belief, or one of the card's
+    ``reference_prices``.
     """
 
     label: str
@@ -23,47 +25,55 @@ class Method(NamedTuple):
     settings: tuple[tuple[str, Any], ...] = ()  # of the learner, where its defaults are not best
 
 
-LEARNED = {
-    f"{kind}-{learner}": Method(label.format(entry.label), kind, learner, "learned")
-    for learner, entry in LEARNERS.items()
-    for kind, label in (("hybrid", "hybrid, {}"), ("rl", "{} alone"))
-}
-METHODS: dict[str, Method] = LEARNED | {
-    "hybrid-untrained": Method("hybrid, no prior", "hybrid", None, "learned"),
-    "hybrid-imappo-reports": Method("hybrid, IMAPPO, no beliefs", "hybrid", "imappo"),
-    "rl-imappo": Method("IMAPPO alone", "rl", "imappo", "learned", settings=(("gae", 0.6),)),
-    "rl-imappo-reports": Method("IMAPPO alone, no beliefs", "rl", "imappo", settings=(("gae", 0.6),)),
-    "game-belief": Method("game, learned beliefs, tuned", "game", None, "learned"),
-    "game-bayes": Method("game, Bayesian with the true law, tuned", "game", None, "bayesian"),
-    "game-tuned": Method("game, tuned", "game"),
-    "game-toll-1": Method("game, toll 1", "game", prices="toll 1"),
-    "game-toll-0": Method("game, toll 0", "game", prices="toll 0"),
-    "local": Method("local only", "heuristic"),
-    "nearest": Method("nearest server", "heuristic"),
-    "greedy": Method("greedy", "heuristic"),
-    "random": Method("random", "heuristic"),
-}
+KINDS = {"hybrid": "hybrid, {}", "rl": "{} alone"}  # of a learner's rows
+SETTINGS = {("rl", "imappo"): (("gae", 0.6),)}  # where a learner's defaults are not best
+BELIEF_ROWS = {"learned": "game-belief", "bayesian": "game-bayes"}
 RIVALS = (
     "hybrid-untrained", "game-belief", "game-bayes", "game-tuned", "hybrid-imappo-reports", "rl-imappo-reports",
 )  # fmt: skip
 
 
-def rows_of(problem: Any, learners: Sequence[str]) -> tuple[str, ...]:
-    """The table's methods: each learner in the hybrid and alone, what learns no prior, the problem's own heuristics.
+def learning_belief(card: Card) -> str:
+    """The first of the card's beliefs that learns, "" where none does: what every learner has."""
+    return next((name for name, belief in card.beliefs.items() if belief.learns), "")
 
-    Rows about beliefs are for problems that have them.
+
+def methods_of(card: Card) -> dict[str, Method]:
+    """Every row that a table of this problem can have, by name and in order; rows about beliefs where it has some."""
+    learned, reports = learning_belief(card), ", no beliefs"
+    rows = {
+        f"{kind}-{name}": Method(
+            label.format(entry.label), kind, name, learned, settings=SETTINGS.get((kind, name), ())
+        )
+        for kind, label in KINDS.items()
+        for name, entry in LEARNERS.items()
+    }
+    rows["hybrid-untrained"] = Method("hybrid, no prior", "hybrid", None, learned)
+    if card.beliefs:
+        for kind in KINDS:
+            row = rows[f"{kind}-imappo"]
+            rows[f"{kind}-imappo-reports"] = row._replace(label=row.label + reports, belief="")
+    for name, belief in card.beliefs.items():
+        if name in BELIEF_ROWS:
+            rows[BELIEF_ROWS[name]] = Method(f"game, {belief.label}, tuned", "game", None, name)
+    rows["game-tuned"] = Method("game, tuned", "game")
+    for name in card.reference_prices:
+        rows[f"game-{name.replace(' ', '-')}"] = Method(f"game, {name}", "game", prices=name)
+    return rows | {name: Method(label, "heuristic") for name, label in card.baselines.items()}
+
+
+def rows_of(card: Card, learners: Sequence[str]) -> tuple[str, ...]:
+    """The table's methods: each learner in the hybrid and alone, what learns no prior, the problem's own heuristics."""
+    first = [f"{kind}-{learner}" for kind in KINDS for learner in learners]
+    every = methods_of(card)
+    rest = [name for name, row in every.items() if row.learner is None or name.endswith("-reports")]
+    return tuple(first + [name for name in rest if "imappo" in learners or not name.endswith("-reports")])
+
+
+def method_of(name: str, card: Card) -> Method:
+    """A row of this problem's table.
+
+    Raises:
+        KeyError: the table cannot have it.
     """
-    first = [f"{kind}-{learner}" for kind in ("hybrid", "rl") for learner in learners]
-    rest = [name for name in METHODS if name not in LEARNED and METHODS[name].kind != "heuristic"]
-    if "imappo" not in learners or not getattr(problem, "beliefs", {}):
-        rest = [name for name in rest if not name.endswith("-reports")]
-    if not getattr(problem, "beliefs", {}):
-        rest = [name for name in rest if name not in ("game-belief", "game-bayes")]
-    own = [name for name in METHODS if METHODS[name].kind == "heuristic" and name in problem.card.baselines]
-    return tuple(first + rest + own + [name for name in problem.card.baselines if name not in own])
-
-
-def method_of(name: str, problem: Any = None) -> Method:
-    """A row of the table; a heuristic that only this problem has goes by its name, and without beliefs it has none."""
-    method = METHODS.get(name) or Method(name.replace("_", " "), "heuristic")
-    return method if problem is None or getattr(problem, "beliefs", {}) else method._replace(belief="")
+    return methods_of(card)[name]

@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from hybridalloc.experiments import tracking
-from hybridalloc.experiments.compare import Settings, _assemble
-from hybridalloc.experiments.methods import method_of
+from hybridalloc.experiments.assemble import assemble
 from hybridalloc.experiments.mirror import COMPARISON_TAG, KEY_TAG, TrackingError, sqlite_file
+from hybridalloc.experiments.resume import HOW, newest
 from hybridalloc.experiments.runlog import COMPARISON_FILE, run_name
 from hybridalloc.problems import restore_problem
 from hybridalloc.text import printable, quoted
 
 EXPERIMENT = "hybridalloc"
-HOW = "`hybridalloc compare` makes one"
 
 
 def comparison_from(source: str, tracking_uri: str = tracking.DEFAULT_URI) -> dict[str, Any]:
@@ -35,7 +34,7 @@ def comparison_from(source: str, tracking_uri: str = tracking.DEFAULT_URI) -> di
     """
     path = Path(source)
     if path.is_dir():
-        folder = _newest(path)
+        folder = newest(path)
         return rebuild(folder) | {"source": printable(folder, 300)}
     with tempfile.TemporaryDirectory(prefix="hybridalloc-") as place:
         folder, told = _fetch(source, tracking_uri, Path(place))
@@ -79,15 +78,10 @@ def _rebuild(folder: Path) -> dict[str, Any]:
         raise TrackingError(f"{folder} holds no run that ended; {HOW}")
     methods = tuple(name for name in record["methods"] if name in values)
     problem = restore_problem(record["scenario"])
-    trained = next((m for m in methods if method_of(m).learner), None)
-    settings = Settings(
-        record.get("problem", problem.name), problem.agents, problem.servers, getattr(problem.scenario, "name", ""),
-        getattr(problem, "sites", ""), methods=methods,
-        train_seeds=len(values[trained]["welfare"]) if trained else 1,
-    )  # fmt: skip
     ordered = {m: {k: [rows[s] for s in sorted(rows)] for k, rows in v.items()} for m, v in values.items()}
     whole = {m: [rows[s] for s in sorted(rows)] for m, rows in curves.items()}
-    comparison = _assemble(settings, problem, record, ordered, whole)
+    told = record.get("problem", problem.card.name)
+    comparison = assemble(told, methods, problem, record, ordered, whole)
     results = folder / "results.json"
     if results.is_file():
         stored = json.loads(results.read_text(encoding="utf-8"))
@@ -98,16 +92,6 @@ def _rebuild(folder: Path) -> dict[str, Any]:
     if missing:
         comparison["note"] = f"Incomplete: without {', '.join(missing)}, which did not end."
     return comparison
-
-
-def _newest(path: Path) -> Path:
-    if (path / COMPARISON_FILE).is_file():
-        return path
-    found = [inner.parent for inner in path.glob(f"*/{COMPARISON_FILE}")]
-    if not found:
-        raise TrackingError(f"{path} holds no comparison ({COMPARISON_FILE} is in none of its folders); {HOW}")
-    created = {folder: tracking.read_comparison(folder).get("created") for folder in found}
-    return max(found, key=lambda folder: (t if isinstance(t := created[folder], float) else 0.0, folder.name))
 
 
 def _fetch(source: str, uri: str, place: Path) -> tuple[Path, str]:

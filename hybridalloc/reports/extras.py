@@ -1,4 +1,4 @@
-"""More figures of the report: performance profiles, the frontier of welfare against fairness, allocation over time.
+"""More figures of the report: performance profiles, the frontier against fairness, allocation over time.
 
 Profile: the share of runs (training seed x evaluation seed) whose score is above a level, for every level. Unlike a
 mean it shows the tails. Source: Agarwal et al. (2021), "Deep reinforcement learning at the edge of the statistical
@@ -23,10 +23,11 @@ def profile_figure(
     scores: Mapping[str, NDArray[np.float64]],
     labels: Mapping[str, str],
     styles: Mapping[str, figures.Look],
+    measure: str,
     *,
     wide: bool,
 ) -> str:
-    """One falling line a method: share of runs above each score."""
+    """One falling line a method: share of runs above each score of ``measure``."""
     width, height = (760, 300) if wide else (360, 260)
     left, right, top, bottom = 44, 12, 12, 40
     pooled = np.concatenate(list(scores.values()))
@@ -50,12 +51,12 @@ def profile_figure(
         parts.append(
             f'<polyline points="{figures._points(points)}" {line}><title>{escape(labels[key])}</title></polyline>'
         )
-    parts.append(figures._text((left + width - right) / 2, height - 6, "welfare of a run", "axis middle"))
-    return figures._svg(width, height, "Share of runs above each welfare, by method", parts)
+    parts.append(figures._text((left + width - right) / 2, height - 6, f"{measure} of a run", "axis middle"))
+    return figures._svg(width, height, f"Share of runs above each {measure}, by method", parts)
 
 
 def frontier_figure(rows: Sequence[tuple[str, float, float, bool, figures.Look, str]], names: tuple[str, str]) -> str:
-    """Dots by welfare (across) and fairness (up) with the methods' letters; those on the frontier are joined."""
+    """Dots by what is tuned for (across) and fairness (up) with the methods' letters; the frontier is joined."""
     width, height = 440, 320
     left, right, top, bottom = 58, 20, 30, 44
     across = figures.ticks(min(r[1] for r in rows), max(r[1] for r in rows), 4)

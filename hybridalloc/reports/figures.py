@@ -47,10 +47,10 @@ def learning_curves(
     levels: Sequence[Mapping[str, Any]],
     labels: Mapping[str, str],
     styles: Mapping[str, Look],
+    y_label: str,
     *,
     wide: bool,
     floor: float | None = None,
-    y_label: str = "welfare per agent-slot",
     x_label: str = "agent-steps of training",
 ) -> str:
     """Mean over training seeds with a band from the lowest to the highest, and levels as dotted lines.

@@ -13,7 +13,7 @@ STYLES = ("-", "--", ":", "-.")
 
 
 def write_pictures(folder: str | Path, comparison: Mapping[str, Any]) -> list[Path]:
-    """Write ``learning_curves.png``, ``welfare.png`` and ``map.png`` into ``folder``; the paths written.
+    """Write ``learning_curves.png``, ``<what is tuned for>.png`` and ``map.png`` into ``folder``; the paths written.
 
     Args:
         comparison: as :func:`hybridalloc.reports.report.write_report` takes it.
@@ -22,7 +22,7 @@ def write_pictures(folder: str | Path, comparison: Mapping[str, Any]) -> list[Pa
 
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    drawings = {"learning_curves": _curves, "welfare": _welfare, "map": _map}
+    drawings = {"learning_curves": _curves, comparison.get("aim", "welfare"): _earned, "map": _map}
     paths = []
     for name, draw in drawings.items():
         figure = Figure(figsize=(7.5, 4.2), layout="constrained")
@@ -36,7 +36,7 @@ def write_pictures(folder: str | Path, comparison: Mapping[str, Any]) -> list[Pa
 
 
 def _curves(axes: Any, comparison: Mapping[str, Any]) -> bool:
-    """Welfare against agent-steps: mean over training seeds, band from the lowest to the highest; the top enlarged."""
+    """What is tuned for against agent-steps: mean over training seeds, band of all of them; the top enlarged."""
     matrix = lambda curve: np.asarray(curve["values"], dtype=float)  # None, a mean of nothing, as nan
     curves = [curve for curve in comparison.get("curves", ()) if np.isfinite(matrix(curve)).any()]
     if not curves:
@@ -64,19 +64,27 @@ def _curves(axes: Any, comparison: Mapping[str, Any]) -> bool:
             axes.annotate(level["label"], (0, level["value"]), fontsize=7, color="#6b7280", va="bottom")
     near.set_ylim(best - 0.04, best + 0.004)
     near.tick_params(labelsize=6)
-    axes.set(xlabel="million agent-steps of training", ylabel="welfare, a device and slot (tuning seeds)")
+    axes.set(xlabel="million agent-steps of training", ylabel=f"{_aim(comparison)[1]} (tuning seeds)")
     axes.set_ylim(top=best + 0.12)
     axes.legend(frameon=False, loc="upper center", ncols=3, fontsize=7)
     return True
 
 
-def _welfare(axes: Any, comparison: Mapping[str, Any]) -> bool:
-    """Mean welfare on the reporting seeds with the interval of the mean."""
+def _aim(comparison: Mapping[str, Any]) -> tuple[str, str]:
+    """Key of the metric that is tuned for, and its label with its unit."""
+    key = comparison.get("aim", "welfare")
+    named = {m["key"]: ", ".join(filter(None, (m["label"], m.get("unit")))) for m in comparison["metrics"]}
+    return key, named.get(key, key)
+
+
+def _earned(axes: Any, comparison: Mapping[str, Any]) -> bool:
+    """Mean of what is tuned for on the reporting seeds with the interval of the mean."""
     from hybridalloc.reports.statistics import mean_interval
 
     rows, offset = comparison["methods"], {"textcoords": "offset points"}
+    key, label = _aim(comparison)
     for k, method in enumerate(rows):
-        interval = mean_interval(method["values"]["welfare"])
+        interval = mean_interval(method["values"][key])
         if np.isnan(interval.mean):  # of no run: its row stays empty
             continue
         axes.barh(k, interval.mean, color=COLOURS[method["kind"]], alpha=0.85)
@@ -85,7 +93,7 @@ def _welfare(axes: Any, comparison: Mapping[str, Any]) -> bool:
         axes.annotate(f"{interval.mean:.4f}", (end, k), fontsize=8, va="center", xytext=(4, 0), **offset)
     axes.set_yticks(range(len(rows)), [m["label"] for m in rows])
     axes.invert_yaxis()
-    axes.set_xlabel("welfare, a device and slot (reporting seeds, 95 % interval)")
+    axes.set_xlabel(f"{label} (reporting seeds, 95 % interval)")
     return True
 
 

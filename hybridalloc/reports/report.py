@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,9 @@ def write_report(path: str | Path, comparison: Comparison) -> Path:
              "over_time": {"counts": (S, O) agents by option in each slot, "options": (O,) names, "label"},
              "map": {"stations": (K, 2), "devices": (N, 2), "option": (N,), "active": (N,), "label"}}
 
-            title, problem, metrics and methods are required; what else is missing, the page leaves out.
+            "aim" and "fairness" are keys of metrics: what is tuned for (default "welfare") and what is drawn against it
+            (default "jain"). title, problem, metrics and methods are required; what else is missing, the page leaves
+            out.
             ``conservative``, ``pairs`` and ``of`` may be missing or None. A score that is None or not finite is
             absent, and a metric of which a method has no score shows as a dash. "note" (a string) stands under the
             title.
@@ -156,13 +159,16 @@ def _curves(comparison: Comparison, styles: Mapping[str, figures.Look]) -> str:
     if not curves:
         return ""
     labels = {method["key"]: method["label"] for method in comparison["methods"]}
+    aim = _aim(comparison)
+    y_label = ", ".join(filter(None, (aim["label"], aim.get("unit"))))
     levels = sorted(comparison.get("levels") or [], key=lambda level: -float(level["value"]))
     legend = [
         f"<li>{figures.swatch(styles[curve['method']])}{escape(labels[curve['method']])}</li>" for curve in curves
     ]
     legend_levels = [f"<li><b>{figures.letter(k)}</b> {escape(level['label'])}</li>" for k, level in enumerate(levels)]
+    draw = partial(figures.learning_curves, curves, levels, labels, styles, y_label)
     drawings = "".join(
-        f'<div class="{kind}">{figures.learning_curves(curves, levels, labels, styles, wide=wide, floor=floor)}</div>'
+        f'<div class="{kind}">{draw(wide=wide, floor=floor)}</div>'
         for floor in (None, _near_the_top(curves, comparison))
         for kind, wide in (("desk", True), ("phone", False))
         if floor is None or floor > -np.inf
@@ -183,8 +189,8 @@ def _curves(comparison: Comparison, styles: Mapping[str, figures.Look]) -> str:
         rows.append((f"{escape(level['label'])} (level)", ["–", value, value, value, "–", "0"]))
     heads = ["method", "seeds", "start", "half-way", "end", "end, by seed", "agent-steps"]
     caption = (
-        "Welfare per agent-slot during training: line, the mean over training seeds; band, from the lowest "
-        "to the highest seed (not an interval). Dotted lines, by letter: methods that do not train. Below, "
+        f"{escape(y_label[:1].upper() + y_label[1:])} during training: line, the mean over training seeds; band, "
+        "from the lowest to the highest seed (not an interval). Dotted lines, by letter: methods that do not train. Below, "
         "where there is room for it, the top of the same figure enlarged."
     )
     return _section(
@@ -260,16 +266,19 @@ def _metrics(comparison: Comparison, cells: Mapping[tuple[str, str], Cell], styl
 
 
 def _profiles(comparison: Comparison, styles: Mapping[str, figures.Look]) -> str:
-    scores = report_extras.scores_of(comparison, "welfare")
+    aim = _aim(comparison)
+    sign = 1.0 if aim["better"] == "higher" else -1.0
+    scores = report_extras.scores_of(comparison, aim["key"])
     if not scores or max(map(len, scores.values())) < 2:
         return ""
     labels = {method["key"]: method["label"] for method in comparison["methods"]}
     quantiles = report_extras.quantile_rows(scores)
-    best = max(row[2] for row in quantiles.values())
-    shown = {key: scores[key] for key, row in quantiles.items() if row[-1] >= best - 0.3 * abs(best)}
+    best = max(sign * row[2] for row in quantiles.values())
+    top = {key: max(sign * row[0], sign * row[-1]) for key, row in quantiles.items()}
+    shown = {key: scores[key] for key in quantiles if top[key] >= best - 0.3 * abs(best)}
     legend = "".join(f"<li>{figures.swatch(styles[key])}{escape(labels[key])}</li>" for key in shown)
     drawings = "".join(
-        f'<div class="{kind}">{report_extras.profile_figure(shown, labels, styles, wide=wide)}</div>'
+        f'<div class="{kind}">{report_extras.profile_figure(shown, labels, styles, aim["label"], wide=wide)}</div>'
         for kind, wide in (("desk", True), ("phone", False))
     )
     decimals = places([max(map(abs, row)) for row in quantiles.values()])
@@ -279,10 +288,10 @@ def _profiles(comparison: Comparison, styles: Mapping[str, figures.Look]) -> str
     ]
     heads = ["method", "runs", *(f"{level:.0%}" for level in report_extras.LEVELS)]
     caption = (
-        "Share of runs (each training seed on each evaluation seed) whose welfare is above a level. A line "
-        "that lies to the right of another everywhere is better in every quantile; the table "
-        "has the welfare at five of them"
-        + (", and the methods that lie far to the left." if len(shown) < len(scores) else ".")
+        f"Share of runs (each training seed on each evaluation seed) whose {escape(aim['label'])} is above a level. A "
+        f"line that lies to the {'right' if sign > 0 else 'left'} of another everywhere is better in every quantile; "
+        f"the table has the {escape(aim['label'])} at five of them"
+        + (", and the methods that lie far off." if len(shown) < len(scores) else ".")
     )
     return _section(
         "Performance profiles",
@@ -292,31 +301,38 @@ def _profiles(comparison: Comparison, styles: Mapping[str, figures.Look]) -> str
 
 
 def _frontier(comparison: Comparison, styles: Mapping[str, figures.Look]) -> str:
-    welfare, fairness = (report_extras.scores_of(comparison, key) for key in ("welfare", "jain"))
-    keys = [method["key"] for method in comparison["methods"] if method["key"] in welfare and method["key"] in fairness]
+    aim, other = _aim(comparison), comparison.get("fairness", "jain")
+    if other is None or other == aim["key"]:
+        return ""
+    sign = 1.0 if aim["better"] == "higher" else -1.0
+    earned, fairness = (report_extras.scores_of(comparison, key) for key in (aim["key"], other))
+    keys = [method["key"] for method in comparison["methods"] if method["key"] in earned and method["key"] in fairness]
     if len(keys) < 2:
         return ""
     labels = {method["key"]: method["label"] for method in comparison["methods"]}
     titles = {metric["key"]: metric["label"] for metric in comparison["metrics"]}
-    points = [(float(welfare[key].mean()), float(fairness[key].mean())) for key in keys]
-    best = report_extras.frontier(points)
+    points = [(float(earned[key].mean()), float(fairness[key].mean())) for key in keys]
+    best = report_extras.frontier([(sign * a, b) for a, b in points])
     marks = [(labels[k], *point, on, styles[k]) for k, point, on in zip(keys, points, best, strict=True)]
     rows = [
         (f"<b>{figures.letter(n)}</b> {escape(label)}", [f"{a:.4f}", f"{b:.4f}", "yes" if on else ""])
         for n, (label, a, b, on, _) in enumerate(marks)
     ]
-    names = titles["welfare"], titles["jain"]
+    names = titles[aim["key"]], titles[other]
+    better = "more is better on both" if sign > 0 else f"less {names[0]} and more {names[1]} is better"
     caption = (
-        "Means over all runs, by letter; more is better on both. The dotted line joins the frontier: no other method "
+        f"Means over all runs, by letter; {escape(better)}. The dotted line joins the frontier: no other method "
         "is better on one and at least as good on the other. Methods a tenth or more below the "
-        "best welfare are in the table alone; intervals are in the table of metrics."
+        f"best {escape(names[0])} are in the table alone; intervals are in the table of metrics."
     )
-    floor = max(a for a, _ in points) - 0.1 * abs(max(a for a, _ in points))
-    near = [(*mark, figures.letter(n)) for n, mark in enumerate(marks) if mark[1] >= floor or mark[3]]
+    top = max(sign * a for a, _ in points)
+    near = [
+        (*mark, figures.letter(n)) for n, mark in enumerate(marks) if sign * mark[1] >= top - 0.1 * abs(top) or mark[3]
+    ]
     drawing = report_extras.frontier_figure(near, names)
     table = _table(["method", *names, "on the frontier"], rows)
     return _section(
-        "Welfare against fairness",
+        escape(f"{names[0][:1].upper()}{names[0][1:]} against fairness"),
         f'<div class="two"><figure>{drawing}<figcaption>{caption}</figcaption></figure>'
         f'<div class="scroll">{table}</div></div>',
     )
@@ -399,6 +415,13 @@ def _table(heads: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]], kind
         f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>' for first, cells in rows
     ]
     return f'<table class="{kind}"><thead><tr>{top}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
+
+
+def _aim(comparison: Comparison) -> Mapping[str, Any]:
+    """The metric that is tuned for."""
+    key = comparison.get("aim", "welfare")
+    known = {metric["key"]: metric for metric in comparison["metrics"]}
+    return known.get(key, {"key": key, "label": key, "unit": "", "better": "higher"})
 
 
 def _unit(metric: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from hybridalloc.allocator import Allocator
 from hybridalloc.experiments.tracking import DEFAULT_URI
+from hybridalloc.problems.contract import AnyProblem, Exemplifies
 
 ALIAS = "champion"
 CODE = Path(__file__).with_name("served_model.py")
@@ -74,7 +75,7 @@ def log_model(
                     input_example=[{"state": example}],
                     registered_model_name=name,
                     pip_requirements=["hybridalloc"],
-                    metadata={"problem": loaded.problem.name, "method": loaded.method},
+                    metadata={"problem": loaded.problem.card.name, "method": loaded.method},
                 )
             version = int(info.registered_model_version)
             mlflow.MlflowClient(tracking_uri).set_registered_model_alias(name, alias, str(version))
@@ -89,9 +90,9 @@ def example_state(allocator: Allocator) -> dict[str, Any]:
     return {key: value for key, value in state.items() if key not in ("truth", "hidden")}
 
 
-def example_of(problem: Any, seed: int = 0) -> Any:
+def example_of(problem: AnyProblem, seed: int = 0) -> Any:
     """A state of ``problem`` to try, without running a transition that nobody allowed."""
-    return getattr(problem, "example", problem.reset)(seed)
+    return problem.example(seed) if isinstance(problem, Exemplifies) else problem.reset(seed)
 
 
 def signature_of(example: dict[str, Any]) -> Any:

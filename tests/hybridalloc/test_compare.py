@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hybridalloc import Allocator, make_problem
-from hybridalloc.experiments import compare
+from hybridalloc.experiments import assemble
 from hybridalloc.experiments.methods import method_of, rows_of
 from hybridalloc.experiments.stored import comparison_from
 from hybridalloc.experiments.tracking import RunLog, write_comparison
@@ -26,15 +26,17 @@ def farm():
 @pytest.fixture
 def folder(farm, tmp_path):
     """The record of a comparison whose every row, the farm's own heuristics too, has ended."""
-    rng, names = np.random.default_rng(0), rows_of(farm, ("imappo",))
+    rng, names = np.random.default_rng(0), rows_of(farm.card, ("imappo",))
     there = tmp_path / "runs" / "custom-1"
     write_comparison(
         there, problem="custom", scenario=farm.describe(), methods=names,
         seeds={"train": [0], "report": [10000, 10001]}, budget={"agent_steps": 10}, data_digest="synthetic", git="x",
     )  # fmt: skip
     for name in names:
-        keys = [m.key for m in farm.metrics] + ["step_ms"]
-        curve = [{"agent_steps": n, "check_welfare": 0.1 * n} for n in (0, 1)] if method_of(name).learner else []
+        keys = [m.key for m in farm.card.metrics] + ["step_ms"]
+        curve = (
+            [{"agent_steps": n, "check_welfare": 0.1 * n} for n in (0, 1)] if method_of(name, farm.card).learner else []
+        )
         out = {"metrics": {k: rng.random(2).tolist() for k in keys}, "curve": curve, "allocations": 8, "violations": 0}
         with RunLog(there, name, 0) as log:
             (there / log.name).mkdir()
@@ -59,12 +61,12 @@ def test_the_table_of_a_problem_of_ones_own_has_its_own_heuristics(farm, folder,
 
 def test_the_pictures_count_every_agent_in_every_slot(farm, tmp_path):
     Allocator(farm, "hybrid").save(tmp_path / "hybrid-untrained-seed0" / "allocator.npz")
-    shown = compare._snapshots(farm, tmp_path, ("balanced", "hybrid-untrained"))
+    shown = assemble.snapshots(farm, tmp_path, ("balanced", "hybrid-untrained"))
     counts = np.array(shown["over_time"]["counts"])
-    assert shown["map"] is None and counts.shape == (compare.SHOWN_SLOTS, farm.servers + 2)
+    assert shown["map"] is None and counts.shape == (assemble.SHOWN_SLOTS, len(farm.resources) + 2)
     assert (counts.sum(axis=1) == farm.agents).all() and counts[:, :-2].any()
     state = farm.reset(10000)
     allocation = Allocator.load(tmp_path / "hybrid-untrained-seed0" / "allocator.npz").step(state)
-    first = [int((allocation.option == k).sum()) for k in range(1, farm.servers + 1)]
+    first = [int((allocation.option == k).sum()) for k in range(1, len(farm.resources) + 1)]
     assert counts[0, :-2].tolist() == first and counts[0, -1] == int((~state.active).sum())
     assert shown["over_time"]["options"][-2:] == ["opted out", "idle"]

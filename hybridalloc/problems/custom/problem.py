@@ -78,7 +78,7 @@ PRICE_SPACE = {
     "toll": (0.0, 4.0, False), "miss": (0.1, 3.0, True), "risk": (0.5, 3.0, False), "margin": (0.6, 1.0, False),
     "opt_out": (0.5, 10.0, True),
 }  # fmt: skip
-REFERENCE_PRICES = {"toll 0": CustomPrices(toll=0.0), "toll 1": CustomPrices(toll=1.0)}
+REFERENCE_PRICES = {"toll 1": CustomPrices(toll=1.0), "toll 0": CustomPrices(toll=0.0)}
 
 
 @dataclass(frozen=True, eq=False)

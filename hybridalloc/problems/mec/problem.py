@@ -59,7 +59,7 @@ PRICE_SPACE = {  # a miss is the unit, as in the reward
     "backlog": (0.0, 0.5, False), "migration": (0.01, 0.5, True), "interference": (1e-4, 1e-1, True),
     "margin": (0.6, 1.0, False), "caution": (0.2, 0.9, False),
 }  # fmt: skip
-REFERENCE_PRICES = {"toll 0": Prices(toll=0.0), "toll 1": Prices(toll=1.0)}
+REFERENCE_PRICES = {"toll 1": Prices(toll=1.0), "toll 0": Prices(toll=0.0)}
 
 
 @dataclass(frozen=True)
@@ -224,6 +224,15 @@ class Mec(WhatIf, Slots[MecState, Plan, Prices]):
     def audit(self, state: MecState, allocation: Any, prices: Prices, believed: Believed | None = None) -> Audit:
         """The certificate's second reading of a state and an allocation; see :mod:`mec_audit`."""
         return audit(self, state, allocation, prices, believed)
+
+    def picture(self, state: MecState, allocation: Any) -> dict[str, Any]:
+        """Sites, devices and who is served where, in m; {} where the state does not know its places."""
+        if state.truth is None:
+            return {}
+        return {
+            "stations": state.truth.site.tolist(), "devices": state.truth.position.tolist(),
+            "option": allocation.option.tolist(), "active": state.active.tolist(),
+        }  # fmt: skip
 
     def describe(self) -> dict[str, Any]:
         """Plain settings, enough to make the problem again with :meth:`restore`."""

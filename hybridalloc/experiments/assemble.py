@@ -1,0 +1,150 @@
+"""A comparison from what its runs gave: values, curves, differences, and pictures of one world."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from coordinator import Coordinator
+from hybridalloc.allocator import Allocator
+from hybridalloc.experiments.jobs import belief_file
+from hybridalloc.experiments.methods import RIVALS, learning_belief, method_of
+from hybridalloc.experiments.runlog import strict
+from hybridalloc.problems.beliefs import load_belief
+from hybridalloc.problems.contract import AnyProblem, Drawn, Prices
+from hybridalloc.problems.metrics import Jain, Metric
+from hybridalloc.reports.statistics import paired_difference
+from hybridalloc.training.config import REPORT_SEEDS, TUNE_SEEDS, TrainConfig
+from hybridalloc.training.evaluation import evaluate
+
+SHOWN_SLOTS, DRAWN_SLOT = 40, 19  # of one world, in the report
+COMMON = (
+    Metric("oscillating", "agents that go back and forth", "%", "lower"),
+    Metric("lazy", "agents whose choice does not respond", "%", "lower"),
+    Metric("step_ms", "decision time, batched", "ms", "lower"),
+)  # of every problem, beside its own
+Values = dict[str, dict[str, list[list[float]]]]  # by method and metric, a row a training seed
+Curves = dict[str, list[list[dict[str, float]]]]
+
+
+def assemble(
+    name: str, rows: Sequence[str], problem: AnyProblem, record: dict[str, Any], values: Values, curves: Curves
+) -> dict[str, Any]:
+    """The comparison as :func:`hybridalloc.reports.report.write_report` takes it, without what is drawn of one world.
+
+    Args:
+        name: of the problem, as it was asked for. rows: methods of the table. record: of the comparison.
+    """
+    card = problem.card
+    method = {row: method_of(row, card) for row in rows}
+    told = set.intersection(*(set(values[row]) for row in rows))
+    metrics = [_told(m) for m in (*card.metrics, *COMMON) if m.key in told]
+    methods = [{"key": row, "label": m.label, "kind": m.kind, "values": values[row]} for row, m in method.items()]
+    check = f"check_{card.aim.key}"
+    drawn = [
+        {
+            "method": row,
+            "steps": [point["agent_steps"] for point in curves[row][0]],
+            "values": [[point.get(check) for point in seed] for seed in curves[row]],  # None: of nothing
+        }
+        for row, m in method.items()
+        if m.learner
+    ]
+    differences = []
+    for key in (key for key in card.headline if key in told):
+        for row in (row for row, m in method.items() if m.kind == "hybrid" and m.learner):
+            alone = row.replace("hybrid-", "rl-")
+            for other in (alone, *(r for r in RIVALS if r not in (row, alone))):
+                if other in values:
+                    d = paired_difference(values[row][key], values[other][key])
+                    differences.append(strict({
+                        "label": f"{method[row].label} - {method_of(other, card).label}", "metric": key, "mean": d.mean,
+                        "low": d.low, "high": d.high, "conservative": d.conservative, "pairs": d.pairs,
+                        "of": d.training_seeds * d.evaluation_seeds,
+                    }))  # fmt: skip
+    return {
+        "title": f"{name}{', ' * bool(card.variant)}{card.variant}: hybrid against its parents",
+        "problem": f"{name}, {card.size}", "scenario": _readable(record["scenario"]), "budget": record["budget"],
+        "git_commit": record["git_commit"], "data_digest": record["data_digest"], "seeds": record["seeds"],
+        "metrics": metrics, "methods": methods, "curves": drawn, "levels": [], "differences": differences,
+        "aim": card.aim.key, "agent": card.agent_word,
+        "fairness": next((m.key for m in card.metrics if isinstance(m.fold, Jain) and m.key in told), None),
+    }  # fmt: skip
+
+
+def _told(metric: Metric) -> dict[str, str]:
+    return {"key": metric.key, "label": metric.label, "unit": metric.unit, "better": metric.better}
+
+
+def _readable(description: dict[str, Any]) -> dict[str, Any]:
+    """A problem's description in one flat line a setting, for the report's head: its groups of plain settings, or where
+    it has none what is short enough to read."""
+    groups = {key: value for key, value in description.items() if isinstance(value, dict) and _plain(value)}
+    if not groups:
+        return {key: value for key, value in description.items() if isinstance(value, str | int | float)}
+    flat: dict[str, Any] = {}
+    for key, group in groups.items():
+        if all(isinstance(value, bool) for value in group.values()):
+            on = [name.replace("_", " ") for name, value in group.items() if value]
+            flat[f"{key} on"] = ", ".join(on) or "none"
+            continue
+        for name, value in group.items():
+            many = isinstance(value, list)
+            flat[name] = (" to " if len(value) == 2 else ", ").join(f"{v:g}" for v in value) if many else value
+    return flat
+
+
+def _plain(group: dict[str, Any]) -> bool:
+    number = lambda value: isinstance(value, int | float)
+    short = lambda value: isinstance(value, list) and len(value) <= 3 and all(map(number, value))
+    return all(value is None or isinstance(value, str) or number(value) or short(value) for value in group.values())
+
+
+def levels(problem: AnyProblem, prices: dict[str, Prices], folder: Path) -> list[dict[str, Any]]:
+    """What earns without learning a prior, on the seeds and slots of the learning curves: games and heuristics.
+
+    Args:
+        prices: by belief, "" for the reports, and the card's reference prices.
+    """
+    card, config = problem.card, TrainConfig()
+    learned = learning_belief(card)
+    games = [(f"game, {card.beliefs[learned].label}", learned, None)] if learned else []
+    games += [("game, tuned", "", None), *((f"game, {name}", name, None) for name in list(card.reference_prices)[:1])]
+    heuristics = [(method_of(name, card).label, "", name) for name in list(card.baselines)[-2:]]
+    rows = []
+    for label, key, baseline in games + heuristics:
+        if key not in prices:
+            continue
+        belief = load_belief(problem, belief_file(folder, key, 0)).copy(False) if key and key == learned else None
+        means = evaluate(
+            problem, prices[key], Coordinator("game"), None, TUNE_SEEDS[: config.check_seeds], baseline,
+            slots=config.check_slots, belief=belief,
+        ).means()  # fmt: skip
+        if card.aim.key in means:
+            rows.append({"label": label, "value": means[card.aim.key]})
+    return rows
+
+
+def snapshots(problem: AnyProblem, folder: Path, methods: Sequence[str]) -> dict[str, Any]:
+    """The first method in the first reporting world: agents by option in each slot and, where a problem draws itself,
+    who is served where in the twentieth."""
+    card = problem.card
+    best = next((m for m in methods if method_of(m, card).kind != "heuristic"), methods[0])
+    allocator = Allocator.load(folder / f"{best}-seed0" / "allocator.npz", problem=problem)
+    state, rows, shown = problem.reset(REPORT_SEEDS[0]), [], None
+    label = f"{method_of(best, card).label}, network {REPORT_SEEDS[0]}"
+    for slot in range(SHOWN_SLOTS):
+        allocation = allocator.step(state)
+        active = problem.world_at(state).active[0]
+        chosen = np.bincount(allocation.option[active], minlength=allocation.log_prior.shape[1])
+        rows.append([*chosen[1:].tolist(), int(chosen[0]), int((~active).sum())])
+        if slot == DRAWN_SLOT and isinstance(problem, Drawn):
+            picture = problem.picture(state, allocation)
+            shown = picture | {"label": f"{label}, slot {slot}"} if picture else None
+        state, _ = problem.advance(state, allocation, seed=slot)
+    options = list(card.options[1:]) or [f"option {o}" for o in range(1, len(rows[0]) - 1)]
+    over_time = {"counts": rows, "options": [*options, "opted out", "idle"], "label": label}
+    return {"map": shown, "over_time": over_time}

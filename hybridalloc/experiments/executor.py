@@ -1,0 +1,115 @@
+"""Worker processes of one thread each, and how they tell how far they are."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+from hybridalloc.experiments.progress import Stage
+
+_QUEUE: Any = None  # of a worker, to its comparison
+
+
+def tell(steps: int) -> None:
+    """Say from a worker that so much more is done; nothing where no comparison asked."""
+    if _QUEUE is not None:
+        _QUEUE.put(steps)
+
+
+class Pool(ProcessPoolExecutor):
+    """Worker processes that Ctrl-C does not reach: the comparison that it reaches ends them."""
+
+    def submit(self, *arguments: Any, **options: Any) -> Any:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a process started here inherits it
+        try:
+            return super().submit(*arguments, **options)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start_worker(queue: Any) -> None:
+    global _QUEUE
+    _QUEUE = queue
+    os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1", NUMBA_NUM_THREADS="1")
+    parent = os.getppid()
+
+    def leave_with_parent() -> None:  # a killed comparison leaves no training behind
+        while os.getppid() == parent:
+            time.sleep(2)
+        os._exit(1)
+
+    threading.Thread(target=leave_with_parent, daemon=True).start()
+
+
+@contextmanager
+def open_pool(workers: int) -> Iterator[tuple[Pool, Any]]:
+    """Worker processes of one thread each, and the queue on which they tell how far they are.
+
+    Where the block ends by an error or by Ctrl-C, they are ended at once: what they had written stays.
+    """
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    others = set(multiprocessing.active_children())
+    with _main_that_can_be_read(), Pool(workers, context, _start_worker, (queue,)) as pool:
+        try:
+            yield pool, queue
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in set(multiprocessing.active_children()) - others:
+                process.terminate()
+            raise
+
+
+@contextmanager
+def _main_that_can_be_read() -> Iterator[None]:
+    """A new process runs the main program's file first; ``python - < script`` has none ("<stdin>"): none is named."""
+    main = sys.modules["__main__"]
+    file = getattr(main, "__file__", None)
+    hidden = file is not None and getattr(main, "__spec__", None) is None and not os.path.isfile(file)
+    if hidden:
+        del main.__file__
+    try:
+        yield
+    finally:
+        if hidden:
+            main.__file__ = file
+
+
+def follow(queue: Any, bar: Stage) -> Callable[[], None]:
+    """Move ``bar`` by what comes on ``queue`` until the function that is returned is called."""
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.is_set() or not queue.empty():
+            try:
+                bar.update(queue.get(timeout=0.2))
+            except Exception:
+                continue
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+
+    def stop() -> None:
+        done.set()
+        watcher.join(timeout=2)
+        bar.close()
+
+    return stop
+
+
+@contextmanager
+def following(queue: Any, bar: Stage) -> Iterator[None]:
+    """A block in which ``bar`` moves by what comes on ``queue``."""
+    stop = follow(queue, bar)
+    try:
+        yield
+    finally:
+        stop()

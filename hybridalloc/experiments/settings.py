@@ -1,0 +1,84 @@
+"""What a comparison is asked for, and whether that can be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hybridalloc.errors import nearest
+from hybridalloc.experiments import tracking
+from hybridalloc.experiments.methods import rows_of
+from hybridalloc.problems import make_with
+from hybridalloc.problems.contract import AnyProblem
+from hybridalloc.text import quoted
+from hybridalloc.training.config import REPORT_SEEDS, TRAIN_SEEDS
+from rl.registry import learner_names
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A comparison.
+
+    Attributes:
+        problem: "mec". agents, servers, scenario: its size and set. sites: "eua" needs the EUA data, "synthetic"
+            none. agent_steps: training budget of each learner, alone and in the hybrid alike. train_seeds: how
+            many, from 0. report_seeds: how many held-out networks, from 10000. tuning: trials of the price search.
+        learners: compared alone and in the hybrid. methods: rows of the table; default those of the learners.
+            workers: processes; default the number of cores.
+    """
+
+    problem: str = "mec"
+    agents: int = 50
+    servers: int = 9
+    scenario: str = "H"
+    sites: str = "eua"
+    agent_steps: int = 600_000
+    train_seeds: int = 2
+    report_seeds: int = 40
+    tuning: int = 40
+    learners: tuple[str, ...] = ("imappo", "dqn")
+    methods: tuple[str, ...] = ()
+    workers: int | None = None
+    runs: str = "runs"
+    report: str = "report.html"
+    tracking_uri: str = tracking.DEFAULT_URI
+    quiet: bool = False
+    settings: tuple[tuple[str, Any], ...] = ()  # of a problem of one's own, by name
+
+
+FULL = {"agent_steps": 2_000_000, "train_seeds": 5, "report_seeds": 100, "tuning": 150}
+
+
+def problem_of(settings: Settings) -> AnyProblem:
+    """The problem, with those of the flags that it has."""
+    flags = {name: getattr(settings, name) for name in ("agents", "servers", "sites", "scenario")}
+    return make_with(settings.problem, flags, dict(settings.settings))
+
+
+def check_counts(settings: Settings) -> None:
+    """A ValueError that names the first count which is out of its range."""
+    limits = {
+        "agent_steps": (1, 10**12), "train_seeds": (1, len(TRAIN_SEEDS)), "report_seeds": (1, len(REPORT_SEEDS)),
+        "tuning": (0, 10**9), "workers": (1, 10_000),
+    }  # fmt: skip
+    for name, (low, high) in limits.items():
+        value = getattr(settings, name)
+        if name == "workers" and value is None:
+            continue
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise ValueError(f"{name} = {quoted(value)}; it must be a whole number from {low} to {high:,}")
+
+
+def check_methods(problem: AnyProblem, methods: Sequence[str]) -> None:
+    """An UnknownNameError for a row that this problem's table cannot have."""
+    known = rows_of(problem.card, learner_names())
+    for name in methods:
+        if name not in known:
+            raise nearest("method", name, known)
+
+
+SAME = (  # for a stopped comparison to go on
+    "problem", "agents", "servers", "scenario", "sites", "agent_steps", "train_seeds", "report_seeds", "tuning",
+    "methods", "settings",
+)  # fmt: skip
