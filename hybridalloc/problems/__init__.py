@@ -48,7 +48,8 @@ def make_problem(name: str, **settings: Any) -> Any:
         UnknownNameError: no such problem, scenario or setting; the nearest are listed. ContractError: a problem of
             one's own misses a member, or gives something else than it must.
     """
-    return _kept(_maker(name)(**settings), name)
+    maker = _maker(name)
+    return _kept(maker(**settings) if name in PROBLEMS else _made(maker, name, settings), name)
 
 
 def make_with(name: str, flags: dict[str, Any], settings: dict[str, Any] | None = None) -> Any:
@@ -101,7 +102,27 @@ def _restored(maker: Callable[..., Any], description: Mapping[str, Any], trust_c
             raise ValueError(
                 f"{key} = {quoted(description[key])}: a description of {description['name']} may not give it"
             )
-    return maker(**{key: value for key, value in description.items() if key not in ("name", "class")})
+    settings = {key: value for key, value in description.items() if key not in ("name", "class")}
+    return _made(maker, str(description["name"]), settings)
+
+
+def _made(maker: Callable[..., Any], name: str, settings: Mapping[str, Any]) -> Any:
+    """A problem of one's own from its settings, if it takes these."""
+    try:
+        signature = inspect.signature(maker)
+    except (TypeError, ValueError):  # of code that is not Python's nothing is known
+        return maker(**settings)
+    known = [p.name for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    for key in settings:
+        if key not in known and len(known) == len(signature.parameters):
+            raise nearest(f"setting of {printable(name)}", key, known)
+    try:
+        signature.bind(**settings)
+    except TypeError as error:
+        raise ValueError(
+            f"problem {quoted(name)} cannot be made: {error}; its settings are {', '.join(known)}"
+        ) from None
+    return maker(**settings)
 
 
 def _kept(problem: Any, name: str) -> Any:
