@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from games.certificate import CapacityCheck, check_capacity
+from games.certificate import CapacityCheck, check_capacity, check_limit
 from games.congestion import CongestionBatch
 from hybridalloc.problems.contract import Bool, Card, Facts, Float, Int
 from hybridalloc.problems.metrics import Metric, Quantile, Ratio
@@ -145,4 +145,6 @@ class Chargers(StateSlots[Landing, Plan, Prices]):
         return Landing(need, leave, detour, speed, 0 * speed + wait_h, rng.random(n) < 0.8, float(hour))
 
     def check(self, state: Landing, allocation: Any) -> CapacityCheck:
-        return check_capacity("charger", allocation.option - 1, allocation.shares["charger"], 0 * state.speed_kw + 1)
+        where, share = np.asarray(allocation.option), allocation.shares["charger"]
+        taken = check_limit("option", where, len(state.speed_kw) * state.active)
+        return check_capacity("charger", where - 1, share, 0 * state.speed_kw + 1) if taken.feasible else taken
