@@ -36,7 +36,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])  # benchmarks/games.py wo
 from coordinator import Coordinator  # noqa: E402
 from hybridalloc import make_problem  # noqa: E402
 from hybridalloc.problems import restore_problem  # noqa: E402
-from hybridalloc.problems.mec.problem import Dynamics  # noqa: E402
+from hybridalloc.problems.mec.scenario import Dynamics  # noqa: E402
 from hybridalloc.reports.statistics import paired_difference  # noqa: E402
 from hybridalloc.training.beliefs import learn_belief  # noqa: E402
 from hybridalloc.training.calibration import calibrate  # noqa: E402

@@ -29,7 +29,8 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])  # benchmarks/games.py wo
 
 from coordinator import Coordinator  # noqa: E402
 from hybridalloc import Allocator, make_problem  # noqa: E402
-from hybridalloc.problems.custom.problem import NO_DEADLINE  # noqa: E402
+from hybridalloc.problems.custom.state import NO_DEADLINE  # noqa: E402
+from hybridalloc.problems.metrics import Tally  # noqa: E402
 
 
 def packable(seed: int, load: float, servers: int = 4, each: int = 5, free: int = 5) -> Any:
@@ -227,6 +228,7 @@ def price(networks: int, slots: int) -> None:
         prices, results, ms = problem.card.prices(), [], 0.0
         for places in (False, True):
             batch = problem.worlds(range(5000, 5000 + networks))
+            tally = Tally(problem.card.metrics, networks)
             service = np.round(2 * batch.world.sla).astype(int)
             done, made = np.zeros((2, networks, 3))
             for _ in range(slots):
@@ -239,12 +241,13 @@ def price(networks: int, slots: int) -> None:
                     ms += 1e3 * (time.perf_counter() - began) / (networks * slots)
                 plan = coordinator.settle(batch, decision, prices)
                 active = batch.world.active.copy()
-                out = batch.execute(plan)
+                facts = batch.execute(plan)
+                tally.add(facts.counts, facts.elapsed_s)
                 for c in range(3):
                     made[:, c] += (active & (service == c)).sum(1)
-                    done[:, c] += (out.done & active & (service == c)).sum(1)
+                    done[:, c] += ((facts.counts["done_by"] > 0) & active & (service == c)).sum(1)
                 batch.drift()
-            results.append((batch.summary(), 100 * done.sum(0) / made.sum(0)))
+            results.append((tally.summary(), 100 * done.sum(0) / made.sum(0)))
         (before, old), (after, new) = results
         said = " ".join(f"{k}={v}" for k, v in setting.items())
         line = []

@@ -90,7 +90,7 @@ def covered(problem: Any, belief: Any) -> np.ndarray:
     for slot in range(40):
         w, p = batch.world, batch.physics
         rates, active = w.rates.copy(), w.active.copy()
-        out = batch.execute(batch.settle(Coordinator("game").decide(batch, None, prices).option, prices))
+        out = batch.run(batch.settle(Coordinator("game").decide(batch, None, prices).option, prices))
         sinr = p.nominal_w * w.true_gain / (p.noise_w * (1 + out.rise[:, None]))
         truth = p.band_hz * np.log2(1 + sinr) + 1e4
         if slot >= 10:

@@ -24,7 +24,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])  # benchmarks/games.py wo
 
 from coordinator import Coordinator  # noqa: E402
 from hybridalloc import make_problem  # noqa: E402
-from hybridalloc.problems.mec.problem import MecBatch  # noqa: E402
+from hybridalloc.problems.mec.world import MecWorld  # noqa: E402
 from hybridalloc.training.config import REPORT_SEEDS, TrainConfig  # noqa: E402
 from hybridalloc.training.evaluation import evaluate  # noqa: E402
 from hybridalloc.training.trainer import train  # noqa: E402
@@ -50,7 +50,7 @@ def main() -> None:
     print(f"{'':28s} {'':>9s} {'allocations':>12s} {'training':>10s} {'last fifth':>12s} {'trained':>12s}")
     clock, whole = {"settle": 0.0, "excess": 0.0}, 0.0
     for name in clock:
-        setattr(MecBatch, name, timed(getattr(MecBatch, name), name, clock))
+        setattr(MecWorld, name, timed(getattr(MecWorld, name), name, clock))
     filtered = 0.0
     for label, learner, settings in (row for row in rows if asked.rows in row[0]):
         began = time.perf_counter()

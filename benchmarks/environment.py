@@ -22,7 +22,7 @@ import numpy as np
 sys.path[0] = str(Path(__file__).resolve().parents[1])  # benchmarks/games.py would hide the package games
 
 from hybridalloc import make_problem  # noqa: E402
-from hybridalloc.problems import mec_core  # noqa: E402
+from hybridalloc.problems.mec import core as mec_core  # noqa: E402
 
 TARGET = 2e6
 

@@ -27,7 +27,7 @@ from coordinator.merge import equilibrate  # noqa: E402
 from games.certificate import deviations, measure_regret  # noqa: E402
 from games.congestion import CongestionGame  # noqa: E402
 from hybridalloc import Allocator, make_problem  # noqa: E402
-from hybridalloc.problems.custom.problem import CustomState  # noqa: E402
+from hybridalloc.problems.custom.state import CustomState  # noqa: E402
 from hybridalloc.problems.farm import Farm  # noqa: E402
 from rl.proposal import Proposal  # noqa: E402
 

@@ -38,7 +38,8 @@ from coordinator.trust import MULTIPLES, Trust  # noqa: E402
 from games.congestion import CongestionGame  # noqa: E402
 from hybridalloc import Allocator  # noqa: E402
 from hybridalloc.problems.mec.law import streams  # noqa: E402
-from hybridalloc.problems.mec.whatif import SHIFTS, Shift  # noqa: E402
+from hybridalloc.problems.mec.shift import SHIFTS, Shift  # noqa: E402
+from hybridalloc.problems.metrics import Tally  # noqa: E402
 from hybridalloc.reports.statistics import paired_difference  # noqa: E402
 from hybridalloc.training.config import REPORT_SEEDS, TOLERANCE, TUNE_SEEDS, WARMUP_SLOTS  # noqa: E402
 from hybridalloc.training.evaluation import evaluate  # noqa: E402
@@ -98,13 +99,13 @@ def follow(
     a: Allocator, at: Coordinator, method: Method, world: Any, seeds: Sequence[int], slots: int, trained: float
 ) -> dict[str, Any]:
     """As ``evaluate``, with a rule, or a watch for hysteresis, of its own for each network; as ``Allocator.step``."""
-    batch = world.worlds(seeds, a.belief.copy())
+    batch, tally = world.worlds(seeds, a.belief.copy()), Tally(world.card.metrics, len(seeds))
     rules = [Trust("hedge" if method.rule else trained, trained=trained, seed=int(seed)) for seed in seeds]
     watches = [HealthWatch(worth=method.hysteresis) for _ in seeds]
     grid, each, violations = rules[0].grid, range(len(seeds)), 0
     for slot in range(WARMUP_SLOTS + slots):
         if slot == WARMUP_SLOTS:
-            batch.clear_tallies()
+            tally.clear()
         game = batch.game(a.prices)
         if method.hysteresis:
             held = [w.anchor(game.private_cost.shape[1:]) for w in watches]
@@ -118,7 +119,8 @@ def follow(
         if method.rule:
             plans = [batch.settle(option, a.prices) for option in options]
             before = [deepcopy(replace(batch.state(e), truth=None)) for e in each]  # the world moves on in place
-        batch.execute(plan)
+        facts = batch.execute(plan)
+        tally.add(facts.counts, facts.elapsed_s)
         batch.drift()
         if method.rule:
             known = [world.world_at(world.revealed(before[e], batch.state(e))) for e in each]
@@ -128,7 +130,7 @@ def follow(
         for e in each if method.hysteresis else ():
             g = CongestionGame(game.options, *(x[e] for x in game[1:5]), toll=game.toll[e])
             watches[e].see(options[0][e], game.live[e], g.costs(options[0][e]), log_prior[e], g.private_cost)
-    return {"welfare": batch.summary()["welfare"].tolist(), "violations": violations}
+    return {"welfare": tally.summary()["welfare"].tolist(), "violations": violations}
 
 
 def outcomes(networks: list[Any], plan: Any) -> Any:

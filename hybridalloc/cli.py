@@ -59,7 +59,7 @@ class Compare:
     allow_code: bool = False
     """With --resume or --from-runs: load the code that its record names though it is no installed entry point."""
     full: bool = False
-    """The table of the README: 5 training seeds, 100 reporting seeds, 2 million agent-steps, 150 tuning trials."""
+    """The table of docs/results.md: 5 training seeds, 100 reporting seeds, 2 million agent-steps, 150 tuning trials."""
     agent_steps: int | None = None
     """Training budget of each learner, alone and in the hybrid alike."""
     train_seeds: int | None = None
@@ -108,7 +108,7 @@ class Compare:
         if len(ran["train"]) < FULL["train_seeds"] or ran["agent_steps"] < FULL["agent_steps"]:
             _print(
                 f"\nA sketch: {len(ran['train'])} training seeds, {len(ran['report'])} reporting seeds, "
-                f"{ran['agent_steps']:,} agent-steps. `hybridalloc compare --full` makes the README's table."
+                f"{ran['agent_steps']:,} agent-steps. `hybridalloc compare --full` makes the table of docs/results.md."
             )
         _print(f"\nreport     {Path(settings.report).resolve()}")
         _say(f"record     {comparison['folder']}")

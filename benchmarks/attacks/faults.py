@@ -279,7 +279,7 @@ def _wrong_code(problem: Any) -> dict[str, tuple[Any, str, Callable[..., Any]]]:
             "settled for rates five times as high": (mec_core, "settle", settled(rates=lambda x: 5 * x)),
             "settled for servers ten times as fast": (mec_core, "settle", settled(server_hz=lambda x: 10 * x)),
         }
-    batch = custom_batch.CustomBatch
+    batch = custom_batch.CustomWorld
     game, split = batch.game, custom_batch._split
 
     def reversed_game(self: Any, prices: Any) -> Any:

@@ -189,8 +189,8 @@ def _curves(comparison: Comparison, styles: Mapping[str, figures.Look]) -> str:
         rows.append((f"{escape(level['label'])} (level)", ["–", value, value, value, "–", "0"]))
     heads = ["method", "seeds", "start", "half-way", "end", "end, by seed", "agent-steps"]
     caption = (
-        f"{escape(y_label[:1].upper() + y_label[1:])} during training: line, the mean over training seeds; band, "
-        "from the lowest to the highest seed (not an interval). Dotted lines, by letter: methods that do not train. Below, "
+        f"{escape(y_label[:1].upper() + y_label[1:])} during training: line, the mean over training seeds; band, from "
+        "the lowest to the highest seed (not an interval). Dotted lines, by letter: methods that do not train. Below, "
         "where there is room for it, the top of the same figure enlarged."
     )
     return _section(

@@ -78,7 +78,7 @@ def test_without_data_or_network_the_user_is_told_what_to_do(capsys, monkeypatch
     monkeypatch.delenv("HYBRIDALLOC_DATA", raising=False)
     monkeypatch.setenv("HYBRIDALLOC_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("pooch.HTTPDownloader.__call__", _offline)
-    monkeypatch.setattr("hybridalloc.problems.mec.problem._CACHE", {})
+    monkeypatch.setattr("hybridalloc.problems.mec.sites._CACHE", {})
     assert main(["compare", "--runs", str(tmp_path / "runs")]) == 2
     told = capsys.readouterr().err
     assert "HYBRIDALLOC_DATA" in told and "--sites synthetic" in told

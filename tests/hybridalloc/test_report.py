@@ -439,7 +439,7 @@ def test_the_top_of_the_curves_is_enlarged_where_a_start_from_scratch_hides_it(t
     enlarged = figures.learning_curves(
         comparison["curves"], [{"label": "low", "value": 0.1}, {"label": "high", "value": 0.9}],
         {m["key"]: m["label"] for m in comparison["methods"]}, figures.looks(comparison["methods"]),
-        wide=True, floor=0.7,
+        "welfare", wide=True, floor=0.7,
     )  # fmt: skip
     assert enlarged.count('class="level"') == 1 and "clipPath" in enlarged
     for curve in comparison["curves"]:

@@ -93,7 +93,7 @@ def test_training_does_no_more_than_its_budget_and_learns_from_its_last_rollout(
 
 
 def test_a_learner_that_does_not_exist_is_refused_before_anything_runs(problem, monkeypatch):
-    monkeypatch.setattr("hybridalloc.training.learn_belief", lambda *_: 1 / 0)
+    monkeypatch.setattr("hybridalloc.training.trainer.learn_belief", lambda *_: 1 / 0)
     with pytest.raises(ValueError, match="unknown learner 'imapo'; did you mean 'imappo'"):
         train(problem, problem.prices_type(), TrainConfig("imapo"))
 
