@@ -96,7 +96,7 @@ class _Checked:
 
     def _has(self, owner: Any, title: str, members: Mapping[str, str]) -> None:
         for member, gives in members.items():
-            if not (hasattr(type(owner), member) or hasattr(owner, member)):
+            if getattr(type(owner), member, None) is None and getattr(owner, member, None) is None:
                 raise ContractError(f"{title} has no {member!r}; it needs {gives}")
 
     def _card(self, card: Any) -> Card:
@@ -158,8 +158,8 @@ class _Checked:
         parts = self._asked("parts", lambda: world.parts(plan, 0))
         allocation = self._parts(card, parts, n)
         found = self._asked("check", lambda: self.problem.check(state, allocation))
-        fits = isinstance(found, CapacityCheck) and found.feasible
-        self._require("check", fits, found)
+        self._require("check", isinstance(found, CapacityCheck), found)
+        self._require("check", found.feasible, f"violations ({'; '.join(found.violations)})")
         self._asked("plan_of", lambda: self.problem.world_at(state).plan_of(allocation))
         kept = self._asked("state_dict", world.state_dict)
         self._asked("load_state_dict", lambda: self.problem.worlds([1]).load_state_dict(kept))
