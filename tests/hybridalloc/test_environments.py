@@ -113,7 +113,7 @@ def test_actions_outside_the_space_are_refused():
     with pytest.raises(ValueError, match="device_2 has action 3; it must be a whole number from 0 to 2"):
         zoo.step(actions | {"device_2": 3})
     del actions["device_4"]
-    with pytest.raises(ValueError, match="device_4 has no action; every agent acts in every slot"):
+    with pytest.raises(ValueError, match="device_4 has no action; every agent acts in every decision"):
         zoo.step(actions)
 
 
