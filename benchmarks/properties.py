@@ -22,7 +22,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])  # benchmarks/games.py wo
 import numpy as np  # noqa: E402
 
 from coordinator import Coordinator, clip_prior  # noqa: E402
-from coordinator.choose import model_cost  # noqa: E402
+from coordinator.congestion import model_cost  # noqa: E402
 from coordinator.merge import equilibrate  # noqa: E402
 from games.certificate import deviations, measure_regret  # noqa: E402
 from games.congestion import CongestionGame  # noqa: E402
@@ -142,7 +142,7 @@ def check_batch(name: str, seed: int, count: Count, networks: int = NETWORKS) ->
     limit = float(rng.choice([1.0, 10.0]))
     raw = rng.choice([0.3, 3.0, 30.0]) * rng.standard_normal(game.private_cost.shape)
     prior = clip_prior(raw, game.allowed, limit)
-    wish = {"power": rng.random(game.live.shape), "power_spread": rng.random(game.live.shape)}
+    wish = Proposal(None, rng.random((*game.live.shape, 1)), rng.random((*game.live.shape, 1)), ("power",))
     proposal, alone = (equilibrate(game, prior, t).option for t in (0.0, np.inf))
     wanted = np.where(game.live, np.where(game.allowed, raw, -np.inf).argmax(axis=-1), 0)
     count.note("trust 0 is the filtered proposal", float((proposal != wanted).sum()), 0)

@@ -2,37 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from coordinator.budget import Clock
 from coordinator.choose import choose_best
-from coordinator.merge import Merged, clip_prior, equilibrate, explore, flat_prior
-from games.admission import Seating, admit
-from games.congestion import CongestionBatch, Float, Int
-from games.places import EFFORT, Places
-from rl.proposal import Observation, Recommender, named, proposal_of
+from coordinator.congestion import Admits as Admits  # read from here too
+from coordinator.congestion import Congestion
+from coordinator.game import Choice, Game, Sample, levels_beside
+from games.admission import Seating
+from games.congestion import Bool, CongestionBatch, Float, Int
+from games.places import EFFORT
+from rl.proposal import Observation, Proposal, Recommender, proposal_of
 
 KINDS = ("hybrid", "rl", "game")
+ORIGINS = ("merge", "proposal", "game")
+EFFORT_MS = 20_000  # places that admission tries in a millisecond, about
 
 
 class Situation(Protocol):
-    """What the coordinator needs of a problem's batch."""
+    """What the coordinator needs of a problem's worlds, E side by side."""
 
     def observe(self) -> Observation: ...
 
-    def game(self, prices: Any) -> CongestionBatch: ...
+    def game(self, prices: Any) -> Game | CongestionBatch: ...
+
+    def settle(
+        self, choice: Any, prices: Any, proposal: Proposal | None = None, trust: float = np.inf,
+        seating: Seating | None = None,
+    ) -> Any:  # fmt: skip
+        """The plan for a joint choice: everything that the game leaves open, and fits by construction.
+
+        Args:
+            choice: a :class:`coordinator.game.Choice`; in games without levels also bare options (E, N).
+            proposal: the levels that are proposed beside the chosen options, which a problem that decides levels after
+                options pulls its best responses towards; None where none are, or where the game decides them.
+            trust: the weight of the game's costs against it.
+            seating: stable admission's answer for the options; None where no places were given.
+        """
 
 
 @runtime_checkable
-class Admits(Protocol):
-    """A batch that knows what serving an agent on an option takes: it gets stable admission. None: not as it is set."""
+class Outdated(Protocol):
+    """A recommender that proposes levels apart from options."""
 
-    def places(self, prices: Any, game: CongestionBatch) -> Places | None: ...
+    def propose_continuous(self, observation: Observation) -> Any: ...
+
+
+class Steward(Protocol):
+    """Who runs a coordinator from step to step, and has a say in each."""
+
+    def charged(self, game: Game) -> Game:
+        """The game with what is charged in this step alone, such as a hysteresis."""
+
+    def seen(self, observation: Observation) -> None:
+        """The recommender was shown this and answered."""
+
+    def trusted(self, game: Game, proposal: Proposal, proposes: bool) -> float:
+        """The trust of this step, for a hybrid: what is to be merged is known."""
 
 
 @dataclass(frozen=True)
@@ -40,37 +69,55 @@ class Decision:
     """Joint choices of E situations and how they came about.
 
     Attributes:
-        option: (E, N) to execute. raw: (E, N) what the recommender alone would have done (the choice itself
-            where there is none).
-        log_prior: (E, N, O) as merged, clipped to [-limit, 0].
+        choice: to execute. asked: what the recommender alone would have done (the choice itself where there is none).
+        proposal: as merged: log priors (E, N, O) clipped to [-limit, 0], or levels; None where none is.
         origin: (E,) index into ``ORIGINS`` of the candidate that won.
-        converged: (E,) whether the mean-field sweeps met their tolerance.
-        stable: (E,) whether best responses came to rest, which the epsilon bound rests on.
-        wish: the recommender's continuous parts with their spreads, None where it has none.
+        converged: (E,) whether the solver met its tolerance.
+        stable: (E,) whether nobody wants to move, which the epsilon bound rests on.
+        bound: (E,) no agent gains more, in cost, by deviating alone in the game as played; inf: nothing is promised.
+        kind: who decided, of ``KINDS``. trust: of the step, inf where the game alone decided.
         seating: who holds a place and what is reserved for it; None where nobody was admitted (RL alone, a problem
             without places): then the problem settles deadlines by itself.
+        game: as the situation gave it, without a step's charges; None where it was decided on a game given by itself.
+        failure: why the recommender was left out, "" where it was not.
     """
 
-    option: Int
-    raw: Int
-    log_prior: Float
+    choice: Choice
+    asked: Choice
+    proposal: Proposal
     origin: Int
-    converged: NDArray[np.bool_]
-    stable: NDArray[np.bool_]
-    wish: Mapping[str, Float] | None = None
+    converged: Bool
+    stable: Bool
+    bound: Float
+    kind: str
+    trust: float
     seating: Seating | None = None
+    game: Game | None = None
+    failure: str = ""
 
+    @property
+    def option(self) -> Int:
+        """(E, N) to execute."""
+        return self.choice.option
 
-ORIGINS = ("merge", "proposal", "game")
+    @property
+    def raw(self) -> Int:
+        """(E, N) options that the recommender alone would have taken."""
+        return self.asked.option
+
+    @property
+    def log_prior(self) -> Float | None:
+        """(E, N, O) as merged; None in games without options."""
+        return self.proposal.log_prior
 
 
 @dataclass(frozen=True)
 class Coordinator:
-    """Steps 1 and 4 of the design, batched; the problem settles shares, power and fractions.
+    """Steps 1 and 4 of the design, batched; the problem settles shares and what else the game leaves open.
 
     Args:
         kind: "hybrid", "rl" (the proposal alone) or "game" (the game alone).
-        trust: weight of the game's costs against the log prior; 0 is the proposal, inf the game.
+        trust: weight of the game's costs against the proposal; 0 is the proposal, inf the game.
         limit: log-priors are clipped to [-limit, 0].
         choose: also try the proposal and the game as starts, and keep the best on the model.
         effort: places that admission may try while it makes room; see :mod:`games.admission`.
@@ -92,86 +139,145 @@ class Coordinator:
 
     @property
     def epsilon_bound(self) -> float:
-        """No agent gains more than this, in cost, by deviating alone from a hybrid's or a game's choice."""
+        """No agent gains more than this, in cost, by leaving a hybrid's or a game's choice of options alone; where
+        levels are decided it depends on them, see ``Decision.bound``."""
         if self.kind == "game" or np.isinf(self.trust):
             return 0.0
         return self.limit / self.trust if self.kind == "hybrid" and self.trust > 0 else float("inf")
-
-    def decide(self, situation: Situation, recommender: Recommender | None, prices: Any) -> Decision:
-        """The joint choice to execute."""
-        game = situation.game(prices)
-        if recommender is None or self.kind == "game":
-            return self.seat(situation, prices, game, self.decide_on(game, flat_prior(game), False))
-        observation = situation.observe()
-        proposal = proposal_of(recommender.propose(observation))
-        raw = np.zeros(game.allowed.shape) if proposal.log_prior is None else proposal.log_prior
-        log_prior = clip_prior(raw, game.allowed, self.limit)
-        decision = self.seat(situation, prices, game, self.decide_on(game, log_prior, True))
-        return replace(decision, wish=wish_at(named(proposal), decision.option))
 
     @property
     def admits(self) -> bool:
         """Whether this coordinator promises stable admission: not where RL alone decides."""
         return self.kind == "game" or (self.kind == "hybrid" and self.trust > 0)
 
-    def seat(
-        self, situation: Situation, prices: Any, game: CongestionBatch, decision: Decision, effort: int | None = None
-    ) -> Decision:
-        """The decision after stable admission; as it is where this coordinator or the problem promises none."""
-        if not self.admits or not isinstance(situation, Admits):
-            return decision
-        tilt = None
-        if self.kind == "hybrid" and np.isfinite(self.trust) and decision.log_prior.any():
-            tilt = -decision.log_prior / self.trust
-        effort = self.effort if effort is None else effort
-        places = situation.places(prices, game)
-        if places is None:
-            return decision
-        seating = admit(game, places, decision.option, tilt, effort)
-        stable = decision.stable & seating.stable
-        return replace(decision, option=seating.option, stable=stable, seating=seating)
+    def decide(
+        self, situation: Situation, recommender: Recommender | None, prices: Any, clock: Clock | None = None,
+        steward: Steward | None = None, game: Game | None = None,
+    ) -> Decision:  # fmt: skip
+        """Observe, propose, merge and seat: the joint choice to execute.
 
-    def settle(self, situation: Any, decision: Decision, prices: Any) -> Any:
-        """The problem's plan for a decision: shares and continuous parts that fit, with the places it promised."""
-        promised = {} if decision.seating is None else {"seating": decision.seating}
-        return situation.settle(decision.option, prices, decision.wish, self.trust, **promised)
+        Args:
+            clock: with a budget, what does not fit is left out. steward: has a say from step to step; with one a
+                recommender that fails leaves the game alone, and ``Decision.failure`` says why.
+            game: the situation's, where it is built already.
+
+        Raises:
+            ValueError: the proposal cannot be used (without a steward).
+        """
+        clock = Clock() if clock is None else clock
+        with clock.stage("build"):
+            built = game_of(situation.game(prices)) if game is None else game
+            played = built if steward is None else steward.charged(built)
+        me, proposal, proposes, failure = self, played.flat(), False, ""
+        if self.kind != "game" and not clock.fits("observe", "propose", "equilibrate"):
+            me, failure = replace(self, kind="game"), f"budget of {clock.budget_ms:g} ms: the game alone"
+        elif self.kind != "game" and recommender is not None:
+            try:
+                with clock.stage("observe"):
+                    observation = situation.observe()
+                with clock.stage("propose"):
+                    said = proposal_of(check_recommender(recommender).propose(observation))
+                    heard = played.clip(said, self.limit)
+                if steward is not None:
+                    steward.seen(observation)
+                proposal, proposes = heard, True
+            except Exception as error:
+                if steward is None:
+                    raise
+                failure = f"recommender failed ({type(error).__name__}: {error}); the game alone"
+                me = replace(self, kind="game")  # nothing half-taken
+        if me.kind == "hybrid" and steward is not None:
+            trust = steward.trusted(played, proposal, proposes)
+            me = me if trust == me.trust else replace(me, trust=trust)
+        decision = me.decide_on(played, proposal, proposes, clock)
+        if me.admits and clock.fits("admit"):
+            with clock.stage("admit"):
+                effort = me.effort
+                if clock.limited:
+                    effort = int(min(effort, max(EFFORT_MS * clock.left_ms() / 2, 0.0)))
+                decision = me.seat(situation, prices, played, decision, effort)
+        return replace(decision, game=built, failure=failure)
 
     def decide_on(
-        self, game: CongestionBatch, log_prior: Float, proposes: bool, clock: Clock | None = None
+        self, game: Game | CongestionBatch, proposal: Proposal | Float, proposes: bool, clock: Clock | None = None
     ) -> Decision:
-        """As :meth:`decide`, on a game and a clipped log prior that are there already, within a clock's budget."""
+        """The merge alone, on a game and a clipped proposal that are there already, within a clock's budget."""
         clock = Clock() if clock is None else clock
+        game, proposal = game_of(game), proposal_of(proposal)
         count = len(game.live)
+        none, promised = np.zeros(count, np.int64), np.full(count, np.inf)
         if self.kind == "game":
             with clock.stage("game"):
-                m = equilibrate(game, log_prior, np.inf, clock=clock)
-            return Decision(m.option, m.option, log_prior, np.full(count, 2), m.converged, m.stable)
+                m = game.solve(clock=clock)
+            bound = np.where(m.stable, game.bound(m.choice, self.limit), np.inf)
+            return Decision(
+                m.choice, m.choice, proposal, none + 2, m.converged, m.stable, bound, "game", float("inf")
+            )  # fmt: skip
         with clock.stage("equilibrate"):
-            proposal = equilibrate(game, log_prior, 0.0).option
+            alone = game.tilted(proposal, 0.0).solve(clock=clock)
             if self.kind == "rl" or self.trust == 0:
-                sure = np.ones(count, bool)
-                return Decision(proposal, proposal, log_prior, np.ones(count, np.int64), sure, ~sure)
-            m = equilibrate(game, log_prior, self.trust, clock=clock)
-        raw = proposal if proposes else m.option
-        if not self.choose or not clock.fits("choose"):
-            return Decision(m.option, raw, log_prior, np.zeros(count, np.int64), m.converged, m.stable)
-        with clock.stage("choose"):
-            proposes = proposes and bool(log_prior.any())  # a flat proposal proposes nothing
-            starts = [m.option, proposal] if proposes else [m.option]
-            alone = equilibrate(game, log_prior, np.inf, clock=clock)
-            option, origin, stable = choose_best(game, [*starts, alone.option], -log_prior / self.trust, clock)
-        origin = np.where(origin == len(starts), 2, origin)
-        return Decision(option, proposal if proposes else option, log_prior, origin, m.converged, stable)
+                return Decision(
+                    alone.choice, alone.choice, proposal, none + 1, alone.converged, none > 0, promised, self.kind,
+                    self.trust,
+                )  # fmt: skip
+            tilted = game.tilted(proposal, self.trust)
+            m = tilted.solve(clock=clock)
+        choice, origin, stable = m.choice, none, m.stable
+        prefers = proposes and game.proposes(proposal)  # a flat proposal proposes nothing
+        asked = alone.choice if proposes else choice
+        if self.choose and not game.unique and clock.fits("choose"):
+            with clock.stage("choose"):
+                starts = [m.choice, alone.choice] if prefers else [m.choice]
+                choice, origin, stable = choose_best(tilted, [*starts, game.solve(clock=clock).choice], clock)
+            origin = np.where(origin == len(starts), 2, origin)
+            asked = alone.choice if prefers else choice
+        bound = np.where(stable, tilted.bound(choice, self.limit), np.inf)
+        return Decision(choice, asked, proposal, origin, m.converged, stable, bound, self.kind, self.trust)
 
-    def explore(self, game: CongestionBatch, log_prior: Float, uniform: Float) -> Merged:
-        """The mixed choice to train on; ``uniform`` (E, N) are the draws."""
-        return explore(game, log_prior, self.trust if self.kind == "hybrid" else 0.0, uniform)
+    def seat(
+        self, situation: Situation, prices: Any, game: Game | CongestionBatch, decision: Decision,
+        effort: int | None = None,
+    ) -> Decision:  # fmt: skip
+        """The decision after stable admission; as it is where this coordinator or the problem promises none."""
+        game = game_of(game)
+        if not self.admits or not isinstance(situation, Admits) or not isinstance(game, Congestion):
+            return decision
+        if self.kind == "hybrid":
+            game = game.tilted(decision.proposal, self.trust)
+        seating = game.seated(situation, prices, decision.option, self.effort if effort is None else effort)
+        if seating is None:
+            return decision
+        stable = decision.stable & seating.stable
+        return replace(
+            decision, choice=decision.choice._replace(option=seating.option), stable=stable,
+            bound=np.where(stable, decision.bound, np.inf), seating=seating,
+        )  # fmt: skip
+
+    def settle(self, situation: Situation, decision: Decision, prices: Any) -> Any:
+        """The problem's plan for a decision: shares and what else is open, with the places it promised."""
+        levels = levels_beside(decision.proposal, decision.option)
+        return situation.settle(decision.choice, prices, levels, decision.trust, decision.seating)
+
+    def explore(self, game: Game | CongestionBatch, proposal: Proposal | Float, uniform: Float) -> Sample:
+        """The mixed choice to train on; ``uniform``, of the game's ``draws`` shape, are the draws."""
+        trust = self.trust if self.kind == "hybrid" else 0.0
+        return game_of(game).sample(proposal_of(proposal), trust, uniform)
 
 
-def wish_at(wish: Mapping[str, Float] | None, option: Int) -> Mapping[str, Float] | None:
-    """The continuous parts (E, N) at the chosen options; a proposal may give them for every option, (E, N, O)."""
-    if wish is None:
-        return None
-    arrays = {name: np.asarray(value, dtype=np.float64) for name, value in wish.items()}
-    pick = lambda a: np.take_along_axis(a, option[..., None], -1)[..., 0] if a.ndim == 3 else a
-    return {name: pick(array) for name, array in arrays.items()}
+def game_of(given: Game | CongestionBatch) -> Game:
+    """A situation's game as the coordinator sees it: congestion games may come as their arrays."""
+    return Congestion(given) if isinstance(given, CongestionBatch) else given
+
+
+def check_recommender(recommender: Recommender) -> Recommender:
+    """The recommender, if it says all that it proposes at once.
+
+    Raises:
+        ValueError: it has a ``propose_continuous`` of its own.
+    """
+    if isinstance(recommender, Outdated):
+        raise ValueError(
+            f"{type(recommender).__name__} has propose_continuous(observation), which is not asked: return "
+            "rl.proposal.Proposal(log_prior, mean, spread, levels) from propose(observation)"
+        )
+    return recommender

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from coordinator.game import options_of
 from games.certificate import CapacityCheck, check_capacity, check_limit
 from games.congestion import CongestionBatch
 from hybridalloc.problems.contract import Bool, Card, Facts, Float, Int
@@ -71,18 +72,19 @@ class Harbour(StateWorld["Chargers", Landing]):
         return self.seen(agent, [self.at["wait_h"], (here * work).mean(1)], [np.concatenate(row, 2) for row in pair])
 
     def game(self, prices: Prices) -> CongestionBatch:  # charging takes root_i L / C hours, with shares as of settle
-        private = np.concatenate([prices.leave * self.at["leave_h"][..., None], self.hours()[0]], 2)
+        here, speed = self.active[..., None], self.at["speed_kw"]
+        private = here * np.concatenate([prices.leave * self.at["leave_h"][..., None], self.hours()[0]], 2)
         weight = 0 * self.at["detour_h"] + np.sqrt(self.at["need_kwh"])[..., None]
-        rows, speed = np.arange(-1, weight.shape[2])[:, None], self.at["speed_kw"]
-        may, toll = np.ones(private.shape, bool), 0 * speed + prices.crowd
-        return CongestionBatch(rows, weight, speed, private, may, self.active.copy(), toll)
+        rows, toll = np.arange(-1, speed.shape[1])[:, None], 0 * speed + prices.crowd
+        return CongestionBatch(rows, weight, speed, private, here | (rows[:, 0] < 0), self.active.copy(), toll)
 
     def on(self, option: Int) -> Float:  # (E, N, R) 1 where a car is at a charger
-        return 1.0 * ((option * self.active)[..., None] == 1 + np.arange(self.at["speed_kw"].shape[1]))
+        return 1.0 * (option[..., None] == 1 + np.arange(self.at["speed_kw"].shape[1]))
 
-    def settle(self, option: Int, prices: Prices, wish: Any = None, trust: float = np.inf, seating: Any = None) -> Plan:
+    def settle(self, choice: Any, prices: Prices, proposal: Any = None, trust: float = 0, seating: Any = None) -> Plan:
+        option = options_of(choice) * self.active
         root = self.on(option) * np.sqrt(self.at["need_kwh"])[..., None]  # shares in proportion: the least total delay
-        return Plan(option * self.active, (root / np.maximum(root.sum(1, keepdims=True), 1e-9)).sum(2))
+        return Plan(option, (root / np.maximum(root.sum(1, keepdims=True), 1e-9)).sum(2))
 
     def execute(self, plan: Plan) -> Facts:
         (before, work), on, left = self.hours(), self.on(plan.option), self.own["left_h"]
@@ -106,10 +108,8 @@ class Harbour(StateWorld["Chargers", Landing]):
 
     def parts(self, plan: Plan, e: int = 0) -> dict[str, Any]:
         price = (self.on(plan.option)[e] * np.sqrt(self.at["need_kwh"][e])[:, None]).sum(0) / self.at["speed_kw"][e]
-        return {
-            "option": plan.option[e], "shares": {"charger": plan.share[e]}, "prices": {"charger": price},
-            "served": plan.option[e] > 0, "power": 0 * plan.share[e], "fraction": 0 * plan.share[e],
-        }  # fmt: skip
+        named = {"shares": {"charger": plan.share[e]}, "prices": {"charger": price}}
+        return {"option": plan.option[e], "served": plan.option[e] > 0, **named}
 
     def plan_of(self, allocation: Any) -> Plan:
         return Plan(np.asarray(allocation.option)[None], np.asarray(allocation.shares["charger"])[None])

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from coordinator.coordinator import Admits
+from coordinator.congestion import Admits
 from coordinator.tables import html_table, text_table
 from coordinator.why import WhatIf, Why, explain, tilt_of, what_if
 from coordinator.why_seated import explain_seated, what_if_seated
 from games.admission import Seating
 from games.congestion import CongestionGame, Float, Int
 from games.places import Places
+from games.quadratic import QuadraticGame
+from hybridalloc.problems.contract import AnyProblem, Explains, Prices
 from hybridalloc.text import strict
+from rl.proposal import Proposal
 
+UNITS = {"power": "power (W)"}  # a level's heading in tables, where it is not its name
 SHOWN = 12  # rows of an allocation's table before it is cut
 
 
@@ -83,10 +87,10 @@ class Certificate:
 class Origin(NamedTuple):
     """Where an allocation comes from, for questions asked afterwards."""
 
-    problem: Any
+    problem: AnyProblem
     state: Any
-    prices: Any
-    wish: Any
+    prices: Prices
+    proposal: Proposal | None  # the levels that were proposed beside the chosen options, None where none were
     limit: float
     memory: Any = None  # of a belief, as it was
     seating: Seating | None = None  # of the step, where places were given
@@ -99,31 +103,40 @@ class Allocation:
     Attributes:
         option: (N,) chosen option, 0 = opt out.
         shares: resource family -> (N,) fraction of the chosen resource's capacity.
-        power: (N,) W. fraction: (N,) offloaded fraction.
+        levels: (N,) of each continuous quantity that the problem decides, by its name there: for ``mec`` "power" in W
+            and "fraction", the part that is offloaded; for ``custom`` "power". Also read as ``allocation.power``. In
+            the order of the game's, where a game decides them.
         served: (N,) bool, in time with what it was given, as believed; worked out again by the certificate.
         prices: resource family -> (resources,) marginal price of each.
         held: (N,) bool, holds a place: a promise that it is served. floors: resource family -> (N,) share reserved for
             that. seated: whether places were given at all (the hybrid and the game; not RL alone, not a heuristic).
         certificate: feasibility, regret, source.
-        game: as it was played; None where the problem could not state one (source "fallback").
-        log_prior: (N, O) as merged. trust: of the step. anchor: (N, O) hysteresis that was charged, or None.
+        game: as it was played, without a hysteresis; None where the problem could not state one (source "fallback").
+        log_prior: (N, O) as merged, (N, 1) zeros in a game without options. trust: of the step. anchor: (N, O)
+            hysteresis that was charged, or None.
     """
 
     option: Int
     shares: dict[str, Float]
-    power: Float
-    fraction: Float
     served: NDArray[np.bool_]
     prices: dict[str, Float]
     certificate: Certificate
-    game: CongestionGame | None
+    game: CongestionGame | QuadraticGame | None
     log_prior: Float
     trust: float
+    levels: dict[str, Float] = field(default_factory=dict)
     anchor: Float | None = None
     origin: Origin | None = None
     held: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
     floors: dict[str, Float] = field(default_factory=dict)
     seated: bool = False
+
+    def __getattr__(self, name: str) -> Float:
+        """A level by its name."""
+        levels: dict[str, Float] = self.__dict__.get("levels", {})  # none yet while it is copied or unpickled
+        if name not in levels:
+            raise AttributeError(f"an allocation has no {name!r}; its levels are: {', '.join(levels) or 'none'}")
+        return levels[name]
 
     def why(self, agent: int) -> Why:
         """Why an agent has its option: its options at the others' choices with their parts, cheapest first; what
@@ -157,8 +170,10 @@ class Allocation:
         if self.served[agent] or self.origin is None:
             return why
         o = self.origin
-        asked = (o.state, self, agent, o.prices, o.wish, self.trust, *([o.memory] if o.memory else []))
-        return replace(why, served=False, admission=o.problem.admits(*asked) if _can(o.problem) else None)
+        ways = None
+        if isinstance(o.problem, Explains):
+            ways = o.problem.admits(o.state, self, agent, o.prices, o.proposal, self.trust, o.memory)
+        return replace(why, served=False, admission=ways)
 
     def what_if(self, **changes: Any) -> WhatIf:
         """The answer to a changed game, from this one: by best responses; where places were given (``seated``) by
@@ -178,28 +193,31 @@ class Allocation:
         o = self.origin
         if o is None or o.seating is None:
             raise ValueError("this allocation does not know the step it comes from, so its places cannot be explained")
-        situation = o.problem.world_at(o.state, *([o.memory] if o.memory else []))
+        situation = o.problem.world_at(o.state, o.memory)
         batch = self._played().batch()
         if self.anchor is not None:
             batch = batch._replace(private_cost=batch.private_cost + self.anchor)
         places = situation.places(o.prices, batch) if isinstance(situation, Admits) else None
         if places is None:
-            raise ValueError(f"{o.problem.name} states no places, and this allocation has some")
+            raise ValueError(f"{o.problem.card.name} states no places, and this allocation has some")
         return places, o.seating
 
     def _played(self) -> CongestionGame:
         if self.game is None:
             raise ValueError(f"there is no game to explain: {self.certificate.status}")
+        if not isinstance(self.game, CongestionGame):
+            raise ValueError("there are no options to explain: this game decides levels alone")
         return self.game
 
     def _table(self) -> tuple[list[str], list[list[Any]]]:
         kept = {f"{name} reserved": floor for name, floor in self.floors.items()} if self.seated else {}
         place = ["place"] if self.seated else []
-        names = ["agent", "option", *self.shares, *kept, "power (W)", "fraction", *place, "served"]
+        names = ["agent", "option", *self.shares, *kept, *(UNITS.get(k, k) for k in self.levels), *place, "served"]
         busy = np.flatnonzero((self.option > 0) | ~self.served)
         return names, [
             [int(i), int(self.option[i]), *(float(s[i]) for s in (*self.shares.values(), *kept.values())),
-             float(self.power[i]), float(self.fraction[i]), *(bool(self.held[i]) for _ in place), bool(self.served[i])]
+             *(float(level[i]) for level in self.levels.values()), *(bool(self.held[i]) for _ in place),
+             bool(self.served[i])]
             for i in busy
         ]  # fmt: skip
 
@@ -226,8 +244,8 @@ class Allocation:
         c = self.certificate
         lists = lambda parts: {name: np.asarray(values).tolist() for name, values in parts.items()}
         return strict({
-            "option": self.option.tolist(), "shares": lists(self.shares), "power": self.power.tolist(),
-            "fraction": self.fraction.tolist(), "prices": lists(self.prices), "seated": self.seated,
+            "option": self.option.tolist(), "shares": lists(self.shares), **lists(self.levels),
+            "prices": lists(self.prices), "seated": self.seated,
             "held": self.held.tolist(), "floors": lists(self.floors),
             "certificate": {
                 "feasible": c.feasible, "max_violation": c.max_violation, "violations": list(c.violations),
@@ -238,5 +256,8 @@ class Allocation:
         })  # fmt: skip
 
 
-def _can(problem: Any) -> bool:
-    return callable(getattr(problem, "admits", None))
+def with_levels(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of an allocation from a problem's parts, which give each level under its own name beside them."""
+    known = {f.name for f in fields(Allocation)}
+    levels = {name: value for name, value in parts.items() if name not in known}
+    return {name: value for name, value in parts.items() if name in known} | ({"levels": levels} if levels else {})

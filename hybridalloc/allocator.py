@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,43 +13,99 @@ import numpy as np
 
 from coordinator import Coordinator
 from coordinator.budget import Clock, Usual
-from coordinator.coordinator import wish_at
+from coordinator.congestion import Congestion
+from coordinator.coordinator import Decision, check_recommender, game_of
 from coordinator.drift import DriftWatch
+from coordinator.game import Choice, Game, levels_beside, only_options
 from coordinator.health import Health, HealthWatch
 from coordinator.hedge import Exp3, Hedge
-from coordinator.merge import clip_prior, flat_prior
 from coordinator.robust import Robust
 from coordinator.trust import DEFAULT_TRUST, Trust
 from games.admission import Seating
-from games.congestion import CongestionBatch, Float
-from games.places import EFFORT
-from hybridalloc.allocation import Allocation, Certificate, Origin
+from games.congestion import CongestionGame, Float
+from games.quadratic import QuadraticGame
+from hybridalloc.allocation import Allocation, Certificate, Origin, with_levels
 from hybridalloc.certify import certify
 from hybridalloc.errors import CheckpointError as CheckpointError  # read from here too
 from hybridalloc.errors import InvalidStateError, nearest
 from hybridalloc.problems.beliefs import make_belief
+from hybridalloc.problems.contract import (
+    AnyProblem,
+    AnyWorld,
+    Belief,
+    Believes,
+    Idles,
+    Perturbs,
+    Prices,
+    Recalls,
+    Remembers,
+    Reveals,
+    Shifts,
+    example_of,
+)
 from hybridalloc.saved import find_recommender, finite_prices, made_from, write_allocator
 from hybridalloc.saved import read_checkpoint as read_checkpoint  # read from here too
 from hybridalloc.training.rehearsal import Remembered, hindsight_losses, rollouts, scenario_payoffs
-from rl.policy import ArrayPolicy, notes_of
-from rl.proposal import named, proposal_of
-
-EFFORT_MS = 20_000  # places that admission tries in a millisecond, about
+from rl.policy import ArrayPolicy, Carried, notes_of
+from rl.proposal import Observation, Proposal, Recommender
 
 
 @dataclass(frozen=True)
 class _Draft:
-    """A joint choice (1, N) on its way to an allocation, and how it came about."""
+    """A joint choice of one world on its way to an allocation, and how it came about."""
 
-    option: Any
+    choice: Choice
     trust: float = float("inf")
-    log_prior: Float | None = None
-    wish: Mapping[str, Float] | None = None
+    proposal: Proposal | None = None
     anchor: Float | None = None
     source: str = "fallback"
     status: str = "ok"
     bound: float = float("inf")
     seating: Seating | None = None
+    game: Game | None = None  # as it is, without the anchor; None where none was built
+
+
+def _nobody(agents: int) -> Choice:
+    """Everyone opts out."""
+    return only_options(np.zeros((1, agents), np.int64))
+
+
+@dataclass
+class _Step:
+    """One step's say in what the coordinator decides: hysteresis, drift, the rule of trust; what it did, in words."""
+
+    allocator: Allocator
+    state: Any
+    situation: AnyWorld
+    clock: Clock
+    anchor: Float | None = None
+    status: str = "ok"
+
+    def charged(self, game: Game) -> Game:
+        """With the hysteresis charged to agents that go back and forth between options."""
+        a = self.allocator
+        if not a.hysteresis or not isinstance(game, Congestion):
+            return game
+        self.anchor = a.watch.anchor(game.batch.private_cost.shape[1:])
+        return game if self.anchor is None else game.charged(self.anchor)
+
+    def seen(self, observation: Observation) -> None:
+        if self.allocator.drift.active:
+            self.allocator.drift.update(observation)
+
+    def trusted(self, game: Game, proposal: Proposal, proposes: bool) -> float:
+        """Drawn by the rule, raised where observations have drifted."""
+        a = self.allocator
+        if not self.clock.limited:
+            a._last = Remembered(self.state, self.situation, game, proposal, proposes)
+        rule, drawn = a.trust_rule.rule, a.trust_rule.draw()
+        if isinstance(rule, Robust) and rule.payoff is None:
+            self.status = f"ok: robust trust {drawn:g} until rehearse() is called"
+        trust = a.drift.trust(drawn) if a.drift.active else drawn
+        if trust != drawn and self.status == "ok":
+            level = 100 * a.drift.level
+            self.status = f"ok: drift, {level:.0f} % of features out of range; trust {drawn:g} -> {trust:g}"
+        return trust
 
 
 class Allocator:
@@ -81,18 +138,18 @@ class Allocator:
 
     def __init__(
         self,
-        problem: Any,
+        problem: AnyProblem,
         method: str = "hybrid",
-        recommender: Any = None,
+        recommender: Recommender | str | Path | None = None,
         trust: float | str | None = None,
         budget_ms: float | None = None,
         seed: int = 0,
-        prices: Any = None,
+        prices: Prices | None = None,
         limit: float = 10.0,
         choose: bool = True,
         hysteresis: float = 0.0,
         period: int = 50,
-        belief: Any = None,
+        belief: Belief | str | None = None,
     ) -> None:
         known = ("hybrid", "rl", "game", *problem.card.baselines)
         if method not in known:
@@ -104,29 +161,34 @@ class Allocator:
         if not 0 <= hysteresis < float("inf"):
             raise ValueError(f"hysteresis = {hysteresis}; it is a cost >= 0, and 0 charges nothing")
         self.problem, self.method = problem, method
-        self.prices = problem.card.prices() if prices is None else finite_prices(problem, prices._asdict())
+        self.prices: Prices = problem.card.prices() if prices is None else finite_prices(problem, prices._asdict())
         self.budget_ms, self.seed, self.hysteresis = budget_ms, seed, float(hysteresis)
         self.belief = make_belief(problem, belief, seed)
         self.recommender = find_recommender(problem, recommender, seed)
+        if self.recommender is not None:
+            check_recommender(self.recommender)
         notes = notes_of(self.recommender)
         trained = DEFAULT_TRUST if notes.trained_trust is None else notes.trained_trust
         if not 0 < trained < float("inf"):  # the prior lost its say: rules begin where a fresh one would
             trained = DEFAULT_TRUST
         self.trust_rule = Trust(trust, notes.learned_trust, trained, seed=seed, period=period)
-        if self.trust_rule.setting == "robust" and not getattr(problem, "scenarios", tuple)():
-            raise ValueError(f"trust='robust' needs scenarios; {problem.name} has an empty set")
-        if self.trust_rule.setting == "hedge" and not hasattr(problem, "revealed"):
-            raise ValueError(f"trust='hedge' needs revealed(state, following); {problem.name} has none; take 'exp3'")
+        shifts = problem.scenarios() if isinstance(problem, Shifts | Perturbs) else ()
+        if self.trust_rule.setting == "robust" and not shifts:
+            raise ValueError(f"trust='robust' needs scenarios; {problem.card.name} has an empty set")
+        if self.trust_rule.setting == "hedge" and not isinstance(problem, Reveals):
+            raise ValueError(
+                f"trust='hedge' needs revealed(state, following); {problem.card.name} has none; take 'exp3'"
+            )
         kind = method if method in ("hybrid", "rl", "game") else "game"
         self.coordinator = Coordinator(kind, self.trust_rule.now if kind == "hybrid" else 0.0, limit, choose)
         self.drift = DriftWatch(notes.ranges)
-        self.watch = HealthWatch(worth=self.hysteresis or float(getattr(self.prices, "migration", 0.1)))
+        self.watch = HealthWatch(worth=self.hysteresis or problem.card.cost_of_change(self.prices))
         self._rng = np.random.default_rng(seed)
         self._warned: set[str] = set()
         self._usual = Usual()
         self._last: Remembered | None = None
-        self._voice: Any = None
-        self._past: tuple[Any, Any] | None = None  # the last situation and what was executed, for the belief
+        self._voice: ArrayPolicy | Carried | None = None
+        self._past: tuple[AnyWorld, Any] | None = None  # the last situation and what was executed, for the belief
         if budget_ms is not None:
             self._warm_up()
 
@@ -150,11 +212,11 @@ class Allocator:
         elif not isinstance(state, self.problem.state_type):
             wanted = self.problem.state_type.__name__
             raise InvalidStateError(
-                f"a state of {self.problem.name} is a {wanted} or a dict; got {type(state).__name__}"
+                f"a state of {self.problem.card.name} is a {wanted} or a dict; got {type(state).__name__}"
             )
         clock.size = sum(v.size for v in vars(state).values() if isinstance(v, np.ndarray))
         situation = None
-        draft = _Draft(np.zeros((1, state.agents), np.int64))
+        draft = _Draft(_nobody(state.agents))
         heuristic, doubt = self.method in self.problem.card.baselines, ""
         try:
             if not heuristic and not clock.fits("build", "game"):
@@ -163,7 +225,8 @@ class Allocator:
                 with clock.stage("build"):
                     situation, doubt = self._believed(state)
                 if heuristic:
-                    draft = replace(draft, option=situation.baseline(self.method, self._rng), source=self.method)
+                    option = situation.baseline(self.method, self._rng)
+                    draft = replace(draft, choice=only_options(option), source=self.method)
                 else:
                     draft = self._decide(state, situation, clock)
             if doubt:
@@ -178,14 +241,15 @@ class Allocator:
             allocation = self._next(state, situation, allocation, clock)
         clock.close()
         played = allocation.certificate.source in ("hybrid", "rl", "game")
-        if allocation.game is not None and played and allocation.certificate.feasible and not clock.limited:
-            costs = allocation.game.costs(allocation.option)
-            self.watch.see(allocation.option, state.active, costs, allocation.log_prior, allocation.game.private_cost)
+        game, feasible = allocation.game, allocation.certificate.feasible
+        if isinstance(game, CongestionGame) and played and feasible and not clock.limited:
+            costs = game.costs(allocation.option)
+            self.watch.see(allocation.option, state.active, costs, allocation.log_prior, game.private_cost)
         return allocation
 
-    def _believed(self, state: Any) -> tuple[Any, str]:
-        """The state's batch under the belief, and "" or why it is under the reports alone."""
-        if self.belief is None:
+    def _believed(self, state: Any) -> tuple[AnyWorld, str]:
+        """The state's world under the belief, and "" or why it is under the reports alone."""
+        if self.belief is None or not isinstance(self.problem, Remembers):
             return self.problem.world_at(state), ""
         try:
             memory = self.problem.recall(self.belief, state, self._past)
@@ -197,98 +261,52 @@ class Allocator:
             self._warn("belief failed", doubt)
             return self.problem.world_at(state), doubt
 
-    def _decide(self, state: Any, situation: Any, clock: Clock) -> _Draft:
+    def _decide(self, state: Any, situation: AnyWorld, clock: Clock) -> _Draft:
         """The coordinator's choice; a recommender that fails, or a budget that is spent, leaves the game alone."""
-        with clock.stage("build"):
-            game = situation.game(self.prices)
-            anchor = self.watch.anchor(game.private_cost.shape[1:]) if self.hysteresis else None
-            if anchor is not None:
-                game = game._replace(private_cost=game.private_cost + anchor)
-        status, log_prior, wish, proposes = "ok", flat_prior(game), None, False
-        coordinator = self.coordinator
-        if coordinator.kind != "game" and not clock.fits("observe", "propose", "equilibrate"):
-            status = f"budget of {self.budget_ms:g} ms: the game alone"
-            coordinator = Coordinator("game")
-        elif coordinator.kind != "game" and self.recommender is not None:
-            try:
-                with clock.stage("observe"):
-                    observation = situation.observe()
-                with clock.stage("propose"):
-                    speaker = self._speaker()
-                    said = proposal_of(speaker.propose(observation))
-                    raw = np.zeros(game.allowed.shape) if said.log_prior is None else np.asarray(said.log_prior)
-                    log_prior, proposes = clip_prior(_usable(raw, game), game.allowed, coordinator.limit), True
-                    wish = _usable_wish(named(said), game)
-                if self.drift.active:
-                    self.drift.update(observation)
-            except Exception as error:
-                status = f"recommender failed ({type(error).__name__}: {error}); the game alone"
-                self._warn("recommender failed", status)
-                coordinator = Coordinator("game")  # nothing half-taken
-                log_prior, wish, proposes = flat_prior(game), None, False
-        if coordinator.kind == "hybrid":
-            if not clock.limited:
-                self._last = Remembered(state, situation, game, log_prior, proposes, wish)
-            coordinator, status = self._trusting(coordinator, status)
-        return self._decided(situation, game, coordinator, log_prior, proposes, wish, anchor, status, clock)
+        step = _Step(self, state, situation, clock)
+        decision = self.coordinator.decide(situation, self._speaker(), self.prices, clock, step)
+        if decision.failure.startswith("recommender failed"):
+            self._warn("recommender failed", decision.failure)
+        return self._drafted(decision, clock, decision.failure or step.status, step.anchor)
 
-    def _decided(
-        self, situation: Any, game: CongestionBatch, coordinator: Coordinator, log_prior: Float, proposes: bool,
-        wish: Any, anchor: Float | None, status: str, clock: Clock,
-    ) -> _Draft:  # fmt: skip
-        """The coordinator's joint choice with its places, and what it promises of it."""
-        decision = coordinator.decide_on(game, log_prior, proposes, clock)
-        if coordinator.admits and clock.fits("admit"):
-            with clock.stage("admit"):
-                effort = EFFORT if not clock.limited else int(min(EFFORT, max(EFFORT_MS * clock.left_ms() / 2, 0.0)))
-                decision = coordinator.seat(situation, self.prices, game, decision, effort)
-        bound = coordinator.epsilon_bound if decision.stable[0] else float("inf")
+    def _drafted(self, decision: Decision, clock: Clock, status: str = "ok", anchor: Float | None = None) -> _Draft:
+        """A decision with what it promises."""
+        bound = float(decision.bound[0])
         if clock.skipped and status == "ok":
             status = f"budget of {self.budget_ms:g} ms: stopped in {', '.join(dict.fromkeys(clock.skipped))}"
         elif not decision.converged[0] and status == "ok":
             status = "ok: the mean-field sweeps stopped at their limit, the rounding converged"
         if anchor is not None:
-            bound, anchor = bound + self.hysteresis, anchor
+            bound += self.hysteresis
             status += f"; hysteresis for {int((anchor.max(axis=1) > 0).sum())} agents that go back and forth"
-        trust = coordinator.trust if coordinator.kind != "game" else float("inf")
         return _Draft(
-            decision.option, trust, log_prior, wish, anchor, coordinator.kind, status, bound, decision.seating
-        )
+            decision.choice, decision.trust, decision.proposal, anchor, decision.kind, status, bound, decision.seating,
+            decision.game,
+        )  # fmt: skip
 
-    def _next(self, state: Any, situation: Any, failed: Allocation, clock: Clock) -> Allocation:
+    def _next(self, state: Any, situation: AnyWorld | None, failed: Allocation, clock: Clock) -> Allocation:
         """After an allocation that did not pass its check: the game alone, then opting out; each says why."""
         c = failed.certificate
         reason = f"certificate failed for {c.source} ({c.violations[0]}{' ...' if len(c.violations) > 1 else ''})"
         self._warn("certificate failed", reason)
         if c.source in ("hybrid", "rl") and situation is not None and not clock.limited:
             try:
-                game = situation.game(self.prices)
                 alone = Coordinator("game", limit=self.coordinator.limit)
-                draft = self._decided(situation, game, alone, flat_prior(game), False, None, None, "ok", clock)
+                draft = self._drafted(alone.decide(situation, None, self.prices, clock), clock)
                 return self._finish(state, situation, replace(draft, status=f"{reason}; the game alone"), clock)
             except Exception as error:
                 reason += f"; the game alone failed ({type(error).__name__}: {error})"
-        draft = _Draft(np.zeros((1, state.agents), np.int64), status=f"{reason}; all agents opt out")
+        draft = _Draft(_nobody(state.agents), status=f"{reason}; all agents opt out")
         return self._finish(state, None, draft, clock)
 
-    def _speaker(self) -> Any:
+    def _speaker(self) -> Recommender | None:
         """The recommender; one with a memory keeps it from step to step."""
         if not isinstance(self.recommender, ArrayPolicy):
             return self.recommender
-        if self._voice is None or getattr(self._voice, "policy", self._voice) is not self.recommender:
-            self._voice = self.recommender.carrying()
-        return self._voice
-
-    def _trusting(self, coordinator: Coordinator, status: str) -> tuple[Coordinator, str]:
-        """The coordinator at the trust of this step: drawn by the rule, raised where observations have drifted."""
-        rule = self.trust_rule.rule
-        drawn = self.trust_rule.draw()
-        if isinstance(rule, Robust) and rule.payoff is None and status == "ok":
-            status = f"ok: robust trust {drawn:g} until rehearse() is called"
-        trust = self.drift.trust(drawn) if self.drift.active else drawn
-        if trust != drawn and status == "ok":
-            status = f"ok: drift, {100 * self.drift.level:.0f} % of features out of range; trust {drawn:g} -> {trust:g}"
-        return (coordinator if trust == coordinator.trust else replace(coordinator, trust=trust)), status
+        voice = self._voice
+        if voice is None or (voice.policy if isinstance(voice, Carried) else voice) is not self.recommender:
+            voice = self._voice = self.recommender.carrying()
+        return voice
 
     def rehearse(self, networks: int = 24, slots: int = 40, seeds: Sequence[int] | None = None) -> None:
         """Solve the robust trust's meta-game: each trust of the grid in each of the problem's scenarios.
@@ -302,7 +320,7 @@ class Allocator:
             ValueError: trust is not "robust", or one slot's payoffs are wanted before a step.
         """
         rule, last = self.trust_rule.rule, self._last
-        if isinstance(rule, Robust) and hasattr(self.problem, "shifted"):
+        if isinstance(rule, Robust) and isinstance(self.problem, Shifts):
             on = range(5000, 5000 + networks) if seeds is None else seeds
             given = (self.coordinator, self.recommender, self.prices, self.belief)
             rule.solve(rollouts(self.problem, rule.grid, *given, on, slots))
@@ -342,41 +360,44 @@ class Allocator:
         """Oscillating and lazy agents over the last steps; see :mod:`coordinator.health`."""
         return self.watch.report()
 
-    def _finish(self, state: Any, situation: Any, draft: _Draft, clock: Clock) -> Allocation:
-        """Shares, power, fractions; then the certificate. A problem that fails here leaves everyone opted out."""
-        game = believed = self._past = None
+    def _finish(self, state: Any, situation: AnyWorld | None, draft: _Draft, clock: Clock) -> Allocation:
+        """What the game leaves open, then the certificate. A problem that fails here leaves everyone opted out."""
+        game: CongestionGame | QuadraticGame | None = None
+        believed = levels = self._past = None
         rank = np.zeros(state.agents)
         if situation is not None and not clock.fits():
-            situation, draft = None, _Draft(draft.option, status=f"budget of {self.budget_ms:g} ms: all agents opt out")
+            status = f"budget of {self.budget_ms:g} ms: all agents opt out"
+            situation, draft = None, _Draft(draft.choice, status=status)
         last = "idle" if situation is None else "certify"
         if situation is not None:
             try:
                 with clock.stage("settle"):
-                    draft = replace(draft, wish=wish_at(draft.wish, draft.option))
-                    promised = {} if draft.seating is None else {"seating": draft.seating}
-                    plan = situation.settle(draft.option, self.prices, draft.wish, draft.trust, **promised)
+                    said = draft.proposal
+                    levels = None if said is None else levels_beside(said, draft.choice.option)
+                    plan = situation.settle(draft.choice, self.prices, levels, draft.trust, draft.seating)
                     parts = situation.parts(plan)
                     self._past = (situation, plan)
                 with clock.stage("certify"):
-                    game = situation.single_game(self.prices)
+                    game = (draft.game or game_of(situation.game(self.prices))).single(0)
                     rank = situation.priority()[0]
-                    believed = situation.believed() if hasattr(situation, "believed") else None
+                    believed = situation.believed() if isinstance(situation, Believes) else None
             except Exception as error:
-                situation = game = believed = None
+                situation = game = believed = levels = None
                 self._past = None
-                draft = _Draft(draft.option, status=f"all agents opt out: {type(error).__name__}: {error}")
+                draft = _Draft(draft.choice, status=f"all agents opt out: {type(error).__name__}: {error}")
                 self._warn("all agents opt out", draft.status)
         if situation is None:
-            parts, draft = _opt_out(self.problem, state), replace(draft, log_prior=None, anchor=None, seating=None)
+            parts, draft = _opt_out(self.problem, state), replace(draft, proposal=None, anchor=None, seating=None)
         with clock.stage(last):
-            prior = draft.log_prior[0] if draft.log_prior is not None else np.zeros((state.agents, 1))
-            if game is not None and draft.log_prior is None:
-                prior = np.zeros(game.private_cost.shape)
-            memory = getattr(situation, "memory", None)
-            origin = Origin(self.problem, state, self.prices, draft.wish, self.coordinator.limit, memory, draft.seating)
+            prior = None if draft.proposal is None else draft.proposal.log_prior
+            if prior is None:
+                shape = game.private_cost.shape if isinstance(game, CongestionGame) else (state.agents, 1)
+                prior = np.zeros((1, *shape))
+            memory = situation.memory if isinstance(situation, Recalls) else None
+            origin = Origin(self.problem, state, self.prices, levels, self.coordinator.limit, memory, draft.seating)
             allocation = Allocation(
-                **parts, certificate=_PENDING, game=game, log_prior=prior, trust=draft.trust, anchor=draft.anchor,
-                origin=origin, seated=draft.seating is not None,
+                **with_levels(parts), certificate=_PENDING, game=game, log_prior=prior[0], trust=draft.trust,
+                anchor=draft.anchor, origin=origin, seated=draft.seating is not None,
             )  # fmt: skip
             found = certify(self.problem, state, allocation, self.prices, believed, self._warn)
             status = draft.status
@@ -410,7 +431,7 @@ class Allocator:
         budget, self.budget_ms = self.budget_ms, 1e9
         draws = self._rng.bit_generator.state
         for seed in range(20):
-            self.step(getattr(self.problem, "example", self.problem.reset)(seed))
+            self.step(example_of(self.problem, seed))
         self.budget_ms, self._rng.bit_generator.state = budget, draws
         self._usual.forget(20 // 4)
         self._voice = self._past = None  # nothing is remembered of the warm-up
@@ -445,45 +466,14 @@ class Allocator:
 _PENDING = Certificate(False, float("inf"), (), float("inf"), float("inf"), "fallback", "pending", 0.0, ())
 
 
-def _usable(raw: Float, game: CongestionBatch) -> Float:
-    """A recommender's answer, or a ValueError that says what is wrong with it."""
-    shape = game.private_cost.shape
-    if raw.shape != shape:
-        raise ValueError(f"log-priors have shape {raw.shape}; this state needs {shape}")
-    if np.isnan(raw).any() or np.isposinf(raw).any():
-        e, i, o = np.argwhere(np.isnan(raw) | np.isposinf(raw))[0]
-        raise ValueError(f"log-prior of agent {i}, option {o} is {raw[e, i, o]}")
-    finite = (np.isfinite(raw) & game.allowed).any(axis=-1)
-    if not finite.all():
-        raise ValueError(f"agent {int(np.argwhere(~finite)[0][1])} is left without an allowed option")
-    return raw
-
-
-def _usable_wish(wish: Mapping[str, Float] | None, game: CongestionBatch) -> Mapping[str, Float] | None:
-    """A recommender's continuous parts, or a ValueError that says what is wrong with them."""
-    if wish is None:
-        return None
-    shape = game.private_cost.shape
-    for name, value in wish.items():
-        array = np.asarray(value, dtype=np.float64)
-        if array.shape not in ((), shape[:2], shape):
-            raise ValueError(f"{name} has shape {array.shape}; this state needs {shape[:2]} or {shape}")
-        spread = name.endswith("_spread")
-        bad = ~(array >= 0) if spread else ~np.isfinite(array)
-        if bad.any():
-            rule = "a spread is >= 0" if spread else "it must be finite"
-            raise ValueError(f"{name} = {array[bad].flat[0]}; {rule}")
-    return wish
-
-
-def _opt_out(problem: Any, state: Any) -> dict[str, Any]:
-    """Everyone opts out, as the fields of an allocation: the problem's own, or zeros."""
-    try:
-        return dict(problem.idle(state))
-    except Exception:  # the problem failed before: what is left says nothing about who is served
-        zero = np.zeros(state.agents)
-        return {
-            "option": zero.astype(np.int64), "shares": dict.fromkeys(problem.card.families, zero), "power": zero,
-            "held": zero > 0, "floors": dict.fromkeys(problem.card.families, zero),
-            "fraction": zero, "served": ~state.active, "prices": dict.fromkeys(problem.card.families, np.zeros(0)),
-        }  # fmt: skip
+def _opt_out(problem: AnyProblem, state: Any) -> dict[str, Any]:
+    """Everyone opts out, as the fields of an allocation: the problem's own, or zeros without levels."""
+    if isinstance(problem, Idles):
+        with suppress(Exception):  # the problem failed before: what is left says nothing about who is served
+            return dict(problem.idle(state))
+    zero, families = np.zeros(state.agents), problem.card.families
+    return {
+        "option": zero.astype(np.int64), "shares": dict.fromkeys(families, zero), "held": zero > 0,
+        "floors": dict.fromkeys(families, zero), "served": ~state.active,
+        "prices": dict.fromkeys(families, np.zeros(0)),
+    }  # fmt: skip

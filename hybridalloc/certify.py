@@ -15,6 +15,8 @@ import numpy as np
 
 from games.certificate import Audit, CapacityCheck, measure_envy, measure_fitting_regret, measure_regret
 from games.congestion import Int
+from games.quadratic import QuadraticGame
+from games.quadratic_certificate import quadratic_gains
 from hybridalloc.allocation import Allocation
 
 SHOWN = 6  # agents named in a status
@@ -82,8 +84,7 @@ def certify(
     if not check.feasible:
         return unseen  # numbers that break a limit are not worth reading further
     if not isinstance(problem, Audits):
-        regret = float("inf") if allocation.game is None else measure_regret(allocation.game, allocation.option)
-        return Verdict(check, None, regret, (), unseen.unserved, (), ())
+        return Verdict(check, None, regret_of(allocation), (), unseen.unserved, (), ())
     try:
         found = problem.audit(state, allocation, prices, believed)
         if allocation.game is None:
@@ -100,9 +101,20 @@ def certify(
     return Verdict(check, found, regret, late, np.flatnonzero(active & ~found.in_time), doubtful, envy)
 
 
+def regret_of(allocation: Allocation) -> float:
+    """Largest gain by deviating alone in the game as it was played, of options or of levels; inf without a game."""
+    game = allocation.game
+    if game is None:
+        return float("inf")
+    if not isinstance(game, QuadraticGame):
+        return measure_regret(game, allocation.option)
+    levels = np.stack(list(allocation.levels.values()), axis=-1)
+    return float(quadratic_gains(game, len(levels), levels).max(initial=0.0))
+
+
 def check_numbers(allocation: Allocation, active: Any) -> CapacityCheck:
-    """What holds for every problem: finite numbers, shares and prices >= 0, nothing held by who opted out, floors kept
-    and only where a place is held."""
+    """What holds for every problem: finite numbers, shares, prices and levels >= 0, nothing held by who opted out,
+    floors kept and only where a place is held. Where nothing is shared nobody opts out, and levels are any numbers."""
     n = len(active)
     option = np.asarray(allocation.option)
     lines: list[str] = []
@@ -111,13 +123,14 @@ def check_numbers(allocation: Allocation, active: Any) -> CapacityCheck:
     out = (option == 0) | ~active
     held = np.asarray(allocation.held, bool)
     lines += [f"option: agent {i} has {option[i]}" for i in np.flatnonzero(option < 0)[:SHOWN]]
-    levels: dict[str, Any] = {"power": allocation.power, "fraction": allocation.fraction}
-    for name, given in (levels | _named_parts("share", allocation.shares)).items():
+    for name, given in (allocation.levels | _named_parts("share", allocation.shares)).items():
         value = np.asarray(given, float)
         if value.shape != (n,):
             lines.append(f"{name} has shape {value.shape}; {n} agents need ({n},)")
             continue
-        bad = ~(np.isfinite(value) & (value >= 0)) | (out & (value != 0))
+        bad = ~np.isfinite(value)
+        if allocation.shares:
+            bad |= ~(value >= 0) | (out & (value != 0))
         lines += [f"{name}: agent {i} has {value[i]} at option {option[i]}" for i in np.flatnonzero(bad)[:SHOWN]]
     for name, given in _named_parts("price", allocation.prices).items():
         value = np.asarray(given, float)

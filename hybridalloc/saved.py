@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
+from coordinator.coordinator import Coordinator
+from coordinator.trust import Trust
 from hybridalloc.errors import CheckpointError, nearest
 from hybridalloc.files import read_arrays, whole_file
 from hybridalloc.problems import restore_problem
 from hybridalloc.problems.beliefs import belief_arrays, restore_belief
+from hybridalloc.problems.contract import AnyProblem, Belief, Prices
 from hybridalloc.text import printable, quoted
 from rl.policy import ArrayPolicy, Notes, wrong_weights
-from rl.proposal import Sizes
+from rl.proposal import Recommender, Sizes
 from rl.registry import LEARNERS, make_learner
-
-if TYPE_CHECKING:
-    from coordinator.trust import Trust
-    from hybridalloc.allocator import Allocator
 
 FORMAT = 1
 ADDRESSES = ("runs:/", "models:/", "mlflow-artifacts:/")
@@ -33,6 +32,33 @@ _FIELDS: dict[str, tuple[type, ...]] = {
 _LATER: dict[str, tuple[type, ...]] = {"hysteresis": _NUMBER, "trust_state": (dict, type(None))}  # may be absent
 
 
+class Kept(Protocol):
+    """What of an allocator is written: all that it was made of and what its rules have learned."""
+
+    problem: AnyProblem
+    method: str
+    seed: int
+    prices: Prices
+    hysteresis: float
+    belief: Belief | None
+    recommender: Recommender | None
+    coordinator: Coordinator
+    trust_rule: Trust
+
+    @property
+    def trust(self) -> float | str: ...
+
+
+@runtime_checkable
+class Speaks(Protocol):
+    """Anything that proposes, named or not."""
+
+    def propose(self, observation: Any) -> Any: ...
+
+
+A = TypeVar("A", bound=Kept)
+
+
 class Checkpoint(NamedTuple):
     """A saved allocator as it lies in its file: settings, the recommender (None without one), arrays by name."""
 
@@ -41,7 +67,7 @@ class Checkpoint(NamedTuple):
     arrays: dict[str, Any]
 
 
-def write_allocator(allocator: Allocator, path: str | Path) -> Path:
+def write_allocator(allocator: Kept, path: str | Path) -> Path:
     """Write problem, method, prices, trust, recommender and belief to ``path``; ``.npz`` is added where it is missing.
 
     Raises:
@@ -97,7 +123,7 @@ def read_checkpoint(source: str | Path) -> Checkpoint:
     return Checkpoint(meta, ArrayPolicy(weights, meta["recommender"], notes), arrays)
 
 
-def made_from(kind: type[Allocator], source: str | Path, trust_code: bool, changes: dict[str, Any]) -> Allocator:
+def made_from(kind: Callable[..., A], source: str | Path, trust_code: bool, changes: dict[str, Any]) -> A:
     """The allocator that ``source`` holds, with some of the constructor's arguments changed; see ``Allocator.load``."""
     saved = read_checkpoint(source)
     changes = dict(changes)
@@ -122,13 +148,13 @@ def made_from(kind: type[Allocator], source: str | Path, trust_code: bool, chang
     return made
 
 
-def find_recommender(problem: Any, given: Any, seed: int) -> Any:
+def find_recommender(problem: AnyProblem, given: Any, seed: int) -> Any:
     """A recommender from None, an object, a learner's name (fresh and untrained), or the address of a saved allocator.
 
     Raises:
         UnknownNameError: no such learner. CheckpointError: another problem's, or an allocator without one.
     """
-    if given is None or hasattr(given, "propose"):
+    if given is None or isinstance(given, Speaks):
         return given
     text = str(given)
     if isinstance(given, str) and not text.endswith(".npz") and ":/" not in text and "/" not in text:
@@ -138,8 +164,8 @@ def find_recommender(problem: Any, given: Any, seed: int) -> Any:
             return make_learner(text, Sizes.of(problem.worlds([0]).observe()), seed).policy
     meta, policy, _ = read_checkpoint(given)
     of = meta["problem"].get("name")
-    if of != problem.name:
-        raise CheckpointError(f"{given} was trained on {printable(of)}; this problem is {problem.name}")
+    if of != problem.card.name:
+        raise CheckpointError(f"{given} was trained on {printable(of)}; this problem is {problem.card.name}")
     if policy is None:
         raise CheckpointError(f"{given} holds no recommender: it was saved from method {quoted(meta['method'])}")
     return policy
@@ -225,7 +251,7 @@ def _finite(value: Any) -> bool:
     return array.dtype.kind in "if" and bool((np.abs(array) < 1e300).all())
 
 
-def finite_prices(problem: Any, given: Mapping[str, Any]) -> Any:
+def finite_prices(problem: AnyProblem, given: Mapping[str, Any]) -> Any:
     """Prices of a problem by name, as floats; the defaults for those that are left out.
 
     Raises:
@@ -234,7 +260,7 @@ def finite_prices(problem: Any, given: Mapping[str, Any]) -> Any:
     for name, value in given.items():
         if name not in problem.card.prices._fields:
             raise ValueError(
-                f"prices.{printable(name)} is unknown; {problem.name} has {', '.join(problem.card.prices._fields)}"
+                f"prices.{printable(name)} is unknown; {problem.card.name} has {', '.join(problem.card.prices._fields)}"
             )
         number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
         if not number or not abs(value) < 1e300:

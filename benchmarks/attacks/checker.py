@@ -222,8 +222,6 @@ def _read_custom(problem: Any, state: Any, allocation: Any, prices: Any) -> Read
         told = float(allocation.power[i])
         if max(draw, told) > limit * (1 + ROUNDING) or not abs(told - draw) <= 1e-6 * max(draw, told):
             x.faults.append(f"agent {i} draws {draw} W, said {told}, of {limit}")
-        if not 0 <= float(allocation.fraction[i]) <= 1:
-            x.faults.append(f"fraction of agent {i}")
         costs, seconds, slack, cap, allowed = [], [], [], [], []
         for o in range(options):
             legs = [(s, r) for s, r in x.legs(o) if work[r] > 0]

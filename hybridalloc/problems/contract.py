@@ -9,9 +9,9 @@ has what every domain has. :mod:`hybridalloc.problems.members` names what a doma
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, Self, TypeVar, runtime_checkable
+from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -149,9 +149,6 @@ class World(Situation, Protocol[S_co, P, Q]):
     @property
     def active(self) -> Bool: ...
 
-    def settle(self, option: Int, prices: Q, wish: Any = None, trust: float = np.inf, seating: Any = None) -> P:
-        """What is executed for a joint choice: shares and levels that fit by construction."""
-
     def execute(self, plan: P) -> Facts:
         """Carry the plan out. Randomness is the same whatever is executed."""
 
@@ -253,6 +250,13 @@ class Believes(Protocol):
 
 
 @runtime_checkable
+class Recalls(Protocol):
+    """A world that knows what its belief remembered before its state was told."""
+
+    memory: Any
+
+
+@runtime_checkable
 class Responds(Protocol):
     """A world that says which best responses its last settling pulled towards a proposal, (E, N) by level."""
 
@@ -295,12 +299,60 @@ class Reveals(Protocol):
 
 @runtime_checkable
 class Explains(Protocol):
-    """Can say what would admit an agent that is not served, one row a way."""
+    """Can say what would admit an agent that is not served, one row a way; :mod:`hybridalloc.problems.knobs` does it
+    for whoever offers :class:`Knobs`."""
 
     def admits(
-        self, state: Any, allocation: Any, agent: int, prices: Any, wish: Any = None, trust: float = np.inf,
+        self, state: Any, allocation: Any, agent: int, prices: Any, proposal: Any = None, trust: float = np.inf,
         memory: Any = None,
     ) -> tuple[dict[str, Any], ...]: ...  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Knob(Generic[S]):
+    """One quantity of a state that may be turned up for an agent that is not served.
+
+    Attributes:
+        name: of the quantity, such as "deadline_s". now: its value, >= 0; 1 where what is turned is a factor.
+        turned: the state with another value.
+        words: what is said of a value as ``told``, see :func:`hybridalloc.problems.knobs.words`.
+        told: a value as rows state it under ``now`` and ``needed``.
+        guess: the value that a closed form says is needed; inf where there is none. It is tried first.
+        exact: nothing but the guess is tried, as what settles does not read the quantity.
+        values: where only these can make a difference, ascending: the least is named, after all other ways (a rank).
+        option: the one that it is for; where no places were given the agent is put there. None: as it is.
+        rivals: of the knobs that share this word only the one that has to be turned the least is told.
+
+    Raises:
+        ValueError: ``now`` is no number that a factor could turn, or ``values`` do not ascend.
+    """
+
+    name: str
+    now: float
+    turned: Callable[[float], S]
+    words: Callable[[Any], str]
+    told: Callable[[float], Any] = lambda value: value
+    guess: float = np.inf
+    exact: bool = False
+    values: Sequence[float] | None = None
+    option: int | None = None
+    rivals: str = ""
+
+    def __post_init__(self) -> None:
+        if self.values is not None:
+            if list(self.values) != sorted(self.values):
+                raise ValueError(f"knob {self.name!r}: values = {list(self.values)[:6]}; they must ascend")
+        elif not 0 <= self.now < np.inf or (self.now == 0 and self.guess == np.inf):
+            raise ValueError(
+                f"knob {self.name!r}: now = {self.now}; it must be finite and > 0, or 0 with a guess of what is needed"
+            )
+
+
+@runtime_checkable
+class Knobs(Protocol):
+    """Can say what may be turned for an agent that is not served."""
+
+    def knobs(self, state: Any, allocation: Any, agent: int, prices: Any) -> Sequence[Knob[Any]]: ...
 
 
 @runtime_checkable
@@ -337,3 +389,8 @@ class Simulates(Protocol):
 
     def simulator(self) -> Any:
         """It, None where there is none; a CheckpointError where a file names it and nobody allowed that."""
+
+
+def example_of(problem: AnyProblem, seed: int = 0) -> Any:
+    """A state of ``problem`` to try, without running what nobody allowed."""
+    return problem.example(seed) if isinstance(problem, Exemplifies) else problem.reset(seed)

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from games.certificate import CapacityCheck
-from games.congestion import CongestionBatch, CongestionGame
 from hybridalloc.errors import nearest
 from hybridalloc.problems.contract import Bool, Card, Float, Int, P, Prices, Q, S, World
 from hybridalloc.problems.metrics import Tally
@@ -251,15 +250,6 @@ class StateWorld(SlotWorld, Generic[D, T]):
     def reseed(self, seeds: Sequence[int]) -> None:
         """Draw from fresh streams, one a world, from now on."""
         self.stream[:] = [[int(seed), 0] for seed in seeds]
-
-    def single_game(self, prices: Any) -> CongestionGame:
-        """The game of one world, for certificates: who has nothing to decide has option 0 alone, at no cost."""
-        g: CongestionBatch = self.game(prices)  # type: ignore[attr-defined]
-        live = g.live[0][:, None]
-        allowed = g.allowed[0] & live
-        allowed[:, 0] = True
-        private = np.where(live, g.private_cost[0], 0.0)
-        return CongestionGame(g.options, g.weight[0], g.capacity[0], private, allowed, g.toll[0])
 
     def excess(self, plan: Any) -> Float:
         """(E,) worst relative excess over any limit, by the problem's own check of each world."""

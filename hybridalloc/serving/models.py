@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from hybridalloc.allocator import Allocator
 from hybridalloc.experiments.tracking import DEFAULT_URI
-from hybridalloc.problems.contract import AnyProblem, Exemplifies
+from hybridalloc.problems.contract import example_of
 
 ALIAS = "champion"
 CODE = Path(__file__).with_name("served_model.py")
@@ -90,11 +90,6 @@ def example_state(allocator: Allocator) -> dict[str, Any]:
     """A state as a client sends it: without what only the simulator knows."""
     state = example_of(allocator.problem).to_dict()
     return {key: value for key, value in state.items() if key not in ("truth", "hidden")}
-
-
-def example_of(problem: AnyProblem, seed: int = 0) -> Any:
-    """A state of ``problem`` to try, without running a transition that nobody allowed."""
-    return problem.example(seed) if isinstance(problem, Exemplifies) else problem.reset(seed)
 
 
 def signature_of(example: dict[str, Any]) -> Any:

@@ -9,7 +9,7 @@ from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
 
 from hybridalloc import Allocator, InvalidStateError
-from hybridalloc.serving.models import example_of
+from hybridalloc.problems.contract import example_of
 
 
 class AllocatorModel(PythonModel):

@@ -15,11 +15,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from coordinator import Coordinator
-from coordinator.coordinator import wish_at
+from coordinator.game import Game
 from coordinator.trust import Trust
-from games.congestion import CongestionBatch, Float
+from games.congestion import Float
+from hybridalloc.allocation import with_levels
 from hybridalloc.reports.statistics import mean_of
 from hybridalloc.training.evaluation import evaluate
+from rl.proposal import Proposal
 
 
 class Remembered(NamedTuple):
@@ -27,10 +29,9 @@ class Remembered(NamedTuple):
 
     state: Any
     situation: Any
-    game: CongestionBatch
-    log_prior: Float
+    game: Game
+    proposal: Proposal
     proposes: bool
-    wish: Any
 
 
 def candidates(step: Remembered, coordinator: Coordinator, trust: Trust, prices: Any) -> list[SimpleNamespace]:
@@ -38,10 +39,10 @@ def candidates(step: Remembered, coordinator: Coordinator, trust: Trust, prices:
     out = []
     for value in trust.grid:
         at = replace(coordinator, trust=float(value))
-        decision = at.decide_on(step.game, step.log_prior, step.proposes)
+        decision = at.decide_on(step.game, step.proposal, step.proposes)
         decision = at.seat(step.situation, prices, step.game, decision)
-        decision = replace(decision, wish=wish_at(step.wish, decision.option))
-        out.append(SimpleNamespace(**step.situation.parts(at.settle(step.situation, decision, prices))))
+        parts = with_levels(step.situation.parts(at.settle(step.situation, decision, prices)))
+        out.append(SimpleNamespace(**parts, **parts.get("levels", {})))
     return out
 
 
@@ -50,7 +51,7 @@ def welfare(problem: Any, state: Any, allocations: list[SimpleNamespace]) -> Flo
     seen: dict[bytes, float] = {}
     out = []
     for a in allocations:
-        key = a.option.tobytes() + a.power.tobytes() + a.fraction.tobytes()
+        key = b"".join(part.tobytes() for part in (a.option, *getattr(a, "levels", {}).values()))
         if key not in seen:
             seen[key] = problem.evaluate(state, a)["welfare"]
         out.append(seen[key])

@@ -14,13 +14,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from coordinator import Coordinator, clip_prior
-from coordinator.merge import flat_prior
+from coordinator import Coordinator
+from coordinator.congestion import Congestion
+from coordinator.coordinator import game_of
 from hybridalloc.problems.contract import AnyProblem, Bool, Ends, Facts, Float, Int, Prices
 from hybridalloc.problems.metrics import Tally
 from hybridalloc.training.config import TOLERANCE
 from rl.learner import Learner
-from rl.proposal import Observation, Proposal, Recommender, named
+from rl.proposal import Observation, Proposal, Recommender
 
 
 class Chosen(NamedTuple):
@@ -156,15 +157,16 @@ class Explore:
     def __call__(self, run: Rollout) -> Chosen:
         world, learner = run.world, self.learner
         t0 = time.perf_counter()
-        said = None if learner is None else learner.propose(run.observation).log_prior
+        said = None if learner is None else learner.propose(run.observation)
         t1 = time.perf_counter()
-        game = world.game(self.prices)
-        log_prior = flat_prior(game) if said is None else clip_prior(said, game.allowed, self.coordinator.limit)
-        merged = self.coordinator.explore(game, log_prior, self.rng.random(game.live.shape))
+        game = game_of(world.game(self.prices))
+        proposal = game.flat() if said is None else game.clip(said, self.coordinator.limit)
+        sample = self.coordinator.explore(game, proposal, self.rng.random(game.draws))
         t2 = time.perf_counter()
-        levels = None if learner is None else learner.sample_continuous(run.observation, merged.option, self.rng)
-        plan = world.settle(merged.option, self.prices, named(levels), self.coordinator.trust)
-        return Chosen(merged.option, plan, log_prior, merged.bias, game.allowed, levels, t1 - t0, t2 - t1)
+        levels = None if learner is None else learner.sample_continuous(run.observation, sample.option, self.rng)
+        plan = world.settle(sample.choice, self.prices, levels, self.coordinator.trust)
+        allowed = game.batch.allowed if isinstance(game, Congestion) else None
+        return Chosen(sample.option, plan, proposal.log_prior, sample.bias, allowed, levels, t1 - t0, t2 - t1)
 
 
 @dataclass

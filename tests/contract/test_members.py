@@ -79,7 +79,7 @@ def test_a_state_without_a_member(member):
 
 CARDS = {
     "another type": (Like(Chargers(), card={"name": "x"}), "card gave {'name': 'x'}; it needs a hybridalloc"),
-    "a headline that is no metric": (with_card(headline=("welfare",)), "headline names ['welfare']; its metrics are co"),
+    "a headline that is no metric": (with_card(headline=("welfare",)), "headline names ['welfare']; its metrics are "),
     "no headline": (with_card(headline=()), "headline is empty; it names the metrics that matter most, of cost, "),
     "a key twice": (
         with_card(metrics=(*Chargers().card.metrics, Metric("cost", "", "", "lower", Ratio("cost")))),

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from coordinator import Coordinator
-from games.congestion import CongestionBatch
+from coordinator.coordinator import game_of
+from games.congestion import CongestionBatch, CongestionGame
 from hybridalloc import Allocator
 from hybridalloc.environments import make_env
 from hybridalloc.problems import restore_problem
@@ -306,6 +307,10 @@ def test_observation_and_game_have_the_shapes_that_the_parts_expect(problem):
     assert np.array_equal(game.allowed[game.live], seen.allowed[game.live])
     assert game.private_cost.shape == (e, n, o) and game.options.shape[0] == o
     assert (game.options[0] == -1).all() and (game.capacity > 0).all() and (game.weight >= 0).all()
+    assert not game.allowed[~game.live][:, 1:].any() and game.allowed[~game.live][:, 0].all()
+    assert not game.private_cost[~game.live].any()  # who has nothing to decide is out, at no cost
+    alone = game_of(problem.world_at(world.state(0)).game(problem.card.prices())).single(0)
+    assert isinstance(alone, CongestionGame) and alone.private_cost.shape == (n, o)
 
 
 def test_any_prices_give_an_equilibrium_that_settles_feasibly(moving):

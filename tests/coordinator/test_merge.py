@@ -7,7 +7,10 @@ import pytest
 from scipy.stats import chi2
 
 from coordinator import Coordinator, clip_prior, equilibrate, explore
-from coordinator.choose import choose_best, model_cost
+from coordinator.choose import choose_best
+from coordinator.congestion import Congestion, model_cost
+from coordinator.coordinator import game_of
+from coordinator.game import only_options
 from coordinator.merge import flat_prior
 from games.best_response import best_response_batch
 from games.certificate import measure_regret, measure_residual
@@ -98,7 +101,7 @@ def test_epsilon_bound_holds_on_mec_states_with_random_priors(limit, trust, shar
     assert max(regret) <= coordinator.epsilon_bound + 1e-9
     assert np.mean(np.array(regret) > 0.01) > 0.2  # the prior does pull away from the equilibrium
     for e in range(0, 350, 50):
-        alone = batch.problem.world_at(batch.state(e)).single_game(prices)
+        alone = game_of(batch.problem.world_at(batch.state(e)).game(prices)).single(0)
         assert measure_regret(alone, decision.option[e]) == pytest.approx(regret[e], abs=1e-6)
 
 
@@ -193,16 +196,17 @@ def test_choose_best_keeps_the_first_of_a_tie_and_leaves_the_starts_alone():
     zero = np.zeros_like(game.private_cost)
     start = equilibrate(game, zero, np.inf).option
     held = start.copy()
-    option, winner, _ = choose_best(game, [start, start.copy()], zero)
-    assert not winner.any() and np.array_equal(start, held) and np.array_equal(option, held)
+    tilted = Congestion(game)
+    found, winner, _ = choose_best(tilted, [only_options(start), only_options(start.copy())])
+    assert not winner.any() and np.array_equal(start, held) and np.array_equal(found.option, held)
     worse = batch.settle(batch.baseline("random", rng), prices).option
     before = worse.copy()
-    option, winner, _ = choose_best(game, [worse, start], zero)
+    found, winner, _ = choose_best(tilted, [only_options(worse), only_options(start)])
     assert np.array_equal(worse, before)
     improved = worse.copy()
     best_response_batch(game, improved, 1e-10, 200)
     lower = np.minimum(model_cost(game, improved, zero), model_cost(game, start, zero))
-    assert np.allclose(model_cost(game, option, zero), lower, atol=1e-9)
+    assert np.allclose(model_cost(game, found.option, zero), lower, atol=1e-9)
 
 
 # --- explore

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 import re
 import warnings
 from collections import Counter
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 
 from coordinator import Coordinator
+from coordinator.coordinator import game_of
 from coordinator.drift import Ranges
 from coordinator.merge import clip_prior
 from coordinator.trust import DEFAULT_GRID
@@ -172,6 +175,8 @@ def test_all_mass_on_a_forbidden_option_is_no_mass_at_all(problem):
         (lambda p: p._replace(spread=p.spread * [1, -10]), "fraction_spread = -1.0; a spread is >= 0"),
         (lambda p: p._replace(mean=np.zeros((3, 3, 2))), "power has shape (3, 3)"),
         (lambda p: p._replace(levels=("power", "charm")), "charm"),
+        (lambda p: p._replace(levels=("power",)), "mean has shape (1, 12, 2); levels names 1: power"),
+        (lambda p: p._replace(spread=None), "a proposal of levels has a mean and a spread; its spread is None"),
     ],
 )
 def test_continuous_parts_that_cannot_be_used_leave_the_game(problem, change, reason):
@@ -185,13 +190,13 @@ def test_continuous_parts_that_cannot_be_used_leave_the_game(problem, change, re
 
 def test_a_broken_game_leaves_the_fallback(problem, monkeypatch):
     allocator = Allocator(problem)
-    monkeypatch.setattr("coordinator.coordinator.equilibrate", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("coordinator.congestion.equilibrate", lambda *_, **__: 1 / 0)
     with pytest.warns(RuntimeWarning, match="all agents opt out"):
         c = allocator.step(problem.reset(0)).certificate
     assert c.source == "fallback" and "ZeroDivisionError" in c.status and c.feasible
 
 
-@pytest.mark.parametrize("part", ["world_at", "game", "single_game", "settle", "parts", "priority"])
+@pytest.mark.parametrize("part", ["world_at", "game", "settle", "parts", "priority"])
 @pytest.mark.parametrize("method", ["hybrid", "nearest"])
 def test_a_problem_that_raises_leaves_everyone_opted_out(problem, monkeypatch, part, method):
     """Whatever part of the problem fails, its own check certifies the answer, or the certificate says why not."""
@@ -203,8 +208,6 @@ def test_a_problem_that_raises_leaves_everyone_opted_out(problem, monkeypatch, p
         allocation = allocator.step(state)
         allocator.step(state)
     c = allocation.certificate
-    if part == "game" and method == "nearest":
-        assert c.feasible  # single_game asks for it too
     assert c.source == "fallback" and "ZeroDivisionError" in c.status
     assert not allocation.option.any() and not allocation.power.any()
     assert c.feasible and c.max_violation == 0 and c.epsilon_bound == np.inf
@@ -344,7 +347,7 @@ def test_what_would_admit_a_device_without_a_place_does_on_both_sides(more):
         slow = replace(state, server_hz=state.server_hz / 3, truth=None)
         allocator = Allocator(problem, "hybrid" if seed % 2 else "game", Random(4) if seed % 2 else None)
         allocation = allocator.step(slow)
-        wish = allocation.origin.wish
+        wish = allocation.origin.proposal
         for agent in allocation.certificate.unserved[:3]:
             assert not allocation.held[agent]
             why = allocation.why(agent)
@@ -417,7 +420,7 @@ def test_an_allocation_is_strict_json_whatever_is_in_it(problem):
         assert {"late", "doubtful", "envy"} <= set(told["certificate"])
     certificate = replace(allocation.certificate, max_violation=np.inf, regret=np.float64("nan"), late=(3,), envy=(1,))
     power, air = np.array([np.nan, np.inf] + [0.0] * 10), np.full(12, -np.inf)
-    broken = replace(allocation, power=power, shares={"air": air}, certificate=certificate)
+    broken = replace(allocation, levels={"power": power}, shares={"air": air}, certificate=certificate)
     told = json.loads(json.dumps(broken.to_dict(), allow_nan=False))
     assert told["power"][:3] == [None, None, 0.0] and told["shares"]["air"] == [None] * 12
     assert told["certificate"]["max_violation"] is None and told["certificate"]["regret"] is None
@@ -828,3 +831,64 @@ def test_a_prior_that_calibration_silenced_can_still_be_tried_by_a_rule(problem,
     assert allocator.trust_rule.grid.tolist() == list(DEFAULT_GRID)
     assert allocator.step(problem.reset(0)).certificate.feasible
     assert Allocator.load(saved).step(problem.reset(0)).certificate.regret <= 1e-9
+
+
+def test_a_recommender_that_proposes_levels_apart_is_told_to_return_a_proposal(problem):
+    class Apart(Random):
+        def propose_continuous(self, observation):
+            return {"power": 0.1, "power_spread": 0.1}
+
+    with pytest.raises(ValueError, match=r"Apart has propose_continuous.* return rl.proposal.Proposal\(log"):
+        Allocator(problem, "hybrid", Apart(0))
+    with pytest.raises(ValueError, match="Apart has propose_continuous"):
+        Coordinator().decide(problem.batch([0]), Apart(0), problem.prices_type())
+
+
+@pytest.mark.parametrize("method", ["hybrid", "nearest"])
+def test_the_game_is_built_once_a_step(problem, monkeypatch, method):
+    batch, built = type(problem.batch([0])), []
+    make = batch.game
+    monkeypatch.setattr(batch, "game", lambda *a: built.append(1) or make(*a))
+    recommender = Random(1) if method == "hybrid" else None
+    allocator = Allocator(problem, method, recommender, hysteresis=0.1)
+    for seed in range(3):
+        allocation = allocator.step(problem.reset(seed))
+        assert len(built) == 1 and allocation.certificate.feasible
+        built.clear()
+        single = game_of(problem.world_at(problem.reset(seed)).game(allocator.prices)).single(0)
+        np.testing.assert_array_equal(allocation.game.private_cost, single.private_cost)
+        np.testing.assert_array_equal(allocation.game.toll, single.toll)
+        built.clear()
+
+
+def test_the_allocators_choice_is_the_coordinators(problem):
+    """One place decides: a step is Coordinator.decide and settle on the same state, to the last bit."""
+    for seed, trust in enumerate((0.0, 0.7, 5.0, np.inf)):
+        state = problem.reset(seed)
+        allocation = Allocator(problem, "hybrid", Wishful(0.3), trust=trust).step(state)
+        batch, prices = problem.batch_of(state), problem.prices_type()
+        coordinator = Coordinator("hybrid", trust)
+        decision = coordinator.decide(batch, Wishful(0.3), prices)
+        parts = batch.parts(coordinator.settle(batch, decision, prices))
+        np.testing.assert_array_equal(allocation.option, parts["option"])
+        np.testing.assert_array_equal(allocation.power, parts["power"])
+        assert allocation.certificate.epsilon_bound == decision.bound[0]
+
+
+def test_levels_are_those_that_the_problem_names(problem):
+    """mec has power and fraction, custom power alone; read by name, kept by copies, written to JSON by their names."""
+    allocation = Allocator(problem).step(problem.reset(2))
+    assert list(allocation.levels) == ["power", "fraction"] and allocation.power is allocation.levels["power"]
+    custom = make_problem("custom", work=[1.0, 2.0], capacity=[4.0], full_power_w=[[3.0], [2.0]])
+    other = Allocator(custom, "game").step(custom.start)
+    assert list(other.levels) == ["power"] and list(Allocator(custom, budget_ms=0).step(custom.start).levels) == [
+        "power"
+    ]
+    with pytest.raises(AttributeError, match="an allocation has no 'fraction'; its levels are: power"):
+        other.fraction  # noqa: B018
+    assert "fraction" in str(allocation) and "fraction" not in str(other) and "power (W)" in str(other)
+    for one in (pickle.loads(pickle.dumps(allocation)), copy.deepcopy(allocation), replace(allocation, trust=1.0)):
+        np.testing.assert_array_equal(one.power, allocation.power)
+    told = allocation.to_dict()
+    assert told["power"] == allocation.power.tolist() and told["fraction"] == allocation.fraction.tolist()
+    assert "fraction" not in other.to_dict()

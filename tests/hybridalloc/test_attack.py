@@ -101,7 +101,7 @@ def test_a_custom_agent_draws_what_it_is_said_to():
     allocation = Allocator(problem, "game").step(problem.start)
     assert certified(problem, allocation).check.feasible
     for power in (0 * allocation.power, 1.1 * allocation.power, np.full(2, np.nan)):
-        check = certified(problem, allocation, power=power).check
+        check = certified(problem, allocation, levels={"power": power}).check
         assert not check.feasible and "power" in check.violations[0]
 
 

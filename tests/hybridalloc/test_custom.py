@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from coordinator import Coordinator
+from coordinator.coordinator import game_of
 from games.admission import admit
 from hybridalloc import Allocator, InvalidStateError, make_problem
 from hybridalloc.problems.custom.remedies import remedies
@@ -53,7 +54,7 @@ def test_the_game_is_an_equilibrium_by_enumeration_of_the_definition(seed):
         )
     }
     assert tuple(found) in equilibria
-    costs = problem.world_at(state).single_game(prices).costs(found)
+    costs = game_of(problem.world_at(state).game(prices)).single(0).costs(found)
     for i, row in itertools.product(range(5), range(3)):
         other = (*found[:i], row, *found[i + 1 :])
         assert costs[i, row] == pytest.approx(cost(other, i), rel=1e-9)
@@ -145,7 +146,8 @@ def test_without_places_what_would_admit_an_unserved_agent_does(seed):
                 checked += 1
             if way.cheaper_by is not None:
                 before = CustomState(**state.to_dict() | {"private_cost": cheaper(state, i, way, 1e-6)})
-                after = problem.world_at(before).single_game(problem.card.prices()).costs(allocation.option)[i]
+                single = game_of(problem.world_at(before).game(problem.card.prices())).single(0)
+                after = single.costs(allocation.option)[i]
                 assert after[way.option] <= after[allocation.option[i]]
                 checked += 1
     assert checked or not allocation.certificate.unserved
@@ -237,6 +239,45 @@ def test_what_would_admit_who_was_left_out_does_on_both_sides():
             assert order == sorted(order)
     assert all(found[knob] > 2 for knob in ("capacity", "deadline_s", "power_limit_w", "private_cost", "priority"))
     assert hard > 2  # some would do with less, if an equal or a better went
+
+
+def test_without_places_what_is_told_of_options_of_two_resources_and_of_power_serves():
+    """Each change is made and the shares settled again, the agent on that option and who is served first; a little
+    short of it it is not served."""
+    checked = {"capacity": 0, "deadline_s": 0, "power_limit_w": 0}
+    for seed in range(8):
+        problem = crowded(seed)  # every other one has options of two resources
+        state = problem.reset()
+        allocation = Allocator(problem, "fastest").step(state)
+        assert not allocation.seated
+        for i, ways in remedies(problem, state, allocation, most=6).items():
+            order = np.where(np.arange(12) == i, 5.0, state.priority + 10.0 * allocation.served)
+            for way in (row for remedy in ways for row in remedy.ways(problem, state) if row["knob"] in checked):
+                option = np.where(np.arange(12) == i, way["option"], allocation.option)[None]
+                for part, served in ((1 + 1e-9, True), (1 - 1e-3, False)):
+                    after = replace(with_change(problem, state, i, way, part), priority=order)
+                    plan = problem.world_at(after).settle(option, problem.card.prices())
+                    assert plan.served[0, i] == served, (seed, i, way, part)
+                checked[way["knob"]] += 1
+    assert all(count > 4 for count in checked.values()), checked
+
+
+@pytest.mark.parametrize("method", ["game", "opt_out"])
+def test_an_option_with_room_is_told_by_how_much_it_is_too_dear_where_no_costs_were_given(method):
+    """Alone 2 units take .2 s at 1 / s, and opting out costs .05: .15 cheaper and it is taken."""
+    problem = make_problem("custom", work=[2.0], capacity=[10.0], deadline_s=[1.0], opt_out_cost=[0.05])
+    row = Allocator(problem, method).step(problem.reset()).why(0).admission[0]
+    assert row["knob"] == "private_cost" and row["needed"] == pytest.approx(-0.15, rel=1e-3)
+
+
+def test_a_heuristic_that_leaves_room_elsewhere_is_not_told_that_this_room_is_dear():
+    """Both jobs go to the faster server, which has room for one; the other would have taken the second."""
+    problem = make_problem("custom", work=[[2.0, 2.0]] * 2, capacity=[4.0, 3.9], deadline_s=[0.6, 0.6])
+    allocation = Allocator(problem, "fastest").step(problem.reset())
+    (left,) = allocation.certificate.unserved
+    row = allocation.why(left).admission[0]
+    assert row["text"] == "on resource 1 as it is: there is room, and it costs no more than what it has"
+    assert row["needed"] == 0
 
 
 def test_a_whole_new_step_mostly_serves_who_was_told_so():

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from coordinator.coordinator import game_of
 from games.certificate import measure_regret
 from hybridalloc.problems import make_problem
 from hybridalloc.problems.mec.law import streams
@@ -235,7 +236,7 @@ def test_the_game_is_the_social_cost_of_what_settle_shares():
     batch = problem.world_at(walk(problem))
     option = any_option(batch, np.random.default_rng(0))
     plan = batch.settle(option, prices)
-    game = batch.single_game(prices)
+    game = game_of(batch.game(prices)).single(0)
     w = batch.world
     costs = game.costs(plan.option[0])
     for i in range(12):
@@ -517,7 +518,7 @@ def test_summary_is_the_mean_of_what_happened():
 def test_a_game_leaves_idle_agents_only_option_0_at_no_cost():
     problem = make_problem("mec", agents=20, servers=3)
     batch = problem.worlds([0])
-    game = batch.single_game(problem.card.prices())
+    game = game_of(batch.game(problem.card.prices())).single(0)
     idle = ~batch.world.active[0]
     assert idle.any()
     assert not game.allowed[idle, 1:].any() and not game.weight[idle].any() and not game.private_cost[idle].any()

@@ -457,7 +457,8 @@ def test_artifacts_lie_beside_the_file_that_mlflow_opens(tmp_path):
 
 @pytest.mark.parametrize("program", ["from standard input", "without a guard"])
 def test_worker_processes_and_the_program_that_starts_them(tmp_path, program):
-    body = "from hybridalloc.experiments.executor import open_pool\nfrom hybridalloc.experiments.jobs import belief_file\nfrom pathlib import Path\n"
+    body = "from hybridalloc.experiments.executor import open_pool\n"
+    body += "from hybridalloc.experiments.jobs import belief_file\nfrom pathlib import Path\n"
     if program == "from standard input":
         body += "with open_pool(1) as (pool, _):\n    print(pool.submit(belief_file, Path('a'), 'k', 0).result())\n"
         done = subprocess.run(

@@ -24,15 +24,15 @@ from games.certificate import Audit, CapacityCheck, check_capacity, check_limit
 from games.congestion import Float, Int
 from games.errors import InvalidStateError
 from hybridalloc.errors import nearest
-from hybridalloc.problems.contract import Card
+from hybridalloc.problems.contract import Card, Knob
 from hybridalloc.problems.custom import transitions
 from hybridalloc.problems.custom.audit import audit
-from hybridalloc.problems.custom.remedies import ways_in
+from hybridalloc.problems.custom.remedies import knobs_of, ways_shown
 from hybridalloc.problems.custom.state import CustomPrices, CustomState, as_state
 from hybridalloc.problems.custom.tables import read_tables
 from hybridalloc.problems.custom.world import CustomPlan, CustomWorld
+from hybridalloc.problems.knobs import Admitting
 from hybridalloc.problems.metrics import RAW_VIOLATION, Jain, Metric, Ratio
-from hybridalloc.problems.slots import Slots
 from hybridalloc.problems.state import echo, name_list, read_array, whole_number
 from hybridalloc.text import quoted
 
@@ -82,7 +82,7 @@ REFERENCE_PRICES = {"toll 1": CustomPrices(toll=1.0), "toll 0": CustomPrices(tol
 
 
 @dataclass(frozen=True, eq=False)
-class Custom(Slots[CustomState, CustomPlan, CustomPrices]):
+class Custom(Admitting[CustomState, CustomPlan, CustomPrices]):
     """The problem; make it with ``make_problem("custom", ...)``, see :func:`make`.
 
     Args:
@@ -104,6 +104,8 @@ class Custom(Slots[CustomState, CustomPlan, CustomPrices]):
     credit: str = "difference"
     priority_gap: float = 0.0
     state_type: ClassVar[type[CustomState]] = CustomState
+    moves: ClassVar[bool] = False  # what is there and costs too much is told by how much
+    solved: ClassVar[str] = "when solved again from this answer: the search for room had stopped short of it"
 
     def __post_init__(self) -> None:
         r = len(self.resources)
@@ -191,12 +193,20 @@ class Custom(Slots[CustomState, CustomPlan, CustomPrices]):
         """Worlds that a robust trust must hold against: more work than stated, slower resources, longer waits."""
         return SHIFTS
 
-    def admits(
-        self, state: CustomState, allocation: Any, agent: int, prices: CustomPrices, wish: None = None,
-        trust: float = np.inf, memory: None = None,
-    ) -> tuple[dict[str, Any], ...]:  # fmt: skip
-        """What would admit an agent that is not served, one row a way; see :mod:`.remedies`."""
-        return ways_in(self, state, allocation, agent, prices)
+    def knobs(
+        self, state: CustomState, allocation: Any, agent: int, prices: CustomPrices
+    ) -> list[Knob[CustomState]]:  # fmt: skip
+        """What may be turned for an agent that is not served, see :mod:`.remedies`."""
+        return knobs_of(self, state, allocation, agent, prices)
+
+    def shown(self, allocation: Any) -> int:
+        """How many ways are told of one agent."""
+        return ways_shown(self, allocation)
+
+    def phrase(self, state: CustomState, text: str, option: int, lost: Sequence[int]) -> str:
+        """A way in words: on which option, and by their names who loses a place."""
+        named = ", ".join(state.label(j) for j in lost[:3]) + (" ..." if len(lost) > 3 else "")
+        return f"on {self.option_name(option)} {text}{f', in place of {named}' if named else ''}"
 
     def perturbed(self, state: CustomState, shift: Shift, seed: int = 0) -> CustomState:
         """The state as it would truly be if ``shift`` were so."""
@@ -208,6 +218,15 @@ class Custom(Slots[CustomState, CustomPlan, CustomPrices]):
     def revealed(self, state: CustomState, following: CustomState) -> CustomState:
         """The state as the next one shows it to have been: here it was told as it is."""
         return state
+
+    def idle(self, state: CustomState) -> dict[str, Any]:
+        """Everyone opts out, as the fields of an allocation: whoever has something to decide is not served."""
+        zero = np.zeros(state.agents)
+        by_family = dict.fromkeys(self.families, zero)
+        return {
+            "option": zero.astype(np.int64), "shares": by_family, "floors": by_family, "held": zero > 0, "power": zero,
+            "served": ~state.active, "prices": dict.fromkeys(self.families, np.zeros(0)),
+        }  # fmt: skip
 
     def times(self, state: CustomState, allocation: Any) -> Float:
         """(N,) s until each agent's work is done with the shares it has; inf for those that opt out."""

@@ -15,9 +15,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from coordinator.game import Choice, options_of
 from games.admission import Seating
 from games.certificate import count_excess
-from games.congestion import Bool, CongestionBatch, CongestionGame, Float, Int
+from games.congestion import Bool, CongestionBatch, Float, Int
 from games.errors import InvalidStateError
 from games.places import Places, classes
 from games.shares import split_resources
@@ -25,7 +26,7 @@ from hybridalloc.problems.contract import Facts
 from hybridalloc.problems.custom.state import NO_DEADLINE, CustomPrices, CustomState, as_state
 from hybridalloc.problems.metrics import ratio
 from hybridalloc.problems.slots import SlotWorld
-from rl.proposal import Observation
+from rl.proposal import Observation, Proposal
 
 if TYPE_CHECKING:
     from hybridalloc.problems.custom.problem import Custom
@@ -123,13 +124,6 @@ class CustomWorld(SlotWorld):
         toll = np.full(at["capacity"].shape, prices.toll)
         return CongestionBatch(self.rows, weight, at["capacity"].copy(), private, allowed, live, toll)
 
-    def single_game(self, prices: CustomPrices) -> CongestionGame:
-        """The game of one world, for certificates: an agent that is not active has only option 0, at no cost."""
-        g = self.game(prices)
-        return CongestionGame(
-            g.options, g.weight[0], g.capacity[0], g.private_cost[0], g.allowed[0], np.array(g.toll[0])
-        )  # fmt: skip
-
     def observe(self) -> Observation:
         """Features of order one: 6 + F an agent, 3 an option's resources, 5 a pair."""
         at = self.at
@@ -222,16 +216,16 @@ class CustomWorld(SlotWorld):
         return Places(seconds, slack, cap, acceptable, rank, np.zeros(shape, bool), late)
 
     def settle(
-        self, option: Int, prices: CustomPrices, wish: Mapping[str, Float] | None = None, trust: float = np.inf,
+        self, choice: Choice | Int, prices: CustomPrices, proposal: Proposal | None = None, trust: float = np.inf,
         seating: Seating | None = None,
     ) -> CustomPlan:  # fmt: skip
         """Shares for a joint choice (E, N), after the safety filter. A choice that is not allowed becomes option 0.
 
-        ``wish`` and ``trust`` have no effect: nothing continuous is proposed here. ``seating`` is stable admission's
-        answer for ``option``: its floors are kept, and who holds a place is served.
+        ``proposal`` and ``trust`` have no effect: no levels are proposed here. ``seating`` is stable admission's
+        answer for ``choice``: its floors are kept, and who holds a place is served.
         """
         at = self.at
-        option = np.asarray(option, np.int64)
+        option = options_of(choice)
         may = np.take_along_axis(at["allowed"], option[..., None], 2)[..., 0]
         kept = np.where(at["active"] & may, option, 0)
         held = np.zeros(option.shape, bool) if seating is None else seating.held & (kept == option)
@@ -433,7 +427,7 @@ class CustomWorld(SlotWorld):
         return {
             "option": plan.option[e],
             "shares": spread(plan.share), "floors": spread(plan.floor), "held": plan.held[e],
-            "power": plan.power_w[e], "fraction": (plan.option[e] > 0).astype(float), "served": plan.served[e],
+            "power": plan.power_w[e], "served": plan.served[e],
             "prices": {f: plan.price[e][family == f] for f in self.problem.families},
         }  # fmt: skip
 

@@ -38,7 +38,6 @@ from hybridalloc.problems.mec.whatif import WhatIf
 from hybridalloc.problems.mec.world import MecWorld
 from hybridalloc.problems.metrics import RAW_VIOLATION, Jain, Metric, Ratio
 from hybridalloc.problems.settings import alike, described, restored
-from hybridalloc.problems.slots import Slots
 from hybridalloc.problems.state import whole_number
 
 METRICS = (
@@ -63,7 +62,7 @@ REFERENCE_PRICES = {"toll 1": Prices(toll=1.0), "toll 0": Prices(toll=0.0)}
 
 
 @dataclass(frozen=True)
-class Mec(WhatIf, Slots[MecState, Plan, Prices]):
+class Mec(WhatIf):
     """The problem with its settings; make it with ``make_problem("mec", ...)``.
 
     Args:

@@ -1,4 +1,4 @@
-"""Other states of ``mec``: what reports reveal a slot later, nobody served, and what would admit a device.
+"""Other states of ``mec``: what reports reveal a slot later, nobody served, and what may be turned to admit a device.
 
 Everything here is built from what the operator is told; ``truth`` is never read.
 """
@@ -6,17 +6,21 @@ Everything here is built from what the operator is told; ``truth`` is never read
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from coordinator.tables import enough
-from hybridalloc.problems.knobs import Again, first, least, ranks_above
+from hybridalloc.problems.contract import Knob
+from hybridalloc.problems.knobs import Admitting, changed, ranks_above, words
+from hybridalloc.problems.mec.core import Plan, Prices
+from hybridalloc.problems.mec.state import MecState
 
 
-class WhatIf:
-    """Mixed into the problem."""
+class WhatIf(Admitting[MecState, Plan, Prices]):
+    """Half of the problem."""
+
+    gentle = False  # nobody is moved to make room, so which of two equals has a place is a matter of chance
 
     def revealed(self, state: Any, following: Any) -> Any:
         """The state as the next one's reports show it to have been: channel and queues, where reports are stale."""
@@ -46,107 +50,41 @@ class WhatIf:
             "held": np.zeros(state.agents, bool), "floors": {"air": zero, "cpu": zero},
         }  # fmt: skip
 
-    def admits(
-        self,
-        state: Any,
-        allocation: Any,
-        agent: int,
-        prices: Any,
-        wish: Any = None,
-        trust: float = np.inf,
-        memory: Any = None,
-    ) -> tuple[dict[str, Any], ...]:
-        """What would admit a device whose deadline is not expected to hold, everything else as it is.
+    def knobs(self, state: MecState, allocation: Any, agent: int, prices: Prices) -> list[Knob[MecState]]:
+        """A later deadline, less work, a faster server, a higher service class; the first three as factors.
 
-        Each row: ``knob``, ``now``, ``needed``, ``factor``, ``text``; the smallest factor first. Where places were
-        given stable admission is solved again from the present choice, otherwise the shares are settled again; found
-        by halving, so each is solved on both sides: at ``needed`` the device is served, with a ten-thousandth of the
-        change less it is not. ``sla`` is the least service class that admits it. ``option``: those with which it would
-        be served; where places were given, those that would serve it and are not taken because even alone they cost
-        more than opting out. ``again``: solved again as it is, it is served.
+        The server is the one that the device has; where it has none and places were given, of those it reaches the
+        one that has to be made faster the least.
         """
-        option = np.array(allocation.option)[None]
-        again = Again(self, allocation, agent, prices, wish, memory) if allocation.seated else None
+        told = replace(state, truth=None)
+        option, own, bits = int(allocation.option[agent]), float(state.sla[agent]), float(state.task_bits[agent])
 
-        def served(changed: Any, choice: Any = option) -> bool:
-            if again is not None:
-                return again.solve(replace(changed, truth=None)).served
-            batch = self.world_at(replace(changed, truth=None), memory)  # type: ignore[attr-defined]
-            return bool(batch.settle(choice, prices, wish, trust).served[0, agent])
+        def times(factor: float, at: int, *names: str) -> MecState:
+            values = {name: getattr(state, name) for name in names}
+            return replace(told, **{name: changed(value, at, value[at] * factor) for name, value in values.items()})
 
-        def knob(name: str, where: int, factor: float) -> Any:
-            if name == "work":
-                task = np.where(np.arange(state.agents) == agent, 1.0 / factor, 1.0)
-                return replace(state, task_bits=state.task_bits * task, task_cycles=state.task_cycles * task)
-            values = getattr(state, name).copy()
-            values[where] *= factor
-            return replace(state, **{name: values})
+        def larger(name: str, at: int, what: str, unit: str) -> Knob[MecState]:
+            now, turned = float(getattr(state, name)[at]), lambda factor: times(factor, at, name)
+            said = words(f"{what} {{}} {unit} instead of {{}}", now)
+            return Knob(name, 1.0, turned, said, told=lambda factor: now * factor, rivals=name)
 
-        def turned(name: str, where: int, factor: float) -> bool:
-            return served(knob(name, where, factor))
-
-        def instead(changed: Any) -> str:
-            lost = again.solve(replace(changed, truth=None)).lost if again is not None else ()
-            named = f"{', '.join(map(str, lost[:4]))}{' ...' if len(lost) > 4 else ''}"
-            return f", in place of device{'s' if len(lost) > 1 else ''} {named}" if lost else ""
-
-        if served(state):
-            text = "solving again from this answer"
-            return ({"knob": "again", "now": 0, "needed": 1, "factor": np.nan, "text": text},) if again else ()
+        less = Knob(
+            "work", 1.0, lambda factor: times(1.0 / factor, agent, "task_bits", "task_cycles"),
+            lambda needed: f"{enough(100 * needed / bits, 100.0, 3)[0]} % of its bits and cycles",
+            told=lambda factor: bits / factor,
+        )  # fmt: skip
         per = max(state.reported_gain_db.shape[1] // max(len(state.server_hz), 1), 1)
-        reached = np.flatnonzero(state.reachable[agent])
-        if option[0, agent] > 0:
-            servers = [int(option[0, agent] - 1) // per]
-        else:  # it has none: the one that has to be made faster the least
-            servers = reached.tolist() if again is not None else []
-        rows: list[dict[str, Any]] = []
-        faster: list[dict[str, Any]] = []
-        for name, where in (("deadline_s", agent), ("work", agent), *(("server_hz", k) for k in servers)):
-            factor = least(partial(turned, name, where), 1.0)
-            if factor is None:
-                continue
-            if name == "work":
-                now, needed = float(state.task_bits[agent]), float(state.task_bits[agent] / factor)
-                text = f"{enough(100 / factor, 100.0, 3)[0]} % of its bits and cycles"
-            else:
-                now = float(getattr(state, name)[where])
-                needed = now * factor
-                what = "a deadline" if name == "deadline_s" else f"server {where} at"
-                said, was = enough(needed, now)
-                text = f"{what} {said} {'s' if name == 'deadline_s' else 'Hz'} instead of {was}"
-            text += instead(knob(name, where, factor))
-            kept = faster if name == "server_hz" else rows
-            kept.append({"knob": name, "now": now, "needed": needed, "factor": factor, "text": text})
-        rows = sorted(rows + sorted(faster, key=lambda row: row["factor"])[:1], key=lambda row: row["factor"])
-        own = float(state.sla[agent])
-        promoted = lambda sla: replace(state, sla=np.where(np.arange(state.agents) == agent, sla, state.sla))
-        higher = self._classes_above(state, agent) if again else [1.0] * (own < 1)
-        sla = first(lambda value: served(promoted(value)), higher)
-        if sla is not None:
-            text = "service class {} instead of {}".format(*enough(sla, own)) + instead(promoted(sla))
-            rows.append({"knob": "sla", "now": own, "needed": sla, "factor": np.nan, "text": text})
-        others: list[int] = []
-        for o in (o for k in reached for o in range(1 + k * per, 1 + (k + 1) * per)):
-            moved = option.copy()
-            moved[0, agent] = o
-            if again is not None:
-                others += [int(o)] * again.solve(replace(state, truth=None), accept=int(o)).served
-            elif o != option[0, agent] and served(state, moved):
-                others.append(int(o))
-        if again is None and option[0, agent] > 0:
-            moved = np.where(np.arange(state.agents) == agent, 0, option)
-            others = [0] * served(state, moved) + others
-        if others:
-            named = " or ".join(map(str, others))
-            text = f"option {named}, at a higher cost to all"
-            if again is not None:
-                text = f"option {named}, which would serve it but even alone costs more than opting out"
-            rows.append(
-                {"knob": "option", "now": int(option[0, agent]), "needed": others, "factor": np.nan, "text": text}
-            )
-        return tuple(rows)
+        reached = np.flatnonzero(state.reachable[agent]).tolist() if allocation.seated else []
+        servers = [(option - 1) // per] if option > 0 else reached
+        higher = self._classes_above(told, agent) if allocation.seated else [1.0] * (own < 1)
+        promoted = lambda sla: replace(told, sla=changed(state.sla, agent, sla))
+        return [
+            larger("deadline_s", agent, "a deadline", "s"), less,
+            *(larger("server_hz", k, f"server {k} at", "Hz") for k in servers),
+            Knob("sla", own, promoted, words("service class {} instead of {}", own), values=higher),
+        ]  # fmt: skip
 
-    def _classes_above(self, state: Any, agent: int) -> list[float]:
+    def _classes_above(self, state: MecState, agent: int) -> list[float]:
         """Service classes above the device's own, ascending, one for each class of admission that it could be in."""
         gap = self.scenario.priority_gap  # type: ignore[attr-defined]
         own, weight = float(state.sla[agent]), float(self.scenario.priority[2])  # type: ignore[attr-defined]
@@ -155,7 +93,7 @@ class WhatIf:
             return ranks_above(own, others, 0.0, 1.0)
         if weight <= 0:
             return []
-        score = self.world_at(replace(state, truth=None)).priority()[0]  # type: ignore[attr-defined]
+        score = self.world_at(state).priority()[0]
         rivals = np.delete(score, agent)[np.delete(state.active, agent)]
         found = ranks_above(float(score[agent]), rivals, gap, float(score[agent]) + weight * (1.0 - own))
         return [min(own + (p - float(score[agent])) / weight, 1.0) for p in found]

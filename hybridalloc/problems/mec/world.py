@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from coordinator.continuous import for_option
+from coordinator.game import Choice, options_of
 from games.admission import Seating
 from games.certificate import count_excess
-from games.congestion import Bool, CongestionBatch, CongestionGame, Float, Int
+from games.congestion import Bool, CongestionBatch, Float, Int
 from games.places import Places, classes
 from hybridalloc.problems.contract import Facts
 from hybridalloc.problems.mec import core, law
@@ -21,7 +22,8 @@ from hybridalloc.problems.mec.law import Counts, Stream, streams
 from hybridalloc.problems.mec.sites import SITE_SIDE_M, draw_sites, reuse_groups
 from hybridalloc.problems.mec.state import HIDDEN, OBSERVED, MecState, MecTruth
 from hybridalloc.problems.slots import SlotWorld, named
-from rl.proposal import Observation
+from rl.proposal import Observation, Proposal
+from rl.proposal import named as named_levels
 
 if TYPE_CHECKING:
     from hybridalloc.problems.mec.problem import Mec
@@ -146,18 +148,6 @@ class MecWorld(SlotWorld):
         core.fill_game(self.physics, w, prices, weight, capacity, private, allowed)
         return CongestionBatch(self.options, weight, capacity, private, allowed, w.active, np.full((e, r), prices.toll))
 
-    def single_game(self, prices: Prices) -> CongestionGame:
-        """The game of one network, for certificates: agents without a task have only option 0, at no cost."""
-        g = self.game(prices)
-        return CongestionGame(
-            g.options,
-            g.weight[0],
-            g.capacity[0],
-            g.private_cost[0],
-            g.allowed[0],
-            np.full(g.weight.shape[2], prices.toll),
-        )
-
     def places(self, prices: Prices, game: CongestionBatch) -> Places | None:
         """What serving each device on each option takes, see :func:`.core.fill_places`. None in a scenario without
         floors: nothing is reserved there. Nobody is moved to make room: being served is a matter of chance here, and a
@@ -179,21 +169,21 @@ class MecWorld(SlotWorld):
         return classes(self.world.sla) if gap is None else classes(self.priority(), gap)
 
     def settle(
-        self, option: Int, prices: Prices, wish: Mapping[str, Float] | None = None, trust: float = np.inf,
+        self, choice: Choice | Int, prices: Prices, proposal: Proposal | None = None, trust: float = np.inf,
         seating: Seating | None = None,
     ) -> Plan:  # fmt: skip
         """Shares, power and fractions for a joint choice (E, N), after the safety filter: what is executed.
 
-        A choice of a server out of reach, or of a device without a task, becomes option 0. ``wish`` is a proposal
-        of the continuous parts: "power" in W and "fraction", each with its "..._spread", (E, N) or, for whichever
-        option is taken, (E, N, O); every device's best response is pulled towards it by that spread, the less the
-        larger ``trust`` is. ``responses`` then holds those best responses, nan where there was none to pull.
-        ``seating`` is stable admission's answer for ``option``: its floors are kept, and who holds a place is served.
+        A choice of a server out of reach, or of a device without a task, becomes option 0. ``proposal`` gives levels:
+        "power" in W and "fraction", either or both, (E, N, D) or, for whichever option is taken, (E, N, O, D); every
+        device's best response is pulled towards its mean by its spread, the less the larger ``trust`` is.
+        ``responses`` then holds those best responses, nan where there was none to pull.
+        ``seating`` is stable admission's answer for ``choice``: its floors are kept, and who holds a place is served.
         """
         w = self.world
         e, n, b = w.rate.shape
         k = w.server_hz.shape[1]
-        option = np.asarray(option, np.int64)
+        option = options_of(choice)
         server = np.maximum(option - 1, 0) // max(b // max(k, 1), 1)
         reached = np.take_along_axis(w.reachable, server[..., None], 2)[..., 0] if k else np.zeros((e, n), bool)
         plan = Plan(
@@ -207,9 +197,11 @@ class MecWorld(SlotWorld):
             plan.cpu_floor[plan.held] = seating.floor[plan.held, 1]
         asked = Wish(*(np.full((e, n), fill) for fill in (0.0, np.inf, 0.0, np.inf, np.nan, np.nan)))
         self.responses = {"power": asked.power_response, "fraction": asked.fraction_response}
-        if wish is not None and np.isfinite(trust):
-            given = {name: for_option(value, plan.option) for name, value in wish.items()}
-            asked = asked._replace(**given)
+        if proposal is not None and np.isfinite(trust):
+            if unknown := set(proposal.levels) - {"power", "fraction"}:
+                raise ValueError(f"a proposal's level is {min(unknown)!r}; mec decides power and fraction")
+            levels = named_levels(proposal) or {}
+            asked = asked._replace(**{name: for_option(value, plan.option) for name, value in levels.items()})
         core.settle(self.physics, w, prices, self.priority(), self.classes(), asked, trust, seating is not None, plan)
         return plan
 

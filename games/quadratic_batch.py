@@ -1,0 +1,370 @@
+r"""E quadratic games of one shape side by side: N agents with D levels each, boxes and coupled linear limits.
+
+Agent i owns the levels :math:`x_{i1}, \dots, x_{iD}` and minimises a cost that is quadratic and convex in them;
+stacked, the partial gradients are :math:`F(x) = J x + q`. A level lies in its box, and limits :math:`A x \le b` bind
+all together. Which equilibrium: the variational one, in which a shared limit has one price for all
+(:mod:`games.quadratic`).
+
+Solver: Newton's method on the conditions
+
+.. math:: x = \Pi_{box}(x - D^{-1}(F(x) + A'\lambda)), \quad \lambda = \max(0, \lambda + C^{-1}(A x - b))
+
+with D the diagonal of J and C that of :math:`A D^{-1} A'`: which bounds and limits bind is read from the left-hand
+sides, and the equations of those are solved, until all hold. All games at once, a factorisation a round; where nothing
+binds it is one round. Turning all at once may cycle: while no fewer ask to change than did, one turns at a time, the
+last. What is left is measured, and a game that is not solved goes to the operator splitting of :mod:`games.quadratic`.
+
+Sources: Hintermueller, Ito and Kunisch (2003), "The primal-dual active set strategy as a semismooth Newton method";
+Judice and Pires (1994), "A block principal pivoting algorithm for large-scale strictly monotone linear complementarity
+problems", for the turns; Rosen (1965) for the equilibrium.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from games.congestion import Bool, Float
+from games.errors import InvalidGameError, floats
+from games.quadratic import QuadraticGame, variational_equilibrium
+
+ROUNDS = 20
+PATIENCE = 4  # rounds that may turn all that asks for it without fewer asking
+TOLERANCE = 1e-10
+
+
+class QuadraticBatch(NamedTuple):
+    """E games as plain arrays; coordinate i D + d is agent i's level d, of K = N D; :func:`quadratic_batch` checks.
+
+    jacobian (E, K, K): row i D + d is the gradient of agent i's cost in its level d, so that each agent's own (D, D)
+    block is the Hessian of its cost: symmetric, positive semidefinite. linear, lower, upper (E, N, D). constraint
+    (E, M, K) and limit (E, M), inf for none. live (E, N): False for an agent that sits this step out, whose boxes are
+    points.
+    """
+
+    jacobian: Float
+    linear: Float
+    lower: Float
+    upper: Float
+    constraint: Float
+    limit: Float
+    live: Bool
+
+    def single(self, e: int) -> QuadraticGame:
+        """Game ``e`` by itself."""
+        linear, lower, upper = (part[e].ravel() for part in (self.linear, self.lower, self.upper))
+        return QuadraticGame(self.jacobian[e], linear, lower, upper, self.constraint[e], self.limit[e])
+
+    def gradient(self, level: Float) -> Float:
+        """(E, N, D) each agent's gradient in its own levels, at joint levels (E, N, D)."""
+        flat = level.reshape(len(level), -1, 1)
+        return np.asarray((self.jacobian @ flat).reshape(level.shape) + self.linear)
+
+    def own(self) -> Float:
+        """(E, N, D, D) Hessian of each agent's cost in its own levels."""
+        e, n, d = self.linear.shape
+        blocks = self.jacobian.reshape(e, n, d, n, d)
+        return np.asarray(np.moveaxis(blocks[:, np.arange(n), :, np.arange(n)], 0, 1))
+
+
+class Solution(NamedTuple):
+    """What was found of E games.
+
+    Attributes:
+        level: (E, N, D). price: (E, M) common price of each limit, >= 0.
+        residual: (E,) of the conditions above, relative to the terms that are compared; or of the splitting.
+        converged: (E,) whether ``residual`` met the tolerance.
+    """
+
+    level: Float
+    price: Float
+    residual: Float
+    converged: Bool
+
+
+def quadratic_batch(
+    jacobian: Any, linear: Any, lower: Any, upper: Any, constraint: Any = None, limit: Any = None, live: Any = None
+) -> QuadraticBatch:
+    """A batch from arrays of the shapes in :class:`QuadraticBatch`; boxes may be single numbers.
+
+    Raises:
+        InvalidGameError: names the array, index, value and what is permitted.
+    """
+    q = floats("linear", linear)
+    if q.ndim != 3:
+        raise InvalidGameError(f"linear has shape {q.shape}; it needs axes (E, N, D)")
+    e, n, d = q.shape
+    k = n * d
+    J = floats("jacobian", jacobian)
+    if J.shape != (e, k, k):
+        raise InvalidGameError(f"jacobian has shape {J.shape}; linear {q.shape} needs {(e, k, k)}")
+    A = np.zeros((e, 0, k)) if constraint is None else floats("constraint", constraint)
+    b = np.zeros((e, 0)) if limit is None else floats("limit", limit)
+    if A.ndim != 3 or A.shape[0] != e or A.shape[2] != k or b.shape != A.shape[:2]:
+        raise InvalidGameError(f"constraint has shape {A.shape} and limit {b.shape}; they are ({e}, M, {k}), ({e}, M)")
+    box = []
+    for name, given in (("lower", lower), ("upper", upper)):
+        value = floats(name, given)
+        if value.shape not in ((), q.shape):
+            raise InvalidGameError(f"{name} has shape {value.shape}; one number or {q.shape} is needed")
+        box.append(np.broadcast_to(value, q.shape).copy())
+    low, high = box
+    alive = np.ones((e, n), bool) if live is None else np.asarray(live, bool)
+    if alive.shape != (e, n):
+        raise InvalidGameError(f"live has shape {alive.shape}; {(e, n)} is needed")
+    made = QuadraticBatch(J, q, low, high, A, b, alive)
+    for name, array, good, rule in (
+        ("jacobian", J, np.isfinite(J), "it is finite"),
+        ("linear", q, np.isfinite(q), "it is finite"),
+        ("constraint", A, np.isfinite(A), "it is finite"),
+        ("limit", b, b > -np.inf, "it is a number, inf for none"),
+        ("lower", low, low < np.inf, "it is a number, -inf for none"),
+        ("upper", high, (high >= low) & (high > -np.inf), "it is at least the lower bound"),
+        ("upper", high, alive[..., None] | (high == low), "it is the lower bound of an agent that is not live"),
+    ):
+        _reject(name, array, good, rule)
+    own = made.own()
+    size = np.abs(own).max(axis=(2, 3), initial=0.0)
+    skew = np.abs(own - np.swapaxes(own, 2, 3)).max(axis=(2, 3), initial=0.0)
+    _reject("jacobian", skew, skew <= 1e-9 * size, "an agent's own block is symmetric: the Hessian of its cost", "skew")
+    curve = np.linalg.eigvalsh(own).min(axis=2, initial=np.inf) if own.size else size
+    _reject("jacobian", curve, curve >= -1e-9 * size, "an agent's cost is convex in its own levels", "least curvature")
+    return made
+
+
+def solve_batch(
+    game: QuadraticBatch, start: Float | None = None, *, tolerance: float = TOLERANCE,
+    stop: Callable[[], bool] = lambda: False,
+) -> Solution:  # fmt: skip
+    """The variational equilibrium of each game.
+
+    Args:
+        start: (E, N, D) to begin from. tolerance: of the relative residual.
+        stop: asked between two rounds, and before a game goes to the splitting; True gives up what is not solved yet.
+
+    Returns:
+        Solution; ``level`` is within its boxes in any case, within the limits where it converged.
+    """
+    e, n, d = game.linear.shape
+    m = game.limit.shape[1]
+    flat = (e, n * d)
+    q, low, high = (part.reshape(flat) for part in (game.linear, game.lower, game.upper))
+    x = np.clip(np.zeros(flat) if start is None else start.reshape(flat), low, high)
+    price, residual = np.zeros((e, m)), np.full(e, np.inf)
+    if not n * d:
+        broken = np.asarray((game.limit < 0).any(axis=1))
+        return Solution(x.reshape(e, n, d), price, np.where(broken, np.inf, 0.0), ~broken)
+    scale, shadow = _scales(game)
+    left = np.arange(e)
+    bound = np.zeros((e, n * d + m), np.int8)  # what binds
+    least, patience = np.full(e, n * d + m + 1), np.full(e, PATIENCE)
+    for turn in range(ROUNDS if m else ROUNDS + 2 * n * d):
+        if not len(left) or stop():
+            break
+        part = QuadraticBatch._make(a[left] for a in game)
+        args = part, q[left], low[left], high[left], scale[left], shadow[left]
+        if turn or start is not None:
+            bound[left] = _turn(bound[left], _binding(*args, x[left], price[left]), left, least, patience)
+        x[left], price[left] = _equations(*args, bound[left])
+        residual[left] = _residual(*args, np.clip(x[left], low[left], high[left]), np.maximum(price[left], 0.0))
+        left = left[~(residual[left] <= tolerance)]
+    x, price = np.clip(x, low, high), np.maximum(price, 0.0)
+    for k in np.flatnonzero(~(residual <= tolerance)):
+        if stop():
+            break
+        begin = np.where(np.isfinite(x[k]), x[k], np.clip(0.0, low[k], high[k]))
+        found_one = variational_equilibrium(game.single(int(k)), begin, tolerance=tolerance)
+        x[k], price[k], residual[k] = found_one.x, found_one.multiplier, found_one.residual
+    return Solution(x.reshape(e, n, d), price, residual, residual <= tolerance)
+
+
+def tilt_batch(game: QuadraticBatch, mean: Float, spread: Float, trust: float) -> QuadraticBatch:
+    """The games in which each agent also pays sum_d (x_d - mean_d)^2 / (2 trust spread_d^2) for its own levels.
+
+    ``mean`` and ``spread`` (E, N, D), spread > 0, inf asks for nothing; 0 < trust < inf. Quadratic games again: J gains
+    1 / (trust spread^2) on its diagonal, q loses mean / (trust spread^2).
+    """
+    weight = weights(spread) / trust
+    k = np.arange(weight[0].size) if len(weight) else np.arange(0)
+    jacobian = game.jacobian.copy()
+    jacobian[:, k, k] += weight.reshape(len(weight), -1)
+    return game._replace(jacobian=jacobian, linear=game.linear - weight * np.where(weight > 0, mean, 0.0))
+
+
+def project_batch(
+    game: QuadraticBatch, point: Float, weight: Float, stop: Callable[[], bool] = lambda: False
+) -> Solution:
+    """The nearest joint levels to ``point`` (E, N, D) that all limits allow: least sum of w (x - point)^2, w > 0."""
+    k = np.arange(weight[0].size) if len(weight) else np.arange(0)
+    jacobian = np.zeros_like(game.jacobian)
+    jacobian[:, k, k] = weight.reshape(len(weight), -1)
+    return solve_batch(game._replace(jacobian=jacobian, linear=-weight * point), point, stop=stop)
+
+
+def propose_batch(
+    game: QuadraticBatch, mean: Float, spread: Float, stop: Callable[[], bool] = lambda: False
+) -> Solution:
+    r"""The limit of the tilted games' equilibria as trust goes to 0: the proposal, as far as it is feasible for all.
+
+    The levels with a finite spread are those of the point that minimises :math:`\sum (x - mean)^2 / spread^2` over all
+    that boxes and limits allow, whatever the others do; with those fixed, the levels that nothing is asked of are at
+    the game's own equilibrium under what is left of the limits.
+    """
+    weight = weights(spread)
+    asked = weight > 0
+    if asked.all():
+        return project_batch(game, mean, weight, stop)
+    if not asked.any():
+        return solve_batch(game, stop=stop)
+    k = np.arange(weight[0].size)
+    wide = weight.reshape(len(weight), -1)
+    # who is asked for nothing yields to those that are: a weight that rounding just tells from none, about where it is
+    least = 1e-9 * np.where(asked, weight, np.inf).min(axis=(1, 2), keepdims=True)
+    alone = solve_batch(game, stop=stop)
+    pull = np.where(asked, weight, np.where(np.isfinite(least), least, 1.0))
+    jacobian = np.zeros_like(game.jacobian)
+    jacobian[:, k, k] = pull.reshape(wide.shape)
+    first = solve_batch(
+        game._replace(jacobian=jacobian, linear=-pull * np.where(asked, mean, alone.level)), mean, stop=stop
+    )
+    fixed = game._replace(
+        lower=np.where(asked, first.level, game.lower), upper=np.where(asked, first.level, game.upper)
+    )
+    # the projection's rounding may leave a limit broken by a hair, which no other level could mend
+    used = np.einsum("emk,ek->em", game.constraint, first.level.reshape(wide.shape))
+    then = solve_batch(fixed._replace(limit=np.maximum(game.limit, used)), first.level, stop=stop)
+    return Solution(then.level, then.price, np.maximum(first.residual, then.residual), first.converged & then.converged)
+
+
+def weights(spread: Float) -> Float:
+    """1 / spread^2, 0 where the spread is inf."""
+    return np.where(np.isfinite(spread), 1.0 / np.square(np.where(np.isfinite(spread), spread, 1.0)), 0.0)
+
+
+def value_batch(game: QuadraticBatch, level: Float) -> Float:
+    """(E,) the exact potential x' J x / 2 + q' x where J is symmetric; otherwise, as there is none, how far the levels
+    are from an equilibrium: the length of x - P(x - F(x) / D), each level in its own unit, P onto what is feasible."""
+    e = len(level)
+    flat = level.reshape(e, -1)
+    size = np.abs(game.jacobian).max(axis=(1, 2), initial=0.0)
+    skew = np.abs(game.jacobian - np.swapaxes(game.jacobian, 1, 2)).max(axis=(1, 2), initial=0.0)
+    with_potential = skew <= 1e-12 * size
+    bent = (game.jacobian @ flat[..., None])[..., 0]
+    potential = (flat * (bent / 2 + game.linear.reshape(flat.shape))).sum(axis=1)
+    if with_potential.all():
+        return np.asarray(potential)
+    scale = _scales(game)[0].reshape(level.shape)
+    near = project_batch(game, level - game.gradient(level) / scale, scale).level
+    apart = np.sqrt((scale * (level - near) ** 2).sum(axis=(1, 2)))
+    return np.where(with_potential, potential, apart)
+
+
+def gain_bound(game: QuadraticBatch, level: Float, mean: Float, spread: Float, trust: float) -> Float:
+    r"""(E, N) no agent gains more than this, in the games as they are, by leaving ``level`` alone, where that is an
+    equilibrium of the games tilted by a Gaussian proposal at ``trust``.
+
+    With :math:`g = (x - mean) / (trust\, spread^2)` and a the least curvature of the agent's own cost, a step u of one
+    level gains at most :math:`g u - a u^2 / 2`; the most over the steps that its box allows, summed over its levels.
+    Proof in docs/coordinator.md.
+    """
+    if np.isinf(trust):
+        return np.zeros(level.shape[:2])
+    pull = weights(spread) * np.where(np.isfinite(spread), level - mean, 0.0) / trust
+    own = game.own()
+    curve = np.linalg.eigvalsh(own).min(axis=2, initial=np.inf) if own.size else np.zeros(level.shape[:2])
+    curve = np.maximum(curve, 0.0)[..., None]
+    far = np.where(pull > 0, game.upper - level, level - game.lower)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        step = np.where(curve > 0, np.minimum(np.abs(pull) / curve, far), far)
+        most = np.abs(pull) * step - curve * step**2 / 2
+    return np.asarray(np.where(pull == 0, 0.0, most).sum(axis=2))
+
+
+def _scales(game: QuadraticBatch) -> tuple[Float, Float]:
+    """(E, K) cost of a unit of each level squared, and (E, M) what a unit of each limit's price moves it; all > 0."""
+    diagonal = np.einsum("ekk->ek", game.jacobian)
+    row = np.abs(game.jacobian).max(axis=2, initial=0.0)
+    scale = np.where(diagonal > 0, diagonal, np.where(row > 0, row, 1.0))
+    shadow = (game.constraint**2 / scale[:, None]).sum(axis=2)
+    return scale, np.where(shadow > 0, shadow, 1.0)
+
+
+def _binding(
+    game: QuadraticBatch, q: Float, low: Float, high: Float, scale: Float, shadow: Float, x: Float, price: Float
+) -> NDArray[np.int8]:
+    """(E, K + M) -1 at a lower bound, 1 at an upper, 0 free; of a limit 1 where it binds, 0 where not."""
+    pull = (game.jacobian @ x[..., None])[..., 0] + q + (price[:, None] @ game.constraint)[:, 0]
+    trial = x - pull / scale
+    slack = (game.constraint @ x[..., None])[..., 0] - game.limit
+    box = np.where(trial < low, -1, np.where(trial > high, 1, 0))
+    return np.concatenate([box, price + slack / shadow > 0], axis=1).astype(np.int8)
+
+
+def _turn(now: NDArray[np.int8], asks: NDArray[np.int8], left: Any, least: Any, patience: Any) -> NDArray[np.int8]:
+    """What binds next: all that asks to change while fewer and fewer do, otherwise the last alone, which cannot cycle.
+    ``least`` and ``patience`` (E,) are kept up to date."""
+    changes = asks != now
+    count = changes.sum(axis=1)
+    fewer = count < least[left]
+    least[left] = np.minimum(count, least[left])
+    patience[left] = np.where(fewer, PATIENCE, patience[left] - 1)
+    last = changes.shape[1] - 1 - changes[:, ::-1].argmax(axis=1)
+    alone = np.arange(changes.shape[1]) == last[:, None]
+    every = (patience[left] > 0)[:, None]
+    return np.where(changes & (every | alone), asks, now)
+
+
+def _equations(
+    game: QuadraticBatch, q: Float, low: Float, high: Float, scale: Float, shadow: Float, binds: NDArray[np.int8]
+) -> tuple[Float, Float]:
+    """Levels and prices of the equations that ``binds`` says hold."""
+    k, m = low.shape[1], shadow.shape[1]
+    box, held = binds[:, :k], binds[:, k:] > 0
+    free = box == 0
+    at = np.where(box < 0, low, np.where(box > 0, high, 0.0))
+    system = np.zeros((len(q), k + m, k + m))
+    system[:, :k, :k] = np.where(free[..., None], game.jacobian, 0.0)
+    system[:, :k, k:] = np.where(free[..., None], np.swapaxes(game.constraint, 1, 2), 0.0)
+    system[:, k:, :k] = np.where(held[..., None], game.constraint, 0.0)
+    i, j = np.arange(k), k + np.arange(m)
+    system[:, i, i] = np.where(free, system[:, i, i] + 1e-14 * scale, scale)
+    # limits that bind twice, or without a free level: their prices are not determined, so any small ones will do
+    system[:, j, j] = np.where(held, -1e-14 * shadow, shadow)
+    right = np.concatenate([np.where(free, -q, scale * at), np.where(held, game.limit, 0.0)], axis=1)
+    try:
+        found = np.linalg.solve(system, right[..., None])[..., 0]
+    except np.linalg.LinAlgError:
+        found = np.full(right.shape, np.nan)
+        for e in range(len(system)):
+            found[e] = np.linalg.lstsq(system[e], right[e], rcond=None)[0]
+    return found[:, :k], found[:, k:]
+
+
+def _residual(
+    game: QuadraticBatch, q: Float, low: Float, high: Float, scale: Float, shadow: Float, x: Float, price: Float
+) -> Float:
+    """(E,) largest violation of the conditions, relative to levels and gradients; inf where not finite."""
+    J, A = game.jacobian, game.constraint
+    # prices are no part of what is compared with: where limits contradict each other they grow without end
+    terms = (np.abs(J) @ np.abs(x)[..., None])[..., 0] + np.abs(q)
+    pull = (J @ x[..., None])[..., 0] + q + (price[:, None] @ A)[:, 0]
+    size = np.maximum(np.abs(x), terms / scale)
+    size = np.maximum(size, 1e-6 * size.max(axis=1, keepdims=True))
+    gap = np.abs(x - np.clip(x - pull / scale, low, high)) / np.where(size > 0, size, 1.0)
+    worst = gap.max(axis=1, initial=0.0)
+    if A.shape[1]:
+        slack = (A @ x[..., None])[..., 0] - game.limit
+        reach = (np.abs(A) @ size[..., None])[..., 0] + np.where(np.isfinite(game.limit), np.abs(game.limit), 0.0)
+        step = np.abs(price - np.maximum(price + slack / shadow, 0.0)) * shadow
+        worst = np.maximum(worst, (step / np.where(reach > 0, reach, 1.0)).max(axis=1))
+    return np.asarray(np.where(np.isfinite(worst), worst, np.inf))
+
+
+def _reject(name: str, values: Float, good: Bool, rule: str, of: str = "") -> None:
+    if not good.all():
+        at = tuple(int(v) for v in np.argwhere(~good)[0])
+        what = f"{of} of {name}[{', '.join(map(str, at))}]" if of else f"{name}[{', '.join(map(str, at))}]"
+        raise InvalidGameError(f"{what} = {values[at]:g}; {rule}")
