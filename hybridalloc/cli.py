@@ -57,7 +57,7 @@ class Compare:
     """Go on with a stopped comparison, its folder or runs/ (the newest): what ended is kept, learners go on from their
     checkpoints, and settings are its own."""
     allow_code: bool = False
-    """With --resume: load the transition that its record names though it is no installed entry point."""
+    """With --resume or --from-runs: load the code that its record names though it is no installed entry point."""
     full: bool = False
     """The table of docs/results.md: 5 training seeds, 100 reporting seeds, 2 million agent-steps, 150 tuning trials."""
     agent_steps: int | None = None
@@ -122,7 +122,7 @@ class Compare:
         from hybridalloc.reports.report import text_table, write_report
 
         check_file("--report", self.report)
-        comparison = comparison_from(str(self.from_runs), self.tracking_uri)
+        comparison = comparison_from(str(self.from_runs), self.tracking_uri, self.allow_code)
         page = write_report(self.report, comparison)
         if self.json:
             return _print_json(comparison)

@@ -1,7 +1,7 @@
 """A problem as a Gymnasium environment (one joint agent) or a PettingZoo one (an agent each).
 
-Whatever is asked for, ``batch.settle`` turns the choices into shares, power and fractions that fit before anything
-is executed; a choice that is masked becomes option 0. So no step of any learner executes an infeasible allocation;
+Whatever is asked for, ``settle`` turns the choices into shares and levels that fit before anything is executed; a
+choice that is masked becomes option 0. So no step of any learner executes an infeasible allocation;
 ``metrics["raw_violation"]`` says how much of what was asked for would have been one.
 """
 
@@ -20,7 +20,7 @@ from pettingzoo import ParallelEnv
 from hybridalloc.errors import nearest
 from hybridalloc.problems import make_problem
 from hybridalloc.problems.beliefs import make_belief
-from hybridalloc.problems.contract import AnyProblem, Facts, Prices
+from hybridalloc.problems.contract import AnyProblem, Ends, Facts, Prices
 from hybridalloc.problems.metrics import Tally
 from rl.proposal import Observation
 
@@ -44,10 +44,10 @@ def make_env(
 
     Args:
         problem: a name with ``settings`` as in ``make_problem``, or a problem object.
-        view: "gymnasium" (one joint action, welfare as reward) or "pettingzoo" (each agent its own).
+        view: "gymnasium" (one joint action, the mean outcome as reward) or "pettingzoo" (each agent its own).
         credit: reward of the PettingZoo view: "own" outcome, "difference" (own outcome less what others lose
             because of the agent, now and through the backlog it left; the default) or "team" (the mean outcome).
-        prices: what the settling of shares, power and fractions charges; default the problem's.
+        prices: what the settling of shares and levels charges; default the problem's.
         belief: what the features are taken from: None (reports at their face value), a name of the problem's beliefs
             (fresh: it learns as the environment is stepped) or one that has learned, such as
             :func:`hybridalloc.problems.beliefs.load_belief` gives.
@@ -65,7 +65,7 @@ def make_env(
     if view == "pettingzoo":
         return AgentsEnv(problem, "difference" if credit is None else credit, prices, belief)
     if credit is not None:
-        raise ValueError("credit is of the pettingzoo view; the gymnasium view pays the welfare of all")
+        raise ValueError("credit is of the pettingzoo view; the gymnasium view pays the mean outcome of all")
     return JointEnv(problem, prices, belief)
 
 
@@ -114,8 +114,9 @@ class _Network:
         allowed[:, 0] = True
         return allowed.astype(np.int8)
 
-    def step(self, option: NDArray[np.int64]) -> tuple[Facts, NDArray[np.int64], bool]:
-        """Outcome of those who are there, (N,) executed options and whether the episode's length is reached."""
+    def step(self, option: NDArray[np.int64]) -> tuple[Facts, NDArray[np.int64], bool, bool]:
+        """Outcome of those who are there, (N,) executed options, whether the episode ended for good, and whether it was
+        cut off at its length."""
         asked = option[None, : self.seen.agent.shape[1]]
         plan = self.world.settle(asked, self.prices)
         requested = self.world.requested(asked, self.prices)
@@ -126,9 +127,14 @@ class _Network:
         self.metrics = {k: value for k, value in found.items() if not np.isnan(value)}
         executed = self.whole(self.world.parts(plan)["option"])
         over = bool(self.world.drift()[0])
+        ended = over and isinstance(self.world, Ends) and bool(self.world.terminated[0])
         self.seen = self.world.observe()
         self._room()
-        return facts, executed, over
+        return facts, executed, ended, over and not ended
+
+    def elapsed(self, facts: Facts) -> float:
+        """How long the decision lasted, in the problem's unit of time."""
+        return float(facts.elapsed_s[0]) / self.problem.card.unit_s
 
     def joint(self) -> Float32:
         """All features in one vector: agents, then resources, then pairs."""
@@ -154,11 +160,12 @@ def _box(size: int) -> spaces.Box:
 
 
 class JointEnv(gymnasium.Env[Float32, NDArray[np.int64]]):
-    """All agents as one: MultiDiscrete options, welfare a slot as reward (0 where nobody is there).
+    """All agents as one: MultiDiscrete options, the mean outcome of a decision as reward (0 where nobody is there).
 
-    ``info`` holds the slot's ``metrics`` (after a step; without those that are a mean of nothing), the ``executed``
+    ``info`` holds the decision's ``metrics`` (after a step; without those that are a mean of nothing), how long it
+    lasted (``elapsed``, in the problem's unit of time, by which a learner of one's own discounts), the ``executed``
     options and the next ``action_mask``, a tuple of one int8 array an agent as ``action_space.sample(mask)`` takes it.
-    Episodes are truncated, never terminated.
+    An episode is truncated at its length; it is terminated where the problem's worlds end for good.
     """
 
     metadata: dict[str, Any] = {"render_modes": [], "name": "hybridalloc"}  # noqa: RUF012
@@ -185,7 +192,7 @@ class JointEnv(gymnasium.Env[Float32, NDArray[np.int64]]):
         return self.network.joint(), {"action_mask": tuple(self.network.mask())}
 
     def step(self, action: NDArray[np.int64]) -> tuple[Float32, float, bool, bool, dict[str, Any]]:
-        """Execute one slot.
+        """Execute one decision.
 
         Raises:
             ValueError: an action outside the space, or a step before ``reset`` or after the end.
@@ -196,13 +203,14 @@ class JointEnv(gymnasium.Env[Float32, NDArray[np.int64]]):
         if not self.action_space.contains(chosen):
             n = self.network.agents
             raise ValueError(f"action {chosen.tolist()}: it must be {n} whole numbers, each 0 to {self.options - 1}")
-        outcome, executed, truncated = self.network.step(chosen.astype(np.int64))
-        self._running = not truncated
+        outcome, executed, ended, cut = self.network.step(chosen.astype(np.int64))
+        self._running = not (ended or cut)
         info = {
-            "metrics": dict(self.network.metrics), "executed": executed, "action_mask": tuple(self.network.mask())
+            "metrics": dict(self.network.metrics), "elapsed": self.network.elapsed(outcome), "executed": executed,
+            "action_mask": tuple(self.network.mask()),
         }  # fmt: skip
         reward = float(outcome.reward[0].mean()) if outcome.reward.size else 0.0
-        return self.network.joint(), reward, False, truncated, info
+        return self.network.joint(), reward, ended, cut, info
 
     def action_masks(self) -> NDArray[np.bool_]:
         """(N O,) the masks end to end, under the name that sb3-contrib's MaskablePPO looks for."""
@@ -211,11 +219,11 @@ class JointEnv(gymnasium.Env[Float32, NDArray[np.int64]]):
 
 class AgentsEnv(ParallelEnv[str, Float32, int]):
     """Every agent for itself, under the problem's word: "device_0", "device_1", ...; all act in every
-    slot, those too who have nothing to do or whom the world lacks at the time (their mask has option 0 alone).
+    decision, those too who have nothing to do or whom the world lacks at the time (their mask has option 0 alone).
 
     ``infos[agent]`` holds ``action_mask`` (int8, as ``action_space(agent).sample(mask)`` takes it); after a step
-    also the slot's ``metrics`` (without those that are a mean of nothing) and the ``executed`` option. :meth:`state`
-    is for a central critic.
+    also the decision's ``metrics`` (without those that are a mean of nothing), its ``elapsed`` time as in
+    :class:`JointEnv` and the ``executed`` option. :meth:`state` is for a central critic.
     """
 
     metadata: dict[str, Any] = {"render_modes": [], "name": "hybridalloc", "is_parallelizable": True}  # noqa: RUF012
@@ -256,7 +264,7 @@ class AgentsEnv(ParallelEnv[str, Float32, int]):
     def step(
         self, actions: Mapping[str, int]
     ) -> tuple[dict[str, Float32], dict[str, float], dict[str, bool], dict[str, bool], dict[str, dict[str, Any]]]:
-        """Execute one slot; every agent acts.
+        """Execute one decision; every agent acts.
 
         Raises:
             ValueError: an agent without an action, an action outside its space, or no episode under way.
@@ -266,25 +274,26 @@ class AgentsEnv(ParallelEnv[str, Float32, int]):
         chosen = np.zeros(len(self.agents), np.int64)
         for i, agent in enumerate(self.agents):
             if agent not in actions:
-                raise ValueError(f"{agent} has no action; every agent acts in every slot (0 opts out)")
+                raise ValueError(f"{agent} has no action; every agent acts in every decision (0 opts out)")
             if not self.action_spaces[agent].contains(actions[agent]):
                 most = int(self.action_spaces[agent].n) - 1
                 raise ValueError(f"{agent} has action {actions[agent]!r}; it must be a whole number from 0 to {most}")
             chosen[i] = actions[agent]
-        outcome, executed, truncated = self.network.step(chosen)
+        outcome, executed, ended, cut = self.network.step(chosen)
         names = self.agents
         reward = self._reward(outcome)
         mask = self.network.mask()
+        shared = {"elapsed": self.network.elapsed(outcome)}
         infos = {
-            a: {"action_mask": mask[i], "executed": int(executed[i]), "metrics": dict(self.network.metrics)}
+            a: shared | {"action_mask": mask[i], "executed": int(executed[i]), "metrics": dict(self.network.metrics)}
             for i, a in enumerate(names)
         }
         seen = self._seen()
-        if truncated:
+        if ended or cut:
             self.agents = []
         return (
-            seen, dict(zip(names, reward.tolist(), strict=True)), dict.fromkeys(names, False),
-            dict.fromkeys(names, truncated), infos,
+            seen, dict(zip(names, reward.tolist(), strict=True)), dict.fromkeys(names, ended),
+            dict.fromkeys(names, cut), infos,
         )  # fmt: skip
 
     def state(self) -> Float32:
@@ -300,8 +309,8 @@ class AgentsEnv(ParallelEnv[str, Float32, int]):
     def _reward(self, outcome: Facts) -> NDArray[np.float64]:
         """(N,) by ``credit``, 0 for who was not there.
 
-        What an agent's leftover backlog costs is paid in the slot in which others lose by it: discounted, that
-        is the same return as charging it to the slot that left it.
+        What an agent's leftover backlog costs is paid in the decision in which others lose by it: discounted, that is
+        the same return as charging it to the decision that left it.
         """
         own = np.asarray(outcome.reward[0])
         if self.credit == "team" and own.size:

@@ -15,6 +15,10 @@ class CheckpointError(ValueError):
     """A file cannot be used; the message says why and the file is left as it was."""
 
 
+class ContractError(ValueError):
+    """A problem of one's own misses a member of the contract; the message names it and says what it must give."""
+
+
 class PlaceError(ValueError):
     """A file or folder that is to be written cannot be; said before anything is computed."""
 

@@ -48,7 +48,9 @@ def go_on(folder: Path, record: dict[str, Any], asked: Settings, trust_code: boo
     """
     kept, default = record["settings"], Settings()
     pairs = dict(settings_pairs(kept["settings"], folder))
-    again = bool(asked.settings) and plain(dict(asked.settings)) == pairs  # given as it was, it is the user's word
+    # given as it was, it is the user's word
+    again = bool(asked.settings) and plain(dict(asked.settings)) == pairs
+    again |= ":" in asked.problem and asked.problem == kept["problem"]
     for name in SAME:
         value = getattr(asked, name)
         ours, theirs = (plain(dict(value)), pairs) if name == "settings" else (plain(value), kept[name])
@@ -56,6 +58,8 @@ def go_on(folder: Path, record: dict[str, Any], asked: Settings, trust_code: boo
             raise _other(folder, name, theirs, ours)
     try:
         problem = restore_problem(record["scenario"], trust_code or again)
+    except CheckpointError:
+        raise
     except Exception as error:  # a forged one may say anything
         reason = printable(f"{type(error).__name__}: {error}", 300)
         raise CheckpointError(f"{folder} names no problem that this version can make ({reason})") from None

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from hybridalloc.errors import CheckpointError
 from hybridalloc.experiments import tracking
 from hybridalloc.experiments.assemble import assemble
 from hybridalloc.experiments.mirror import COMPARISON_TAG, KEY_TAG, TrackingError, sqlite_file
@@ -21,13 +22,14 @@ from hybridalloc.text import printable, quoted
 EXPERIMENT = "hybridalloc"
 
 
-def comparison_from(source: str, tracking_uri: str = tracking.DEFAULT_URI) -> dict[str, Any]:
+def comparison_from(source: str, tracking_uri: str = tracking.DEFAULT_URI, trust_code: bool = False) -> dict[str, Any]:
     """The comparison, as :func:`hybridalloc.reports.report.write_report` takes it.
 
     Args:
         source: a comparison's folder, a folder of such folders (the newest is taken), or, in MLflow, an
             experiment's name (the newest comparison in it) or a comparison's id.
-        tracking_uri: MLflow's store, for the latter two.
+        tracking_uri: MLflow's store, for the latter two. trust_code: load the problem's class though it is no installed
+            entry point.
 
     Raises:
         TrackingError: nothing is stored there; the message says what is and how to make runs.
@@ -35,28 +37,30 @@ def comparison_from(source: str, tracking_uri: str = tracking.DEFAULT_URI) -> di
     path = Path(source)
     if path.is_dir():
         folder = newest(path)
-        return rebuild(folder) | {"source": printable(folder, 300)}
+        return rebuild(folder, trust_code) | {"source": printable(folder, 300)}
     with tempfile.TemporaryDirectory(prefix="hybridalloc-") as place:
         folder, told = _fetch(source, tracking_uri, Path(place))
-        return rebuild(folder) | {"source": told}
+        return rebuild(folder, trust_code) | {"source": told}
 
 
-def rebuild(folder: Path) -> dict[str, Any]:
+def rebuild(folder: Path, trust_code: bool = False) -> dict[str, Any]:
     """A comparison from its folder: every run that ended, and what was made at the end if it is there.
 
     Raises:
         TrackingError: a file is missing, or damaged: says which folder and what of it.
     """
     try:
-        return _rebuild(folder)
+        return _rebuild(folder, trust_code)
     except TrackingError:
         raise
+    except CheckpointError as error:
+        raise TrackingError(f"{printable(folder, 300)}: {error}") from None
     except Exception as error:  # the folder may come from anywhere, and say anything
         reason = printable(f"{type(error).__name__}: {error}", 200)
         raise TrackingError(f"{printable(folder, 300)} is damaged or of another version ({reason}); {HOW}") from None
 
 
-def _rebuild(folder: Path) -> dict[str, Any]:
+def _rebuild(folder: Path, trust_code: bool) -> dict[str, Any]:
     record = tracking.read_comparison(folder)
     if isinstance(record["seeds"], list):  # as write_comparison takes them too
         record["seeds"] = {"report": record["seeds"]}
@@ -77,7 +81,7 @@ def _rebuild(folder: Path) -> dict[str, Any]:
     if not values:
         raise TrackingError(f"{folder} holds no run that ended; {HOW}")
     methods = tuple(name for name in record["methods"] if name in values)
-    problem = restore_problem(record["scenario"])
+    problem = restore_problem(record["scenario"], trust_code)
     ordered = {m: {k: [rows[s] for s in sorted(rows)] for k, rows in v.items()} for m, v in values.items()}
     whole = {m: [rows[s] for s in sorted(rows)] for m, rows in curves.items()}
     told = record.get("problem", problem.card.name)

@@ -4,7 +4,7 @@ E worlds side by side (E = 1 serves a step), N agents, O options (0 opts out), R
 quantities an agent), H decisions over which a leftover is charged. S is the problem's state, P its plan, Q its prices.
 
 A domain writes physics: a card, worlds, a game, settling, observation and a check. :mod:`hybridalloc.problems.slots`
-has what every domain has. :func:`check_problem` names what is missing.
+has what every domain has. :mod:`hybridalloc.problems.members` names what a domain misses.
 """
 
 from __future__ import annotations
@@ -394,64 +394,3 @@ class Simulates(Protocol):
 def example_of(problem: AnyProblem, seed: int = 0) -> Any:
     """A state of ``problem`` to try, without running what nobody allowed."""
     return problem.example(seed) if isinstance(problem, Exemplifies) else problem.reset(seed)
-
-
-# --- what is missing, by name
-
-MEMBERS = {
-    "card": "a hybridalloc.problems.contract.Card",
-    "state_type": "the class of its states",
-    "worlds": "worlds(seeds, belief=None) -> a World of len(seeds) worlds",
-    "world_at": "world_at(state, memory=None) -> a World of one",
-    "check": "check(state, allocation) -> a games.certificate.CapacityCheck",
-    "describe": "describe() -> plain data that makes the problem again",
-    "reset": "reset(seed=0) -> the first state of an episode",
-    "evaluate": "evaluate(state, allocation) -> metrics by key",
-    "advance": "advance(state, allocation, seed) -> the next state and metrics by key",
-}
-WORLD_MEMBERS = {
-    "epoch": "whole numbers (E,): decisions since each world began",
-    "size": "E",
-    "active": "flags (E, N): who has something to decide",
-    "observe": "observe() -> a rl.proposal.Observation",
-    "game": "game(prices) -> E games, such as a games.congestion.CongestionBatch",
-    "settle": "settle(...) -> a plan that fits by construction",
-    "execute": "execute(plan) -> hybridalloc.problems.contract.Facts",
-    "drift": "drift() -> flags (E,): whose episode is over",
-    "restart": "restart(which) -> None",
-    "reseed": "reseed(seeds) -> None",
-    "baseline": "baseline(name, rng) -> options (E, N)",
-    "excess": "excess(plan) -> (E,) worst relative excess over a limit",
-    "requested": "requested(option, prices) -> (E,) share of overloaded resources",
-    "priority": "priority() -> (E, N)",
-    "state": "state(e) -> world e as a state",
-    "parts": "parts(plan, e=0) -> fields of an allocation",
-    "plan_of": "plan_of(allocation) -> a plan of one world",
-    "state_dict": "state_dict() -> everything that the future depends on",
-    "load_state_dict": "load_state_dict(state) -> None",
-}
-
-
-def check_problem(problem: Any, name: str) -> Any:
-    """``problem``, if it keeps the contract as far as can be seen without running it for long: one world is made.
-
-    Raises:
-        TypeError: a member is missing, of the problem, its card or its worlds; says what it must give.
-    """
-    for member, gives in MEMBERS.items():
-        if not hasattr(problem, member):
-            raise TypeError(f"problem {name!r} ({type(problem).__name__}) has no {member!r}; it needs {gives}")
-    card = problem.card
-    if not isinstance(card, Card):
-        raise TypeError(f"problem {name!r}: card is a {type(card).__name__}; it must be {MEMBERS['card']}")
-    keys = [metric.key for metric in card.metrics]
-    for key in card.headline:
-        if key not in keys:
-            raise TypeError(f"problem {name!r}: headline {key!r} is none of its metrics {', '.join(keys)}")
-    if not card.headline:
-        raise TypeError(f"problem {name!r}: headline is empty; it names the metrics that matter most, of {keys}")
-    world = problem.worlds([0])
-    for member, gives in WORLD_MEMBERS.items():
-        if not hasattr(world, member):
-            raise TypeError(f"a world of {name!r} ({type(world).__name__}) has no {member!r}; it needs {gives}")
-    return problem

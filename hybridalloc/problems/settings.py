@@ -30,6 +30,10 @@ def restored(like: Any, given: Any, at: str = "") -> Any:
     """
     if is_dataclass(like):
         known = {f.name: getattr(like, f.name) for f in fields(like)}
+        for f in fields(like):
+            value = given.get(f.name) if isinstance(given, Mapping) else None
+            if str(f.type).endswith("...]") and known[f.name] and isinstance(value, list | tuple):
+                known[f.name] = known[f.name][:1] * len(value)  # tuple[float, ...]: as many as are given
         kind: Any = type(like)
         return kind(**_parts(known, given, at))
     if isinstance(like, tuple) and hasattr(like, "_asdict"):

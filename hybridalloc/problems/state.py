@@ -109,6 +109,12 @@ class State:
             object.__setattr__(self, name, np.ascontiguousarray(value))
         self.validate()
 
+    @property
+    def agents(self) -> int:
+        """N: entries of the first axis N."""
+        specs = ((f.name, f.metadata["spec"]) for f in fields(self) if "spec" in f.metadata)
+        return next(len(getattr(self, name)) for name, spec in specs if spec.axes[:1] == ("N",))
+
     def validate(self) -> None:
         """Checks that involve several fields; raises InvalidStateError."""
 

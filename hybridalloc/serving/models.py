@@ -48,8 +48,9 @@ def log_model(
     Args:
         allocator: it, a path or an MLflow URI of a saved one. name: of the registered model.
         tracking_uri: MLflow's store. experiment: of the run that holds the model.
-        trust_code: load a transition that the file names though it is not installed, see :meth:`Allocator.load`. The
-            served model never does: a step needs none.
+        trust_code: load code that the file names though it is not installed, see :meth:`Allocator.load`. The served
+            model never loads a transition, as a step needs none. A problem of one's own class it loads where its user
+            logs it as an object or with this flag, and where the class is importable.
     """
     import mlflow
 
@@ -65,7 +66,7 @@ def log_model(
                 mlflow.create_experiment(experiment, artifact_location=artifact_location(tracking_uri))
             held = mlflow.set_experiment(experiment)
             path = loaded.save(Path(place) / "allocator.npz")
-            example = example_state(loaded)
+            example, own_class = example_state(loaded), "class" in loaded.problem.describe()
             with mlflow.start_run(run_name=f"model {name}", experiment_id=held.experiment_id) as run:
                 info = mlflow.pyfunc.log_model(
                     name="model",
@@ -75,6 +76,7 @@ def log_model(
                     input_example=[{"state": example}],
                     registered_model_name=name,
                     pip_requirements=["hybridalloc"],
+                    model_config={"trust_code": own_class and (trust_code or loaded is allocator)},
                     metadata={"problem": loaded.problem.card.name, "method": loaded.method},
                 )
             version = int(info.registered_model_version)

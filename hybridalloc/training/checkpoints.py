@@ -236,6 +236,8 @@ def run_of(path: str | Path, flags: Any, trust_code: bool = False) -> tuple[Any,
         problem = restore_problem(found["problem"], trust_code)
         training = found["training"] | {"settings": tuple((k, v) for k, v in found["training"]["settings"])}
         prices, config = problem.card.prices(**found["prices"]), TrainConfig(**training)
+    except CheckpointError:
+        raise
     except Exception as error:  # a forged one may say anything
         reason = printable(f"{type(error).__name__}: {error}", 300)
         raise CheckpointError(

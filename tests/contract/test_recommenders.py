@@ -89,7 +89,7 @@ def test_has_a_name_and_its_settings(case):
 )
 def test_all_that_speaks_says_one_proposal(settings):
     """Learner, policy, the policy with its memory and the policy from a file: the same, levels where there are any."""
-    seen = make_problem("mec", agents=10, servers=3).batch([0, 1]).observe()
+    seen = make_problem("mec", agents=10, servers=3).worlds([0, 1]).observe()
     learner = make_learner("imappo", Sizes.of(seen), 0, settings)
     shape, names = seen.allowed.shape, settings.get("continuous", ())
     filed = ArrayPolicy({k: np.array(v) for k, v in learner.policy.weights.items()})

@@ -10,20 +10,25 @@ from pathlib import Path
 
 import pytest
 
-from hybridalloc import make_problem
+from hybridalloc import Allocator, make_problem
+from hybridalloc.errors import ContractError
 from hybridalloc.problems import problem_names, restore_problem
 
 HOUSE = Path(__file__).resolve().parents[2]
 CODE = '''
+from examples.chargers import Chargers
 from hybridalloc import make_problem
 
 def orchard(trees: int = 4, servers: int = 2):
     return make_problem("custom", work=[1.0] * trees, capacity=[1.0] * servers, deadline_s=[9.0] * trees)
 
-class Plain:
-    """A problem without ``restore``: made again from its description."""
+class Harbour(Chargers):
+    restore = None  # made again from its description
+
+class Half:
+    """Nothing of a problem but its description."""
     def __init__(self, size=1): self.size = size
-    def describe(self): return {"name": "plain", "size": self.size}
+    def describe(self): return {"name": "half", "size": self.size}
 
 number = 7
 '''
@@ -36,7 +41,8 @@ def package(tmp_path, monkeypatch):
     info = tmp_path / "orchard-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: orchard\nVersion: 1.0\n")
-    lines = "orchard = orchard_package:orchard\nplain = orchard_package:Plain\nmec = orchard_package:Plain\n"
+    lines = "orchard = orchard_package:orchard\nharbour = orchard_package:Harbour\nmec = orchard_package:Half\n"
+    lines += "half = orchard_package:Half\nferries = examples.chargers:Chargers\n"
     lines += "broken = orchard_package:nothing\nnumber = orchard_package:number\n"
     (info / "entry_points.txt").write_text(f"[hybridalloc.problems]\n{lines}")
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -44,12 +50,28 @@ def package(tmp_path, monkeypatch):
 
 
 def test_a_registered_problem_is_made_and_restored(package):
-    assert {"mec", "custom", "orchard", "plain"} <= set(problem_names())
+    assert {"mec", "custom", "orchard", "harbour", "ferries"} <= set(problem_names())
     problem = make_problem("orchard", trees=5)
     assert problem.agents == 5 and restore_problem(json.loads(json.dumps(problem.describe()))) == problem
-    plain = make_problem("plain", size=3)
-    assert restore_problem(plain.describe()).size == 3
     assert make_problem("mec", agents=3, servers=2).name == "mec"  # what is built in stays
+
+
+def test_what_is_registered_may_be_named_by_a_file(package, tmp_path):
+    """By its class's address, under whatever name; with or without ``restore``."""
+    problem = make_problem("ferries", cars=3)
+    again = restore_problem(json.loads(json.dumps(problem.describe())))
+    assert again == problem == make_problem("examples.chargers:Chargers", cars=3)
+    assert Allocator.load(Allocator(problem).save(tmp_path / "a.npz")).problem == problem
+    own = make_problem("harbour", cars=2, closes=3.0)
+    restored = restore_problem(own.describe())
+    assert type(restored) is type(own) and (restored.cars, restored.closes) == (2, 3.0)
+
+
+def test_one_that_misses_a_member_is_refused_by_its_name(package):
+    with pytest.raises(ContractError, match=r"problem 'half' \(Half\) has no 'card'; it needs a hybridalloc.problems"):
+        make_problem("half")
+    with pytest.raises(ContractError, match=r"problem 'half' \(Half\) has no 'card'"):
+        restore_problem({"name": "half", "size": 3})
 
 
 def test_a_broken_one_names_its_package(package):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -10,9 +11,15 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 from pettingzoo.test import parallel_api_test, parallel_seed_test
 
+from coordinator import Coordinator
 from hybridalloc.environments import AgentsEnv, JointEnv, make_env
 from hybridalloc.errors import UnknownNameError
 from hybridalloc.problems import make_problem
+from hybridalloc.problems.beliefs import load_belief, save_belief
+from hybridalloc.problems.metrics import Tally
+from hybridalloc.training.beliefs import learn_belief
+from hybridalloc.training.config import TrainConfig
+from hybridalloc.training.rollout import Chosen, Execute, Rollout
 
 SIZES = [{"agents": 4, "servers": 2}, {"agents": 3, "servers": 2, "choose_channel": True}, {"agents": 50, "servers": 9}]
 small = {"agents": 6, "servers": 2}
@@ -113,7 +120,7 @@ def test_actions_outside_the_space_are_refused():
     with pytest.raises(ValueError, match="device_2 has action 3; it must be a whole number from 0 to 2"):
         zoo.step(actions | {"device_2": 3})
     del actions["device_4"]
-    with pytest.raises(ValueError, match="device_4 has no action; every agent acts in every slot"):
+    with pytest.raises(ValueError, match="device_4 has no action; every agent acts in every decision"):
         zoo.step(actions)
 
 
@@ -134,21 +141,21 @@ def test_truncates_at_the_scenarios_episode_and_then_stops():
 
 
 def test_masked_choices_become_option_0_and_nothing_infeasible_is_executed(monkeypatch):
-    from hybridalloc.problems.mec.problem import MecBatch
+    from hybridalloc.problems.mec.world import MecWorld
 
     executed = []
-    original = MecBatch.execute
+    original = MecWorld.execute
 
-    def watched(self, plan, raw=None):
+    def watched(self, plan):
         executed.append(float(self.excess(plan).max()))
-        return original(self, plan, raw)
+        return original(self, plan)
 
-    monkeypatch.setattr(MecBatch, "execute", watched)
+    monkeypatch.setattr(MecWorld, "execute", watched)
     env = make_env("mec", agents=30, servers=3)
     env.action_space.seed(3)
     _, info = env.reset(seed=3)
-    env.network.batch.world.reachable[0, :, 1] = False  # nobody reaches server 1
-    env.network.seen = env.network.batch.observe()
+    env.network.world.world.reachable[0, :, 1] = False  # nobody reaches server 1
+    env.network.seen = env.network.world.observe()
     masked = 0
     for _ in range(40):
         mask = np.array(tuple(env.network.mask()))
@@ -184,7 +191,7 @@ def test_masks_sample_only_what_is_allowed_in_both_views():
 
 
 def test_rewards_and_metrics_are_the_problems_own():
-    """Both views against the batch driven by hand on the same seed and choices."""
+    """Both views against the world driven by hand on the same seed and choices."""
     problem = make_problem("mec", agents=12, servers=3)
     prices = problem.card.prices(toll=0.5, energy=0.1)
     views = {c: make_env(problem, view="pettingzoo", credit=c, prices=prices) for c in ("own", "difference", "team")}
@@ -193,21 +200,22 @@ def test_rewards_and_metrics_are_the_problems_own():
     joint = make_env(problem, prices=prices)
     seed = int(np.random.default_rng(5).integers(2**31))
     joint.reset(seed=5)
-    batch = problem.worlds([seed])
+    world = problem.worlds([seed])
     joint.network.start(seed)
     rng = np.random.default_rng(0)
     charged = 0.0
     for _ in range(25):
         action = rng.integers(0, 4, 12)
-        batch.clear_tallies()
-        out = batch.execute(batch.settle(action[None], prices))
-        welfare = batch.summary()["welfare"][0]
-        batch.drift()
+        tally = Tally(problem.card.metrics, 1)
+        out = world.execute(world.settle(action[None], prices))
+        tally.add(out.counts, out.elapsed_s)
+        welfare = tally.summary()["welfare"][0]
+        world.drift()
         got = {c: v.step(dict(enumerate_names(action))) for c, v in views.items()}
         _, reward, _, _, info = joint.step(action)
         assert reward == pytest.approx(welfare, abs=1e-12)
         assert info["metrics"]["welfare"] == pytest.approx(welfare, abs=1e-12)
-        assert info["metrics"]["raw_violation"] >= 0
+        assert info["metrics"]["raw_violation"] >= 0 and info["elapsed"] == 1.0  # slots are of one length
         assert list(got["own"][1].values()) == out.reward[0].tolist()
         assert list(got["team"][1].values()) == pytest.approx([welfare] * 12)
         wanted = out.reward[0] + out.lost[0] + out.carried[0].sum(axis=-1)
@@ -243,6 +251,79 @@ def test_each_devices_view_holds_its_own_rows():
     for i, agent in enumerate(zoo.agents):
         wanted = np.concatenate([batch.agent[0, i], batch.resource[0].ravel(), batch.pair[0, i].ravel()])
         assert np.allclose(seen[agent], np.clip(wanted, -20, 20))
+
+
+# --- what a belief shows
+
+
+BELIEVED = {"agents": 8, "servers": 3}
+
+
+def watched_belief(name="learned"):
+    """A belief that has seen a few decisions of the game."""
+    problem = make_problem("mec", **BELIEVED)
+    config = TrainConfig(belief=name, belief_steps=20 * 4 * 8, networks=4)
+    return problem, learn_belief(problem, problem.card.prices(), config)[0]
+
+
+def test_an_outside_learner_sees_what_the_belief_rows_of_a_comparison_see(tmp_path):
+    """Step by step the features of a rollout under the same belief; not those of the reports at their face value."""
+    problem, belief = watched_belief()
+    prices = problem.card.prices()
+    belief = load_belief(problem, save_belief(tmp_path / "b.npz", belief))
+    env, plain = make_env(problem, belief=belief.copy()), make_env(problem)
+    seed = int(np.random.default_rng(3).integers(2**31))
+    env.network.start(seed), plain.network.start(seed)
+    env._running = plain._running = True
+    run = Rollout(problem, [seed], belief.copy())
+    told = Rollout(problem, [seed])
+    decide = Execute(Coordinator("game"), None, prices)
+    differs = 0
+    for _ in range(20):
+        for name, mine, theirs in zip(run.observation._fields, env.network.seen, run.observation, strict=True):
+            np.testing.assert_array_equal(mine, theirs, name)
+        np.testing.assert_array_equal(plain.network.seen.pair, told.observation.pair)
+        differs += int(not np.array_equal(env.network.seen.pair, plain.network.seen.pair))
+        option = run.step(decide, prices).chosen.option
+        seen, *_ = env.step(option[0])
+        assert env.observation_space.contains(seen)
+        plain.step(option[0])
+        told.step(lambda _, option=option: Chosen(option, told.world.settle(option, prices)), prices)
+    assert differs == 20
+
+
+@pytest.mark.parametrize("view", ["gymnasium", "pettingzoo"])
+@pytest.mark.parametrize("name", ["learned", "bayesian"])
+def test_a_belief_goes_by_its_name_and_learns_as_the_views_are_stepped(view, name):
+    env = make_env("mec", view=view, belief=name, **BELIEVED)
+    other = make_env("mec", view=view, **BELIEVED)
+    assert env.network.belief.name == name and other.network.belief is None
+    env.reset(seed=2), other.reset(seed=2)
+    before = json.dumps(env.network.belief.state_dict(), default=lambda x: np.asarray(x).tolist())
+    for _ in range(5):
+        for one in (env, other):
+            one.step(np.ones(8, int) if view == "gymnasium" else dict.fromkeys(one.agents, 1))
+    assert not np.array_equal(env.network.joint(), other.network.joint())
+    after = json.dumps(env.network.belief.state_dict(), default=lambda x: np.asarray(x).tolist())
+    assert (before != after) == env.network.belief.learns
+
+
+def test_the_rewards_are_the_worlds_own_whatever_is_believed():
+    """A belief changes what is seen, and shares where they are settled by it; never the randomness."""
+    problem, belief = watched_belief("bayesian")
+    one, other = make_env(problem, belief=belief), make_env(problem)
+    one.reset(seed=5), other.reset(seed=5)
+    for _ in range(10):
+        (_, mine, *_), (_, theirs, *_) = one.step(np.zeros(8, int)), other.step(np.zeros(8, int))
+        assert mine == theirs  # everyone computes at home: there is nothing to believe in
+        np.testing.assert_array_equal(one.network.seen.live, other.network.seen.live)
+
+
+def test_a_belief_that_the_problem_has_not_is_refused():
+    with pytest.raises(UnknownNameError, match="unknown belief of mec 'lerned'; did you mean 'learned'"):
+        make_env("mec", belief="lerned", **BELIEVED)
+    with pytest.raises(UnknownNameError, match="unknown belief of custom 'learned'"):
+        make_env("custom", transition="farm", belief="learned")
 
 
 class Tide:

@@ -139,7 +139,7 @@ class Custom(Admitting[CustomState, CustomPlan, CustomPrices]):
         kind = transitions.describe(self.transition)
         return Card(
             name="custom", agents=n, epochs=self.episode, prices=CustomPrices, metrics=METRICS,
-            headline=("welfare", "completion"), size=f"{n} agents, {r} resources",
+            headline=("welfare", "completion"), size=f"{n} agents, {r} resources", agent_word="device",
             options=tuple(self.option_name(o) for o in range(1 + len(self.options))),
             families=tuple(dict.fromkeys(self.families_of)), baselines=BASELINES, price_space=PRICE_SPACE,
             reference_prices=REFERENCE_PRICES, tags={} if kind is None else {"transition": str(kind["class"])},

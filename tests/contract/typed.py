@@ -1,0 +1,30 @@
+"""Nothing runs here: mypy sees that every problem and its worlds keep the contract, type by type."""
+
+from __future__ import annotations
+
+from examples.chargers import Chargers, Harbour, Landing
+from examples.chargers import Plan as ChargersPlan
+from examples.chargers import Prices as ChargersPrices
+from hybridalloc.problems.contract import Ends, Problem, World
+from hybridalloc.problems.custom import Custom, CustomPrices, CustomState
+from hybridalloc.problems.custom.world import CustomPlan, CustomWorld
+from hybridalloc.problems.mec.core import Plan, Prices
+from hybridalloc.problems.mec.problem import Mec
+from hybridalloc.problems.mec.state import MecState
+from hybridalloc.problems.mec.world import MecWorld
+
+
+def mec(problem: Mec, world: MecWorld) -> tuple[Problem[MecState, Plan, Prices], World[MecState, Plan, Prices]]:
+    return problem, world
+
+
+def custom(
+    problem: Custom, world: CustomWorld
+) -> tuple[Problem[CustomState, CustomPlan, CustomPrices], World[CustomState, CustomPlan, CustomPrices]]:
+    return problem, world
+
+
+def chargers(
+    problem: Chargers, world: Harbour
+) -> tuple[Problem[Landing, ChargersPlan, ChargersPrices], World[Landing, ChargersPlan, ChargersPrices], Ends]:
+    return problem, world, world
