@@ -28,10 +28,10 @@ from hybridalloc.problems.contract import Card, Knob
 from hybridalloc.problems.custom import transitions
 from hybridalloc.problems.custom.audit import audit
 from hybridalloc.problems.custom.remedies import knobs_of, ways_shown
+from hybridalloc.problems.custom.setting import BASELINES, CustomSetting
 from hybridalloc.problems.custom.state import CustomPrices, CustomState, as_state
 from hybridalloc.problems.custom.tables import read_tables
-from hybridalloc.problems.custom.world import CustomPlan, CustomWorld
-from hybridalloc.problems.knobs import Admitting
+from hybridalloc.problems.custom.world import CustomWorld
 from hybridalloc.problems.metrics import RAW_VIOLATION, Jain, Metric, Ratio
 from hybridalloc.problems.state import echo, name_list, read_array, whole_number
 from hybridalloc.text import quoted
@@ -73,7 +73,6 @@ METRICS = (
     Metric("jain", "Jain index of service", "", "higher", Jain("served_by", "active_by")),
     RAW_VIOLATION,
 )
-BASELINES = {"opt_out": "opt out", "fastest": "fastest", "balanced": "balanced", "random": "random"}
 PRICE_SPACE = {
     "toll": (0.0, 4.0, False), "miss": (0.1, 3.0, True), "risk": (0.5, 3.0, False), "margin": (0.6, 1.0, False),
     "opt_out": (0.5, 10.0, True),
@@ -82,7 +81,7 @@ REFERENCE_PRICES = {"toll 1": CustomPrices(toll=1.0), "toll 0": CustomPrices(tol
 
 
 @dataclass(frozen=True, eq=False)
-class Custom(Admitting[CustomState, CustomPlan, CustomPrices]):
+class Custom(CustomSetting):
     """The problem; make it with ``make_problem("custom", ...)``, see :func:`make`.
 
     Args:
@@ -95,37 +94,9 @@ class Custom(Admitting[CustomState, CustomPlan, CustomPrices]):
         priority_gap: within which agents are equals: of those, as many as possible are served.
     """
 
-    options: Int
-    resources: tuple[str, ...]
-    families_of: tuple[str, ...]
-    start: CustomState
-    transition: Any = None
-    episode: int = 200
-    credit: str = "difference"
-    priority_gap: float = 0.0
     state_type: ClassVar[type[CustomState]] = CustomState
     moves: ClassVar[bool] = False  # what is there and costs too much is told by how much
     solved: ClassVar[str] = "when solved again from this answer: the search for room had stopped short of it"
-
-    def __post_init__(self) -> None:
-        r = len(self.resources)
-        bad = (self.options < -1) | (self.options >= r)
-        if bad.any():
-            o, s = map(int, np.argwhere(bad)[0])
-            raise InvalidStateError(
-                f"options[{o}, {s}] = {self.options[o, s]}; a resource is -1 (none) or 0 to {r - 1}"
-            )
-        for o, row in enumerate(self.options):
-            used = [self.families_of[k] for k in row if k >= 0]
-            if len(set(used)) < len(used):
-                raise InvalidStateError(
-                    f"options[{o}] = {row.tolist()} uses two resources of one family; give families=[...], one name a "
-                    "resource, so that those which an option combines differ"
-                )
-        if self.credit not in ("difference", "own"):
-            raise nearest("credit", self.credit, ("difference", "own"))
-        if not 0 <= self.priority_gap < float("inf"):
-            raise InvalidStateError(f"priority_gap = {self.priority_gap}; it must be a finite number >= 0")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Custom) and self.describe() == other.describe()
@@ -141,35 +112,9 @@ class Custom(Admitting[CustomState, CustomPlan, CustomPrices]):
             name="custom", agents=n, epochs=self.episode, prices=CustomPrices, metrics=METRICS,
             headline=("welfare", "completion"), size=f"{n} agents, {r} resources", agent_word="device",
             options=tuple(self.option_name(o) for o in range(1 + len(self.options))),
-            families=tuple(dict.fromkeys(self.families_of)), baselines=BASELINES, price_space=PRICE_SPACE,
+            families=self.families, baselines=BASELINES, price_space=PRICE_SPACE,
             reference_prices=REFERENCE_PRICES, tags={} if kind is None else {"transition": str(kind["class"])},
         )  # fmt: skip
-
-    @property
-    def agents(self) -> int:
-        return self.start.agents
-
-    @property
-    def families(self) -> tuple[str, ...]:
-        return self.card.families
-
-    def option_name(self, option: int) -> str:
-        """Such as "opt out", "gpu-2" or "air-1 + cpu-1"."""
-        if option == 0:
-            return "opt out"
-        return " + ".join(self.resources[r] for r in self.options[option - 1] if r >= 0)
-
-    def simulator(self) -> Any:
-        """The transition; None without one.
-
-        Raises:
-            CheckpointError: a file names it and nobody allowed it; says how.
-        """
-        if isinstance(self.transition, transitions.Unloaded):
-            raise self.transition.refuse()
-        if isinstance(self.transition, str | Mapping):
-            object.__setattr__(self, "transition", transitions.by_user(self.transition))
-        return self.transition
 
     def example(self, seed: int = 0) -> CustomState:
         """A state to try: a first one, or ``start`` where the transition may not run."""
@@ -187,7 +132,7 @@ class Custom(Admitting[CustomState, CustomPlan, CustomPrices]):
 
     def world_at(self, state: CustomState, memory: None = None) -> CustomWorld:
         """One world that stands at ``state``."""
-        return CustomWorld(self, [state], [np.random.default_rng(0)])
+        return CustomWorld.of_state(self, state)
 
     def scenarios(self) -> tuple[Shift, ...]:
         """Worlds that a robust trust must hold against: more work than stated, slower resources, longer waits."""

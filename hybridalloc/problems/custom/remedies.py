@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -26,11 +26,10 @@ from coordinator.congestion import Congestion
 from coordinator.tables import enough
 from games.congestion import Float, Int
 from hybridalloc.problems.contract import Knob
+from hybridalloc.problems.custom.setting import CustomSetting
 from hybridalloc.problems.custom.state import NO_DEADLINE, CustomPrices, CustomState, default_delay_cost
+from hybridalloc.problems.custom.world import CustomWorld
 from hybridalloc.problems.knobs import Again, Way, changed, ranks_above, words
-
-if TYPE_CHECKING:
-    from hybridalloc.problems.custom.problem import Custom
 
 WAYS = 3  # remedies shown of one agent, a higher priority beside them, and twice as many where each is of one option
 LARGE = 30_000  # pairs of an agent and an option: where there are more only one is shown, as each is solved for
@@ -60,17 +59,17 @@ class Remedy:
     again: bool = False
     row: dict[str, Any] = field(default_factory=dict, repr=False)
 
-    def ways(self, problem: Custom, state: CustomState) -> list[dict[str, Any]]:
+    def ways(self, problem: CustomSetting, state: CustomState) -> list[dict[str, Any]]:
         """The change as rows of ``knob``, ``now``, ``needed``, ``factor`` and ``text``: one."""
         return [self.row]
 
-    def text(self, problem: Custom, state: CustomState) -> str:
+    def text(self, problem: CustomSetting, state: CustomState) -> str:
         """One line, such as "on gpu-1 if its deadline were 3.1 s (now 2.5)"."""
         return str(self.row["text"])
 
 
 def remedies(
-    problem: Custom, state: CustomState, allocation: Any, prices: CustomPrices | None = None,
+    problem: CustomSetting, state: CustomState, allocation: Any, prices: CustomPrices | None = None,
     agents: Sequence[int] | None = None, most: int | None = None,
 ) -> dict[int, list[Remedy]]:  # fmt: skip
     """For each unserved agent, by priority, what would admit it, the smallest change first.
@@ -88,7 +87,7 @@ def remedies(
     return {i: [_remedy(problem, state, i, way) for way in found] for i, found in ways.items()}
 
 
-def _remedy(problem: Custom, state: CustomState, i: int, way: Way) -> Remedy:
+def _remedy(problem: CustomSetting, state: CustomState, i: int, way: Way) -> Remedy:
     name = way.knob.name
     named = lambda knob: float(way.value) if name == knob else None
     return Remedy(
@@ -97,7 +96,7 @@ def _remedy(problem: Custom, state: CustomState, i: int, way: Way) -> Remedy:
     )  # fmt: skip
 
 
-def ways_shown(problem: Custom, allocation: Any) -> int:
+def ways_shown(problem: CustomSetting, allocation: Any) -> int:
     """How many remedies of one agent are worked out for people."""
     large = len(allocation.option) * (len(problem.options) + 1) > LARGE
     return 1 if large else WAYS if allocation.seated else 2 * WAYS
@@ -187,7 +186,7 @@ class _Lack:
 
 
 def knobs_of(
-    problem: Custom, state: CustomState, allocation: Any, i: int, prices: CustomPrices
+    problem: CustomSetting, state: CustomState, allocation: Any, i: int, prices: CustomPrices
 ) -> list[Knob[CustomState]]:  # fmt: skip
     """What may be turned for agent i, each with its closed form: where places were given the least over all options,
     and the priority; where none were, on each option."""
@@ -212,7 +211,12 @@ def knobs_of(
 
 
 def _cheaper(
-    problem: Custom, state: CustomState, i: int, lack: _Lack, cheaper: str = "opting out cost less", exact: bool = False
+    problem: CustomSetting,
+    state: CustomState,
+    i: int,
+    lack: _Lack,
+    cheaper: str = "opting out cost less",
+    exact: bool = False,
 ) -> Knob[CustomState]:
     """The option that has room made cheaper; ``cheaper``: what is so now; ``exact``: settling does not read costs."""
 
@@ -234,7 +238,7 @@ def _cheaper(
 
 
 def _turns(
-    problem: Custom, state: CustomState, i: int, lacks: list[_Lack], option: int | None = None
+    problem: CustomSetting, state: CustomState, i: int, lacks: list[_Lack], option: int | None = None
 ) -> list[Knob[CustomState]]:
     """A later deadline, more power, more capacity: the least that any of ``lacks`` takes."""
     tau, limit = float(state.deadline_s[i]), float(state.power_limit_w[i])
@@ -265,7 +269,7 @@ def _later(state: CustomState, i: int, deadline: float) -> CustomState:
 
 
 def _larger(
-    problem: Custom, state: CustomState, resources: list[int], guess: float, option: int | None
+    problem: CustomSetting, state: CustomState, resources: list[int], guess: float, option: int | None
 ) -> Knob[CustomState]:
     """Resources that grow by one factor."""
     had = {problem.resources[r]: float(state.capacity[r]) for r in resources}
@@ -279,9 +283,9 @@ def _larger(
     return Knob("capacity", 1.0, grown, said, told, guess, option=option)
 
 
-def _lacks(problem: Custom, state: CustomState, allocation: Any, i: int, prices: CustomPrices) -> list[_Lack]:
+def _lacks(problem: CustomSetting, state: CustomState, allocation: Any, i: int, prices: CustomPrices) -> list[_Lack]:
     """What agent i lacks on each option that it may take."""
-    batch = problem.world_at(state)
+    batch = CustomWorld.of_state(problem, state)
     game = batch.game(prices)
     places = batch.places(prices, game)
     option = np.asarray(allocation.option, np.int64)

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numba import njit
@@ -23,13 +23,11 @@ from games.errors import InvalidStateError
 from games.places import Places, classes
 from games.shares import split_resources
 from hybridalloc.problems.contract import Facts
+from hybridalloc.problems.custom.setting import BASELINES, CustomSetting
 from hybridalloc.problems.custom.state import NO_DEADLINE, CustomPrices, CustomState, as_state
 from hybridalloc.problems.metrics import ratio
 from hybridalloc.problems.slots import SlotWorld
 from rl.proposal import Observation, Proposal
-
-if TYPE_CHECKING:
-    from hybridalloc.problems.custom.problem import Custom
 
 STEEPNESS = 12.0  # of the smooth deadline: .5 at the deadline, .95 a quarter late
 LATE = 10.0  # deadlines: what a job that is never done is taken to need, in the model's reward
@@ -55,7 +53,7 @@ class CustomPlan(NamedTuple):
 class CustomWorld(SlotWorld):
     """E worlds stepped together; the allocator's view with E = 1."""
 
-    def __init__(self, problem: Custom, states: Sequence[CustomState], rngs: list[np.random.Generator]) -> None:
+    def __init__(self, problem: CustomSetting, states: Sequence[CustomState], rngs: list[np.random.Generator]) -> None:
         self.problem, self.rngs = problem, rngs
         self.rows = np.concatenate([np.full((1, problem.options.shape[1]), -1), problem.options]).astype(np.int64)
         super().__init__(len(states), problem.episode)
@@ -64,10 +62,15 @@ class CustomWorld(SlotWorld):
         self._stack()
 
     @classmethod
-    def fresh(cls, problem: Custom, seeds: Sequence[int]) -> Self:
+    def fresh(cls, problem: CustomSetting, seeds: Sequence[int]) -> Self:
         world = problem.simulator()
         states = [problem.start if world is None else as_state(world.reset(int(s))) for s in seeds]
         return cls(problem, states, [np.random.default_rng([int(s), 1]) for s in seeds])
+
+    @classmethod
+    def of_state(cls, problem: CustomSetting, state: CustomState) -> Self:
+        """One world that stands at ``state``."""
+        return cls(problem, [state], [np.random.default_rng(0)])
 
     def _stack(self) -> None:
         """The states' arrays as (E, ...)."""
@@ -282,7 +285,7 @@ class CustomWorld(SlotWorld):
                         used = self.rows[o][self.rows[o] >= 0]
                         busy[used] += self.at["work"][e, i, used] / self.at["capacity"][e, used]
         else:
-            self.unknown_baseline(name, self.problem.card.baselines)
+            self.unknown_baseline(name, BASELINES)
         return np.where(none, 0, option).astype(np.int64)
 
     def excess(self, plan: CustomPlan) -> Float:
@@ -451,7 +454,7 @@ class CustomWorld(SlotWorld):
         self._stack()
 
 
-def _fits(problem: Custom, state: CustomState) -> CustomState:
+def _fits(problem: CustomSetting, state: CustomState) -> CustomState:
     """The state, if it has the problem's resources and options."""
     r, o = len(problem.resources), len(problem.options) + 1
     if len(state.capacity) != r:

@@ -14,17 +14,18 @@ from coordinator.tables import enough
 from hybridalloc.problems.contract import Knob
 from hybridalloc.problems.knobs import Admitting, changed, ranks_above, words
 from hybridalloc.problems.mec.core import Plan, Prices
+from hybridalloc.problems.mec.setting import MecSetting
 from hybridalloc.problems.mec.state import MecState
 
 
-class WhatIf(Admitting[MecState, Plan, Prices]):
+class WhatIf(MecSetting, Admitting[MecState, Plan, Prices]):
     """Half of the problem."""
 
     gentle = False  # nobody is moved to make room, so which of two equals has a place is a matter of chance
 
     def revealed(self, state: Any, following: Any) -> Any:
         """The state as the next one's reports show it to have been: channel and queues, where reports are stale."""
-        if not self.scenario.dynamics.staleness:  # type: ignore[attr-defined]
+        if not self.scenario.dynamics.staleness:
             return replace(state, truth=None)
         if following.reported_gain_db.shape != state.reported_gain_db.shape:
             raise ValueError(
@@ -40,8 +41,8 @@ class WhatIf(Admitting[MecState, Plan, Prices]):
         """Everyone opts out, as the fields of an allocation: on the device what it can finish, nothing sent."""
         zero = np.zeros(state.agents)
         local_s = state.task_cycles / state.device_hz
-        local_j = self.physics.kappa * state.device_hz**2 * state.task_cycles  # type: ignore[attr-defined]
-        paid = ~np.bool_(self.physics.batteries) | (local_j <= state.battery_j)  # type: ignore[attr-defined]
+        local_j = self.physics.kappa * state.device_hz**2 * state.task_cycles
+        paid = ~np.bool_(self.physics.batteries) | (local_j <= state.battery_j)
         bands = state.reported_gain_db.shape[1]
         return {
             "option": zero.astype(np.int64), "shares": {"air": zero, "cpu": zero}, "power": zero, "fraction": zero,
@@ -86,8 +87,8 @@ class WhatIf(Admitting[MecState, Plan, Prices]):
 
     def _classes_above(self, state: MecState, agent: int) -> list[float]:
         """Service classes above the device's own, ascending, one for each class of admission that it could be in."""
-        gap = self.scenario.priority_gap  # type: ignore[attr-defined]
-        own, weight = float(state.sla[agent]), float(self.scenario.priority[2])  # type: ignore[attr-defined]
+        gap = self.scenario.priority_gap
+        own, weight = float(state.sla[agent]), float(self.scenario.priority[2])
         others = np.delete(state.sla, agent)[np.delete(state.active, agent)]
         if gap is None:
             return ranks_above(own, others, 0.0, 1.0)

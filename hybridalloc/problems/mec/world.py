@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -19,14 +19,12 @@ from hybridalloc.problems.mec.audit import Believed
 from hybridalloc.problems.mec.belief import Belief, Memory, copy_history, new_history, notice, remember_plan
 from hybridalloc.problems.mec.core import Outcome, Plan, Prices, Wish, World
 from hybridalloc.problems.mec.law import Counts, Stream, streams
+from hybridalloc.problems.mec.setting import BASELINES, MecSetting
 from hybridalloc.problems.mec.sites import SITE_SIDE_M, draw_sites, reuse_groups
 from hybridalloc.problems.mec.state import HIDDEN, OBSERVED, MecState, MecTruth
 from hybridalloc.problems.slots import SlotWorld, named
 from rl.proposal import Observation, Proposal
 from rl.proposal import named as named_levels
-
-if TYPE_CHECKING:
-    from hybridalloc.problems.mec.problem import Mec
 
 
 class MecWorld(SlotWorld):
@@ -36,7 +34,7 @@ class MecWorld(SlotWorld):
     :mod:`hybridalloc.problems.mec.law`), ``history`` what a belief remembers.
     """
 
-    def __init__(self, problem: Mec, world: World, options: Int, stream: Stream) -> None:
+    def __init__(self, problem: MecSetting, world: World, options: Int, stream: Stream) -> None:
         self.problem, self.world, self.options, self.stream = problem, world, options, stream
         self.physics, self.law = problem.physics, problem.law
         e, n = world.active.shape
@@ -76,14 +74,14 @@ class MecWorld(SlotWorld):
             self.belief.look(self, which)
 
     @classmethod
-    def fresh(cls, problem: Mec, seeds: Sequence[int]) -> Self:
+    def fresh(cls, problem: MecSetting, seeds: Sequence[int]) -> Self:
         e, n, k, per = len(seeds), problem.agents, problem.servers, problem.bands
         world = cls(problem, _empty_world(e, n, k, k * per), problem.options(), streams(seeds))
         world.restart(np.ones(e, bool))
         return world
 
     @classmethod
-    def of_state(cls, problem: Mec, state: MecState) -> Self:
+    def of_state(cls, problem: MecSetting, state: MecState) -> Self:
         n, k = state.mean_gain_db.shape
         bands = state.reported_gain_db.shape[1]
         world = _empty_world(1, n, k, bands)
@@ -247,7 +245,7 @@ class MecWorld(SlotWorld):
             local = w.task_cycles / w.device_hz
             option = np.where(local <= time.min(axis=2, initial=np.inf), 0, 1 + time.argmin(axis=2))
         else:
-            self.unknown_baseline(name, self.problem.card.baselines)
+            self.unknown_baseline(name, BASELINES)
         return np.where(w.active, option, 0).astype(np.int64)
 
     def excess(self, plan: Plan) -> Float:
