@@ -164,7 +164,7 @@ def _maker(name: str) -> Callable[..., Any]:
         return made
     points = _registered()
     if name not in points:
-        raise _unknown(name, [*PROBLEMS, *points])
+        raise nearest("problem", name, problem_names())
     point = points[name]
     try:
         made = point.load()
@@ -179,7 +179,3 @@ def _maker(name: str) -> Callable[..., Any]:
             f"problem {name!r}: {point.value} is a {type(made).__name__}; it must be a class or a function"
         )
     return made
-
-
-def _unknown(name: str, known: Iterable[str]) -> UnknownNameError:
-    return nearest("problem", name, known)

@@ -7,14 +7,12 @@ anew in each call, so the same scores give the same interval.
 A score that is NaN (or None) is absent: a mean of nothing, such as the latency of a run in which nobody was
 served. Absent scores are left out, never counted as 0; a difference takes the pairs in which both are there.
 
-Sources: Agarwal et al. (2021), "Deep Reinforcement Learning at the Edge of the Statistical Precipice",
-for the interquartile mean, the stratified bootstrap and the probability of improvement; Owen (2007), "The
-pigeonhole bootstrap", for resampling rows and columns of a crossed design (it errs to the wide side).
+Source: Owen (2007), "The pigeonhole bootstrap", for resampling rows and columns of a crossed design (it errs to the
+wide side).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -22,7 +20,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
-Statistic = Callable[[Array], Array]
 
 LEVEL = 0.95
 RESAMPLES = 2000
@@ -68,61 +65,6 @@ def mean_of(scores: ArrayLike) -> float:
     return float(there.mean()) if there.size else float("nan")
 
 
-def interquartile_mean(values: ArrayLike, axis: int | None = None) -> Array:
-    """Mean of the middle half: the lowest and the highest quarter (rounded down in number) are cut.
-
-    Args:
-        values: at least one number; absent ones are left out where ``axis`` is None, and none may be otherwise.
-        axis: the axis to reduce; None for all numbers.
-
-    Raises:
-        ValueError: no values, or one that is not finite.
-    """
-    array = _scores("values", values)
-    array = array[~np.isnan(array)] if axis is None else np.moveaxis(array, axis, -1)
-    if np.isnan(array).any() or not array.size:
-        raise ValueError("values holds NaN, or nothing else; leave out what is absent")
-    count = array.shape[-1]
-    cut = count // 4
-    return np.sort(array, axis=-1)[..., cut : count - cut].mean(axis=-1)
-
-
-def stratified_bootstrap(
-    strata: Sequence[ArrayLike],
-    statistic: Statistic | None = None,
-    *,
-    level: float = LEVEL,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> Interval:
-    """Percentile interval of a statistic of all runs, resampling the runs within each stratum.
-
-    Args:
-        strata: one (n_s,) array of runs' scores for each stratum (a task, a scenario); n_s may differ.
-        statistic: (resamples, n) scores to (resamples,); default the interquartile mean.
-        level: coverage, in (0, 1).
-        resamples: number of bootstrap samples.
-        seed: of the resampling.
-
-    Raises:
-        ValueError: no stratum, an empty one, or a score that is infinite.
-    """
-    if not len(strata):
-        raise ValueError("strata is empty; at least one array of scores is required")
-    arrays = [_there(f"strata[{k}]", stratum) for k, stratum in enumerate(strata)]
-    arrays = [array for array in arrays if array.size]
-    if not arrays:
-        return Interval(float("nan"), float("nan"), float("nan"))
-    chosen = statistic or (lambda scores: interquartile_mean(scores, axis=-1))
-    rng = np.random.default_rng(seed)
-    drawn = np.concatenate([a[rng.integers(a.size, size=(resamples, a.size))] for a in arrays], axis=1)
-    estimate = float(chosen(np.concatenate(arrays)[None, :])[0])
-    if max(array.size for array in arrays) == 1:
-        return Interval(estimate, float("nan"), float("nan"))
-    low, high = _percentiles(chosen(drawn), level)
-    return Interval(estimate, low, high)
-
-
 def mean_interval(scores: ArrayLike, *, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
     """Mean of a (T, V) matrix of scores with its crossed two-way bootstrap interval; NaN where all are absent."""
     matrix = _matrix("scores", scores)
@@ -166,25 +108,6 @@ def paired_difference(
         evaluation_seeds=difference.shape[1],
         pairs=int((~np.isnan(difference)).sum()),
     )
-
-
-def probability_of_improvement(
-    a: ArrayLike, b: ArrayLike, *, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0
-) -> Interval:
-    """P(a run of a > a run of b), ties counting half (Mann and Whitney's U over its maximum).
-
-    Args:
-        a, b: (n,) and (m,) scores of independent runs, such as means over the evaluation seeds.
-        level, resamples, seed: of the percentile bootstrap, which resamples both sides.
-    """
-    left, right = _there("a", a), _there("b", b)
-    if not (left.size and right.size):
-        return Interval(float("nan"), float("nan"), float("nan"))
-    wins = (left[:, None] > right[None, :]) + 0.5 * (left[:, None] == right[None, :])
-    if wins.size == 1:
-        return Interval(float(wins[0, 0]), float("nan"), float("nan"))
-    low, high = _crossed(wins, level, resamples, seed)
-    return Interval(float(wins.mean()), low, high)
 
 
 def _crossed(matrix: Array, level: float, resamples: int, seed: int) -> tuple[float, float]:
@@ -284,11 +207,6 @@ def _matrix(name: str, values: ArrayLike) -> Array:
     if array.ndim != 2:
         raise ValueError(f"{name} has {array.ndim} dimensions; (training seeds, evaluation seeds) is required")
     return array
-
-
-def _there(name: str, values: ArrayLike) -> Array:
-    array = _scores(name, values).ravel()
-    return array[~np.isnan(array)]
 
 
 def _scores(name: str, values: ArrayLike) -> Array:

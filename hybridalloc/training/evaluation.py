@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -13,7 +13,6 @@ from coordinator.health import FleetWatch
 from games.congestion import CongestionBatch
 from hybridalloc.problems.contract import AnyProblem, Belief, Float, Int, Prices
 from hybridalloc.reports.statistics import mean_of
-from hybridalloc.text import strict
 from hybridalloc.training.config import REPORT_SLOTS, WARMUP_SLOTS
 from hybridalloc.training.rollout import Chosen, Execute, Heuristic, Method, Rollout
 from rl.policy import ArrayPolicy, Carried
@@ -33,12 +32,6 @@ class Evaluation:
         """Each metric's mean over the seeds that have it; a metric that none has is left out."""
         found = {key: mean_of(values) for key, values in self.metrics.items()}
         return {key: mean for key, mean in found.items() if not np.isnan(mean)}
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON; None stands for a metric that a seed has not."""
-        rows = {key: values.tolist() for key, values in self.metrics.items()}
-        out: dict[str, Any] = strict(asdict(self) | {"metrics": rows})
-        return out
 
 
 def evaluate(

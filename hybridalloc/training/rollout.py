@@ -99,10 +99,6 @@ class Rollout:
             self._seen = self.world.observe()
         return self._seen
 
-    def forget_observation(self) -> None:
-        """The worlds were brought to another state."""
-        self._seen = None
-
     def step(
         self, method: Method, prices: Prices, final: bool = False, before: Callable[[Chosen], None] | None = None
     ) -> Step:

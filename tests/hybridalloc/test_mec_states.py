@@ -213,7 +213,6 @@ def test_a_world_without_agents_is_stepped_evaluated_and_shown():
     seen = evaluate(problem, problem.card.prices(), Coordinator("game"), None, range(3), slots=31, health=True)
     assert seen.allocations and not seen.violations and "welfare" not in seen.means()
     assert np.isnan(seen.metrics["welfare"]).all() and np.isnan(seen.metrics["lazy"]).all()
-    assert json.loads(json.dumps(seen.as_dict(), allow_nan=False))["metrics"]["welfare"] == [None] * 3
     tuned = tune_prices(problem, Coordinator("game"), 2, seeds=2, slots=2)
     assert tuned.prices == problem.card.prices() and np.isnan(tuned.welfare) and len(tuned.trials) == 3
 

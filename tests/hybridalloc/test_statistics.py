@@ -12,28 +12,11 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from hybridalloc.reports.statistics import (
-    interquartile_mean,
     mean_interval,
     mean_of,
     paired_difference,
-    probability_of_improvement,
-    stratified_bootstrap,
     t_quantile,
 )
-
-
-@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40))
-def test_interquartile_mean_is_scipys_quarter_trimmed_mean(values: list[float]) -> None:
-    expected = stats.trim_mean(values, 0.25)
-    assert interquartile_mean(values) == pytest.approx(expected, rel=1e-9, abs=1e-6)
-
-
-def test_interquartile_mean_by_hand_and_by_axis() -> None:
-    assert interquartile_mean([1, 2, 3, 4, 5, 6, 7, 100]) == 4.5
-    assert interquartile_mean([3.0]) == 3.0
-    table = np.array([[0.0, 1, 2, 50], [5, 6, 7, 8]])
-    np.testing.assert_array_equal(interquartile_mean(table, axis=1), [1.5, 6.5])
-    np.testing.assert_array_equal(interquartile_mean(table.T, axis=0), [1.5, 6.5])
 
 
 @settings(max_examples=60)
@@ -104,31 +87,6 @@ def test_coverage_of_both_intervals_with_enough_and_with_few_training_seeds() ->
         assert 0.93 <= conservative / 400 <= 0.99
 
 
-def test_stratified_bootstrap_covers_and_keeps_the_strata_apart() -> None:
-    rng = np.random.default_rng(5)
-    hits = 0
-    for k in range(300):
-        strata = [rng.normal(0.0, 1.0, 40), rng.normal(10.0, 2.0, 40)]
-        interval = stratified_bootstrap(strata, lambda s: s.mean(axis=-1), resamples=400, seed=k)
-        hits += interval.low <= 5.0 <= interval.high
-    assert 0.90 <= hits / 300 <= 0.99
-    # two constant strata: resampling within each changes nothing, across them it would
-    interval = stratified_bootstrap([[1.0] * 5, [3.0] * 5], lambda s: s.mean(axis=-1))
-    assert (interval.mean, interval.low, interval.high) == (2.0, 2.0, 2.0)
-    default = stratified_bootstrap([np.arange(20.0)])
-    assert default.mean == interquartile_mean(np.arange(20.0)) and default.low < default.mean < default.high
-
-
-def test_probability_of_improvement_is_mann_whitneys_u() -> None:
-    rng = np.random.default_rng(6)
-    a, b = np.round(rng.normal(0.5, 1, 15), 1), np.round(rng.normal(0, 1, 12), 1)
-    u = stats.mannwhitneyu(a, b).statistic
-    result = probability_of_improvement(a, b)
-    assert result.mean == pytest.approx(u / (15 * 12)) and result.low < result.mean < result.high
-    assert probability_of_improvement([2.0, 3.0], [0.0, 1.0]).low == 1.0
-    assert probability_of_improvement([1.0, 1.0], [1.0, 1.0]).mean == 0.5
-
-
 def test_same_seed_same_interval_and_scale_and_order_do_not_matter() -> None:
     rng = np.random.default_rng(7)
     a, b = rng.normal(size=(4, 25)), rng.normal(size=(4, 25))
@@ -141,8 +99,6 @@ def test_same_seed_same_interval_and_scale_and_order_do_not_matter() -> None:
 def test_one_observation_has_no_interval() -> None:
     single = paired_difference([2.0], [1.5])
     assert single.mean == 0.5 and math.isnan(single.low) and math.isnan(single.high)
-    assert math.isnan(stratified_bootstrap([[1.0], [2.0]]).low)
-    assert math.isnan(probability_of_improvement([1.0], [0.0]).high)
 
 
 def test_bad_scores_are_named() -> None:
@@ -152,8 +108,6 @@ def test_bad_scores_are_named() -> None:
         paired_difference(np.zeros((2, 3)), np.zeros((3, 3)))
     with pytest.raises(ValueError, match=r"a is \(1, 2\) and b is \(1, 3\)"):
         paired_difference([1.0, 2.0], [1.0, 2.0, 3.0])
-    with pytest.raises(ValueError, match=r"strata\[1\] is empty"):
-        stratified_bootstrap([[1.0], []])
     with pytest.raises(ValueError, match=r"level = 95; a number in \(0, 1\)"):
         mean_interval([1.0, 2.0], level=95)
     with pytest.raises(ValueError, match="scores has 3 dimensions"):
@@ -190,10 +144,4 @@ def test_where_nothing_is_there_every_figure_is_absent_without_a_warning():
         interval = mean_interval([[nan, nan], [nan, nan]])
         assert d.pairs == 0 and d.conservative is None and np.isnan([d.mean, d.low, d.high]).all()
         assert np.isnan([interval.mean, interval.low, interval.high, mean_of([]), mean_of([None])]).all()
-        assert np.isnan(probability_of_improvement([nan], [1.0]).mean)
-        assert np.isnan(stratified_bootstrap([[nan], [None]]).mean)
     assert mean_of([1.0, None, 3.0]) == 2.0
-    assert stratified_bootstrap([[1.0, nan, 3.0], [nan]]) == stratified_bootstrap([[1.0, 3.0]])
-    assert interquartile_mean([1.0, nan, 2.0, 3.0, 4.0]) == 2.5
-    with pytest.raises(ValueError, match="values holds NaN"):
-        interquartile_mean([[1.0, nan]], axis=1)
