@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -22,21 +22,27 @@ ORIGINS = ("merge", "proposal", "game")
 EFFORT_MS = 20_000  # places that admission tries in a millisecond, about
 
 
-class Situation(Protocol):
+Charged = TypeVar("Charged", contravariant=True)  # a problem's prices
+Planned = TypeVar("Planned", covariant=True)  # what it settles a choice to
+Prices = TypeVar("Prices")
+Plan = TypeVar("Plan")
+
+
+class Situation(Protocol[Charged, Planned]):
     """What the coordinator needs of a problem's worlds, E side by side."""
 
     def observe(self) -> Observation: ...
 
-    def game(self, prices: Any) -> Game | CongestionBatch: ...
+    def game(self, prices: Charged) -> Game | CongestionBatch: ...
 
     def settle(
-        self, choice: Any, prices: Any, proposal: Proposal | None = None, trust: float = np.inf,
+        self, choice: Choice | Int, prices: Charged, proposal: Proposal | None = None, trust: float = np.inf,
         seating: Seating | None = None,
-    ) -> Any:  # fmt: skip
+    ) -> Planned:  # fmt: skip
         """The plan for a joint choice: everything that the game leaves open, and fits by construction.
 
         Args:
-            choice: a :class:`coordinator.game.Choice`; in games without levels also bare options (E, N).
+            choice: of options and levels; bare options (E, N) will do in games without levels.
             proposal: the levels that are proposed beside the chosen options, which a problem that decides levels after
                 options pulls its best responses towards; None where none are, or where the game decides them.
             trust: the weight of the game's costs against it.
@@ -48,7 +54,7 @@ class Situation(Protocol):
 class Outdated(Protocol):
     """A recommender that proposes levels apart from options."""
 
-    def propose_continuous(self, observation: Observation) -> Any: ...
+    def propose_continuous(self, observation: Observation) -> object: ...
 
 
 class Steward(Protocol):
@@ -151,8 +157,8 @@ class Coordinator:
         return self.kind == "game" or (self.kind == "hybrid" and self.trust > 0)
 
     def decide(
-        self, situation: Situation, recommender: Recommender | None, prices: Any, clock: Clock | None = None,
-        steward: Steward | None = None, game: Game | None = None,
+        self, situation: Situation[Prices, Plan], recommender: Recommender | None, prices: Prices,
+        clock: Clock | None = None, steward: Steward | None = None, game: Game | None = None,
     ) -> Decision:  # fmt: skip
         """Observe, propose, merge and seat: the joint choice to execute.
 
@@ -235,7 +241,7 @@ class Coordinator:
         return Decision(choice, asked, proposal, origin, m.converged, stable, bound, self.kind, self.trust)
 
     def seat(
-        self, situation: Situation, prices: Any, game: Game | CongestionBatch, decision: Decision,
+        self, situation: Situation[Prices, Plan], prices: Prices, game: Game | CongestionBatch, decision: Decision,
         effort: int | None = None,
     ) -> Decision:  # fmt: skip
         """The decision after stable admission; as it is where this coordinator or the problem promises none."""
@@ -253,7 +259,7 @@ class Coordinator:
             bound=np.where(stable, decision.bound, np.inf), seating=seating,
         )  # fmt: skip
 
-    def settle(self, situation: Situation, decision: Decision, prices: Any) -> Any:
+    def settle(self, situation: Situation[Prices, Plan], decision: Decision, prices: Prices) -> Plan:
         """The problem's plan for a decision: shares and what else is open, with the places it promised."""
         levels = levels_beside(decision.proposal, decision.option)
         return situation.settle(decision.choice, prices, levels, decision.trust, decision.seating)

@@ -50,7 +50,7 @@ def quadratic_gains(game: QuadraticGame, agents: int, level: ArrayLike) -> Float
         ])  # fmt: skip
         held = np.isfinite(room) & (np.abs(rows).max(axis=1) > 0)
         step = (_scalar if d == 1 else _several)(hessian, gradient, rows[held], room[held])
-        gains[i] = max(-float(gradient @ step + step @ hessian @ step / 2), 0.0)
+        gains[i] = max(0.0, -float(gradient @ step + step @ hessian @ step / 2))
     return gains
 
 

@@ -213,7 +213,8 @@ class Allocation:
         kept = {f"{name} reserved": floor for name, floor in self.floors.items()} if self.seated else {}
         place = ["place"] if self.seated else []
         names = ["agent", "option", *self.shares, *kept, *(UNITS.get(k, k) for k in self.levels), *place, "served"]
-        busy = np.flatnonzero((self.option > 0) | ~self.served)
+        alone = not self.shares  # levels are decided, and nobody opts out
+        busy = np.flatnonzero((self.option > 0) | ~self.served | alone)
         return names, [
             [int(i), int(self.option[i]), *(float(s[i]) for s in (*self.shares.values(), *kept.values())),
              *(float(level[i]) for level in self.levels.values()), *(bool(self.held[i]) for _ in place),
