@@ -157,8 +157,8 @@ class Coordinator:
         """Observe, propose, merge and seat: the joint choice to execute.
 
         Args:
-            clock: with a budget, what does not fit is left out. steward: has a say from step to step; with one a
-                recommender that fails leaves the game alone, and ``Decision.failure`` says why.
+            clock: with a budget, what does not fit is left out. steward: has a say from step to step, and has
+                checked its recommender; one that fails then leaves the game alone, and ``Decision.failure`` says why.
             game: the situation's, where it is built already.
 
         Raises:
@@ -176,8 +176,8 @@ class Coordinator:
                 with clock.stage("observe"):
                     observation = situation.observe()
                 with clock.stage("propose"):
-                    said = proposal_of(check_recommender(recommender).propose(observation))
-                    heard = played.clip(said, self.limit)
+                    speaker = recommender if steward is not None else check_recommender(recommender)
+                    heard = played.clip(proposal_of(speaker.propose(observation)), self.limit)
                 if steward is not None:
                     steward.seen(observation)
                 proposal, proposes = heard, True

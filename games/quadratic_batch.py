@@ -12,11 +12,13 @@ Solver: Newton's method on the conditions
 with D the diagonal of J and C that of :math:`A D^{-1} A'`: which bounds and limits bind is read from the left-hand
 sides, and the equations of those are solved, until all hold. All games at once, a factorisation a round; where nothing
 binds it is one round. Turning all at once may cycle: while no fewer ask to change than did, one turns at a time, the
-last. What is left is measured, and a game that is not solved goes to the operator splitting of :mod:`games.quadratic`.
+last, which ends where the system is a P-matrix. To make it one with limits, a price leans a little on the last one's
+(the proximal method of multipliers), which a few rounds more take out. What is left is measured, and a game that is not
+solved goes to the operator splitting of :mod:`games.quadratic`.
 
 Sources: Hintermueller, Ito and Kunisch (2003), "The primal-dual active set strategy as a semismooth Newton method";
 Judice and Pires (1994), "A block principal pivoting algorithm for large-scale strictly monotone linear complementarity
-problems", for the turns; Rosen (1965) for the equilibrium.
+problems", for the turns; Rockafellar (1976) for the method of multipliers; Rosen (1965) for the equilibrium.
 """
 
 from __future__ import annotations
@@ -31,9 +33,11 @@ from games.congestion import Bool, Float
 from games.errors import InvalidGameError, floats
 from games.quadratic import QuadraticGame, variational_equilibrium
 
-ROUNDS = 20
+ROUNDS, OUTER = 20, 20
+LEAN = 1e-4  # of a limit's shadow: how far its price leans on the last at first; a tenth of that each time it is done
 PATIENCE = 4  # rounds that may turn all that asks for it without fewer asking
 TOLERANCE = 1e-10
+NEARLY = 1e-6
 
 
 class QuadraticBatch(NamedTuple):
@@ -159,24 +163,36 @@ def solve_batch(
         return Solution(x.reshape(e, n, d), price, np.where(broken, np.inf, 0.0), ~broken)
     scale, shadow = _scales(game)
     left = np.arange(e)
-    bound = np.zeros((e, n * d + m), np.int8)  # what binds
-    least, patience = np.full(e, n * d + m + 1), np.full(e, PATIENCE)
-    for turn in range(ROUNDS if m else ROUNDS + 2 * n * d):
-        if not len(left) or stop():
-            break
-        part = QuadraticBatch._make(a[left] for a in game)
-        args = part, q[left], low[left], high[left], scale[left], shadow[left]
-        if turn or start is not None:
-            bound[left] = _turn(bound[left], _binding(*args, x[left], price[left]), left, least, patience)
-        x[left], price[left] = _equations(*args, bound[left])
-        residual[left] = _residual(*args, np.clip(x[left], low[left], high[left]), np.maximum(price[left], 0.0))
+    bound, held_at = np.zeros((e, n * d + m), np.int8), np.zeros((e, m))  # what binds; prices that are leaned on
+    for outer in range(OUTER if m else 1):
+        least, patience = np.full(e, n * d + m + 1), np.full(e, PATIENCE)
+        some, lean = left, max(LEAN * 0.1**outer, 1e-14) * shadow
+        for turn in range(ROUNDS + 2 * (n * d + m)):
+            if not len(some) or stop():
+                break
+            part = QuadraticBatch._make(a[some] for a in game)
+            args = part, q[some], low[some], high[some], scale[some], shadow[some], lean[some], held_at[some]
+            if turn or outer or start is not None:
+                asks = _binding(*args, x[some], price[some])
+                asks = np.where(asks * bound[some] < 0, 0, asks).astype(np.int8)  # from end to end by way of free
+                rests = (asks == bound[some]).all(axis=1) & (turn > 0)
+                bound[some] = _turn(bound[some], asks, some, least, patience)
+            else:
+                rests = np.zeros(len(some), bool)
+            x[some], price[some] = _equations(*args, bound[some])
+            inside = np.clip(x[some], low[some], high[some]), np.maximum(price[some], 0.0)
+            residual[some] = _residual(*args[:-2], *inside)
+            some = some[~(residual[some] <= tolerance) & ~rests]
         left = left[~(residual[left] <= tolerance)]
+        if not len(left):
+            break
+        held_at[left] = np.maximum(price[left], 0.0)
     x, price = np.clip(x, low, high), np.maximum(price, 0.0)
     for k in np.flatnonzero(~(residual <= tolerance)):
         if stop():
             break
         begin = np.where(np.isfinite(x[k]), x[k], np.clip(0.0, low[k], high[k]))
-        found_one = variational_equilibrium(game.single(int(k)), begin, tolerance=tolerance)
+        found_one = variational_equilibrium(game.single(int(k)), begin, tolerance=tolerance / 10)
         x[k], price[k], residual[k] = found_one.x, found_one.multiplier, found_one.residual
     return Solution(x.reshape(e, n, d), price, residual, residual <= tolerance)
 
@@ -210,8 +226,9 @@ def propose_batch(
     r"""The limit of the tilted games' equilibria as trust goes to 0: the proposal, as far as it is feasible for all.
 
     The levels with a finite spread are those of the point that minimises :math:`\sum (x - mean)^2 / spread^2` over all
-    that boxes and limits allow, whatever the others do; with those fixed, the levels that nothing is asked of are at
-    the game's own equilibrium under what is left of the limits.
+    that boxes and limits allow; with those fixed, the levels that nothing is asked of are at the game's own equilibrium
+    under what is left of the limits. Where every level is asked for, it is that projection; otherwise the equilibrium
+    at a trust at which the game's curvature is ``NEARLY`` of the least pull, since the limit itself leaves thin sets.
     """
     weight = weights(spread)
     asked = weight > 0
@@ -219,24 +236,10 @@ def propose_batch(
         return project_batch(game, mean, weight, stop)
     if not asked.any():
         return solve_batch(game, stop=stop)
-    k = np.arange(weight[0].size)
-    wide = weight.reshape(len(weight), -1)
-    # who is asked for nothing yields to those that are: a weight that rounding just tells from none, about where it is
-    least = 1e-9 * np.where(asked, weight, np.inf).min(axis=(1, 2), keepdims=True)
-    alone = solve_batch(game, stop=stop)
-    pull = np.where(asked, weight, np.where(np.isfinite(least), least, 1.0))
-    jacobian = np.zeros_like(game.jacobian)
-    jacobian[:, k, k] = pull.reshape(wide.shape)
-    first = solve_batch(
-        game._replace(jacobian=jacobian, linear=-pull * np.where(asked, mean, alone.level)), mean, stop=stop
-    )
-    fixed = game._replace(
-        lower=np.where(asked, first.level, game.lower), upper=np.where(asked, first.level, game.upper)
-    )
-    # the projection's rounding may leave a limit broken by a hair, which no other level could mend
-    used = np.einsum("emk,ek->em", game.constraint, first.level.reshape(wide.shape))
-    then = solve_batch(fixed._replace(limit=np.maximum(game.limit, used)), first.level, stop=stop)
-    return Solution(then.level, then.price, np.maximum(first.residual, then.residual), first.converged & then.converged)
+    size = float(np.abs(game.jacobian).max(initial=0.0))
+    trust = NEARLY * float(weight[asked].min()) / (size if size > 0 else 1.0)
+    tilted = tilt_batch(game, mean, spread, trust)
+    return solve_batch(tilted, np.where(asked, mean, 0.0), tolerance=TOLERANCE / NEARLY * 1e-4, stop=stop)
 
 
 def weights(spread: Float) -> Float:
@@ -293,12 +296,13 @@ def _scales(game: QuadraticBatch) -> tuple[Float, Float]:
 
 
 def _binding(
-    game: QuadraticBatch, q: Float, low: Float, high: Float, scale: Float, shadow: Float, x: Float, price: Float
-) -> NDArray[np.int8]:
+    game: QuadraticBatch, q: Float, low: Float, high: Float, scale: Float, shadow: Float, lean: Float, held_at: Float,
+    x: Float, price: Float,
+) -> NDArray[np.int8]:  # fmt: skip
     """(E, K + M) -1 at a lower bound, 1 at an upper, 0 free; of a limit 1 where it binds, 0 where not."""
     pull = (game.jacobian @ x[..., None])[..., 0] + q + (price[:, None] @ game.constraint)[:, 0]
     trial = x - pull / scale
-    slack = (game.constraint @ x[..., None])[..., 0] - game.limit
+    slack = (game.constraint @ x[..., None])[..., 0] - game.limit - lean * (price - held_at)
     box = np.where(trial < low, -1, np.where(trial > high, 1, 0))
     return np.concatenate([box, price + slack / shadow > 0], axis=1).astype(np.int8)
 
@@ -318,9 +322,10 @@ def _turn(now: NDArray[np.int8], asks: NDArray[np.int8], left: Any, least: Any, 
 
 
 def _equations(
-    game: QuadraticBatch, q: Float, low: Float, high: Float, scale: Float, shadow: Float, binds: NDArray[np.int8]
-) -> tuple[Float, Float]:
-    """Levels and prices of the equations that ``binds`` says hold."""
+    game: QuadraticBatch, q: Float, low: Float, high: Float, scale: Float, shadow: Float, lean: Float, held_at: Float,
+    binds: NDArray[np.int8],
+) -> tuple[Float, Float]:  # fmt: skip
+    """Levels and prices of the equations that ``binds`` says hold, a binding limit's price leaning on ``held_at``."""
     k, m = low.shape[1], shadow.shape[1]
     box, held = binds[:, :k], binds[:, k:] > 0
     free = box == 0
@@ -331,9 +336,9 @@ def _equations(
     system[:, k:, :k] = np.where(held[..., None], game.constraint, 0.0)
     i, j = np.arange(k), k + np.arange(m)
     system[:, i, i] = np.where(free, system[:, i, i] + 1e-14 * scale, scale)
-    # limits that bind twice, or without a free level: their prices are not determined, so any small ones will do
-    system[:, j, j] = np.where(held, -1e-14 * shadow, shadow)
-    right = np.concatenate([np.where(free, -q, scale * at), np.where(held, game.limit, 0.0)], axis=1)
+    system[:, j, j] = np.where(held, -lean, shadow)
+    most = np.where(held, game.limit, 0.0) - lean * held_at
+    right = np.concatenate([np.where(free, -q, scale * at), np.where(held, most, 0.0)], axis=1)
     try:
         found = np.linalg.solve(system, right[..., None])[..., 0]
     except np.linalg.LinAlgError:

@@ -82,7 +82,8 @@ def _several(hessian: Float, gradient: Float, rows: Float, room: Float) -> Float
     left = np.append(turned.T @ dual, bound @ dual / unit - 1.0)
     z = -left[:-1] / left[-1] * unit if left[-1] < 0 else centre
     step = np.linalg.solve(lower.T, z - centre)
-    used = rows @ step
-    with np.errstate(divide="ignore", invalid="ignore"):  # what rounding leaves of a limit broken is taken back
-        share = float(np.where(used > room, room / used, 1.0).min(initial=1.0))
-    return np.asarray(share * step)
+    used, size = rows @ step, np.abs(rows).sum(axis=1) * np.abs(step).max()
+    over = used > room + 1e-9 * size
+    if over.any():  # what the program could not keep of a limit is taken back
+        step = step * float((room[over] / used[over]).min())
+    return np.asarray(step)

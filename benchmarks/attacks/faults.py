@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.attacks.checker import findings, least
 from benchmarks.attacks.steps import custom_example
-from coordinator import coordinator as merging
+from coordinator import congestion as merging
 from hybridalloc import Allocator, make_problem
 from hybridalloc.problems.custom import world as custom_batch
 from hybridalloc.problems.mec import core as mec_core

@@ -20,7 +20,7 @@ from coordinator.tables import enough
 from coordinator.why import tilt_of
 from games.admission import admit
 from games.congestion import CongestionBatch
-from hybridalloc.problems.contract import Knob, P, Q, S, World
+from hybridalloc.problems.contract import Knob, P, Q, S
 from hybridalloc.problems.slots import Slots
 from hybridalloc.text import printable
 from rl.proposal import Proposal
@@ -60,8 +60,6 @@ class Again(Generic[S, P, Q]):
     ) -> None:  # fmt: skip
         self.problem, self.allocation, self.agent = problem, allocation, agent
         self.prices, self.proposal, self.trust, self.memory = prices, proposal, trust, memory
-        self.tilt = tilt_of(allocation.log_prior, allocation.trust, allocation.anchor)[None]
-        self.anchor = 0.0 if allocation.anchor is None else allocation.anchor[None]
 
     def solve(self, state: S, option: int | None = None, accept: bool = False) -> Answer:
         """What becomes of the agent in ``state``.
@@ -77,15 +75,18 @@ class Again(Generic[S, P, Q]):
             choice[0, self.agent] = choice[0, self.agent] if option is None else option
             plan: Any = settled(choice)
             return Answer(bool(plan.served[0, self.agent]), int(plan.option[0, self.agent]))
-        game = self._game(world)
-        charged = game._replace(private_cost=game.private_cost + self.anchor)
-        places = world.places(self.prices, charged) if isinstance(world, Admits) else None
-        if places is None:
+        game, anchor = world.game(self.prices), self.allocation.anchor
+        places = None
+        if isinstance(world, Admits) and isinstance(game, CongestionBatch):
+            extra = 0.0 if anchor is None else anchor[None]
+            places = world.places(self.prices, game._replace(private_cost=game.private_cost + extra))
+        if places is None or not isinstance(game, CongestionBatch):
             raise ValueError(f"{self.problem.name} states no places, and this allocation has some")
         if accept:
             places.acceptable[0, self.agent, option] = True
         held = np.asarray(self.allocation.held, bool)[None]
-        seating = admit(game, places, np.where(held, choice, 0), self.tilt, EFFORT)
+        tilt = tilt_of(self.allocation.log_prior, self.allocation.trust, anchor)[None]
+        seating = admit(game, places, np.where(held, choice, 0), tilt, EFFORT)
         if np.isnan(places.late).all():  # who is left out stays where it is
             stays = ~seating.held & ~held & np.take_along_axis(game.allowed, choice[..., None], 2)[..., 0]
             seating = seating._replace(option=np.where(stays, choice, seating.option))
@@ -95,15 +96,12 @@ class Again(Generic[S, P, Q]):
         served, taken = bool(plan.served[0, self.agent]), int(plan.option[0, self.agent])
         return Answer(served, taken, tuple(lost.tolist()), harms)
 
-    def _game(self, world: World[S, P, Q]) -> CongestionBatch:
-        game = world.game(self.prices)
-        if not isinstance(game, CongestionBatch):
-            raise ValueError(f"{self.problem.name} has no options that an agent could be admitted to")
-        return game
-
     def elsewhere(self, state: S) -> list[int]:
-        """Options on which it would be served and that it does not have for what they cost."""
-        allowed = self._game(self.problem.world_at(state, self.memory)).allowed[0, self.agent].copy()
+        """Options on which it would be served and that it does not have for what they cost; none in a game without."""
+        game = self.problem.world_at(state, self.memory).game(self.prices)
+        if not isinstance(game, CongestionBatch):
+            return []
+        allowed = game.allowed[0, self.agent].copy()
         allowed[0 if self.allocation.seated else self.allocation.option[self.agent]] = False
         return [int(o) for o in np.flatnonzero(allowed) if self.solve(state, int(o), accept=True).served]
 

@@ -187,7 +187,7 @@ def test_trust_inf_is_the_equilibrium_and_trust_0_the_nearest_feasible_proposal(
     for e in range(6):
         np.testing.assert_allclose(at_0[e], nearest(batch, e, said.mean[e], 1 / said.spread[e] ** 2), atol=2e-5)
     np.testing.assert_allclose(game.tilted(said, 1e-8).solve().choice.level, at_0, atol=1e-5)
-    apart = [np.abs(game.tilted(said, t).solve().choice.level - own).max() for t in (1e-3, 0.1, 10.0, 1e3)]
+    apart = [np.abs(game.tilted(said, t).solve().choice.level - own).max() for t in (1e-3, 0.1, 10.0, 1e5)]
     assert apart == sorted(apart, reverse=True) and apart[0] > 10 * apart[-1]
 
 
@@ -215,14 +215,14 @@ def test_at_trust_0_levels_that_nothing_is_asked_of_settle_under_what_is_left(li
     asked = np.isfinite(said.spread)
     solved = Quadratic(batch).tilted(said, 0.0).solve()
     level = solved.choice.level
-    assert solved.converged.all() and excess(batch, level) <= 1e-8
-    np.testing.assert_allclose(Quadratic(batch).tilted(said, 1e-7).solve().choice.level, level, atol=1e-4)
+    assert solved.converged.all() and excess(batch, level) <= 1e-7
+    np.testing.assert_allclose(Quadratic(batch).tilted(said, 1e-6).solve().choice.level, level, atol=1e-4)
     for e in range(8):
         weight = np.where(asked[e], 1 / np.where(asked[e], said.spread[e], 1.0) ** 2, 0.0)
         np.testing.assert_allclose(level[e][asked[e]], nearest(batch, e, said.mean[e], weight)[asked[e]], atol=1e-4)
     fixed = batch._replace(lower=np.where(asked, level, batch.lower), upper=np.where(asked, level, batch.upper))
-    slack = fixed._replace(limit=batch.limit + 1e-9)
-    np.testing.assert_allclose(solve_batch(slack).level, level, atol=1e-5)
+    for e in range(8):
+        assert quadratic_gains(fixed.single(e), 4, level[e]).max() <= 1e-6
 
 
 @settings(max_examples=60, deadline=None)
@@ -395,7 +395,7 @@ def test_a_game_without_options_is_decided_and_settled_like_any_other(kind):
         ({"mean": np.zeros((2, 3, 1, 2))}, r"volts has shape \(2, 3, 1\); this state needs \(2, 3\)"),
         ({"spread": np.full((2, 3, 2), -1.0)}, "volts_spread = -1.0; a spread is >= 0"),
         ({"mean": np.full((2, 3, 2), np.inf)}, "volts = inf; it must be finite"),
-        ({"mean": None}, "its mean is None"),
+        ({"mean": None}, "the mean is None"),
     ],
 )
 def test_a_proposal_that_cannot_be_used_is_named(change, message):

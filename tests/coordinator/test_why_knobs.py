@@ -43,7 +43,7 @@ class World:
             np.zeros((1, 2)),
         )  # fmt: skip
 
-    def settle(self, option, prices, wish=None, trust=np.inf, seating=None):
+    def settle(self, option, prices, proposal=None, trust=np.inf, seating=None):
         s = self.state
         if seating is not None:
             return SimpleNamespace(option=seating.option, served=seating.held)
@@ -160,6 +160,19 @@ def test_options_that_would_serve_and_cost_too_much_are_told_last(seated, text):
     assert rows[-1]["knob"] == "option" and rows[-1]["needed"] == [2] and rows[-1]["text"].endswith(text)
     cheap = problem.admits(TOO_MANY, allocated([1, 1, 0], [True, True, False], seated), 2, None)
     assert all(row["knob"] != "option" for row in cheap)  # the twin serves nobody in 2 s
+
+
+def test_where_there_are_no_options_to_go_to_the_knobs_are_told_all_the_same():
+    """A game of levels alone, as a quadratic one: nothing is asked of options, nor of a log prior."""
+
+    class Levels(World):
+        def game(self, prices):
+            return SimpleNamespace()
+
+    allocation = allocated([1, 1, 1], [True, True, False], False)
+    allocation.log_prior = None
+    told = Machines(Levels).admits(TOO_MANY, allocation, 2, None)
+    assert [row["knob"] for row in told] == ["speed", "deadline_s"]
 
 
 def test_an_allocation_with_places_of_a_problem_that_states_none_is_refused():

@@ -176,7 +176,7 @@ def test_all_mass_on_a_forbidden_option_is_no_mass_at_all(problem):
         (lambda p: p._replace(mean=np.zeros((3, 3, 2))), "power has shape (3, 3)"),
         (lambda p: p._replace(levels=("power", "charm")), "charm"),
         (lambda p: p._replace(levels=("power",)), "mean has shape (1, 12, 2); levels names 1: power"),
-        (lambda p: p._replace(spread=None), "a proposal of levels has a mean and a spread; its spread is None"),
+        (lambda p: p._replace(spread=None), "a proposal of levels has a mean and a spread; the spread is None"),
     ],
 )
 def test_continuous_parts_that_cannot_be_used_leave_the_game(problem, change, reason):
