@@ -46,7 +46,7 @@ class Plan(NamedTuple):
     share: Float  # (E, N) of the charger's power
 
 
-class Harbour(StateWorld["Chargers", Landing]):
+class Harbour(StateWorld["Chargers", Landing, Prices]):
     """E harbours side by side."""
 
     def fresh(self) -> dict[str, Float]:  # left_h: of a queue, what is due to the car of h + 1 ferries ago

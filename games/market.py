@@ -11,15 +11,13 @@ For any prices p > 0 with :math:`\sum_k C_k p_k = \sum_i w_i`, and any feasible 
 and x is within ``gap`` of the optimum (weighted mean of log utility). Every method here ends on that measured
 gap, so an answer is certified whatever route led to it:
 
-- ``response``: proportional response, each agent splits its budget as its utility came in. Robust, linear
-  work a sweep, gap about 1 / sweeps at first.
+- ``response``: proportional response, :mod:`games.market_response`. Robust, linear work a sweep, gap about 1 / sweeps
+  at first.
 - ``interior``: the structured interior point of :mod:`games.market_interior`, with proportional response to
   start from and to fall back on.
 - ``smooth``: Newton on softened prices, :mod:`games.market_smooth`: few resources, up to millions of agents.
 
-Sources: Eisenberg and Gale (1959), "Consensus of subjective probabilities"; Zhang (2011), "Proportional
-response dynamics in the Fisher market"; Birnbaum, Devanur and Xiao (2011), "Distributed algorithms via
-gradient descent for Fisher markets" (it is mirror descent).
+Source: Eisenberg and Gale (1959), "Consensus of subjective probabilities".
 """
 
 from __future__ import annotations
@@ -27,11 +25,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike
 
 from games.congestion import Bool, Float
 from games.errors import InvalidStateError, floats, shaped
+from games.market_interior import interior_point
+from games.market_response import certify, proportional_response
+from games.market_smooth import smooth_newton
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,6 @@ def eisenberg_gale(
         InvalidStateError: a negative or non-finite value, budget or capacity <= 0, a wrong shape, a method
             that does not exist.
     """
-    from games.market_interior import interior_point
-    from games.market_smooth import smooth_newton
-
     a, w, c = _checked(value, budget, capacity)
     if method not in ("auto", "response", "interior", "smooth"):
         raise InvalidStateError(f"method = {method!r}; choose auto, response, interior or smooth")
@@ -131,70 +128,6 @@ def eisenberg_gale(
     done = bool(gap <= tolerance)
     stopped = f"{method} stopped after {steps} iterations with gap {gap:.1e}"
     return Market(share, price, utility, float(gap), int(steps), done, _status(done, unserved, stopped), unserved)
-
-
-def proportional_response(
-    unit: Float, money: Float, tolerance: float, most: int, start: Float | None = None
-) -> tuple[Float, Float, int]:
-    """Zhang's dynamics for capacities 1 and budgets that sum to 1: (shares (N, K), prices (K,), sweeps)."""
-    spend = money[:, None] * unit / unit.sum(axis=1, keepdims=True)
-    if start is not None:
-        # a little of everything useful keeps the dynamics free to move
-        warm = unit * start
-        total = warm.sum(axis=1, keepdims=True)
-        share = np.divide(warm, total, out=np.zeros_like(warm), where=total > 0)
-        spend = (1 - 1e-3) * money[:, None] * share + (1e-3 + (1 - 1e-3) * (total <= 0)) * spend
-        spend *= money[:, None] / spend.sum(axis=1, keepdims=True)
-    price = np.empty(unit.shape[1])
-    before = np.empty_like(spend)
-    sweeps = _respond(unit, money, spend, before, price, tolerance, most)
-    return before / np.maximum(price, 1e-300), price, sweeps
-
-
-@njit(cache=True, fastmath={"nsz", "contract", "reassoc", "arcp"}, error_model="numpy")
-def _respond(unit, money, spend, before, price, tolerance, most):
-    n, k = unit.shape
-    inverse = np.empty(k)
-    gain = np.empty(k)
-    for sweep in range(most):
-        price[:] = 0.0
-        for i in range(n):
-            for r in range(k):
-                price[r] += spend[i, r]
-        for r in range(k):
-            inverse[r] = 1.0 / max(price[r], 1e-300)
-        check = sweep % 10 == 0 or sweep == most - 1
-        gap = 0.0
-        if check:
-            before[:] = spend
-        for i in range(n):
-            utility = 0.0
-            best = 0.0
-            for r in range(k):
-                v = unit[i, r] * inverse[r]
-                best = v if v > best else best
-                gain[r] = v * spend[i, r]
-                utility += gain[r]
-            f = money[i] / utility
-            for r in range(k):
-                spend[i, r] = gain[r] * f
-            if check:
-                gap += money[i] * np.log(best * f)
-        if check and gap <= tolerance:
-            return sweep + 1
-    return most
-
-
-def certify(unit: Float, money: Float, x: Float, p: Float) -> float:
-    """Gap of shares x (N, K) and prices p (K,) at capacities and total budget 1; inf if infeasible."""
-    if not (np.isfinite(x).all() and np.isfinite(p).all() and (x >= 0).all() and (p >= 0).all()):
-        return np.inf
-    if (x.sum(axis=0) > 1 + 1e-9).any() or abs(p.sum() - 1) > 1e-9:
-        return np.inf
-    utility = (unit * x).sum(axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        best = np.where(unit > 0, unit / p, 0.0).max(axis=1)
-        return float((money * np.log(money * best / utility)).sum())
 
 
 def _checked(value: ArrayLike, budget: ArrayLike, capacity: ArrayLike) -> tuple[Float, Float, Float]:

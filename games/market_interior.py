@@ -21,14 +21,13 @@ import numpy as np
 from numba import njit
 
 from games.congestion import Float
+from games.market_response import certify, proportional_response
 
 FAST = {"nsz", "contract", "reassoc", "arcp"}
 
 
 def interior_point(unit: Float, money: Float, tolerance: float, most: int) -> tuple[Float, Float, int]:
     """Shares (N, K) that sell every resource, prices (K,) that sum to 1, and Newton steps."""
-    from games.market import certify, proportional_response
-
     x, p, _ = proportional_response(unit, money, 0.05, 60)
     a = np.ascontiguousarray(unit)
     best = (np.inf, x, p)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 
@@ -18,16 +18,10 @@ from games.congestion import Int
 from games.quadratic import QuadraticGame
 from games.quadratic_certificate import quadratic_gains
 from hybridalloc.allocation import Allocation
+from hybridalloc.problems.contract import AnyProblem, Audits, Prices
 
 SHOWN = 6  # agents named in a status
 ROUNDING = 1e-9
-
-
-@runtime_checkable
-class Audits(Protocol):
-    """A problem that can read its own states and allocations a second time."""
-
-    def audit(self, state: Any, allocation: Any, prices: Any, believed: Any = None) -> Audit: ...
 
 
 @dataclass(frozen=True)
@@ -64,7 +58,12 @@ class Verdict:
 
 
 def certify(
-    problem: Any, state: Any, allocation: Allocation, prices: Any, believed: Any, warn: Callable[[str, str], None]
+    problem: AnyProblem,
+    state: Any,
+    allocation: Allocation,
+    prices: Prices,
+    believed: Any,
+    warn: Callable[[str, str], None],
 ) -> Verdict:
     """Check and audit an allocation; where a part of that fails, the verdict says so.
 

@@ -353,6 +353,7 @@ class Step:
     def _tables(self, changes: dict[str, Any], settings: dict[str, Any]) -> int:
         from hybridalloc.allocator import Allocator
         from hybridalloc.problems import make_problem
+        from hybridalloc.problems.custom import CustomPrices
         from hybridalloc.reports.step import as_json, as_text
 
         if self.problem != "custom":
@@ -365,11 +366,12 @@ class Step:
             allocator = Allocator.load(self.allocator, problem=problem, **changes)
         else:
             allocator = Allocator(problem, self.method, **changes)
-        state = problem.reset()
+        state, prices = problem.reset(), allocator.prices
+        assert isinstance(prices, CustomPrices)
         allocation = allocator.step(state)
         if self.json:
-            return _print_json(as_json(problem, state, allocation, allocator.prices))
-        _say(as_text(problem, state, allocation, allocator.prices))
+            return _print_json(as_json(problem, state, allocation, prices))
+        _say(as_text(problem, state, allocation, prices))
         return 0
 
 

@@ -99,11 +99,6 @@ class SlotWorld:
         self.epoch = np.zeros(size, np.int64)
         self._epochs = epochs
 
-    if TYPE_CHECKING:
-
-        @property
-        def active(self) -> Bool: ...
-
     @property
     def size(self) -> int:
         return len(self.epoch)
@@ -135,14 +130,6 @@ class SlotWorld:
                 raise ValueError(f"{name} has another shape or dtype than {value.shape}, {value.dtype}")
         for name, value in own.items():
             value[...] = state[name]
-
-    def priority(self) -> Float:
-        """(E, N) who is named first where not all can be served; nobody, unless a domain says so."""
-        return np.zeros(self.active.shape)
-
-    def requested(self, option: Int, prices: Any) -> Float:
-        """(E,) share of the used resources that a raw choice would overload; none, unless a domain says so."""
-        return np.zeros(self.size)
 
     def unknown_baseline(self, name: str, known: Mapping[str, str]) -> NoReturn:
         """For a heuristic that is none of the card's."""
@@ -176,7 +163,7 @@ class StateSlots(Slots[T, P, Q]):
         return made
 
 
-class StateWorld(SlotWorld, Generic[D, T]):
+class StateWorld(SlotWorld, Generic[D, T, Q]):
     """A :class:`SlotWorld` of E states of one kind and shape, each with a stream of random numbers.
 
     A domain gives :meth:`following`, :meth:`fresh` where its future depends on more than its states, and ``ended``
@@ -214,6 +201,14 @@ class StateWorld(SlotWorld, Generic[D, T]):
     def fresh(self) -> dict[str, NDArray[Any]]:
         """Arrays of the domain's own by name, (E, ...), as an episode begins."""
         return {}
+
+    def priority(self) -> Float:
+        """(E, N) who is named first where not all can be served; nobody, unless a domain says so."""
+        return np.zeros(self.active.shape)
+
+    def requested(self, option: Int, prices: Q) -> Float:
+        """(E,) share of the used resources that a raw choice would overload; none, unless a domain says so."""
+        return np.zeros(self.size)
 
     def following(self, e: int, rng: np.random.Generator) -> T:
         """What follows in world ``e`` after what was executed."""

@@ -10,13 +10,15 @@ import numpy as np
 from hybridalloc.allocation import Allocation
 from hybridalloc.problems.custom.problem import Custom
 from hybridalloc.problems.custom.remedies import LARGE, remedies, ways_shown
-from hybridalloc.problems.custom.state import NO_DEADLINE, CustomState
+from hybridalloc.problems.custom.state import NO_DEADLINE, CustomPrices, CustomState
 from hybridalloc.text import printable, strict
 
 TRIED = 6  # agents at most for whom what would admit them is worked out; fewer, but one, where it takes long
 
 
-def as_json(problem: Custom, state: CustomState, allocation: Allocation, prices: Any = None) -> dict[str, Any]:
+def as_json(
+    problem: Custom, state: CustomState, allocation: Allocation, prices: CustomPrices | None = None
+) -> dict[str, Any]:
     """``allocation.to_dict()`` with names, times, prices by resource and what would admit who was left out: for the
     first by priority, for the rest ``would_be_served`` is None."""
     ways = remedies(problem, state, allocation, prices, _tried(problem, allocation), ways_shown(problem, allocation))
@@ -38,7 +40,7 @@ def as_json(problem: Custom, state: CustomState, allocation: Allocation, prices:
     })  # fmt: skip
 
 
-def as_text(problem: Custom, state: CustomState, allocation: Allocation, prices: Any = None) -> str:
+def as_text(problem: Custom, state: CustomState, allocation: Allocation, prices: CustomPrices | None = None) -> str:
     """Who gets what, what each resource is worth, who was left out and what would admit them, the certificate."""
     seconds = problem.times(state, allocation)
     rows = []

@@ -19,22 +19,24 @@ from coordinator.game import Game
 from coordinator.trust import Trust
 from games.congestion import Float
 from hybridalloc.allocation import with_levels
+from hybridalloc.problems.contract import AnyProblem, AnyWorld, Belief, Perturbs, Prices, Reveals, Shifts
+from hybridalloc.problems.metrics import Metric
 from hybridalloc.reports.statistics import mean_of
 from hybridalloc.training.evaluation import evaluate
-from rl.proposal import Proposal
+from rl.proposal import Proposal, Recommender
 
 
 class Remembered(NamedTuple):
     """A step's inputs, enough to ask what other trusts would have done."""
 
     state: Any
-    situation: Any
+    situation: AnyWorld
     game: Game
     proposal: Proposal
     proposes: bool
 
 
-def candidates(step: Remembered, coordinator: Coordinator, trust: Trust, prices: Any) -> list[SimpleNamespace]:
+def candidates(step: Remembered, coordinator: Coordinator, trust: Trust, prices: Prices) -> list[SimpleNamespace]:
     """The allocation at each trust of the grid."""
     out = []
     for value in trust.grid:
@@ -46,43 +48,49 @@ def candidates(step: Remembered, coordinator: Coordinator, trust: Trust, prices:
     return out
 
 
-def welfare(problem: Any, state: Any, allocations: list[SimpleNamespace]) -> Float:
-    """(K,) one-slot welfare of each allocation were ``state`` the truth; equal allocations are run once."""
+def earned(problem: AnyProblem, state: Any, allocations: list[SimpleNamespace]) -> Float:
+    """(K,) what each allocation earns in one decision were ``state`` the truth, by the metric that is tuned for, larger
+    is better; equal allocations are run once."""
+    aim = problem.card.aim
     seen: dict[bytes, float] = {}
     out = []
     for a in allocations:
         key = b"".join(part.tobytes() for part in (a.option, *getattr(a, "levels", {}).values()))
         if key not in seen:
-            seen[key] = problem.evaluate(state, a)["welfare"]
+            seen[key] = aim.sign * problem.evaluate(state, a)[aim.key]
         out.append(seen[key])
     return np.nan_to_num(np.array(out))  # a step of nobody: every trust does alike
 
 
 def rollouts(
-    problem: Any, trusts: Float, coordinator: Coordinator, recommender: Any, prices: Any, belief: Any,
-    seeds: Sequence[int], slots: int,
+    problem: AnyProblem, trusts: Float, coordinator: Coordinator, recommender: Recommender | None, prices: Prices,
+    belief: Belief | None, seeds: Sequence[int], slots: int,
 ) -> Float:  # fmt: skip
-    """(K, S) welfare of each trust over whole episodes in each of the problem's scenarios, on common networks."""
+    """(K, S) what each trust earns over whole episodes in each of the problem's scenarios, on common networks."""
+    assert isinstance(problem, Shifts)
+    aim: Metric = problem.card.aim
     worlds = [problem.shifted(scenario) for scenario in problem.scenarios()]
     run = lambda world, trust: evaluate(
         world, prices, replace(coordinator, trust=float(trust)), recommender, seeds, slots=slots, belief=belief
     )
-    found = [[mean_of(run(world, trust).metrics["welfare"]) for world in worlds] for trust in trusts]
+    found = [[aim.sign * mean_of(run(world, trust).metrics[aim.key]) for world in worlds] for trust in trusts]
     return np.nan_to_num(np.array(found))  # a world of nobody: every trust does alike
 
 
 def scenario_payoffs(
-    problem: Any, step: Remembered, coordinator: Coordinator, trust: Trust, prices: Any, seed: int
+    problem: AnyProblem, step: Remembered, coordinator: Coordinator, trust: Trust, prices: Prices, seed: int
 ) -> Float:
-    """(K, S) one-slot welfare of each trust's allocation in each of the problem's scenarios, at one state."""
+    """(K, S) what each trust's allocation earns in one decision in each of the problem's scenarios, at one state."""
     plans = candidates(step, coordinator, trust, prices)
+    assert isinstance(problem, Perturbs)
     worlds = [problem.perturbed(step.state, scenario, seed) for scenario in problem.scenarios()]
-    return np.stack([welfare(problem, w, plans) for w in worlds], axis=1) if worlds else np.zeros((len(plans), 0))
+    return np.stack([earned(problem, w, plans) for w in worlds], axis=1) if worlds else np.zeros((len(plans), 0))
 
 
 def hindsight_losses(
-    problem: Any, step: Remembered, following: Any, coordinator: Coordinator, trust: Trust, prices: Any
+    problem: AnyProblem, step: Remembered, following: Any, coordinator: Coordinator, trust: Trust, prices: Prices
 ) -> Float:
     """(K,) what each trust's allocation of a step would have lost, on what the next state reveals of it."""
     plans = candidates(step, coordinator, trust, prices)
-    return -welfare(problem, problem.revealed(step.state, following), plans)
+    assert isinstance(problem, Reveals)
+    return -earned(problem, problem.revealed(step.state, following), plans)

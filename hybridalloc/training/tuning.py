@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from coordinator import Coordinator
-from hybridalloc.problems.contract import AnyProblem, Belief
+from hybridalloc.problems.contract import AnyProblem, Belief, Prices
 from hybridalloc.reports.statistics import mean_of
 from hybridalloc.training.beliefs import learn_belief
 from hybridalloc.training.config import BELIEF_STEPS, TUNE_SEEDS, TrainConfig
@@ -27,7 +27,7 @@ class Tuned(NamedTuple):
     It is NaN where no seed has any, and such a trial is never the best.
     """
 
-    prices: Any
+    prices: Prices
     welfare: float
     trials: list[tuple[Any, float]]
 
@@ -57,7 +57,7 @@ def tune_prices(
     rng = np.random.default_rng([seed, 55])
     space, aim = problem.card.price_space, problem.card.aim
 
-    def welfare(prices: Any) -> float:
+    def welfare(prices: Prices) -> float:
         seen = belief.copy(learning=False) if belief is not None else None
         result = evaluate(problem, prices, coordinator, None, TUNE_SEEDS[:seeds], slots=slots, belief=seen)
         return aim.sign * mean_of(result.metrics[aim.key])

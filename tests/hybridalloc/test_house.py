@@ -32,6 +32,119 @@ def test_imports_run_one_way(package):
             assert roots <= ALLOWED[package], f"{path.relative_to(HOUSE)} imports {roots - ALLOWED[package]}"
 
 
+def trees():
+    """Every module of the house by its name, with whether it is a package, and its tree."""
+    for package in ALLOWED:
+        for path in (HOUSE / package).rglob("*.py"):
+            parts = path.relative_to(HOUSE).with_suffix("").parts
+            name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+            yield name, ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imported(tree):
+    """What a module imports when it runs, in its functions too; not what only a type checker reads."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        yield from imported(node)
+
+
+def circles(edges):
+    """Modules that import each other by whatever way, each circle once (Tarjan's strong components)."""
+    number, low, stack, found = {}, {}, [], []
+
+    def visit(at):
+        number[at] = low[at] = len(number)
+        stack.append(at)
+        for to in edges.get(at, ()):
+            if to not in number:
+                visit(to)
+                low[at] = min(low[at], low[to])
+            elif to in stack:
+                low[at] = min(low[at], number[to])
+        if low[at] == number[at]:
+            circle = stack[stack.index(at) :]
+            del stack[stack.index(at) :]
+            found.extend([sorted(circle)] if len(circle) > 1 else [])
+
+    for at in edges:
+        if at not in number:
+            visit(at)
+    return found
+
+
+def edges_of(modules):
+    """For each module the modules it imports: ``from a import b`` is of a.b where that is one, of a where it is not."""
+    edges = {}
+    for name, tree in modules.items():
+        for target in imported(tree):
+            while target and target not in modules:
+                target = target.rpartition(".")[0]
+            if target and target != name:
+                edges.setdefault(name, set()).add(target)
+    return edges
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    modules = dict(trees())
+    assert len(modules) > 100
+    assert circles(edges_of(modules)) == []
+
+
+def test_a_circle_is_found_also_within_a_function():
+    text = {
+        "games.a": "def f():\n    from games.b import g", "games.b": "import games.c", "games.c": "from games import a",
+        "games.d": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from games.e import E",
+        "games.e": "import games.d", "games": "",
+    }  # fmt: skip
+    found = circles(edges_of({name: ast.parse(code) for name, code in text.items()}))
+    assert found == [["games.a", "games.b", "games.c"]]
+
+
+JUDGED = {"hybridalloc.problems", "hybridalloc.problems.members", "hybridalloc.environments"}  # what is no problem yet
+
+
+def untyped(tree, names=("problem", "prices")):
+    """Arguments and fields of these names that are Any, outside of protocols, which stand for every domain's own."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.ClassDef) and any("Protocol" in ast.unparse(base) for base in node.bases):
+            continue
+        if isinstance(node, ast.arg) and node.arg in names and node.annotation is not None:
+            yield from [node.arg] * (ast.unparse(node.annotation) == "Any")
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) in names:
+            yield from [ast.unparse(node.target)] * (ast.unparse(node.annotation) == "Any")
+        yield from untyped(node, names)
+
+
+def test_problems_and_prices_have_types():
+    found = {name: list(untyped(tree)) for name, tree in trees() if name.startswith("hybridalloc")}
+    assert {name for name, wrong in found.items() if wrong} - JUDGED == set()
+    assert list(untyped(ast.parse("def f(problem: Any, prices: Any): ...\nclass A:\n    prices: Any"))) == [
+        "problem", "prices", "prices",
+    ]  # fmt: skip
+
+
+OWN = {  # attributes of one domain's problems and worlds, by the folder that alone may read them
+    "hybridalloc.problems.mec": {"physics", "bands", "sites", "reachable", "servers", "dynamics"},
+    "hybridalloc.problems.custom": {"transition", "families_of", "resources"},
+}
+FREE = {  # flags of those names, and the table of one step of a user's own jobs, which is custom's
+    "hybridalloc.cli", "hybridalloc.experiments.settings", "hybridalloc.reports.step",
+}  # fmt: skip
+
+
+def test_a_domains_own_words_are_read_in_its_folder_alone():
+    for name, tree in trees():
+        if name.startswith("hybridalloc") and name not in FREE:
+            read = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+            for folder, words in OWN.items():
+                assert name.startswith(folder) or not read & words, f"{name} reads {read & words} of {folder}"
+
+
 @pytest.mark.parametrize("content", ["package", "namespace", "module"])
 def test_a_shadowed_package_is_named(tmp_path, content):
     if content == "module":

@@ -15,13 +15,17 @@ Where a belief was used, its rates and queues are data (``believed``); without o
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numba import njit
 
 from games.certificate import Audit, rank_by
 from games.congestion import Float
+
+if TYPE_CHECKING:
+    from hybridalloc.problems.mec.core import Prices
+    from hybridalloc.problems.mec.problem import Mec
 
 
 class Believed(NamedTuple):
@@ -40,7 +44,7 @@ def reported(physics: Any, state: Any) -> Believed:
     return Believed((physics.band_hz * np.log2(1 + snr) + 1e4)[..., None], state.queue_s, state.air_queue_s)
 
 
-def audit(problem: Any, state: Any, allocation: Any, prices: Any, believed: Believed | None = None) -> Audit:
+def audit(problem: Mec, state: Any, allocation: Any, prices: Prices, believed: Believed | None = None) -> Audit:
     """What the certificate finds; arrays as in :class:`games.certificate.Audit`.
 
     Args:
@@ -82,7 +86,7 @@ def audit(problem: Any, state: Any, allocation: Any, prices: Any, believed: Beli
     )  # fmt: skip
 
 
-def _rank(problem: Any, state: Any) -> Any:
+def _rank(problem: Mec, state: Any) -> Any:
     """(N,) class of each device: by service class, or by the scenario's score within its gap."""
     s = problem.scenario
     if s.priority_gap is None:
