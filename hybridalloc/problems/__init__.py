@@ -18,11 +18,11 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from hybridalloc.errors import CheckpointError, UnknownNameError, nearest
+from hybridalloc.errors import CheckpointError, nearest
 from hybridalloc.problems import custom, mec
 from hybridalloc.problems.contract import Restores
 from hybridalloc.problems.members import check_problem
