@@ -841,12 +841,12 @@ def test_a_recommender_that_proposes_levels_apart_is_told_to_return_a_proposal(p
     with pytest.raises(ValueError, match=r"Apart has propose_continuous.* return rl.proposal.Proposal\(log"):
         Allocator(problem, "hybrid", Apart(0))
     with pytest.raises(ValueError, match="Apart has propose_continuous"):
-        Coordinator().decide(problem.batch([0]), Apart(0), problem.prices_type())
+        Coordinator().decide(problem.worlds([0]), Apart(0), problem.card.prices())
 
 
 @pytest.mark.parametrize("method", ["hybrid", "nearest"])
 def test_the_game_is_built_once_a_step(problem, monkeypatch, method):
-    batch, built = type(problem.batch([0])), []
+    batch, built = type(problem.worlds([0])), []
     make = batch.game
     monkeypatch.setattr(batch, "game", lambda *a: built.append(1) or make(*a))
     recommender = Random(1) if method == "hybrid" else None
@@ -866,7 +866,7 @@ def test_the_allocators_choice_is_the_coordinators(problem):
     for seed, trust in enumerate((0.0, 0.7, 5.0, np.inf)):
         state = problem.reset(seed)
         allocation = Allocator(problem, "hybrid", Wishful(0.3), trust=trust).step(state)
-        batch, prices = problem.batch_of(state), problem.prices_type()
+        batch, prices = problem.world_at(state), problem.card.prices()
         coordinator = Coordinator("hybrid", trust)
         decision = coordinator.decide(batch, Wishful(0.3), prices)
         parts = batch.parts(coordinator.settle(batch, decision, prices))

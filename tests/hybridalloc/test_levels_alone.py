@@ -64,12 +64,9 @@ class World:
 class Levels:
     name, state_type = "levels", Wanted
     card = SimpleNamespace(baselines={}, families=(), prices=Charge, cost_of_change=lambda prices: 0.1)
-    baselines, families, prices_type = card.baselines, card.families, card.prices
 
     def world_at(self, state, memory=None):
         return World(state)
-
-    batch_of = world_at
 
     def check(self, state, allocation):
         over = max(0.0, float(allocation.vars.sum()) - MOST)

@@ -7,18 +7,16 @@ definitions: a leg of c units on a resource of C units a second takes wait + c /
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from games.certificate import Audit, rank_by
-
-if TYPE_CHECKING:
-    from hybridalloc.problems.custom.problem import Custom
-    from hybridalloc.problems.custom.state import CustomPrices
+from hybridalloc.problems.custom.setting import CustomSetting
+from hybridalloc.problems.custom.state import CustomPrices
 
 
-def audit(problem: Custom, state: Any, allocation: Any, prices: CustomPrices) -> Audit:
+def audit(problem: CustomSetting, state: Any, allocation: Any, prices: CustomPrices) -> Audit:
     """What the certificate finds; arrays as in :class:`games.certificate.Audit`."""
     n, r = state.work.shape
     span = problem.options.shape[1]
@@ -56,7 +54,7 @@ def audit(problem: Custom, state: Any, allocation: Any, prices: CustomPrices) ->
     )  # fmt: skip
 
 
-def _by_leg(problem: Custom, legs: Any, held: Any) -> Any:
+def _by_leg(problem: CustomSetting, legs: Any, held: Any) -> Any:
     """(N, S) what each agent holds of each leg's resource, from (N,) arrays by family."""
     out = np.zeros(legs.shape)
     for name, values in held.items():

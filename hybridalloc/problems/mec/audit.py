@@ -15,17 +15,15 @@ Where a belief was used, its rates and queues are data (``believed``); without o
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 
 from games.certificate import Audit, rank_by
 from games.congestion import Float
-
-if TYPE_CHECKING:
-    from hybridalloc.problems.mec.core import Prices
-    from hybridalloc.problems.mec.problem import Mec
+from hybridalloc.problems.mec.core import Prices
+from hybridalloc.problems.mec.setting import MecSetting
 
 
 class Believed(NamedTuple):
@@ -44,7 +42,7 @@ def reported(physics: Any, state: Any) -> Believed:
     return Believed((physics.band_hz * np.log2(1 + snr) + 1e4)[..., None], state.queue_s, state.air_queue_s)
 
 
-def audit(problem: Mec, state: Any, allocation: Any, prices: Prices, believed: Believed | None = None) -> Audit:
+def audit(problem: MecSetting, state: Any, allocation: Any, prices: Prices, believed: Believed | None = None) -> Audit:
     """What the certificate finds; arrays as in :class:`games.certificate.Audit`.
 
     Args:
@@ -86,7 +84,7 @@ def audit(problem: Mec, state: Any, allocation: Any, prices: Prices, believed: B
     )  # fmt: skip
 
 
-def _rank(problem: Mec, state: Any) -> Any:
+def _rank(problem: MecSetting, state: Any) -> Any:
     """(N,) class of each device: by service class, or by the scenario's score within its gap."""
     s = problem.scenario
     if s.priority_gap is None:
