@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 
@@ -247,11 +247,13 @@ class Coordinator:
     ) -> Decision:  # fmt: skip
         """The decision after stable admission; as it is where this coordinator or the problem promises none."""
         game = game_of(game)
-        if not self.admits or not isinstance(situation, Admits) or not isinstance(game, Congestion):
+        if not self.admits or not isinstance(game, Congestion) or not _has_places(type(situation)):
             return decision
         if self.kind == "hybrid":
             game = game.tilted(decision.proposal, self.trust)
-        seating = game.seated(situation, prices, decision.option, self.effort if effort is None else effort)
+        seating = game.seated(
+            cast(Admits, situation), prices, decision.option, self.effort if effort is None else effort
+        )
         if seating is None:
             return decision
         stable = decision.stable & seating.stable
@@ -276,9 +278,14 @@ def game_of(given: Game | CongestionBatch) -> Game:
     return Congestion(given) if isinstance(given, CongestionBatch) else given
 
 
-@cache
+@cache  # in every step: what a class offers does not change
 def _outdated(kind: type) -> bool:
     return issubclass(kind, Outdated)
+
+
+@cache
+def _has_places(kind: type) -> bool:
+    return issubclass(kind, Admits)
 
 
 def check_recommender(recommender: Recommender) -> Recommender:
