@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -34,3 +35,12 @@ def test_there_is_code_to_run_and_links_lead_somewhere():
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#:\s]+?)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.relative_to(HOUSE)}: {target}"
+
+
+def test_the_pictures_of_the_architecture_name_files_that_are_there():
+    figures = runpy.run_path(str(HOUSE / "docs" / "figures" / "architecture.py"))
+    for name, (columns, stations) in figures["PICTURES"].items():
+        for station in stations:
+            assert (HOUSE / station.file).is_file() and station.column < len(columns), station
+        drawn = (HOUSE / "docs" / "figures" / f"architecture-{name}.svg").read_text(encoding="utf-8")
+        assert drawn == figures["drawn"](columns, stations), f"{name}: run docs/figures/architecture.py"
