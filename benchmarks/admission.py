@@ -30,7 +30,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])  # benchmarks/games.py wo
 from coordinator import Coordinator  # noqa: E402
 from hybridalloc import Allocator, make_problem  # noqa: E402
 from hybridalloc.problems.custom.state import NO_DEADLINE  # noqa: E402
-from hybridalloc.problems.metrics import Tally  # noqa: E402
+from hybridalloc.training.rollout import Chosen, Heuristic, Rollout  # noqa: E402
 
 
 def packable(seed: int, load: float, servers: int = 4, each: int = 5, free: int = 5) -> Any:
@@ -204,11 +204,10 @@ def envy(tables: int, states: int) -> int:
         low, high = zip(*[b[:2] for b in problem.card.price_space.values()], strict=True)
         drawn = dict(zip(problem.card.price_space, rng.uniform(low, high), strict=True))
         prices = problem.card.prices(**drawn) if k % 3 else problem.card.prices()
-        batch = problem.worlds(rng.integers(0, 2**31, per))
+        run, at_random = Rollout(problem, rng.integers(0, 2**31, per)), Heuristic("random", prices, rng)
         for _ in range(int(rng.integers(0, 4))):
-            batch.execute(batch.settle(batch.baseline("random", rng), prices))
-            batch.drift()
-        found = faults(batch, prices, ("hybrid", "game")[k % 2], rng, int(rng.choice([0, 2_000, 200_000])))
+            run.step(at_random, prices)
+        found = faults(run.world, prices, ("hybrid", "game")[k % 2], rng, int(rng.choice([0, 2_000, 200_000])))
         row = total.setdefault("mec", dict.fromkeys(found, 0))
         for name, value in found.items():
             row[name] += value
@@ -227,27 +226,30 @@ def price(networks: int, slots: int) -> None:
         problem = make_problem("mec", **setting)
         prices, results, ms = problem.card.prices(), [], 0.0
         for places in (False, True):
-            batch = problem.worlds(range(5000, 5000 + networks))
-            tally = Tally(problem.card.metrics, networks)
-            service = np.round(2 * batch.world.sla).astype(int)
+            run = Rollout(problem, range(5000, 5000 + networks))
             done, made = np.zeros((2, networks, 3))
-            for _ in range(slots):
-                game = batch.game(prices)
-                coordinator = Coordinator("game")
+            active, service = np.zeros((2, networks, setting["agents"]), int)
+
+            def choose(run: Rollout, places: bool = places, prices: Any = prices) -> Chosen:
+                nonlocal ms
+                game, coordinator = run.world.game(prices), Coordinator("game")
                 decision = coordinator.decide_on(game, np.zeros_like(game.private_cost), False)
                 if places:
                     began = time.perf_counter()
-                    decision = coordinator.seat(batch, prices, game, decision)
+                    decision = coordinator.seat(run.world, prices, game, decision)
                     ms += 1e3 * (time.perf_counter() - began) / (networks * slots)
-                plan = coordinator.settle(batch, decision, prices)
-                active = batch.world.active.copy()
-                facts = batch.execute(plan)
-                tally.add(facts.counts, facts.elapsed_s)
+                return Chosen(decision.option, coordinator.settle(run.world, decision, prices))
+
+            def note(_: Chosen, run: Rollout = run, active: Any = active, service: Any = service) -> None:
+                active[:], service[:] = run.world.active, np.round(2 * run.world.world.sla)
+
+            for _ in range(slots):
+                facts = run.step(choose, prices, before=note).facts
                 for c in range(3):
-                    made[:, c] += (active & (service == c)).sum(1)
-                    done[:, c] += ((facts.counts["done_by"] > 0) & active & (service == c)).sum(1)
-                batch.drift()
-            results.append((tally.summary(), 100 * done.sum(0) / made.sum(0)))
+                    mine = (active > 0) & (service == c)
+                    made[:, c] += mine.sum(1)
+                    done[:, c] += ((facts.counts["done_by"] > 0) & mine).sum(1)
+            results.append((run.tally.summary(), 100 * done.sum(0) / made.sum(0)))
         (before, old), (after, new) = results
         said = " ".join(f"{k}={v}" for k, v in setting.items())
         line = []

@@ -29,6 +29,7 @@ from games.congestion import CongestionGame  # noqa: E402
 from hybridalloc import Allocator, make_problem  # noqa: E402
 from hybridalloc.problems.custom.state import CustomState  # noqa: E402
 from hybridalloc.problems.farm import Farm  # noqa: E402
+from hybridalloc.training.rollout import Heuristic, Rollout  # noqa: E402
 from rl.proposal import Proposal  # noqa: E402
 
 
@@ -117,13 +118,13 @@ def states(name: str, seed: int, count: int = NETWORKS) -> tuple[Any, Any, Any, 
     reach = settings.pop("reach", 1.0)
     problem = make_problem("mec" if "servers" in settings else "custom", **settings)
     rng = np.random.default_rng([seed, len(name)])
-    batch = problem.worlds(rng.integers(0, 2**31, count))
+    run = Rollout(problem, rng.integers(0, 2**31, count))
     low, high = zip(*[problem.card.price_space[k][:2] for k in problem.card.price_space], strict=True)
     drawn = dict(zip(problem.card.price_space, rng.uniform(low, high), strict=True))
     prices = problem.card.prices(**drawn)
     for _ in range(rng.integers(0, 4)):
-        batch.execute(batch.settle(batch.baseline("random", rng), prices))
-        batch.drift()
+        run.step(Heuristic("random", prices, rng), prices)
+    batch = run.world
     if problem.name == "mec":
         batch.world.reachable[:] = rng.random(batch.world.reachable.shape) < reach
     return problem, batch, prices, rng

@@ -22,7 +22,7 @@ import json
 import sys
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,10 +39,10 @@ from games.congestion import CongestionGame  # noqa: E402
 from hybridalloc import Allocator  # noqa: E402
 from hybridalloc.problems.mec.law import streams  # noqa: E402
 from hybridalloc.problems.mec.shift import SHIFTS, Shift  # noqa: E402
-from hybridalloc.problems.metrics import Tally  # noqa: E402
 from hybridalloc.reports.statistics import paired_difference  # noqa: E402
-from hybridalloc.training.config import REPORT_SEEDS, TOLERANCE, TUNE_SEEDS, WARMUP_SLOTS  # noqa: E402
+from hybridalloc.training.config import REPORT_SEEDS, TUNE_SEEDS, WARMUP_SLOTS  # noqa: E402
 from hybridalloc.training.evaluation import evaluate  # noqa: E402
+from hybridalloc.training.rollout import Chosen, Rollout  # noqa: E402
 
 
 class Method(NamedTuple):
@@ -99,38 +99,48 @@ def follow(
     a: Allocator, at: Coordinator, method: Method, world: Any, seeds: Sequence[int], slots: int, trained: float
 ) -> dict[str, Any]:
     """As ``evaluate``, with a rule, or a watch for hysteresis, of its own for each network; as ``Allocator.step``."""
-    batch, tally = world.worlds(seeds, a.belief.copy()), Tally(world.card.metrics, len(seeds))
+    run = Rollout(world, seeds, a.belief.copy())
     rules = [Trust("hedge" if method.rule else trained, trained=trained, seed=int(seed)) for seed in seeds]
     watches = [HealthWatch(worth=method.hysteresis) for _ in seeds]
-    grid, each, violations = rules[0].grid, range(len(seeds)), 0
-    for slot in range(WARMUP_SLOTS + slots):
-        if slot == WARMUP_SLOTS:
-            tally.clear()
+    grid, each, told = rules[0].grid, range(len(seeds)), Told()
+
+    def choose(run: Rollout) -> Chosen:
+        batch = run.world
         game = batch.game(a.prices)
         if method.hysteresis:
             held = [w.anchor(game.private_cost.shape[1:]) for w in watches]
             added = np.stack([np.zeros(game.private_cost.shape[1:]) if h is None else h for h in held])
             game = game._replace(private_cost=game.private_cost + added)
-        log_prior = clip_prior(a.recommender.propose(batch.observe()).log_prior, game.allowed, at.limit)
+        log_prior = clip_prior(a.recommender.propose(run.observation).log_prior, game.allowed, at.limit)
         options = np.stack([replace(at, trust=float(t)).decide_on(game, log_prior, True).option for t in grid])
         drawn = [int(np.flatnonzero(grid == rule.draw())[0]) for rule in rules]
-        plan = batch.settle(options[drawn, each], a.prices)
-        violations += int((batch.excess(plan) > TOLERANCE).sum())
+        chosen = Chosen(options[drawn, each], batch.settle(options[drawn, each], a.prices))
         if method.rule:
-            plans = [batch.settle(option, a.prices) for option in options]
-            before = [deepcopy(replace(batch.state(e), truth=None)) for e in each]  # the world moves on in place
-        facts = batch.execute(plan)
-        tally.add(facts.counts, facts.elapsed_s)
-        batch.drift()
-        if method.rule:
-            known = [world.world_at(world.revealed(before[e], batch.state(e))) for e in each]
-            losses = np.array([-outcomes(known, p) for p in plans])
-            for e in each:
-                rules[e].rule.learn(losses[:, e])
+            told.plans = [batch.settle(option, a.prices) for option in options]
+            told.before = [deepcopy(replace(batch.state(e), truth=None)) for e in each]  # the world moves on in place
         for e in each if method.hysteresis else ():
             g = CongestionGame(game.options, *(x[e] for x in game[1:5]), toll=game.toll[e])
             watches[e].see(options[0][e], game.live[e], g.costs(options[0][e]), log_prior[e], g.private_cost)
-    return {"welfare": tally.summary()["welfare"].tolist(), "violations": violations}
+        return chosen
+
+    for slot in range(WARMUP_SLOTS + slots):
+        if slot == WARMUP_SLOTS:
+            run.tally.clear()
+        run.step(choose, a.prices)
+        if method.rule:
+            known = [world.world_at(world.revealed(told.before[e], run.world.state(e))) for e in each]
+            losses = np.array([-outcomes(known, p) for p in told.plans])
+            for e in each:
+                rules[e].rule.learn(losses[:, e])
+    return {"welfare": run.tally.summary()["welfare"].tolist(), "violations": run.violations}
+
+
+@dataclass
+class Told:
+    """What a rule learns from once a slot is over: each trust's plan, and the states in which they were made."""
+
+    plans: list[Any] = field(default_factory=list)
+    before: list[Any] = field(default_factory=list)
 
 
 def outcomes(networks: list[Any], plan: Any) -> Any:

@@ -232,7 +232,8 @@ class Train:
                 "agent_steps": trained.agent_steps,
             }  # fmt: skip
             return _print_json(told)
-        _print(f"saved {path}; violations in training: {trained.violations}; trust {trust:g}")
+        steps = f"{trained.agent_steps:,} of {config.agent_steps:,} agent-steps"
+        _print(f"saved {path}; {steps}; violations in training: {trained.violations}; trust {trust:g}")
         if checkpoints is not None:
             _print(f"checkpoints {checkpoints.folder.resolve()}: last.pt, best.pt")
         return 0

@@ -16,6 +16,7 @@ from hybridalloc.experiments.runlog import strict
 from hybridalloc.problems.beliefs import load_belief
 from hybridalloc.problems.contract import AnyProblem, Drawn, Prices
 from hybridalloc.problems.metrics import Jain, Metric
+from hybridalloc.reports import figures
 from hybridalloc.reports.statistics import paired_difference
 from hybridalloc.training.config import REPORT_SEEDS, TUNE_SEEDS, TrainConfig
 from hybridalloc.training.evaluation import evaluate
@@ -143,7 +144,11 @@ def snapshots(problem: AnyProblem, folder: Path, methods: Sequence[str]) -> dict
         rows.append([*chosen[1:].tolist(), int(chosen[0]), int((~active).sum())])
         if slot == DRAWN_SLOT and isinstance(problem, Drawn):
             picture = problem.picture(state, allocation)
-            shown = picture | {"label": f"{label}, slot {slot}"} if picture else None
+            if picture:
+                parts = (picture[part] for part in ("stations", "devices", "option", "active"))
+                figures.service_map(*parts)  # what cannot be drawn is refused here, where it costs the picture alone
+                opting_out = card.options[0] if card.options else ""
+                shown = picture | {"label": f"{label}, slot {slot}", "opting_out": opting_out}
         state, _ = problem.advance(state, allocation, seed=slot)
     options = list(card.options[1:]) or [f"option {o}" for o in range(1, len(rows[0]) - 1)]
     over_time = {"counts": rows, "options": [*options, "opted out", "idle"], "label": label}

@@ -354,16 +354,18 @@ class _Replay:
             self._call(client.log_batch, run_id, params=entries[first : first + 100])
 
     def _dataset(self, client: Any, run_id: str) -> None:
-        """Name the data as MLflow's dataset input; its digest holds 36 of our 64 characters."""
+        """Name the data as MLflow's dataset input, whose digest holds 36 characters: of ours, or of theirs together."""
         from mlflow.entities import Dataset, DatasetInput
         from mlflow.exceptions import MlflowException
 
         digest = str(self.comparison.get("data_digest") or "")
         if not digest:
             return
-        name = str((self.comparison.get("scenario") or {}).get("sites") or "data")
+        names = self.comparison.get("datasets")  # a record without them says its data by its sites
+        old = str((self.comparison.get("scenario") or {}).get("sites") or "data")
+        name = old if names is None else ", ".join(map(str, names)) or "synthetic"
         source = json.dumps({"sha256": digest, "command": "hybridalloc data verify"})
-        dataset = Dataset(name=name, digest=digest[:36], source_type="hybridalloc", source=source)
+        dataset = Dataset(name=name, digest=_short(digest), source_type="hybridalloc", source=source)
         try:
             self._call(client.log_inputs, run_id, datasets=[DatasetInput(dataset)])
         except MlflowException as error:  # another comparison named the same data in this moment: it is there now
@@ -426,6 +428,11 @@ def left_out(directory: str | Path, reason: str) -> MirrorResult:
     result = MirrorResult(None, None, (), tuple(record.name for record in read_runs(directory)), reason)
     warnings.warn(str(result), RuntimeWarning, stacklevel=2)
     return result
+
+
+def _short(digest: str) -> str:
+    """A digest as MLflow holds it; that of several data sets is taken together, as its beginning is the first one's."""
+    return (digest if len(digest) <= 64 else hashlib.sha256(digest.encode()).hexdigest())[:36]
 
 
 def _there(values: dict[str, Any]) -> list[tuple[str, float]]:

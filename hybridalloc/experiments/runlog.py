@@ -174,12 +174,14 @@ def write_comparison(
     seeds: Mapping[str, Sequence[int]] | Sequence[int],
     budget: Mapping[str, Any],
     data_digest: str,
+    datasets: Sequence[str] | None = None,
     git: str | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write `comparison.json` (its id is the folder's name) and return what it holds.
 
     Args:
+        data_digest: of all ``datasets``, names of data sets.
         settings: what was asked for, by name; a comparison that goes on must be asked for the same.
     """
     folder = Path(directory)
@@ -195,6 +197,7 @@ def write_comparison(
             "data_digest": data_digest,
             "created": time.time(),
         }
+        | ({} if datasets is None else {"datasets": list(datasets)})
         | ({} if settings is None else {"settings": dict(settings)})
     )
     write_text(folder / COMPARISON_FILE, json.dumps(comparison, indent=2, allow_nan=False) + "\n")

@@ -19,8 +19,6 @@ from hybridalloc.experiments.runlog import COMPARISON_FILE, run_name
 from hybridalloc.problems import restore_problem
 from hybridalloc.text import printable, quoted
 
-EXPERIMENT = "hybridalloc"
-
 
 def comparison_from(source: str, tracking_uri: str = tracking.DEFAULT_URI, trust_code: bool = False) -> dict[str, Any]:
     """The comparison, as :func:`hybridalloc.reports.report.write_report` takes it.

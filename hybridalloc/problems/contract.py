@@ -373,7 +373,9 @@ class Restores(Protocol):
 class Drawn(Protocol):
     """Has a picture: sites and agents in the plane, for the report's map."""
 
-    def picture(self, state: Any, allocation: Any) -> dict[str, Any]: ...
+    def picture(self, state: Any, allocation: Any) -> dict[str, Any]:
+        """``stations`` (K, 2) and ``devices`` (N, 2) in m east and north; ``option`` (N,): 0, or 1 + the site that
+        serves the agent; ``active`` (N,); and ``site``, the word for one. {} where no places are known."""
 
 
 @runtime_checkable

@@ -95,7 +95,7 @@ def _beside(dots: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return taken
 
 
-def over_time_figure(counts: NDArray[np.int_], names: Sequence[str]) -> str:
+def over_time_figure(counts: NDArray[np.int_], names: Sequence[str], agent: str) -> str:
     """(slots, options) agents by option: a stacked column a slot."""
     width, height = 440, 260
     left, right, top, bottom = 40, 8, 24, 40
@@ -103,7 +103,7 @@ def over_time_figure(counts: NDArray[np.int_], names: Sequence[str]) -> str:
     marks = [mark for mark in figures.ticks(0.0, float(total), 5) if mark <= total]
     step = (width - left - right) / slots
     y = lambda v: height - bottom - (height - top - bottom) * v / total
-    parts = [figures._text(4, 12, "agents", "axis")]
+    parts = [figures._text(4, 12, f"{agent}s", "axis")]
     for mark in marks:
         parts.append(figures._line(left, y(mark), width - right, y(mark), "grid"))
         parts.append(figures._text(left - 6, y(mark) + 4, figures.tick_text(mark, marks), "tick end"))
@@ -118,7 +118,7 @@ def over_time_figure(counts: NDArray[np.int_], names: Sequence[str]) -> str:
     for slot in range(0, slots, max(1, slots // 8)):
         parts.append(figures._text(left + (slot + 0.46) * step, height - bottom + 16, str(slot), "tick middle"))
     parts.append(figures._text((left + width - right) / 2, height - 6, "slot", "axis middle"))
-    return figures._svg(width, height, "Agents by option in each slot", parts)
+    return figures._svg(width, height, f"{agent[:1].upper()}{agent[1:]}s by option in each slot", parts)
 
 
 def option_colour(k: int, names: Sequence[str]) -> str:

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 from hybridalloc.reports.statistics import Interval
 from hybridalloc.reports.summary import number
 
+WORDS = ("site", "agent")
 DASHES = ("", "7 4", "2 3", "9 3 2 3")
 SHADES = {"hybrid": 4, "rl": 4, "game": 5, "heuristic": 5}  # colours a kind has in the style sheet
 
@@ -188,14 +189,16 @@ def forest(
 
 
 def service_map(
-    stations: ArrayLike, devices: ArrayLike, option: ArrayLike, active: ArrayLike, *, width: int = 420
-) -> str:
-    """Stations (K, 2) and devices (N, 2) in metres, each served device tied to its station.
+    stations: ArrayLike, devices: ArrayLike, option: ArrayLike, active: ArrayLike, *, words: tuple[str, str] = WORDS,
+    width: int = 420,
+) -> str:  # fmt: skip
+    """Sites (K, 2) and agents (N, 2) in metres, each served agent tied to its site.
 
     Args:
         stations, devices: metres east and north.
-        option: (N,) ints: 0 opts out, k is station k.
-        active: (N,) bools: whether the device has work in this slot.
+        option: (N,) ints: 0 opts out, k is site k.
+        active: (N,) bools: whether the agent has something to decide in this slot.
+        words: for a site and an agent.
     """
     k_xy, n_xy = np.asarray(stations, dtype=float), np.asarray(devices, dtype=float)
     chosen, live = np.asarray(option, dtype=int), np.asarray(active, dtype=bool)
@@ -206,6 +209,7 @@ def service_map(
         )
     if chosen.size and not (chosen.min() >= 0 and chosen.max() <= len(k_xy)):
         raise ValueError(f"map: options lie in {chosen.min()} to {chosen.max()}; 0 to {len(k_xy)} is required")
+    site, agent = words
     points = np.concatenate([k_xy, n_xy])
     low, high = points.min(axis=0), points.max(axis=0)
     span = np.maximum(high - low, 1.0)
@@ -230,19 +234,19 @@ def service_map(
         radius = 2.2 if not on else 4
         parts.append(
             f'<circle cx="{px:.1f}" cy="{py:.1f}" r="{radius}" class="device {kind}"{style}>'
-            f"<title>device {k}: {name}</title></circle>"
+            f"<title>{escape(agent)} {k}: {name}</title></circle>"
         )
     for k, xy in enumerate(k_xy):
         px, py = at(xy)
         parts.append(
             f'<rect x="{px - 8:.1f}" y="{py - 8:.1f}" width="16" height="16" rx="3" class="station" '
-            f'style="fill:{station_colour(k)}"><title>station {k + 1}</title></rect>'
+            f'style="fill:{station_colour(k)}"><title>{escape(site)} {k + 1}</title></rect>'
         )
         parts.append(_text(px, py + 4, str(k + 1), "station-number middle"))
     bar = ticks(0.0, float(span.max()) / 3, 2)[-1]
     parts.append(_line(18, height - 12, 18 + bar * scale, height - 12, "rule heavy"))
     parts.append(_text(18 + bar * scale + 6, height - 8, f"{bar:g} m", "tick"))
-    return _svg(width, height, "Map of stations and devices", parts)
+    return _svg(width, height, f"Map of {site}s and {agent}s", parts)
 
 
 def station_colour(k: int) -> str:

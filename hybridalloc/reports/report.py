@@ -29,6 +29,7 @@ from hybridalloc.reports.summary import (
     places,
     summarise,
     text_table,
+    trained_text,
 )
 
 __all__ = ["markdown_table", "text_table", "write_report"]
@@ -56,8 +57,8 @@ def write_report(path: str | Path, comparison: Comparison) -> Path:
              "map": {"stations": (K, 2), "devices": (N, 2), "option": (N,), "active": (N,), "label"}}
 
             "aim" and "fairness" are keys of metrics: what is tuned for (default "welfare") and what is drawn against it
-            (default "jain"). title, problem, metrics and methods are required; what else is missing, the page leaves
-            out.
+            (default "jain"). "agent" is the word for one, and the map's "site" that for a station. title, problem,
+            metrics and methods are required; what else is missing, the page leaves out.
             ``conservative``, ``pairs`` and ``of`` may be missing or None. A score that is None or not finite is
             absent, and a metric of which a method has no score shows as a dash. "note" (a string) stands under the
             title.
@@ -344,7 +345,8 @@ def _over_time(comparison: Comparison) -> str:
     if not given:
         return ""
     counts, names = np.asarray(given["counts"], dtype=int), [str(name) for name in given["options"]]
-    drawing = report_extras.over_time_figure(counts, names)
+    agent = _agent(comparison)
+    drawing = report_extras.over_time_figure(counts, names, agent)
     rows = []
     for k, name in enumerate(names):
         column = counts[:, k]
@@ -353,13 +355,13 @@ def _over_time(comparison: Comparison) -> str:
             (f"{patch}{escape(name)}", [number(float(column.mean()), 1), f"{int(column.min())} to {int(column.max())}"])
         )
     caption = (
-        f"{escape(str(given['label']))}: one column a slot, agents by what they were given, from the bottom in the "
-        "table's order. One network, not an average."
+        f"{escape(str(given['label']))}: one column a slot, {escape(agent)}s by what they were given, from the "
+        "bottom in the table's order. One network, not an average."
     )
     return _section(
         "Allocation over time",
         f'<div class="two"><figure>{drawing}<figcaption>{caption}</figcaption></figure>'
-        f'<div class="scroll">{_table(["given", "agents, mean", "range"], rows)}</div></div>',
+        f'<div class="scroll">{_table(["given", f"{agent}s, mean", "range"], rows)}</div></div>',
     )
 
 
@@ -367,20 +369,23 @@ def _map(comparison: Comparison) -> str:
     snapshot = comparison.get("map")
     if not snapshot:
         return ""
-    drawing = figures.service_map(snapshot["stations"], snapshot["devices"], snapshot["option"], snapshot["active"])
+    site, agent = words = str(snapshot.get("site") or figures.WORDS[0]), _agent(comparison)
+    places = (snapshot[part] for part in ("stations", "devices", "option", "active"))
+    drawing = figures.service_map(*places, words=words)
     option, active = np.asarray(snapshot["option"], dtype=int), np.asarray(snapshot["active"], dtype=bool)
     rows = []
     for k, (east, north) in enumerate(np.asarray(snapshot["stations"], dtype=float)):
         served = int((active & (option == k + 1)).sum())
-        rows.append((f"station {k + 1}", [number(east, 0), number(north, 0), str(served)]))
-    rows.append(("opted out (computed locally)", ["", "", str(int((active & (option == 0)).sum()))]))
+        rows.append((f"{escape(site)} {k + 1}", [number(east, 0), number(north, 0), str(served)]))
+    opting_out = f" ({escape(str(snapshot['opting_out']))})" if snapshot.get("opting_out") else ""
+    rows.append((f"opted out{opting_out}", ["", "", str(int((active & (option == 0)).sum()))]))
     rows.append(("idle in this slot", ["", "", str(int((~active).sum()))]))
     caption = (
-        f"{escape(str(snapshot.get('label', 'One slot')))}. Squares: stations. Filled dots: served devices, "
-        "in their station's colour. Rings: devices that opted out. Small grey dots: idle. One slot, not an "
-        "average."
+        f"{escape(str(snapshot.get('label', 'One slot')))}. Squares: {escape(site)}s. Filled dots: served "
+        f"{escape(agent)}s, in their {escape(site)}'s colour. Rings: {escape(agent)}s that opted out. Small grey dots: "
+        "idle. One slot, not an average."
     )
-    table = _table(["", "east (m)", "north (m)", "devices"], rows)
+    table = _table(["", "east (m)", "north (m)", f"{agent}s"], rows)
     return _section(
         "Who is served where",
         f'<div class="two"><figure>{drawing}<figcaption>{caption}</figcaption></figure>'
@@ -396,6 +401,8 @@ def _method_notes(comparison: Comparison) -> str:
         f"Intervals cover {LEVEL:.0%} in the limit of many seeds, by resampling training and evaluation "
         "seeds (crossed bootstrap); a method without training is resampled over evaluation seeds alone."
     )
+    if trained := trained_text(comparison):
+        text += f" {escape(trained)}"
     if 0 < train < FEW_SEEDS:
         text += (
             f" Here are {train} training seeds: read the intervals of trained methods as a sketch. "
@@ -415,6 +422,11 @@ def _table(heads: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]], kind
         f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>' for first, cells in rows
     ]
     return f'<table class="{kind}"><thead><tr>{top}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
+
+
+def _agent(comparison: Comparison) -> str:
+    """The problem's word for an agent."""
+    return str(comparison.get("agent") or figures.WORDS[1])
 
 
 def _aim(comparison: Comparison) -> Mapping[str, Any]:

@@ -111,6 +111,8 @@ def text_table(comparison: Comparison, width: int | None = None) -> str:
         first = last
     if any(cell.mark for cell in cells.values()):
         lines.append(f"† {PARTIAL}")
+    if trained := trained_text(comparison):
+        lines.append(trained)
     differences = comparison.get("differences") or []
     if differences:
         lines += ["", "paired differences (same seeds): mean, 95 % interval, t-interval over few seeds"]
@@ -141,6 +143,8 @@ def markdown_table(comparison: Comparison) -> str:
         lines.append("| " + " | ".join(row) + " |")
     if any(cell.mark for cell in cells.values()):
         lines += ["", f"† {PARTIAL}"]
+    if trained := trained_text(comparison):
+        lines += ["", trained]
     differences = comparison.get("differences") or []
     if differences:
         lines += ["", "| paired difference | metric | mean | 95 % interval | 95 % t-interval | |"]
@@ -189,6 +193,16 @@ def difference_text(entry: Mapping[str, Any]) -> DifferenceText:
     count, of = entry.get("pairs"), entry.get("of")
     pairs = f"{count} of {of} pairs" if count is not None and of is not None and count < of else ""
     return DifferenceText(number(mean, decimals, sign=True), pair([low, high]), text, verdict, pairs)
+
+
+def trained_text(comparison: Comparison) -> str:
+    """How much was trained where that is not the budget, as one sentence; "" where it is, or where nobody says."""
+    budget = (comparison.get("budget") or {}).get("agent_steps")
+    done = {int(curve["steps"][-1]) for curve in comparison.get("curves") or [] if len(curve["steps"])}
+    if budget is None or not done or done == {int(budget)}:
+        return ""
+    span = " to ".join(f"{steps:,}" for steps in sorted({min(done), max(done)}))
+    return f"Learners trained for {span} agent-steps, of a budget of {int(budget):,}: whole decisions of all agents."
 
 
 def check(comparison: Comparison) -> None:

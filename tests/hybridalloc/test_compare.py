@@ -70,3 +70,28 @@ def test_the_pictures_count_every_agent_in_every_slot(farm, tmp_path):
     first = [int((allocation.option == k).sum()) for k in range(1, len(farm.resources) + 1)]
     assert counts[0, :-2].tolist() == first and counts[0, -1] == int((~state.active).sum())
     assert shown["over_time"]["options"][-2:] == ["opted out", "idle"]
+
+
+def test_a_band_is_drawn_at_the_station_that_has_it(tmp_path):
+    """A comparison whose devices choose channels has more options than stations, and a map all the same."""
+    problem = make_problem("mec", agents=20, servers=2, choose_channel=True)
+    Allocator(problem, "game").save(tmp_path / "game-tuned-seed0" / "allocator.npz")
+    shown = assemble.snapshots(problem, tmp_path, ("game-tuned",))["map"]
+    state = problem.reset(10000)
+    allocation = Allocator(problem, "game").step(state)
+    drawn = np.array(problem.picture(state, allocation)["option"])
+    taken = allocation.option > 0
+    assert allocation.option.max() > 2 and (drawn[~taken] == 0).all()
+    assert (drawn[taken] - 1 == problem.options()[allocation.option[taken], 1] - 2 * problem.bands).all()  # its CPU
+    assert max(shown["option"]) <= len(shown["stations"]) == 2 and shown["opting_out"] == "on the device"
+
+
+def test_a_picture_that_cannot_be_drawn_costs_the_picture_alone(tmp_path):
+    class Crooked(type(make_problem("mec"))):
+        def picture(self, state, allocation):
+            return super().picture(state, allocation) | {"option": [9] * len(allocation.option)}
+
+    problem = Crooked(4, 2)
+    Allocator(problem, "game").save(tmp_path / "game-tuned-seed0" / "allocator.npz")
+    with pytest.raises(ValueError, match="options lie in 9 to 9; 0 to 2 is required"):  # compare() notes it and goes on
+        assemble.snapshots(problem, tmp_path, ("game-tuned",))

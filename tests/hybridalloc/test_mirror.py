@@ -336,3 +336,31 @@ def test_a_store_that_never_answered_leaves_every_run_named(tmp_path: Path) -> N
     with pytest.warns(RuntimeWarning, match="0 of 2 runs; left to replay: a-seed0, b-seed0 .not answered"):
         result = tracking.left_out(folder, "not answered")
     assert not result.complete and result.left == ("a-seed0", "b-seed0")
+
+
+@pytest.mark.parametrize(
+    ("recorded", "name"),
+    [
+        ({"datasets": ["openb", "fgd"], "scenario": {"sites": ["a", "b"]}}, "openb, fgd"),
+        ({"datasets": [], "scenario": {}}, "synthetic"),
+        ({"scenario": {"sites": "eua"}}, "eua"),  # a record without names of data sets
+        ({"scenario": {}}, "data"),
+    ],
+)
+def test_data_are_named_by_what_the_problem_says(recorded, name, tmp_path, empty_store) -> None:
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    uri, digests = f"sqlite:///{tmp_path}/mlflow.db", set()
+    for k, second in enumerate(("cd" * 32, "ef" * 32)):  # they differ in their second data set
+        folder = tmp_path / "runs" / f"own-{k}"
+        digest = f"openb {'ab' * 32}, fgd {second}"
+        tracking.write_comparison(
+            folder, problem="own", methods=["a"], seeds=[0], budget={}, data_digest=digest, git="x", **recorded
+        )
+        with RunLog(folder, "a", 0) as log:
+            log.end({})
+        assert mirror(folder, uri).complete
+        run = runs_of_comparison(MlflowClient(uri), folder.name)["a-seed0"]
+        (given,) = run.inputs.dataset_inputs
+        assert given.dataset.name == name and len(given.dataset.digest) <= 36
+        digests.add(given.dataset.digest)
+    assert len(digests) == 2

@@ -131,6 +131,7 @@ def made_up() -> dict[str, Any]:
             "label": "hybrid",
         },
         "map": {
+            "site": "station",
             "stations": stations,
             "devices": devices,
             "option": np.where(rng.random(50) < 0.2, 0, nearest),
@@ -478,3 +479,28 @@ def test_the_frontier_and_the_profiles_numbers_are_those_of_the_definition():
         assert abs(below - report_extras.LEVELS[level]) <= 1 / len(scores[key])
     methods = [{"key": "a", "values": {"welfare": [[1.0, float("nan")]]}}, {"key": "b", "values": {}}]
     assert {k: v.tolist() for k, v in report_extras.scores_of({"methods": methods}, "welfare").items()} == {"a": [1.0]}
+
+
+def test_what_was_trained_is_told_where_it_is_not_the_budget(tmp_path: Path) -> None:
+    comparison = made_up()
+    told = lambda: (
+        text_table(comparison), markdown_table(comparison), write_report(tmp_path / "r.html", comparison).read_text()
+    )  # fmt: skip
+    assert not any("of a budget" in text for text in told())  # all of it
+    comparison["budget"]["agent_steps"] = 300_500
+    assert all("trained for 300,000 agent-steps, of a budget of 300,500" in text for text in told())
+    comparison["curves"][0]["steps"] = comparison["curves"][0]["steps"] + 300
+    assert all("trained for 300,000 to 300,300 agent-steps" in text for text in told())
+    del comparison["budget"]
+    assert not any("of a budget" in text for text in told())
+
+
+def test_maps_and_columns_speak_the_problems_words(tmp_path: Path) -> None:
+    comparison = made_up() | {"agent": "van"}
+    comparison["map"] |= {"site": "depot", "opting_out": "<stay>"}
+    page = write_report(tmp_path / "r.html", comparison).read_text()
+    text = re.sub(r"<style.*?</style>|<(?!title)[^>]+>", " ", page, flags=re.S)
+    for words in ("depot 1", "Squares: depots", "vans that opted out", "opted out (&lt;stay&gt;)", "vans, mean"):
+        assert words in text, words
+    assert not re.search(r"\bdevices?\b|computed locally", text)
+    assert "Map of depots and vans" in page and "Vans by option in each slot" in page

@@ -165,12 +165,14 @@ class Mec(WhatIf):
         return audit(self, state, allocation, prices, believed)
 
     def picture(self, state: MecState, allocation: Any) -> dict[str, Any]:
-        """Sites, devices and who is served where, in m; {} where the state does not know its places."""
+        """Stations, devices and which station serves whom, whatever the band, in m; {} where no places are known."""
         if state.truth is None:
             return {}
+        per = max(state.reported_gain_db.shape[1] // max(len(state.server_hz), 1), 1)
         return {
             "stations": state.truth.site.tolist(), "devices": state.truth.position.tolist(),
-            "option": allocation.option.tolist(), "active": state.active.tolist(),
+            "option": (-(-allocation.option // per)).tolist(), "active": state.active.tolist(),
+            "site": "station",
         }  # fmt: skip
 
     def describe(self) -> dict[str, Any]:
