@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -275,13 +276,18 @@ def game_of(given: Game | CongestionBatch) -> Game:
     return Congestion(given) if isinstance(given, CongestionBatch) else given
 
 
+@cache
+def _outdated(kind: type) -> bool:
+    return issubclass(kind, Outdated)
+
+
 def check_recommender(recommender: Recommender) -> Recommender:
     """The recommender, if it says all that it proposes at once.
 
     Raises:
         ValueError: it has a ``propose_continuous`` of its own.
     """
-    if isinstance(recommender, Outdated):
+    if _outdated(type(recommender)):
         raise ValueError(
             f"{type(recommender).__name__} has propose_continuous(observation), which is not asked: return "
             "rl.proposal.Proposal(log_prior, mean, spread, levels) from propose(observation)"

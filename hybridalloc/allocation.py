@@ -257,8 +257,10 @@ class Allocation:
         })  # fmt: skip
 
 
+_FIELDS = frozenset(f.name for f in fields(Allocation))
+
+
 def with_levels(parts: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of an allocation from a problem's parts, which give each level under its own name beside them."""
-    known = {f.name for f in fields(Allocation)}
-    levels = {name: value for name, value in parts.items() if name not in known}
-    return {name: value for name, value in parts.items() if name in known} | ({"levels": levels} if levels else {})
+    levels = {name: value for name, value in parts.items() if name not in _FIELDS}
+    return {name: value for name, value in parts.items() if name in _FIELDS} | ({"levels": levels} if levels else {})

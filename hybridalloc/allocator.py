@@ -37,7 +37,6 @@ from hybridalloc.problems.contract import (
     Idles,
     Perturbs,
     Prices,
-    Recalls,
     Remembers,
     Reveals,
     Shifts,
@@ -188,6 +187,7 @@ class Allocator:
         self._usual = Usual()
         self._last: Remembered | None = None
         self._voice: ArrayPolicy | Carried | None = None
+        self._memory: Any = None  # of the belief, before this step's reports came in
         self._past: tuple[AnyWorld, Any] | None = None  # the last situation and what was executed, for the belief
         if budget_ms is not None:
             self._warm_up()
@@ -249,11 +249,14 @@ class Allocator:
 
     def _believed(self, state: Any) -> tuple[AnyWorld, str]:
         """The state's world under the belief, and "" or why it is under the reports alone."""
+        self._memory = None
         if self.belief is None or not isinstance(self.problem, Remembers):
             return self.problem.world_at(state), ""
         try:
             memory = self.problem.recall(self.belief, state, self._past)
-            return self.problem.world_at(state, memory), ""
+            world = self.problem.world_at(state, memory)
+            self._memory = memory
+            return world, ""
         except InvalidStateError:
             raise
         except Exception as error:
@@ -380,7 +383,9 @@ class Allocator:
                 with clock.stage("certify"):
                     game = (draft.game or game_of(situation.game(self.prices))).single(0)
                     rank = situation.priority()[0]
-                    believed = situation.believed() if isinstance(situation, Believes) else None
+                    believed = None
+                    if self._memory is not None and isinstance(situation, Believes):
+                        believed = situation.believed()
             except Exception as error:
                 situation = game = believed = levels = None
                 self._past = None
@@ -393,7 +398,7 @@ class Allocator:
             if prior is None:
                 shape = game.private_cost.shape if isinstance(game, CongestionGame) else (state.agents, 1)
                 prior = np.zeros((1, *shape))
-            memory = situation.memory if isinstance(situation, Recalls) else None
+            memory = None if situation is None else self._memory
             origin = Origin(self.problem, state, self.prices, levels, self.coordinator.limit, memory, draft.seating)
             allocation = Allocation(
                 **with_levels(parts), certificate=_PENDING, game=game, log_prior=prior[0], trust=draft.trust,

@@ -250,13 +250,6 @@ class Believes(Protocol):
 
 
 @runtime_checkable
-class Recalls(Protocol):
-    """A world that knows what its belief remembered before its state was told."""
-
-    memory: Any
-
-
-@runtime_checkable
 class Responds(Protocol):
     """A world that says which best responses its last settling pulled towards a proposal, (E, N) by level."""
 

@@ -409,7 +409,7 @@ def test_ctrl_c_in_training_names_the_checkpoint(tmp_path, capsys, monkeypatch):
 def test_the_store_that_mlflow_is_told_of_is_the_default(tmp_path, capsys, monkeypatch):
     asked = []
     monkeypatch.setattr(
-        "hybridalloc.experiments.stored.comparison_from", lambda source, uri: asked.append(uri) or 1 / 0
+        "hybridalloc.experiments.stored.comparison_from", lambda source, uri, *more: asked.append(uri) or 1 / 0
     )
     monkeypatch.setattr("hybridalloc.serving.models.log_model", lambda path, name, uri, **_: asked.append(uri) or 1 / 0)
     monkeypatch.setattr("hybridalloc.experiments.tracking.mirror", lambda folder, uri: asked.append(uri) or 1 / 0)

@@ -11,7 +11,6 @@ from hybridalloc.training.config import REPORT_SEEDS, TRAIN_SEEDS, TUNE_SEEDS, T
 from hybridalloc.training.evaluation import evaluate
 from hybridalloc.training.trainer import train
 from hybridalloc.training.tuning import tune_prices
-from rl.proposal import named
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +149,7 @@ def test_continuous_heads_are_trained_on_what_is_executed_and_served(problem, tm
     seen = batch.observe()
     option = np.where(seen.live, 1, 0)
     wish = trained.learner.sample_continuous(seen, option, rng)
-    plan = batch.settle(option, prices, named(wish), 5.0)
+    plan = batch.settle(option, prices, wish, 5.0)
     r, x, s = batch.responses["power"], wish.mean[..., 0], wish.spread[..., 0] / 0.999
     blended = np.clip((5 * s * s * r + x) / (5 * s * s + 1), 0.001, 1.0)
     pulled = np.isfinite(r)

@@ -40,7 +40,6 @@ class MecWorld(SlotWorld):
         e, n = world.active.shape
         super().__init__(e, problem.scenario.episode)
         self.belief: Belief | None = None
-        self.memory: Memory | None = None  # as it was before this slot's reports
         self.responses: dict[str, Float] = {}
         self.history = new_history(e, n, world.rate.shape[2], world.server_hz.shape[1])
         self.blocked_then: Float = world.attenuation  # the Bayesian oracle's note
@@ -61,7 +60,7 @@ class MecWorld(SlotWorld):
 
     def resume(self, memory: Memory) -> Self:
         """Go on with a belief and what it remembers; the memory is left as it was."""
-        self.memory, self.history = memory, copy_history(memory.history)
+        self.history = copy_history(memory.history)
         if memory.blocked_then is not None:
             self.blocked_then = memory.blocked_then
         return self.attach(memory.belief)
