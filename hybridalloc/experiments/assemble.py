@@ -22,6 +22,7 @@ from hybridalloc.training.config import REPORT_SEEDS, TUNE_SEEDS, TrainConfig
 from hybridalloc.training.evaluation import evaluate
 
 SHOWN_SLOTS, DRAWN_SLOT = 40, 19  # of one world, in the report
+SHOWN_HEURISTICS = 2  # beside the learning curves
 COMMON = (
     Metric("oscillating", "agents that go back and forth", "%", "lower"),
     Metric("lazy", "agents whose choice does not respond", "%", "lower"),
@@ -105,7 +106,7 @@ def _plain(group: dict[str, Any]) -> bool:
 
 
 def levels(problem: AnyProblem, prices: dict[str, Prices], folder: Path) -> list[dict[str, Any]]:
-    """What earns without learning a prior, on the seeds and slots of the learning curves: games and heuristics.
+    """What earns without learning a prior, on the seeds and slots of the learning curves: games, the best heuristics.
 
     Args:
         prices: by belief, "" for the reports, and the card's reference prices.
@@ -114,8 +115,8 @@ def levels(problem: AnyProblem, prices: dict[str, Prices], folder: Path) -> list
     learned = learning_belief(card)
     games = [(f"game, {card.beliefs[learned].label}", learned, None)] if learned else []
     games += [("game, tuned", "", None), *((f"game, {name}", name, None) for name in list(card.reference_prices)[:1])]
-    heuristics = [(method_of(name, card).label, "", name) for name in list(card.baselines)[-2:]]
-    rows = []
+    heuristics = [(method_of(name, card).label, "", name) for name in card.baselines]
+    rows: dict[bool, list[dict[str, Any]]] = {False: [], True: []}  # by whether it is a heuristic
     for label, key, baseline in games + heuristics:
         if key not in prices:
             continue
@@ -125,8 +126,9 @@ def levels(problem: AnyProblem, prices: dict[str, Prices], folder: Path) -> list
             slots=config.check_slots, belief=belief,
         ).means()  # fmt: skip
         if card.aim.key in means:
-            rows.append({"label": label, "value": means[card.aim.key]})
-    return rows
+            rows[baseline is not None].append({"label": label, "value": means[card.aim.key]})
+    best = sorted(rows[True], key=lambda row: -card.aim.sign * row["value"])
+    return rows[False] + best[:SHOWN_HEURISTICS]
 
 
 def snapshots(problem: AnyProblem, folder: Path, methods: Sequence[str]) -> dict[str, Any]:
