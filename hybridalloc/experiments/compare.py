@@ -135,7 +135,7 @@ def _record(folder: Path, problem: AnyProblem, settings: Settings, digest: str) 
     }  # fmt: skip
     return tracking.write_comparison(
         folder, problem=problem.card.name, scenario=problem.describe(), methods=settings.methods, seeds=seeds,
-        budget=budget, data_digest=digest, datasets=problem.card.datasets,
+        budget=budget, data_digest=digest, datasets=problem.card.datasets, tags=problem.card.tags,
         settings={name: getattr(settings, name) for name in SAME},
     )  # fmt: skip
 

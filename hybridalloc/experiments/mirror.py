@@ -241,11 +241,13 @@ class _Replay:
                 return known
 
     def _tags(self, key: str, record: RunRecord | None) -> dict[str, str]:
-        scenario = self.comparison.get("scenario") or {}
+        scenario, given = self.comparison.get("scenario") or {}, self.comparison.get("tags")
+        if given is None:  # a record without tags says its problem's name
+            given = {"scenario": scenario.get("name") or json.dumps(scenario, sort_keys=True)}
         commit = str(self.comparison.get("git_commit", "unknown"))
         tags = {
+            **{_key(name): str(value) for name, value in given.items()},
             "problem": str(self.comparison.get("problem", "")),
-            "scenario": str(scenario.get("name") or json.dumps(scenario, sort_keys=True)),
             "git_commit": commit,
             "data_digest": str(self.comparison.get("data_digest", "")),
             "mlflow.source.name": "hybridalloc",

@@ -175,13 +175,14 @@ def write_comparison(
     budget: Mapping[str, Any],
     data_digest: str,
     datasets: Sequence[str] | None = None,
+    tags: Mapping[str, str] | None = None,
     git: str | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write `comparison.json` (its id is the folder's name) and return what it holds.
 
     Args:
-        data_digest: of all ``datasets``, names of data sets.
+        data_digest: of all ``datasets``, names of data sets. tags: by which its runs are told apart in a tracker.
         settings: what was asked for, by name; a comparison that goes on must be asked for the same.
     """
     folder = Path(directory)
@@ -198,6 +199,7 @@ def write_comparison(
             "created": time.time(),
         }
         | ({} if datasets is None else {"datasets": list(datasets)})
+        | ({} if tags is None else {"tags": dict(tags)})
         | ({} if settings is None else {"settings": dict(settings)})
     )
     write_text(folder / COMPARISON_FILE, json.dumps(comparison, indent=2, allow_nan=False) + "\n")

@@ -119,6 +119,7 @@ def test_compare_from_tuning_to_mlflow(capsys, tmp_path, monkeypatch):
     assert len(children) == 3 * 2 + 2  # two that train, and one that learns a belief alone, on two seeds
     run = children["hybrid-imappo-seed1"]
     assert run.data.tags["method"] == "hybrid-imappo" and run.data.tags["scenario"] == "H"
+    assert all(r.data.tags["scenario"] == "H" for r in runs)
     assert run.data.tags["data_digest"] == "synthetic"
     assert run.data.params["price/toll"] == children["rl-dqn-seed0"].data.params["price/toll"]
     history = mlflow.MlflowClient().get_metric_history(run.info.run_id, "welfare")
