@@ -170,23 +170,29 @@ def waiting_list(t):
 def close(t, z, size, by):
     """Step 3 of the rule, from any seating: replies, then who waits in ``by``, until nobody is seated any more;
     whether the last replies came to rest."""
-    floor, trial = np.empty(t.rows.shape[1]), np.empty(t.rows.shape[1])
     while True:
         stable = replies(t, z, SWEEPS) <= SWEEPS
-        changed, again = False, True
-        while again:
-            again = False
-            for i in by:
-                if z.held[i]:
-                    continue
-                o = best_place(t, z, i, False, floor, trial)
-                if o > 0:
-                    take(t, z, i, o, floor)
-                    changed = True
-                elif _displace(t, z, i, size):
-                    changed = again = True
-        if not changed:
+        if not seat_waiting(t, z, size, by):
             return stable
+
+
+@njit(cache=True)
+def seat_waiting(t, z, size, by):
+    """Seat whoever fits in turn, or displaces lower classes, until nobody does; whether anybody was seated."""
+    floor, trial = np.empty(t.rows.shape[1]), np.empty(t.rows.shape[1])
+    changed, again = False, True
+    while again:
+        again = False
+        for i in by:
+            if z.held[i]:
+                continue
+            o = best_place(t, z, i, False, floor, trial)
+            if o > 0:
+                take(t, z, i, o, floor)
+                changed = True
+            elif _displace(t, z, i, size):
+                changed = again = True
+    return changed
 
 
 @njit(cache=True)
