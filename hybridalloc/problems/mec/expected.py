@@ -36,8 +36,9 @@ from hybridalloc.problems.mec.core import (
 )
 
 LEFTOVER = 0.0  # a slot of backlog that a queue is left with
-GAIN = 1e-6  # what a change must bring
+GAIN = 1e-4  # what a change must bring
 STALE = 1e-3  # relative change of a band's noise below which the values on it are not worked out again
+STEP = 0.05  # of a band's noise, for the slope of the values on it
 
 
 class Climb(NamedTuple):
@@ -48,6 +49,7 @@ class Climb(NamedTuple):
     rise: Float  # (B,) of the plan
     at: Float  # (B,) at which the values were worked out
     against: Float  # (B,)
+    slope: Float  # (B,) of the values on each band by its rise
     left: Float  # (K,) price of what this server's queues keep
     member: Int  # (K, N) devices of each server, ascending
     count: Int  # (K,)
@@ -188,7 +190,7 @@ def new_climb(n: int, k: int, b: int, q: int, resources: int, against: Float) ->
     """One with nothing in it."""
     f = np.zeros
     return Climb(
-        f(n), f(n), f(b), f(b), against, f(k), np.zeros((k, n), np.int64), np.zeros(k, np.int64), f(resources),
+        f(n), f(n), f(b), f(b), against, f(b), f(k), np.zeros((k, n), np.int64), np.zeros(k, np.int64), f(resources),
         f((n, b, q)), np.zeros((n, b), bool), np.zeros(3, np.int64),
     )  # fmt: skip
 
@@ -218,6 +220,25 @@ def begin(p, w, e, plan, tilt, t, c):
             c.value[i] = _device(p, w, e, i, plan, c.gain[i, 0], 1.0)[0] - tilt[e, i, 0]
     for k in range(len(c.count)):
         _server(p, w, e, k, plan, tilt, c)
+        _slopes(p, w, e, k, plan, c)
+
+
+@njit(cache=True, error_model="numpy")
+def _slopes(p, w, e, k, plan, c):
+    """Slope of the values of server k's devices by the rise on each of its bands."""
+    if not p.interference:
+        return
+    per = w.rate.shape[2] // len(c.count)
+    for b in range(k * per, (k + 1) * per):
+        c.slope[b] = 0.0
+    for m in range(c.count[k]):
+        i = c.member[k, m]
+        b = plan.option[e, i] - 1
+        noise = 1.0 + c.at[b]
+        ratio = (1.0 + c.against[b]) / (noise * (1.0 + STEP))
+        worth, _, _ = _device(p, w, e, i, plan, c.gain[i, b], ratio)
+        same, _, _ = _device(p, w, e, i, plan, c.gain[i, b], (1.0 + c.against[b]) / noise)
+        c.slope[b] += (worth - same) / (STEP * noise)
 
 
 @njit(cache=True)
@@ -284,9 +305,9 @@ def ask(wish, asked, e, i, o):
 
 
 @njit(cache=True, error_model="numpy")
-def _move(p, w, prices, priority, rank, wish, asked, trust, seated, plan, e, i, o, tilt, c, redo):
+def _move(p, w, prices, priority, rank, wish, asked, trust, seated, plan, e, i, o, tilt, c, redo, trial):
     """Put device i on option o: settle its old and its new server again, then the values of whoever hears it. The
-    change of W. ``redo`` (K,) is scratch."""
+    change of W. ``redo`` (K,) is scratch. As a ``trial``, those who hear it are counted by their slopes."""
     per = w.rate.shape[2] // len(c.count)
     old = plan.option[e, i]
     a, z = (old - 1) // per if old > 0 else -1, (o - 1) // per if o > 0 else -1
@@ -323,12 +344,17 @@ def _move(p, w, prices, priority, rank, wish, asked, trust, seated, plan, e, i, 
         if k >= 0:
             redo[k] = True
     for b in range(len(c.rise)):
-        if abs(c.rise[b] - c.at[b]) > STALE * (1.0 + c.at[b]):
+        k = b // per
+        if redo[k] or (not trial and abs(c.rise[b] - c.at[b]) > STALE * (1.0 + c.at[b])):
             c.at[b] = c.rise[b]
-            redo[b // per] = True
+            redo[k] = True
+        elif trial:
+            change += c.slope[b] * (c.rise[b] - c.at[b])
     for k in range(len(c.count)):
         if redo[k]:
             change += _server(p, w, e, k, plan, tilt, c)
+            if not trial:
+                _slopes(p, w, e, k, plan, c)
     return change
 
 
@@ -408,7 +434,7 @@ def visit(p, w, prices, priority, rank, wish, asked, trust, seated, plan, e, til
             c.tries[0] += 1
             _keep(w, e, i, start, o, plan, c, old, before)
             _hold(plan, e, i, held, floor)
-            change = _move(p, w, prices, priority, rank, wish, asked, trust, seated, plan, e, i, o, tilt, c, redo)
+            change = _move(p, w, prices, priority, rank, wish, asked, trust, seated, plan, e, i, o, tilt, c, redo, True)
             if change > top:
                 here, top, top_held = o, change, held
                 copy_into(top_floor, floor)
@@ -418,7 +444,9 @@ def visit(p, w, prices, priority, rank, wish, asked, trust, seated, plan, e, til
             _hold(plan, e, i, top_held, top_floor)
             _weigh(t, c, i, start, -1.0)
             _weigh(t, c, i, here, 1.0)
-            gained += _move(p, w, prices, priority, rank, wish, asked, trust, seated, plan, e, i, here, tilt, c, redo)
+            gained += _move(
+                p, w, prices, priority, rank, wish, asked, trust, seated, plan, e, i, here, tilt, c, redo, False
+            )
             made += 1
             c.tries[1] += 1
             c.tries[2] += 1 if holds and not home else 0
