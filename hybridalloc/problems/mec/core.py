@@ -263,7 +263,7 @@ def _heard(p, w, e, i, b, near):
     return total
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def _late(time, tau):
     z = STEEPNESS * (time / tau - 1.0)
     if z > 30.0:
@@ -311,7 +311,7 @@ def fill_places(p, w, prices, game, seconds, slack, acceptable, home):
                 acceptable[e, i, o] = watts > 0.0 and alone <= game.private_cost[e, i, 0]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def _own(p, w, e, i):
     """s that a device takes for its whole task by itself; inf where its battery cannot pay."""
     local_j = p.kappa * w.device_hz[e, i] ** 2 * w.task_cycles[e, i]
@@ -320,7 +320,7 @@ def _own(p, w, e, i):
     return w.task_cycles[e, i] / w.device_hz[e, i]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def _least_fraction(p, w, prices, e, i):
     """Smallest fraction that must be sent so that the device's own side is in time; 1 where it can keep nothing."""
     own = _own(p, w, e, i)
@@ -329,7 +329,7 @@ def _least_fraction(p, w, prices, e, i):
     return max(0.0, 1.0 - prices.margin * w.deadline_s[e, i] / own) if own > w.deadline_s[e, i] else 0.0
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def _most_power(p, w, e, i, rho, share):
     """Most power in W with which a device may send for a whole deadline at ``share`` of the air, by limit and battery,
     sending ``rho`` of its task and computing the rest."""
@@ -342,20 +342,20 @@ def _most_power(p, w, e, i, rho, share):
     return most
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def _wait(p, w, e, i, b, k):
     """s that pass before a device's work on band b and server k begins, as believed."""
     moved = p.migration and w.last_server[e, i] >= 0 and w.last_server[e, i] != k
     return p.backhaul_s + w.cpu_wait_s[e, k] + w.air_wait_s[e, b] + (p.switch_s if moved else 0.0)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def _snr(p, rate):
     """Signal over noise and interference at 1 W, from the rate at nominal power."""
     return (2.0 ** ((rate - LEAST_RATE) / p.band_hz) - 1.0) / p.nominal_w
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def _rate(p, power, gain):
     return p.band_hz * np.log2(1.0 + power * gain) + LEAST_RATE
 
@@ -534,7 +534,7 @@ def _keep_places(plan, e, member, band, priority, rank, air_floor, cpu_floor, ba
         if band[m] >= 0:
             air_room[band[m]] -= plan.air_floor[e, member[m]]
             cpu_room -= plan.cpu_floor[e, member[m]]
-    for m in np.argsort(order):
+    for m in np.argsort(order, kind="mergesort"):
         i, b = member[m], band[m]
         if b < 0:
             continue
@@ -597,7 +597,7 @@ def _finish(p, w, prices, e, i, b, k, gain, plan):
     plan.served[e, i] = served
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def _exceeded(rates, chance):
     """The rate that is exceeded with ``chance``: the quantile 1 - chance of Q equally likely values, ascending."""
     values = rates.shape[0]
