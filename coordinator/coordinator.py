@@ -310,7 +310,7 @@ class Coordinator:
             worth = world.expected(plan, first) + tilt_worth(game, choice)
             starts.append(Start(choice, seats, plan, worth, none, none, unknown))
         task = Task(
-            prices, decision.proposal, decision.trust, first, self.improve.width, self.improve.sweeps, clock,
+            prices, decision.proposal, decision.trust, first, self.improve.width, self.improve.share, self.improve.sweeps, clock,
             clock.spent_ms() - began,
         )  # fmt: skip
         found, before, origin = improve(world, game, starts, task, seat, settled)

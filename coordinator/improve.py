@@ -50,7 +50,8 @@ class Climbs(Expects, Protocol):
     """Worlds that work out a change of one agent's option without the rest, compiled."""
 
     def climb(self, start: Start, game: Congestion, task: Task) -> Start:
-        """``start`` with single changes that raise the expected worth, tilt included; its plan is left to settle."""
+        """``start`` with single changes that raise the expected worth, tilt included; its plan is None where it is left
+        to settle."""
 
 
 class Start(NamedTuple):
@@ -73,13 +74,14 @@ class Start(NamedTuple):
 
 class Task(NamedTuple):
     """What a climb is to do: prices, levels beside the options, trust, the plan that the belief is taken to hold
-    under, options that each agent tries in a visit, visits, and the clock."""
+    under, and as in :class:`Improve`; the clock."""
 
     prices: Any
     levels: Any
     trust: float
     against: Any
     width: int
+    share: float
     sweeps: int
     clock: Clock
     after_ms: float = 0.0  # what settling the answer takes
@@ -90,15 +92,19 @@ class Improve:
     """How a decision is improved.
 
     Args:
-        width: options that each agent tries in a visit, the cheapest in the game first. sweeps: visits to every agent.
+        width: options that an agent tries in a visit, the cheapest in the game first. share: changes tried in a sweep by
+            the number of agents, those that cost least more than what the agent has first. sweeps: at most.
         starts: the problem's heuristics that are tried as starts, beside the equilibrium, the proposal and the game.
     """
 
-    width: int = 2
+    width: int = 3
+    share: float = 0.5
     sweeps: int = 2
     starts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if not (isinstance(self.share, int | float) and self.share > 0):
+            raise ValueError(f"improve.share = {self.share!r:.40}; it is a number > 0 of changes tried for each agent")
         for name in ("width", "sweeps"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -158,7 +164,7 @@ def improve(
         found = climb_slowly(situation, game, best, task, seat, settle)
     if not found.moved.any():
         return found._replace(plan=best.plan, choice=best.choice, seating=best.seating), best.worth, origin
-    plan = settle(found.choice, found.seating)
+    plan = settle(found.choice, found.seating) if found.plan is None else found.plan
     worth = situation.expected(plan, task.against) + tilt_worth(game, found.choice)
     found = found._replace(plan=plan, worth=worth)
     worse = found.worth < best.worth  # seats that were left free have been taken since, or rounding

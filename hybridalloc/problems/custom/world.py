@@ -15,7 +15,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from coordinator.congestion import Congestion
 from coordinator.game import Choice, options_of
+from coordinator.improve import Start, Task
 from games.admission import Seating
 from games.certificate import count_excess
 from games.congestion import Bool, CongestionBatch, Float, Int
@@ -23,6 +25,8 @@ from games.errors import InvalidStateError
 from games.places import Places, classes
 from games.shares import split_resources
 from hybridalloc.problems.contract import Facts
+from hybridalloc.problems.custom.climb import climb
+from hybridalloc.problems.custom.expected import LATE
 from hybridalloc.problems.custom.setting import BASELINES, CustomSetting
 from hybridalloc.problems.custom.state import NO_DEADLINE, CustomPrices, CustomState, as_state
 from hybridalloc.problems.metrics import ratio
@@ -30,7 +34,6 @@ from hybridalloc.problems.slots import SlotWorld
 from rl.proposal import Observation, Proposal
 
 STEEPNESS = 12.0  # of the smooth deadline: .5 at the deadline, .95 a quarter late
-LATE = 10.0  # deadlines: what a job that is never done is taken to need, in the model's reward
 ARRAYS = tuple(
     name for name, f in CustomState.__dataclass_fields__.items() if "spec" in f.metadata
 )  # in the order of the state
@@ -260,6 +263,14 @@ class CustomWorld(SlotWorld):
         served = at["active"] & (option > 0) & (time <= at["deadline_s"] * (1 + 1e-9))
         power = (share * draw).sum(-1)
         return CustomPlan(option, resource, share, power, served, time, price.reshape(e, r), held, promised)
+
+    def expected(self, plan: CustomPlan, against: CustomPlan | None = None) -> Float:
+        """(E,) the model's reward of a settled plan: what the state says is taken as it is."""
+        return np.asarray(self._model_reward(plan).sum(axis=1))
+
+    def climb(self, start: Start, game: Congestion, task: Task) -> Start:
+        """Single changes of option that raise what the model expects, prior included."""
+        return climb(self, start, game, task)
 
     def baseline(self, name: str, rng: np.random.Generator) -> Int:
         """(E, N) joint choice of a heuristic: opt_out, fastest (as if alone), balanced (least use, in turn), random."""

@@ -9,6 +9,7 @@ import numpy as np
 from coordinator.congestion import Congestion
 from coordinator.improve import Start, Task
 from games.admission import Seating
+from games.changes import queue
 from games.congestion import Float
 from games.places import Seats, sum_seats, table_of
 from hybridalloc.problems.mec import expected as core
@@ -41,8 +42,8 @@ def rises(world: MecWorld, plan: Plan) -> Float:
 
 
 def climb(world: MecWorld, start: Start, game: Congestion, task: Task) -> Start:
-    """Single changes of option that raise what the slot is expected to be worth, prior included; what the changed
-    choice is settled to is left open."""
+    """Single changes of option that raise what the slot is expected to be worth, prior included; its plan
+    is left to settle where whoever waited was seated."""
     p, w, b = world.physics, world.world, game.batch
     e, n, bands, values = w.rates.shape
     servers, resources = w.server_hz.shape[1], b.capacity.shape[1]
@@ -61,6 +62,7 @@ def climb(world: MecWorld, start: Start, game: Congestion, task: Task) -> Start:
     given = (p, w, task.prices, world.priority(), world.classes(), wish)
     best = np.empty(max(min(task.width, bands), 1), np.int64)
     moved, tried, rest = start.moved.copy(), start.tried.copy(), np.zeros(e, bool)
+    settled = not asked.shape[2]  # what answers levels that are proposed is told by settling the whole
     for g in range(e):
         t = table_of(b, places, tilt, g)
         z = Seats(option[g], held[g], floor[g], np.zeros(resources), np.zeros(resources), np.zeros(1, np.int64))
@@ -68,24 +70,26 @@ def climb(world: MecWorld, start: Start, game: Congestion, task: Task) -> Start:
         c = core.new_climb(n, servers, bands, values, resources, against[g])
         kept = core.new_climb(n, servers, bands, 0, 0, against[g]), scratch
         core.begin(p, w, g, plan, tilt, t, c)
-        order = np.flatnonzero(w.active[g])
+        most = max(round(task.share * int(w.active[g].sum())), 1)
         for _ in range(task.sweeps):
             made = 0
+            order, reach = queue(t, c.load, b.allowed[g], w.active[g], plan.option[g], most, best)
             for part in task.clock.portions(order, "improve", task.after_ms):
                 made += core.visit(
-                    *given, asked[g], task.trust, seated, plan, g, tilt, t, b.allowed, z, c, kept, part, best
+                    *given, asked[g], task.trust, seated, plan, g, tilt, t, b.allowed, z, c, kept, part, best, reach
                 )[1]
             rest[g] = made == 0 and "improve" not in task.clock.skipped
             if made == 0 or "improve" in task.clock.skipped:
                 break
         if seated and c.tries[2]:
-            core.seat_rest(t, z)
+            settled &= not core.seat_rest(t, z)
         if not seated:
             option[g] = plan.option[g]
         moved[g] += c.tries[1]
         tried[g] += c.tries[0]
     seats = None if start.seating is None else Seating(option, held, floor, start.seating.stable)
-    return Start(start.choice._replace(option=option), seats, None, start.worth, moved, tried, rest)
+    answer = plan if settled else None
+    return Start(start.choice._replace(option=option), seats, answer, start.worth, moved, tried, rest)
 
 
 def _asked(levels: Proposal | None, e: int, n: int) -> Float:

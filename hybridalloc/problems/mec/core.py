@@ -548,7 +548,7 @@ def _keep_places(plan, e, member, band, priority, rank, air_floor, cpu_floor, ba
         cpu_room -= cpu_more
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def _finish(p, w, prices, e, i, b, k, gain, plan):
     """Power and fraction with the shares that a device got: within its battery, and in time if that can be; whether it
     is. Where it would be late, power goes up first, then what is sent goes down to what its own side leaves."""

@@ -22,6 +22,7 @@ import numpy as np
 from numba import njit
 
 from games.admission import seat_waiting, waiting_list
+from games.changes import candidates, weigh
 from games.congestion import Bool, Float, Int
 from games.places import copy_into, leave, least_floors, take
 from hybridalloc.problems.mec.core import (
@@ -68,7 +69,7 @@ def rises(p, w, e, plan, rise):
             _spread(p, w, e, i, plan.option[e, i] - 1, _duty(p, w, e, i, plan), rise)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def _duty(p, w, e, i, plan):
     """Mean transmitted power of device i over noise, as believed."""
     o = plan.option[e, i]
@@ -79,7 +80,7 @@ def _duty(p, w, e, i, plan):
     return min(plan.air[e, i], air_s / p.slot_s) * plan.power_w[e, i] / p.noise_w
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def _spread(p, w, e, i, b, duty, rise):
     """Add device i's signal of mean power ``duty`` on band b to ``rise`` (B,) where it is heard."""
     if duty == 0.0 or not p.interference:
@@ -92,7 +93,7 @@ def _spread(p, w, e, i, b, duty, rise):
             rise[q * per + b % per] += duty * w.mean_gain[e, i, q]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def _device(p, w, e, i, plan, gain, ratio):
     """Expected reward of an active device; ``gain`` (Q,) of its band, ``ratio`` what scales them. Also what it sends,
     as expected: s on air and s of the server's time."""
@@ -211,7 +212,7 @@ def begin(p, w, e, plan, tilt, t, c):
             k = (o - 1) // per
             c.member[k, c.count[k]] = i
             c.count[k] += 1
-        _weigh(t, c, i, o, 1.0)
+        weigh(t, c.load, i, o, 1.0)
         c.duty[i] = _duty(p, w, e, i, plan)
     rises(p, w, e, plan, c.rise)
     c.at[:] = c.rise
@@ -239,14 +240,6 @@ def _slopes(p, w, e, k, plan, c):
         worth, _, _ = _device(p, w, e, i, plan, c.gain[i, b], ratio)
         same, _, _ = _device(p, w, e, i, plan, c.gain[i, b], (1.0 + c.against[b]) / noise)
         c.slope[b] += (worth - same) / (STEP * noise)
-
-
-@njit(cache=True)
-def _weigh(t, c, i, o, sign):
-    for s in range(t.rows.shape[1]):
-        r = t.rows[o, s]
-        if r >= 0:
-            c.load[r] += sign * t.weight[i, r]
 
 
 @njit(cache=True, error_model="numpy")
@@ -359,34 +352,6 @@ def _move(p, w, prices, priority, rank, wish, asked, trust, seated, plan, e, i, 
 
 
 @njit(cache=True)
-def candidates(t, c, allowed, i, here, best, cost):
-    """Fill ``best`` (W,) with device i's options of least cost at the present loads, but for ``here``; -1 for none.
-    ``cost`` (W,) is scratch."""
-    best[:] = -1
-    cost[:] = np.inf
-    legs = t.rows.shape[1]
-    for o in range(t.rows.shape[0]):
-        if o == here or not allowed[i, o]:
-            continue
-        total = t.private[i, o]
-        for s in range(legs):
-            r = t.rows[o, s]
-            if r >= 0:
-                own, others = t.weight[i, r], c.load[r]
-                for q in range(legs):
-                    if t.rows[here, q] == r:
-                        others -= own
-                total += own * (own + (1.0 + t.toll[r]) * others) / t.capacity[r]
-        m = len(best)
-        while m > 0 and total < cost[m - 1]:
-            m -= 1
-            if m + 1 < len(best):
-                best[m + 1], cost[m + 1] = best[m], cost[m]
-        if m < len(best):
-            best[m], cost[m] = o, total
-
-
-@njit(cache=True)
 def _hold(plan, e, i, held, floor):
     """Note in the plan what device i holds; ``floor`` (2,)."""
     plan.held[e, i] = held
@@ -394,9 +359,9 @@ def _hold(plan, e, i, held, floor):
 
 
 @njit(cache=True, error_model="numpy")
-def visit(p, w, prices, priority, rank, wish, asked, trust, seated, plan, e, tilt, t, allowed, z, c, kept, order, best):
+def visit(p, w, prices, priority, rank, wish, asked, trust, seated, plan, e, tilt, t, allowed, z, c, kept, order, best, reach):
     """One visit to each of the devices ``order`` (M,) of network ``e``: it tries its cheapest other options, as many as
-    ``best`` (W,) holds, and takes the one that raises W most.
+    ``best`` (W,) holds and at most ``reach`` dearer than its own, and takes the one that raises W most.
 
     ``plan``, the seats ``z`` and ``c`` are changed in place; ``kept`` is a climb and a plan of the same shapes, scratch.
 
@@ -406,22 +371,23 @@ def visit(p, w, prices, priority, rank, wish, asked, trust, seated, plan, e, til
     old, before = kept
     legs = t.rows.shape[1]
     floor, own, top_floor, none = np.zeros(legs), np.zeros(legs), np.zeros(legs), np.zeros(legs)
-    cost = np.empty(len(best))
+    regret = np.empty(len(best))
     redo = np.zeros(len(c.count), np.bool_)
     gained, made = 0.0, 0
     for i in order:
         if not w.active[e, i]:
             continue
         start = plan.option[e, i]
-        candidates(t, c, allowed[e], i, start, best, cost)
+        candidates(t, c.load, allowed[e], i, start, best, regret)
         home, holds = seated and t.home[i], seated and z.held[i]
         if holds:
             copy_into(own, z.floor[i])
             leave(t, z, i)
         here, top, top_held = start, GAIN, holds
         copy_into(top_floor, own if holds else none)
-        for o in best:
-            if o < 0:
+        for m in range(len(best)):
+            o = best[m]
+            if o < 0 or regret[m] > reach:
                 break
             copy_into(floor, none)
             held = home
@@ -442,8 +408,8 @@ def visit(p, w, prices, priority, rank, wish, asked, trust, seated, plan, e, til
         ask(wish, asked, e, i, here)
         if here != start:
             _hold(plan, e, i, top_held, top_floor)
-            _weigh(t, c, i, start, -1.0)
-            _weigh(t, c, i, here, 1.0)
+            weigh(t, c.load, i, start, -1.0)
+            weigh(t, c.load, i, here, 1.0)
             gained += _move(
                 p, w, prices, priority, rank, wish, asked, trust, seated, plan, e, i, here, tilt, c, redo, False
             )
@@ -468,6 +434,7 @@ def _keep(w, e, i, start, o, plan, c, old, before):
     for q in (start, o):
         if q > 0:
             k = (q - 1) // per
+            _keep_server(e, k, per, plan, before)
             for m in range(c.count[k]):
                 _keep_device(e, c.member[k, m], plan, before)
 
@@ -480,6 +447,14 @@ def _keep_device(e, i, plan, before):
     before.air[e, i], before.cpu[e, i] = plan.air[e, i], plan.cpu[e, i]
     before.power_w[e, i], before.fraction[e, i] = plan.power_w[e, i], plan.fraction[e, i]
     before.air_floor[e, i], before.cpu_floor[e, i] = plan.air_floor[e, i], plan.cpu_floor[e, i]
+
+
+@njit(cache=True)
+def _keep_server(e, k, per, plan, before):
+    """Copy a server's part of one plan to another."""
+    before.cpu_price[e, k] = plan.cpu_price[e, k]
+    for b in range(k * per, (k + 1) * per):
+        before.air_price[e, b] = plan.air_price[e, b]
 
 
 @njit(cache=True)
@@ -497,6 +472,7 @@ def _restore(w, e, i, start, o, plan, c, old, before):
     _keep_device(e, i, before, plan)
     for k in (a, z):
         if k >= 0:
+            _keep_server(e, k, per, before, plan)
             for m in range(c.count[k]):
                 _keep_device(e, c.member[k, m], before, plan)
 
