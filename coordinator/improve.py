@@ -98,8 +98,8 @@ class Improve:
     """
 
     width: int = 3
-    share: float = 0.5
-    sweeps: int = 2
+    share: float = 1.0
+    sweeps: int = 4
     starts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

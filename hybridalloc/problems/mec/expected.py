@@ -58,6 +58,8 @@ class Climb(NamedTuple):
     gain: Float  # (N, B, Q) signal over noise at 1 W
     known: Bool  # (N, B) whether it was worked out
     tries: Int  # (3,) changes tried, changes made, holders moved
+    stamp: Int  # (K,) the last change on each server, counted from 1
+    seen: Int  # (N,) the last change before each device was visited
 
 
 @njit(cache=True, error_model="numpy")
@@ -192,7 +194,7 @@ def new_climb(n: int, k: int, b: int, q: int, resources: int, against: Float) ->
     f = np.zeros
     return Climb(
         f(n), f(n), f(b), f(b), against, f(b), f(k), np.zeros((k, n), np.int64), np.zeros(k, np.int64), f(resources),
-        f((n, b, q)), np.zeros((n, b), bool), np.zeros(3, np.int64),
+        f((n, b, q)), np.zeros((n, b), bool), np.zeros(3, np.int64), np.zeros(k, np.int64), np.full(n, -1),
     )  # fmt: skip
 
 
@@ -352,6 +354,12 @@ def _move(p, w, prices, priority, rank, wish, asked, trust, seated, plan, e, i, 
 
 
 @njit(cache=True)
+def _stamp(c, o, per):
+    """The last change on an option's server; 0 for none."""
+    return c.stamp[(o - 1) // per] if o > 0 else 0
+
+
+@njit(cache=True)
 def _hold(plan, e, i, held, floor):
     """Note in the plan what device i holds; ``floor`` (2,)."""
     plan.held[e, i] = held
@@ -369,7 +377,7 @@ def visit(p, w, prices, priority, rank, wish, asked, trust, seated, plan, e, til
         the gain, and how many changed.
     """
     old, before = kept
-    legs = t.rows.shape[1]
+    legs, per = t.rows.shape[1], w.rate.shape[2] // len(c.count)
     floor, own, top_floor, none = np.zeros(legs), np.zeros(legs), np.zeros(legs), np.zeros(legs)
     regret = np.empty(len(best))
     redo = np.zeros(len(c.count), np.bool_)
@@ -389,6 +397,8 @@ def visit(p, w, prices, priority, rank, wish, asked, trust, seated, plan, e, til
             o = best[m]
             if o < 0 or regret[m] > reach:
                 break
+            if max(_stamp(c, start, per), _stamp(c, o, per)) <= c.seen[i]:
+                continue  # neither server has changed since it was tried
             copy_into(floor, none)
             held = home
             if seated and not home:
@@ -406,6 +416,7 @@ def visit(p, w, prices, priority, rank, wish, asked, trust, seated, plan, e, til
                 copy_into(top_floor, floor)
             _restore(w, e, i, start, o, plan, c, old, before)
         ask(wish, asked, e, i, here)
+        c.seen[i] = c.tries[1]
         if here != start:
             _hold(plan, e, i, top_held, top_floor)
             weigh(t, c.load, i, start, -1.0)
@@ -415,6 +426,9 @@ def visit(p, w, prices, priority, rank, wish, asked, trust, seated, plan, e, til
             )
             made += 1
             c.tries[1] += 1
+            for o in (start, here):
+                if o > 0:
+                    c.stamp[(o - 1) // per] = c.tries[1]
             c.tries[2] += 1 if holds and not home else 0
         if seated:
             if top_held:
