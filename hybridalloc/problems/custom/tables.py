@@ -161,6 +161,12 @@ def placed(arrays: dict[str, Any], servers: list[str], previous: Any, moving_cos
         at = {name: 1 + r for r, name in enumerate(servers)} | {OUT: 0}
         before = read_previous(previous)
         was = np.array([at.get(before.get(name, ""), -1) for name in names], np.int64)
+        if before and len(names) and not any(name in before for name in names):
+            warnings.warn(
+                f"previous: none of its {len(before)} jobs is among these {len(names)}, so that all are new; jobs are "
+                "known by their names",
+                TableNote, stacklevel=3,
+            )  # fmt: skip
     return arrays | {"moving_cost": np.where(np.isnan(told), cost, told), "previous": was}
 
 
@@ -179,14 +185,15 @@ def read_previous(given: Any) -> dict[str, str]:
         )
     path = Path(given)
     wanted = "what `step --json` or `step --out FILE` wrote (.json or .csv)"
+    remedy = f"give {wanted}, and leave it out where there is none yet"
     if path.suffix.lower() == ".csv":
-        source, header, cells, places = _from_csv("previous", path)
+        source, header, cells, places = _from_csv("previous", path, remedy)
         for name in ("job", "goes_to"):
             if name not in header:
                 raise InvalidStateError(f"{source}, line 1, column {name!r}: missing; --previous reads {wanted}")
         table = Table(source, [dict(zip(header, row, strict=True)) for row in cells], places)
         return {row["job"].strip(): row["goes_to"].strip() for row in table.rows}
-    told = read_json(_bytes("previous", path).decode("utf-8-sig", "replace"), _short(path))
+    told = read_json(_bytes("previous", path, remedy).decode("utf-8-sig", "replace"), _short(path))
     jobs = told.get("jobs") if isinstance(told, Mapping) else None
     if not isinstance(jobs, list) or not all(isinstance(row, Mapping) and {"name", "option"} <= {*row} for row in jobs):
         raise InvalidStateError(f"{_short(path)} has no list 'jobs' of name and option; --previous reads {wanted}")
@@ -228,7 +235,7 @@ def _read(label: str, given: Any, columns: Mapping[str, Column]) -> Table:
 Parts = tuple[str, list[str], Iterable[Any], list[str]]  # source, header, rows of cells, where each row stands
 
 
-def _bytes(label: str, path: Path) -> bytes:
+def _bytes(label: str, path: Path, remedy: str) -> bytes:
     """A file, if it is none too large."""
     source = _short(path)
     try:
@@ -236,14 +243,14 @@ def _bytes(label: str, path: Path) -> bytes:
             raw = stream.read(LARGEST + 1)
     except (OSError, ValueError) as error:  # a name that no file can have is a ValueError
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a name that a file can have"
-        raise InvalidStateError(f"{label}: {source} cannot be read ({reason}); give the path of a CSV file") from None
+        raise InvalidStateError(f"{label}: {source} cannot be read ({reason}); {remedy}") from None
     if len(raw) > LARGEST:
         raise InvalidStateError(f"{source} has more than {LARGEST // 10**6} MB; at most as many are read: split it")
     return raw
 
 
-def _from_csv(label: str, path: Path) -> Parts:
-    source, raw = _short(path), _bytes(label, path)
+def _from_csv(label: str, path: Path, remedy: str = "give the path of a CSV file") -> Parts:
+    source, raw = _short(path), _bytes(label, path, remedy)
     for mark, coding in ((b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16")):
         if raw.startswith(mark):
             raise InvalidStateError(f"{source} is text in {coding}; save it as CSV in UTF-8")

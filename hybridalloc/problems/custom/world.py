@@ -103,7 +103,7 @@ class CustomWorld(SlotWorld):
             self.at["allowed"] = np.ones((e, n, o), bool)
         self.at["private_cost"] = self.at["private_cost"].copy()
         self.at["private_cost"][..., 0] += self.at["opt_out_cost"]
-        up: Bool = self.at["capacity"] > 0
+        up = np.asarray(self.at["capacity"] > 0)
         if not up.all():
             down = (~up[:, np.maximum(self.rows, 0)] & (self.rows >= 0)).any(-1)
             self.at["allowed"] = self.at["allowed"] & ~down[:, None]
