@@ -313,7 +313,7 @@ class Step:
     previous: Path | None = None
     """Where the jobs are now, by their names: what --out or --json wrote before. They stay unless moving pays."""
     moving_cost: float | None = None
-    """With --previous: what leaving its place costs a job, in deadlines of delay; default 0.1, or the jobs' column."""
+    """With --previous: what leaving its place costs a job, in deadlines of delay; default 0.3, or the jobs' column."""
     out: Path | None = None
     """With --jobs: write every job's row there too, .csv or .json; --previous reads both."""
     settings: tuple[str, ...] = ()

@@ -101,6 +101,10 @@ def summary(problem: Custom, state: CustomState, allocation: Allocation) -> str:
         parts.append(f"moved: {len(moved)} ({_named(state, moved)})")
     elif ran.any():
         parts.append("moved: nobody")
+    if allocation.certificate.gap == 0:
+        parts.append("no more can be served, class by class")
+    elif allocation.certificate.gap > 0:
+        parts.append(f"at most {allocation.certificate.gap:g} more can be served before a lower class counts")
     return "; ".join(parts)
 
 

@@ -21,13 +21,15 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
+from coordinator import Coordinator
 from games.certificate import Audit, CapacityCheck, check_capacity, check_limit
 from games.congestion import Float, Int
 from games.errors import InvalidStateError
 from hybridalloc.errors import nearest
-from hybridalloc.problems.contract import Card, Knob
+from hybridalloc.problems.contract import Card, Knob, Optimum
 from hybridalloc.problems.custom import padding, transitions
 from hybridalloc.problems.custom.audit import audit
+from hybridalloc.problems.custom.optimum import best_served
 from hybridalloc.problems.custom.remedies import knobs_of, ways_shown
 from hybridalloc.problems.custom.setting import BASELINES, CustomSetting
 from hybridalloc.problems.custom.state import CustomPrices, CustomState, as_state
@@ -171,6 +173,20 @@ class Custom(CustomSetting):
         """The state as the next one shows it to have been: here it was told as it is."""
         return state
 
+    def optimum(self, state: CustomState, prices: CustomPrices, limit_s: float) -> Optimum:
+        """The most that can be served, class by class, see :mod:`.optimum`."""
+        world = self.world_at(state)
+        start = Coordinator("game").decide(world, None, prices)
+        game = world.game(prices)
+        assert start.seating is not None
+        best = best_served(game, world.places(prices, game), start.seating, limit_s)
+        took = f"by HiGHS in {best.seconds:.2g} s"
+        if best.gap == 0:
+            note = f"no more can be served, class by class: proved {took}"
+        else:
+            note = f"at most {best.gap} more of priority {state.priority[best.short]:g} can be served, {took}"
+        return Optimum(best.option, best.seating, best.gap, note)
+
     def idle(self, state: CustomState) -> dict[str, Any]:
         """Everyone opts out, as the fields of an allocation: whoever has something to decide is not served."""
         zero = np.zeros(state.agents)
@@ -310,7 +326,7 @@ def make(
             (:func:`hybridalloc.problems.custom.padding.most_seen`). Those beyond sit a training step out.
         previous: with tables, where each job was: a file that ``step --out`` or ``--json`` wrote, or a mapping of job
             to option by their names; with arrays (N,) options. moving_cost: of leaving that, one number or (N,); with
-            ``previous`` from a file or mapping .1, a tenth of a deadline of delay, where it is not given.
+            ``previous`` from a file or mapping .3, in deadlines of delay, where it is not given.
 
     Raises:
         InvalidStateError: names the field or file, where in it, the value and what is permitted.

@@ -33,7 +33,7 @@ LARGEST = 100_000_000  # bytes of a file
 NAMED = 8  # columns or names in a note
 MOST_PAIRS = 50_000_000  # jobs x servers: 400 MB for each array of pairs
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf|infinity)", re.ASCII | re.IGNORECASE)
-MOVING = 0.1  # default cost of leaving where a job was: a tenth of a deadline of delay
+MOVING = 0.3  # default cost of leaving where a job was, in deadlines of delay: see benchmarks/moves.py
 TYPO = 0.7  # likeness above which a column's name is taken for a misspelt one
 MISSING = {"na", "n/a", "<na>", "nan", "nat", "none", "null"}  # what programs write where a name is missing
 

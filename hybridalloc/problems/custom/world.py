@@ -103,9 +103,9 @@ class CustomWorld(SlotWorld):
             self.at["allowed"] = np.ones((e, n, o), bool)
         self.at["private_cost"] = self.at["private_cost"].copy()
         self.at["private_cost"][..., 0] += self.at["opt_out_cost"]
-        up = np.asarray(self.at["capacity"] > 0)
+        up: Bool = self.at["capacity"] > 0
         if not up.all():
-            down = (~up[:, np.maximum(self.rows, 0)] & (self.rows >= 0)).any(-1)
+            down: Bool = np.asarray((~up[:, np.maximum(self.rows, 0)] & (self.rows >= 0)).any(-1))
             self.at["allowed"] = self.at["allowed"] & ~down[:, None]
             self.at["capacity"] = np.where(up, self.at["capacity"], 1.0)  # of what nobody is put on
         ran = (self.at["previous"] > 0) & (self.at["moving_cost"] > 0)
