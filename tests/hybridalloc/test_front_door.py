@@ -271,9 +271,9 @@ def test_what_is_beyond_the_optimum_s_reach_is_told_with_its_size(capsys, tables
     two = make_problem("custom", work=np.ones((2, 2)), capacity=[1.0, 1.0], options=[[0, 1]])
     with pytest.raises(InvalidStateError, match="method 'optimal' takes options of one resource, and here some use"):
         Allocator(two, "optimal").step(two.reset())
-    monkeypatch.setattr(optimum, "REACH", 5)
+    monkeypatch.setattr(optimum, "REACH", 4)
     code, _, error = run(capsys, *tables, "--method", "optimal")
-    assert code == 2 and "up to 5 pairs" in error and "here 4 agents and 2 options make 6: take 'hybrid'" in error
+    assert code == 2 and "up to 4 pairs" in error and "here 4 agents and 2 options make 5: take 'hybrid'" in error
     with pytest.raises(ValueError, match="unknown method 'optimal'"):
         Allocator(make_problem("mec", agents=4, servers=2), "optimal")
 
