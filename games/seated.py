@@ -145,6 +145,37 @@ def respond(
     return out
 
 
+def better(
+    game: CongestionBatch, places: Places, first: Seating, second: Seating, tilt: Float | None = None
+) -> Seating:  # fmt: skip
+    """Of two seatings of E games, in each the one that serves more, by class, the highest first; of as many, the one of
+    the lower potential, private costs of who is out included; of equals the first."""
+    out = Seating(first.option.copy(), first.held.copy(), first.floor.copy(), first.stable.copy())
+    for e in range(len(out.option)):
+        t = table_of(game, places, tilt, e)
+        judged = []
+        for seating in (first, second):
+            served = np.bincount(t.rank[seating.held[e]], minlength=t.rank.max(initial=0) + 1)
+            judged.append((*(-served).tolist(), _potential(t, seats_of(t, seating, e), game.live[e])))
+        (*counts, cost), (*others, less) = judged
+        if others < counts or (others == counts and less < cost - 1e-9 * (1 + abs(cost))):
+            for mine, theirs in zip(out, second, strict=True):
+                mine[e] = theirs[e]
+    return out
+
+
+def _potential(t: Table, z: Seats, live: Bool) -> float:
+    """That of :mod:`games.floor_replies`, with the private costs of who holds no place."""
+    who = np.flatnonzero(live)
+    holders = np.flatnonzero(live & z.held)
+    legs = t.rows[z.option[holders]]
+    own = np.where(legs >= 0, t.weight[holders[:, None], np.maximum(legs, 0)], 0.0)
+    alone = np.zeros(len(t.capacity))
+    np.add.at(alone, np.maximum(legs, 0), own**2)
+    shared = (1 + t.toll) * delays(t, z) + (1 - t.toll) * alone / t.capacity
+    return float(shared.sum() / 2 + t.private[who, z.option[who]].sum())
+
+
 def reseat(game: CongestionBatch, places: Places, seating: Seating, tilt: Float | None = None) -> Seating:
     """Go on from a seating in E games that may have changed since.
 

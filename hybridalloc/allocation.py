@@ -61,6 +61,7 @@ class Certificate:
     trust: float = float("nan")
     drift: float = 0.0
     stages: Mapping[str, float] = field(default_factory=dict)
+    gap: float = float("nan")
 
     def _rows(self) -> list[tuple[str, str]]:
         bound = "none" if np.isinf(self.epsilon_bound) else f"{self.epsilon_bound:.4g}"
@@ -253,6 +254,7 @@ class Allocation:
                 "regret": c.regret, "epsilon_bound": c.epsilon_bound, "source": c.source, "status": c.status,
                 "elapsed_ms": c.elapsed_ms, "unserved": list(c.unserved), "late": list(c.late),
                 "doubtful": list(c.doubtful), "envy": list(c.envy), "trust": c.trust, "drift": c.drift,
+                "gap": c.gap,
             },
         })  # fmt: skip
 

@@ -35,6 +35,7 @@ from hybridalloc.problems.contract import (
     Belief,
     Believes,
     Idles,
+    Optimises,
     Perturbs,
     Prices,
     Remembers,
@@ -47,6 +48,8 @@ from hybridalloc.saved import read_checkpoint as read_checkpoint  # read from he
 from hybridalloc.training.rehearsal import Remembered, hindsight_losses, rollouts, scenario_payoffs
 from rl.policy import ArrayPolicy, Carried, notes_of
 from rl.proposal import Observation, Proposal, Recommender
+
+OPTIMAL, OPTIMAL_S = "optimal", 30.0  # a method's name, and s for its search where no budget says otherwise
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ class _Draft:
     bound: float = float("inf")
     seating: Seating | None = None
     game: Game | None = None  # as it is, without the anchor; None where none was built
+    gap: float = float("nan")  # of an optimum
 
 
 def _nobody(agents: int) -> Choice:
@@ -112,7 +116,8 @@ class Allocator:
 
     Args:
         problem: from ``make_problem``.
-        method: "hybrid", "rl", "game" or the name of one of the problem's baselines.
+        method: "hybrid", "rl", "game" or the name of one of the problem's baselines; where a problem can work it out
+            (``custom``, of moderate size), "optimal": the most that can be served, and how far that is proved.
         recommender: None (flat prior), "imappo" or "dqn" (fresh, untrained), a path or MLflow URI of a saved
             allocator (its recommender is taken), or an object with ``propose(observation)``. "rl" needs one.
         trust: weight of the game against the recommender: a number >= 0 (0 is pure RL, inf the pure game; default
@@ -120,7 +125,8 @@ class Allocator:
             or how to find it: "learned" (by training), "hedge" (adapts to :meth:`feedback`), "exp3" (adapts to
             :meth:`observe_outcome`), "robust" (holds against the problem's scenarios); see docs/coordinator.md.
         budget_ms: stop in time: a stage that would not fit is left out, a solver stops between two sweeps, and the
-            status says so. Twenty steps are run at once to learn what the stages take.
+            status says so. Twenty steps are run at once to learn what the stages take. "optimal" has it for its
+            search alone, half a minute by default.
         prices: the game's tolls and weights; default the problem's.
         seed: of the heuristics' draws and of trust's.
         belief: None (reports at their face value), a name of the problem's ``beliefs`` (fresh: it learns from step to
@@ -150,7 +156,7 @@ class Allocator:
         period: int = 50,
         belief: Belief | str | None = None,
     ) -> None:
-        known = ("hybrid", "rl", "game", *problem.card.baselines)
+        known = ("hybrid", "rl", "game", *problem.card.baselines, *(OPTIMAL,) * isinstance(problem, Optimises))
         if method not in known:
             raise nearest("method", method, known)
         if method == "rl" and recommender is None:
@@ -189,7 +195,7 @@ class Allocator:
         self._voice: ArrayPolicy | Carried | None = None
         self._memory: Any = None  # of the belief, before this step's reports came in
         self._past: tuple[AnyWorld, Any] | None = None  # the last situation and what was executed, for the belief
-        if budget_ms is not None:
+        if budget_ms is not None and method != OPTIMAL:
             self._warm_up()
 
     @property
@@ -206,7 +212,7 @@ class Allocator:
         Raises:
             InvalidStateError: names field, agent, value and the permitted range.
         """
-        clock = Clock(self.budget_ms, self._usual)
+        clock = Clock(None if self.method == OPTIMAL else self.budget_ms, self._usual)
         if isinstance(state, Mapping):
             state = self.problem.state_type.from_dict(state)
         elif not isinstance(state, self.problem.state_type):
@@ -227,6 +233,14 @@ class Allocator:
                 if heuristic:
                     option = situation.baseline(self.method, self._rng)
                     draft = replace(draft, choice=only_options(option), source=self.method)
+                elif self.method == OPTIMAL and isinstance(self.problem, Optimises):
+                    with clock.stage("optimise"):
+                        limit_s = OPTIMAL_S if self.budget_ms is None else self.budget_ms / 1e3
+                        best = self.problem.optimum(state, self.prices, limit_s)
+                    draft = _Draft(
+                        only_options(best.option), source=OPTIMAL, status=f"ok: {best.note}", seating=best.seating,
+                        gap=best.gap,
+                    )  # fmt: skip
                 else:
                     draft = self._decide(state, situation, clock)
             if doubt:
@@ -428,6 +442,7 @@ class Allocator:
             trust=draft.trust,
             drift=self.drift.level,
             stages=clock.stages,
+            gap=draft.gap,
         )
         return replace(allocation, certificate=certificate)
 

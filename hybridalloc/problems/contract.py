@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coordinator.coordinator import Situation
+from games.admission import Seating
 from games.certificate import Audit, CapacityCheck
 from hybridalloc.problems.metrics import Metric
 
@@ -353,6 +354,28 @@ class Idles(Protocol):
     """Can say what becomes of everyone when nobody is given anything, as the fields of an allocation."""
 
     def idle(self, state: Any) -> dict[str, Any]: ...
+
+
+class Optimum(NamedTuple):
+    """A joint choice that was held against what can be reached at all.
+
+    Attributes:
+        option: (1, N). seating: who holds a place. gap: agents that could be served beyond those that are, at most, of
+            the first class for which that is not proved to be 0. note: the same in words.
+    """
+
+    option: Int
+    seating: Seating | None
+    gap: int
+    note: str
+
+
+@runtime_checkable
+class Optimises(Protocol):
+    """Can work out an optimum to hold decisions against: the method "optimal"."""
+
+    def optimum(self, state: Any, prices: Any, limit_s: float) -> Optimum:
+        """Within ``limit_s``; raises InvalidStateError for what is beyond its reach."""
 
 
 @runtime_checkable

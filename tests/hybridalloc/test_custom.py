@@ -403,7 +403,7 @@ def test_a_state_of_another_size_of_agents_is_taken_and_of_other_resources_refus
     ("settings", "message"),
     [
         ({"work": [[1.0, -1.0]], "capacity": [1.0, 1.0]}, r"work\[0, 1\] = -1.0; it must be finite and >= 0 units"),
-        ({"work": [1.0], "capacity": [0.0]}, r"capacity\[0\] = 0.0; it must be finite and > 0 units/s"),
+        ({"work": [1.0], "capacity": [-1.0]}, r"capacity\[0\] = -1.0; it must be finite and >= 0 units/s"),
         ({"work": [1.0], "capacity": [1.0], "deadline": [1.0]}, "did you mean 'deadline_s'"),
         ({"work": [1.0]}, "custom needs work= and capacity="),
         ({"work": [1.0], "capacity": [1.0], "options": [[3]]}, r"options\[0, 0\] = 3; a resource is -1"),
