@@ -88,7 +88,7 @@ class Decision:
             without places): then the problem settles deadlines by itself.
         game: as the situation gave it, without a step's charges; None where it was decided on a game given by itself.
         failure: why the recommender was left out, "" where it was not.
-        gain: (E,) by how much improving raised what is expected of the decision, over the best start; None where it was
+        gain: (E,) by how much changes raised what is expected of the best start; None where it was
             not asked for, or the problem cannot say. moved, tried: (E,) changes of option made and tried. rest: (E,)
             whether no change tried would have raised it further.
         plan: as it was settled while it was improved; None where it was not.
@@ -218,7 +218,7 @@ class Coordinator:
                 decision = me.seat(situation, prices, played, decision, effort)
         if me.improves(situation, played) and clock.fits("improve"):
             with clock.stage("improve"):
-                decision = me.improved(situation, prices, played, decision, clock)
+                decision = me.improved(situation, prices, built, played, decision, clock)
         return replace(decision, game=built, failure=failure)
 
     def decide_on(
@@ -283,35 +283,46 @@ class Coordinator:
         return self.improve is not None and self.admits and isinstance(game, Congestion) and _expects(type(situation))
 
     def improved(
-        self, situation: Situation[Prices, Plan], prices: Prices, game: Game, decision: Decision, clock: Clock
-    ) -> Decision:
-        """The decision after single changes of option that raise what the problem expects of it, settled."""
-        assert self.improve is not None and isinstance(game, Congestion)
-        world = cast(Climbs, situation)
-        if self.kind == "hybrid":
-            game = game.tilted(decision.proposal, self.trust)
+        self, situation: Situation[Prices, Plan], prices: Prices, built: Game, played: Game, decision: Decision,
+        clock: Clock,
+    ) -> Decision:  # fmt: skip
+        """The decision after single changes of option that raise what the problem expects of it, settled; what is
+        charged in this step alone is charged here too."""
+        assert self.improve is not None and isinstance(built, Congestion) and isinstance(played, Congestion)
+        world, told = cast(Climbs, situation), self.improve
+        game = built.tilted(decision.proposal, decision.trust if self.kind == "hybrid" else np.inf)
+        if played is not built:
+            charge = played.batch.private_cost - built.batch.private_cost
+            game = replace(game, tilt=charge if game.tilt is None else game.tilt + charge)
+        places = cast(Admits, situation).places(prices, built.batch) if decision.seating is not None else None
         settled = lambda choice, seats: situation.settle(
             choice, prices, levels_beside(decision.proposal, choice.option), decision.trust, seats
         )
 
         def seat(option: Int) -> tuple[Choice, Seating | None]:
             wish = replace(decision, choice=decision.choice._replace(option=option), seating=None)
-            placed = self.seat(situation, prices, game, wish)
+            placed = self.seat(situation, prices, played, wish)
             return placed.choice, placed.seating
 
         began = clock.spent_ms()
         count = len(decision.option)
         none, unknown = np.zeros(count, np.int64), np.zeros(count, bool)
         first = settled(decision.choice, decision.seating)
+        others = [decision.asked.option] if "proposal" in told.starts and self.kind == "hybrid" else []
+        others += [built.solve(clock=clock).choice.option] if "game" in told.starts and self.kind == "hybrid" else []
+        others += [world.baseline(name, _draws()) for name in told.starts if name not in ORIGINS]
         starts = []
-        for option in (None, *(world.baseline(name, _draws()) for name in self.improve.starts)):
+        for option in (None, *others):
+            if option is not None and clock.limited and clock.left_ms() <= clock.spent_ms() - began:
+                clock.skipped.append("improve")
+                break
             choice, seats = (decision.choice, decision.seating) if option is None else seat(option)
             plan = first if option is None else settled(choice, seats)
             worth = world.expected(plan, first) + tilt_worth(game, choice)
             starts.append(Start(choice, seats, plan, worth, none, none, unknown))
         task = Task(
-            prices, decision.proposal, decision.trust, first, self.improve.width, self.improve.share, self.improve.sweeps, clock,
-            clock.spent_ms() - began,
+            prices, decision.proposal, decision.trust, first, places, told.width, told.share, told.sweeps, clock,
+            (clock.spent_ms() - began) / len(starts),
         )  # fmt: skip
         found, before, origin = improve(world, game, starts, task, seat, settled)
         changed = (found.moved > 0) | (origin > 0)

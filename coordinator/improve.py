@@ -26,6 +26,7 @@ from coordinator.congestion import Congestion
 from coordinator.game import Choice
 from games.admission import Seating
 from games.congestion import Bool, Float, Int
+from games.places import Places
 
 GAIN = 1e-6  # what a change must bring
 Seat = Callable[[Int], tuple[Choice, Seating | None]]
@@ -74,12 +75,13 @@ class Start(NamedTuple):
 
 class Task(NamedTuple):
     """What a climb is to do: prices, levels beside the options, trust, the plan that the belief is taken to hold
-    under, and as in :class:`Improve`; the clock."""
+    under, the places if any; as in :class:`Improve`; the clock."""
 
     prices: Any
     levels: Any
     trust: float
     against: Any
+    places: Places | None
     width: int
     share: float
     sweeps: int
@@ -119,15 +121,28 @@ def tilt_worth(game: Congestion, choice: Choice) -> Float:
     return -np.where(game.live, picked, 0.0).sum(axis=1)
 
 
-def best_of(starts: Sequence[Start]) -> tuple[Start, Int]:
-    """The start of most worth in each world, the first where they are equal; (E,) its index. Its plan is None where it
-    is not one of theirs."""
+def best_of(starts: Sequence[Start], places: Places | None = None) -> tuple[Start, Int]:
+    """In each world the start that serves most, by class, the highest first; of as many the one of most worth, the
+    first where they are equal; (E,) its index. Its plan is None where it is not one of theirs."""
     worth = np.stack([start.worth for start in starts])
-    winner = worth.argmax(axis=0)
-    winner = np.where(worth[winner, np.arange(worth.shape[1])] > worth[0] + GAIN, winner, 0)
+    winner = np.zeros(worth.shape[1], np.int64)
+    for e in range(len(winner)) if len(starts) > 1 else ():
+        counts = [_served(start, places, e) for start in starts]
+        most = max(counts)
+        able = [k for k, count in enumerate(counts) if count == most]
+        top = max(able, key=lambda k: worth[k, e])  # noqa: B023
+        winner[e] = top if worth[top, e] > worth[able[0], e] + GAIN else able[0]
     if (winner == winner[0]).all():
         return starts[int(winner[0])], winner
     return _picked(starts, winner), winner
+
+
+def _served(start: Start, places: Places | None, e: int) -> list[int]:
+    """How many of each class hold a place, the highest first; nothing where there are no places."""
+    if start.seating is None or places is None:
+        return []
+    rank = places.rank[e]
+    return np.bincount(rank[start.seating.held[e]], minlength=int(rank.max(initial=0)) + 1).tolist()
 
 
 def _picked(starts: Sequence[Start], winner: Int) -> Start:
@@ -155,7 +170,7 @@ def improve(
     Returns:
         the choice, its plan settled; (E,) the worth of the best start, and which it was.
     """
-    best, origin = best_of(starts)
+    best, origin = best_of(starts, task.places)
     if best.plan is None:
         best = best._replace(plan=settle(best.choice, best.seating))
     if isinstance(situation, Climbs):
@@ -167,11 +182,12 @@ def improve(
     plan = settle(found.choice, found.seating) if found.plan is None else found.plan
     worth = situation.expected(plan, task.against) + tilt_worth(game, found.choice)
     found = found._replace(plan=plan, worth=worth)
-    worse = found.worth < best.worth  # seats that were left free have been taken since, or rounding
-    if worse.any():
-        found = _picked([found, best], worse.astype(np.int64))
-        found = found._replace(plan=settle(found.choice, found.seating))
-    return found, best.worth, origin
+    kept, which = best_of([best, found], task.places)  # seats that were left free have been taken since, or rounding
+    if not which.any():
+        return kept._replace(tried=found.tried, rest=found.rest), best.worth, origin
+    if kept.plan is None:
+        kept = kept._replace(plan=settle(kept.choice, kept.seating))
+    return kept._replace(tried=found.tried, rest=found.rest), best.worth, origin
 
 
 def climb_slowly(
@@ -185,13 +201,14 @@ def climb_slowly(
     rest = np.zeros(len(wish), bool)
     choice, seating = start.choice, start.seating
     for _ in range(task.sweeps):
-        before = moved.copy()
+        before, reach = moved.copy(), _reach(game, wish, task)
         for i in range(wish.shape[1]):
-            if task.clock.limited and task.clock.left_ms() <= 0:
+            if task.clock.limited and task.clock.left_ms() <= task.after_ms:
+                task.clock.skipped.append("improve")
                 return Start(choice, seating, None, worth, moved, tried, rest)
-            costs = agent_costs(game, wish, i)
-            for o in np.argsort(costs, axis=1, kind="stable")[:, : task.width].T:
-                able = game.live[:, i] & np.isfinite(costs[np.arange(len(o)), o])
+            regret = _regrets(game, wish, i)
+            for o in np.argsort(regret, axis=1, kind="stable")[:, : task.width].T:
+                able = game.live[:, i] & (np.take_along_axis(regret, o[:, None], 1)[:, 0] <= reach)
                 if not able.any():
                     continue
                 other = wish.copy()
@@ -213,8 +230,27 @@ def climb_slowly(
     return Start(choice, seating, None, worth, moved, tried, rest)
 
 
+def _reach(game: Congestion, option: Int, task: Task) -> Float:
+    """(E,) the regret that the first changes of a sweep stay below, as many as ``share`` allows."""
+    n = option.shape[1]
+    every = [np.sort(_regrets(game, option, i), axis=1)[:, : task.width] for i in range(n)]
+    ordered = np.sort(np.concatenate(every, axis=1), axis=1) if n else np.zeros((len(option), 0))
+    most = np.clip(np.round(task.share * game.live.sum(1)), 1, max(ordered.shape[1], 1)).astype(np.int64)
+    reach = np.take_along_axis(ordered, most[:, None] - 1, 1)[:, 0] if n else np.zeros(len(option))
+    return np.minimum(reach, np.finfo(float).max)  # never an option that there is not
+
+
+def _regrets(game: Congestion, option: Int, i: int) -> Float:
+    """(E, O) what each other option would cost agent i more than its own; inf where it may not be."""
+    costs = agent_costs(game, option, i)
+    own = np.take_along_axis(costs, option[:, i, None], 1)
+    regret = np.where(np.isfinite(costs), costs - own, np.inf)
+    np.put_along_axis(regret, option[:, i, None], np.inf, 1)
+    return regret
+
+
 def agent_costs(game: Congestion, option: Int, i: int) -> Float:
-    """(E, O) agent i's tilted costs of every option at the others' choices; inf where it is or may not be."""
+    """(E, O) agent i's tilted costs of every option at the others' choices; inf where it may not be."""
     b = game.batch
     e = np.arange(len(option))
     load = np.zeros(b.capacity.shape)
@@ -227,5 +263,4 @@ def agent_costs(game: Congestion, option: Int, i: int) -> Float:
         w = np.where(r >= 0, b.weight[:, i, r], 0.0)
         cost += np.where(r >= 0, w * (w + (1 + b.toll[:, r]) * load[:, r]) / b.capacity[:, r], 0.0)
     cost[~b.allowed[:, i]] = np.inf
-    cost[e, option[:, i]] = np.inf
     return cost

@@ -21,7 +21,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike
 
-from games.congestion import Bool, CongestionBatch, Float, Int
+from games.congestion import Bool, Float, Int
 
 FULL = 1.0 + 5e-13  # what a resource's floors may sum to: rounding, and less than what settling allows
 LEAST = 1e-9  # a room below this is none
@@ -74,24 +74,6 @@ class Table(NamedTuple):
     capacity: Float  # (R,)
     private: Float  # (N, O)
     toll: Float  # (R,)
-
-
-def table_of(game: CongestionBatch, places: Places | None, tilt: Float, e: int) -> Table:
-    """Game ``e`` with its places, private costs tilted; without places nobody is acceptable anywhere."""
-    if places is None:
-        shape = (*game.private_cost.shape[1:], game.options.shape[1])
-        none = np.zeros(shape[:2])
-        p = Places(np.zeros((1, *shape)), none[None], none[None], none[None] > 0, np.zeros((1, shape[0]), np.int64),
-                   np.zeros((1, shape[0]), bool), np.zeros((1, shape[0])))  # fmt: skip
-        at = 0
-    else:
-        p, at = places, e
-    live = game.live[e]
-    return Table(
-        game.options, p.seconds[at], p.slack[at], p.cap[at], p.acceptable[at] & game.allowed[e] & live[:, None],
-        p.rank[at], p.home[at] & live, p.late[at], game.weight[e], game.capacity[e], game.private_cost[e] + tilt[e],
-        game.toll[e],
-    )  # fmt: skip
 
 
 class Seats(NamedTuple):
@@ -225,20 +207,6 @@ def leave(t, z, i):
         z.floor[i, s] = 0.0
     z.option[i] = 0
     z.held[i] = False
-
-
-@njit(cache=True)
-def sum_seats(t, z):
-    """Fill ``z.used`` and ``z.load`` from who holds what."""
-    z.used[:] = 0.0
-    z.load[:] = 0.0
-    for i in range(len(z.option)):
-        if z.held[i]:
-            for s in range(t.rows.shape[1]):
-                r = t.rows[z.option[i], s]
-                if r >= 0:
-                    z.used[r] += z.floor[i, s]
-                    z.load[r] += t.weight[i, r]
 
 
 @njit(cache=True)

@@ -36,17 +36,21 @@ class Offers(NamedTuple):
     room: Float
 
 
-def table_of(game: CongestionBatch, places: Places, tilt: Float | None = None, e: int = 0) -> Table:
-    """Game ``e`` with its places, as :func:`games.admission.admit` reads it; ``tilt`` as there."""
-    private = game.private_cost if tilt is None else game.private_cost + tilt
+def table_of(game: CongestionBatch, places: Places | None, tilt: Float | None = None, e: int = 0) -> Table:
+    """Game ``e`` with its places, as :func:`games.admission.admit` reads it; ``tilt`` as there. Without places nobody is
+    acceptable anywhere."""
+    private = game.private_cost[e] if tilt is None else game.private_cost[e] + tilt[e]
     live = game.live[e]
-    ok = places.acceptable[e] & game.allowed[e] & live[:, None]
     plain = np.ascontiguousarray
-    return Table(
-        game.options, plain(places.seconds[e]), plain(places.slack[e]), plain(places.cap[e]), ok, plain(places.rank[e]),
-        places.home[e] & live, plain(places.late[e]), plain(game.weight[e]), plain(game.capacity[e]),
-        plain(private[e]), plain(game.toll[e]),
-    )  # fmt: skip
+    if places is None:
+        n, o = private.shape
+        none, zero = np.zeros((n, o)), np.zeros(n)
+        parts = (np.zeros((n, o, game.options.shape[1])), none, none, none > 0, zero.astype(np.int64), zero > 0, zero)
+    else:
+        ok = places.acceptable[e] & game.allowed[e] & live[:, None]
+        parts = (plain(places.seconds[e]), plain(places.slack[e]), plain(places.cap[e]), ok, plain(places.rank[e]),
+                 places.home[e] & live, plain(places.late[e]))  # fmt: skip
+    return Table(game.options, *parts, plain(game.weight[e]), plain(game.capacity[e]), private, plain(game.toll[e]))
 
 
 def seats_of(table: Table, seating: Seating, e: int = 0) -> Seats:

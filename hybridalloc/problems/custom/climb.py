@@ -10,7 +10,7 @@ from coordinator.congestion import Congestion
 from coordinator.improve import Start, Task
 from games.admission import Seating
 from games.changes import queue
-from games.places import Seats, sum_seats, table_of
+from games.seated import seats_of, table_of
 from hybridalloc.problems.custom import expected as core
 
 if TYPE_CHECKING:
@@ -31,23 +31,21 @@ def climb(world: CustomWorld, start: Start, game: Congestion, task: Task) -> Sta
     if start.seating is None or not n or not resources:
         return start._replace(rest=np.ones(e, bool))
     tilt = np.zeros(b.private_cost.shape) if game.tilt is None else game.tilt
-    places = world.places(task.prices, b)
     option, held = start.choice.option.copy(), start.seating.held.copy()
     floor = start.seating.floor.copy()
     best = np.empty(max(min(task.width, len(world.rows) - 1), 1), np.int64)
     moved, tried, rest = start.moved.copy(), start.tried.copy(), np.zeros(e, bool)
     kept = core.new_climb(n, legs, resources)
     for g in range(e):
-        j, t = jobs_of(world, g), table_of(b, places, tilt, g)
-        z = Seats(option[g], held[g], floor[g], np.zeros(resources), np.zeros(resources), np.zeros(1, np.int64))
-        sum_seats(t, z)
+        j, t = jobs_of(world, g), table_of(b, task.places, game.tilt, g)
+        z = seats_of(t, start.seating, g)
         c = core.new_climb(n, legs, resources)
-        core.begin(j, t, tilt[g], option[g], floor[g], c)
+        core.begin(j, t, tilt[g], z.option, z.floor, c)
         live = max(int(j.active.sum()), 1)
         least, most = core.GAIN * float(np.abs(c.value).sum()) / live, max(round(task.share * live), 1)
         for _ in range(task.sweeps):
             made = 0
-            order, reach = queue(t, c.load, b.allowed[g], j.active, option[g], most, best)
+            order, reach = queue(t, c.load, b.allowed[g], j.active, c.option, most, best)
             for part in task.clock.portions(order, "improve", task.after_ms):
                 made += core.visit(j, t, tilt[g], b.allowed[g], z, c, kept, part, best, reach, least)
             rest[g] = made == 0 and "improve" not in task.clock.skipped
@@ -55,6 +53,7 @@ def climb(world: CustomWorld, start: Start, game: Congestion, task: Task) -> Sta
                 break
         if c.tries[2]:
             core.seat_rest(t, z)
+        option[g], held[g], floor[g] = z.option, z.held, z.floor
         moved[g] += c.tries[1]
         tried[g] += c.tries[0]
     seats = Seating(option, held, floor, start.seating.stable)

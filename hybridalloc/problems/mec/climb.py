@@ -11,7 +11,7 @@ from coordinator.improve import Start, Task
 from games.admission import Seating
 from games.changes import queue
 from games.congestion import Float
-from games.places import Seats, sum_seats, table_of
+from games.seated import seats_of, table_of
 from hybridalloc.problems.mec import expected as core
 from hybridalloc.problems.mec.core import Plan, Wish
 from rl.proposal import Proposal
@@ -52,7 +52,6 @@ def climb(world: MecWorld, start: Start, game: Congestion, task: Task) -> Start:
     tilt = np.zeros(b.private_cost.shape) if game.tilt is None else game.tilt
     plan, scratch = (Plan(*(part.copy() for part in start.plan)) for _ in range(2))
     seated = start.seating is not None
-    places = world.places(task.prices, b) if seated else None
     held = plan.held.copy() if start.seating is None else start.seating.held.copy()
     floor = np.zeros((e, n, 2)) if start.seating is None else start.seating.floor.copy()
     option = plan.option.copy() if start.seating is None else start.seating.option.copy()
@@ -64,9 +63,8 @@ def climb(world: MecWorld, start: Start, game: Congestion, task: Task) -> Start:
     moved, tried, rest = start.moved.copy(), start.tried.copy(), np.zeros(e, bool)
     settled = not asked.shape[2]  # what answers levels that are proposed is told by settling the whole
     for g in range(e):
-        t = table_of(b, places, tilt, g)
-        z = Seats(option[g], held[g], floor[g], np.zeros(resources), np.zeros(resources), np.zeros(1, np.int64))
-        sum_seats(t, z)
+        t = table_of(b, task.places, game.tilt, g)
+        z = seats_of(t, Seating(option, held, floor, rest), g)
         c = core.new_climb(n, servers, bands, values, resources, against[g])
         kept = core.new_climb(n, servers, bands, 0, 0, against[g]), scratch
         core.begin(p, w, g, plan, tilt, t, c)
@@ -77,14 +75,13 @@ def climb(world: MecWorld, start: Start, game: Congestion, task: Task) -> Start:
             for part in task.clock.portions(order, "improve", task.after_ms):
                 made += core.visit(
                     *given, asked[g], task.trust, seated, plan, g, tilt, t, b.allowed, z, c, kept, part, best, reach
-                )[1]
+                )
             rest[g] = made == 0 and "improve" not in task.clock.skipped
             if made == 0 or "improve" in task.clock.skipped:
                 break
         if seated and c.tries[2]:
             settled &= not core.seat_rest(t, z)
-        if not seated:
-            option[g] = plan.option[g]
+        option[g], held[g], floor[g] = z.option if seated else plan.option[g], z.held, z.floor
         moved[g] += c.tries[1]
         tried[g] += c.tries[0]
     seats = None if start.seating is None else Seating(option, held, floor, start.seating.stable)

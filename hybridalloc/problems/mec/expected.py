@@ -374,14 +374,14 @@ def visit(p, w, prices, priority, rank, wish, asked, trust, seated, plan, e, til
     ``plan``, the seats ``z`` and ``c`` are changed in place; ``kept`` is a climb and a plan of the same shapes, scratch.
 
     Returns:
-        the gain, and how many changed.
+        how many changed.
     """
     old, before = kept
     legs, per = t.rows.shape[1], w.rate.shape[2] // len(c.count)
     floor, own, top_floor, none = np.zeros(legs), np.zeros(legs), np.zeros(legs), np.zeros(legs)
     regret = np.empty(len(best))
     redo = np.zeros(len(c.count), np.bool_)
-    gained, made = 0.0, 0
+    made = 0
     for i in order:
         if not w.active[e, i]:
             continue
@@ -421,7 +421,7 @@ def visit(p, w, prices, priority, rank, wish, asked, trust, seated, plan, e, til
             _hold(plan, e, i, top_held, top_floor)
             weigh(t, c.load, i, start, -1.0)
             weigh(t, c.load, i, here, 1.0)
-            gained += _move(
+            _move(
                 p, w, prices, priority, rank, wish, asked, trust, seated, plan, e, i, here, tilt, c, redo, False
             )
             made += 1
@@ -435,7 +435,7 @@ def visit(p, w, prices, priority, rank, wish, asked, trust, seated, plan, e, til
                 take(t, z, i, here, top_floor)
             else:
                 z.option[i] = here
-    return gained, made
+    return made
 
 
 @njit(cache=True)
