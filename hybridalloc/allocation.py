@@ -25,6 +25,31 @@ UNITS = {"power": "power (W)"}  # a level's heading in tables, where it is not i
 SHOWN = 12  # rows of an allocation's table before it is cut
 
 
+class Improvement(NamedTuple):
+    """How a decision was improved on what the problem settles and expects, see docs/coordinator.md.
+
+    Attributes:
+        off: why it was not, "" where it was. gain: what the changes added to what is expected of the best start, prior
+            included, in the problem's reward. moved, tried: changes of option made and tried.
+        rest: whether no change tried would add more; False where it was stopped by its sweeps or the budget.
+        regret: what an agent may still gain by any of the changes tried, in the marginal-contribution game and the
+            problem's reward: limit / trust and what a change must bring; inf where it was stopped.
+    """
+
+    off: str = ""
+    gain: float = 0.0
+    moved: int = 0
+    tried: int = 0
+    rest: bool = False
+    regret: float = float("inf")
+
+    def __str__(self) -> str:
+        if self.off:
+            return f"no: {self.off}"
+        end = "at rest" if self.rest else "stopped"
+        return f"by {self.gain:.4g} with {self.moved} of {self.tried} changes tried, {end}"
+
+
 @dataclass(frozen=True)
 class Certificate:
     """What was checked, by code that shares nothing with the solvers.
@@ -44,6 +69,9 @@ class Certificate:
             their face value. envy: agents left out while lower classes hold what would serve them.
         trust: what weighed the game's costs in this step. drift: share of the recommender's features out of its
             training range, as averaged so far. stages: ms by stage.
+        gap: of an optimum, agents that could be served beyond those that are, at most; nan for any other method.
+        improvement: of the choice, where the method asks for it; the epsilon bound is inf where it changed anything,
+            for it is of the game before.
     """
 
     feasible: bool
@@ -62,6 +90,7 @@ class Certificate:
     drift: float = 0.0
     stages: Mapping[str, float] = field(default_factory=dict)
     gap: float = float("nan")
+    improvement: Improvement | None = None
 
     def _rows(self) -> list[tuple[str, str]]:
         bound = "none" if np.isinf(self.epsilon_bound) else f"{self.epsilon_bound:.4g}"
@@ -72,6 +101,8 @@ class Certificate:
             ("source", self.source), ("status", self.status), ("unserved", named or "nobody"),
             ("time", f"{self.elapsed_ms:.2f} ms"),
         ]  # fmt: skip
+        if self.improvement is not None:
+            rows.insert(2, ("improved", str(self.improvement)))
         for name, agents in (("late", self.late), ("envy", self.envy)):
             rows += [(name, ", ".join(map(str, agents[:SHOWN])) + (" ..." if len(agents) > SHOWN else ""))] * bool(
                 agents
@@ -254,7 +285,7 @@ class Allocation:
                 "regret": c.regret, "epsilon_bound": c.epsilon_bound, "source": c.source, "status": c.status,
                 "elapsed_ms": c.elapsed_ms, "unserved": list(c.unserved), "late": list(c.late),
                 "doubtful": list(c.doubtful), "envy": list(c.envy), "trust": c.trust, "drift": c.drift,
-                "gap": c.gap,
+                "gap": c.gap, "improvement": None if c.improvement is None else c.improvement._asdict(),
             },
         })  # fmt: skip
 

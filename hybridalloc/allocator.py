@@ -19,12 +19,13 @@ from coordinator.drift import DriftWatch
 from coordinator.game import Choice, Game, levels_beside, only_options
 from coordinator.health import Health, HealthWatch
 from coordinator.hedge import Exp3, Hedge
+from coordinator.improve import GAIN, Improve
 from coordinator.robust import Robust
 from coordinator.trust import DEFAULT_TRUST, Trust
 from games.admission import Seating
 from games.congestion import CongestionGame, Float
 from games.quadratic import QuadraticGame
-from hybridalloc.allocation import Allocation, Certificate, Origin, with_levels
+from hybridalloc.allocation import Allocation, Certificate, Improvement, Origin, with_levels
 from hybridalloc.certify import certify
 from hybridalloc.errors import CheckpointError as CheckpointError  # read from here too
 from hybridalloc.errors import InvalidStateError, nearest
@@ -66,6 +67,8 @@ class _Draft:
     seating: Seating | None = None
     game: Game | None = None  # as it is, without the anchor; None where none was built
     gap: float = float("nan")  # of an optimum
+    improvement: Improvement | None = None
+    plan: Any = None  # the choice as it is settled; None where it is still to be
 
 
 def _nobody(agents: int) -> Choice:
@@ -134,6 +137,9 @@ class Allocator:
             what it remembers, not on what it knows.
         limit: log-priors are clipped to [-limit, 0].
         choose: also try both parents as starts, and keep the best on the model.
+        improve: also try single changes of option, scored by what the problem settles and expects
+            (:mod:`coordinator.improve`): True, False or an ``Improve`` with its settings; default with the hybrid alone.
+            RL alone and the heuristics stay as they are.
         hysteresis: cost of a change charged to agents that go back and forth for less than it; 0 leaves them.
         period: steps for which a robust trust holds what it drew.
 
@@ -155,6 +161,7 @@ class Allocator:
         hysteresis: float = 0.0,
         period: int = 50,
         belief: Belief | str | None = None,
+        improve: bool | Improve | None = None,
     ) -> None:
         known = ("hybrid", "rl", "game", *problem.card.baselines, *(OPTIMAL,) * isinstance(problem, Optimises))
         if method not in known:
@@ -185,7 +192,10 @@ class Allocator:
                 f"trust='hedge' needs revealed(state, following); {problem.card.name} has none; take 'exp3'"
             )
         kind = method if method in ("hybrid", "rl", "game") else "game"
-        self.coordinator = Coordinator(kind, self.trust_rule.now if kind == "hybrid" else 0.0, limit, choose)
+        self.improve = method == "hybrid" if improve is None else improve
+        self.coordinator = Coordinator(
+            kind, self.trust_rule.now if kind == "hybrid" else 0.0, limit, choose, improve=_improve(problem, self.improve)
+        )
         self.drift = DriftWatch(notes.ranges)
         self.watch = HealthWatch(worth=self.hysteresis or problem.card.cost_of_change(self.prices))
         self._rng = np.random.default_rng(seed)
@@ -298,8 +308,24 @@ class Allocator:
             status += f"; hysteresis for {int((anchor.max(axis=1) > 0).sum())} agents that go back and forth"
         return _Draft(
             decision.choice, decision.trust, decision.proposal, anchor, decision.kind, status, bound, decision.seating,
-            decision.game,
+            decision.game, improvement=self._improvement(decision, clock),
+            plan=None if decision.proposal.levels else decision.plan,
         )  # fmt: skip
+
+    def _improvement(self, d: Decision, clock: Clock) -> Improvement | None:
+        """How it was improved; None where nobody asked for it."""
+        told = self.coordinator.improve
+        if told is None or self.method not in ("hybrid", "game"):
+            return None
+        if d.gain is None or d.moved is None or d.tried is None or d.rest is None:
+            late = "improve" in clock.skipped or "admit" in clock.skipped
+            if late or d.kind == "rl":
+                return Improvement(f"budget of {self.budget_ms:g} ms" if late else "trust 0 leaves the proposal")
+            return Improvement(f"{self.problem.card.name} does not say what it expects of a plan")
+        prior = self.coordinator.limit / d.trust if d.kind == "hybrid" and d.proposal.log_prior is not None else 0.0
+        rest = bool(d.rest[0])
+        least = float(prior + GAIN) if rest else float("inf")
+        return Improvement("", float(d.gain[0]), int(d.moved[0]), int(d.tried[0]), rest, least)
 
     def _next(self, state: Any, situation: AnyWorld | None, failed: Allocation, clock: Clock) -> Allocation:
         """After an allocation that did not pass its check: the game alone, then opting out; each says why."""
@@ -391,7 +417,9 @@ class Allocator:
                 with clock.stage("settle"):
                     said = draft.proposal
                     levels = None if said is None else levels_beside(said, draft.choice.option)
-                    plan = situation.settle(draft.choice, self.prices, levels, draft.trust, draft.seating)
+                    plan = draft.plan
+                    if plan is None:
+                        plan = situation.settle(draft.choice, self.prices, levels, draft.trust, draft.seating)
                     parts = situation.parts(plan)
                     self._past = (situation, plan)
                 with clock.stage("certify"):
@@ -443,6 +471,7 @@ class Allocator:
             drift=self.drift.level,
             stages=clock.stages,
             gap=draft.gap,
+            improvement=None if situation is None else draft.improvement,
         )
         return replace(allocation, certificate=certificate)
 
@@ -481,6 +510,15 @@ class Allocator:
             CheckpointError: no such file, a damaged one, another version, or not an allocator.
         """
         return made_from(cls, source, trust_code, changes)
+
+
+def _improve(problem: AnyProblem, asked: bool | Improve) -> Improve | None:
+    """How choices are improved: as asked, or from the problem's heuristics too."""
+    if isinstance(asked, Improve):
+        return asked
+    if not isinstance(asked, bool):
+        raise ValueError(f"improve = {asked!r:.60}; it is True, False or an Improve(width, share, sweeps, starts)")
+    return Improve(starts=problem.card.starts) if asked else None
 
 
 _PENDING = Certificate(False, float("inf"), (), float("inf"), float("inf"), "fallback", "pending", 0.0, ())

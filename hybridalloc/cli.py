@@ -223,7 +223,10 @@ class Train:
         policy, trust = trained.learner.policy, config.final_trust
         with _kept_of(checkpoints):
             if self.kind == "hybrid" and self.calibrate:
-                trust = calibrate(problem, prices, policy, trust, belief=trained.belief).trust
+                from coordinator.improve import Improve
+
+                improve = Improve(starts=problem.card.starts)
+                trust = calibrate(problem, prices, policy, trust, belief=trained.belief, improve=improve).trust
             allocator = Allocator(problem, config.kind, policy, trust, prices=prices, belief=trained.belief)
             path = allocator.save(self.out)
         if self.json:
@@ -325,6 +328,7 @@ class Step:
     allow_code: bool = False
     """Load the transition that the allocator's file names though it is no installed entry point: its code runs."""
     trust: float | None = None
+    improve: bool | None = None
     budget_ms: float | None = None
     example: bool = False
     """Write an example state instead (of --allocator's problem), to try: hybridalloc step --example | hybridalloc step.
@@ -350,7 +354,7 @@ class Step:
             state = make_with(name, {"agents": 6, "servers": 3}, settings).reset(0).to_dict()
             state.pop("truth", None)
             return _print_json(state)
-        changes = {k: getattr(self, k) for k in ("trust", "budget_ms") if getattr(self, k) is not None}
+        changes = {k: getattr(self, k) for k in ("trust", "budget_ms", "improve") if getattr(self, k) is not None}
         if tables:
             return self._tables(name, changes, settings)
         given = None

@@ -46,6 +46,7 @@ from hybridalloc.experiments.settings import SAME, Settings, check_counts, check
 from hybridalloc.files import write_text
 from hybridalloc.places import check_file, check_folder, locked
 from hybridalloc.problems.contract import AnyProblem, Card, Prices
+from hybridalloc.saved import saved_prices
 from hybridalloc.text import quoted
 from hybridalloc.training.config import BELIEF_STEPS, REPORT_SEEDS, REPORT_SLOTS, TRAIN_SEEDS, WARMUP_SLOTS
 from rl.registry import LEARNERS
@@ -215,7 +216,7 @@ def _tune(problem: AnyProblem, settings: Settings, folder: Path) -> dict[str, Pr
                 for belief, future in zip(todo, waiting, strict=True):
                     record[belief or "reports"] = future.result()
                     write_text(path, json.dumps(record, indent=1))
-    tuned = {belief: card.prices(**record[belief or "reports"]["best"]) for belief in beliefs}
+    tuned = {belief: saved_prices(problem, record[belief or "reports"]["best"]) for belief in beliefs}
     return dict(card.reference_prices) | tuned
 
 

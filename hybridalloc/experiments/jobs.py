@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from coordinator import Coordinator
+from coordinator.improve import Improve
 from hybridalloc.allocator import Allocator
 from hybridalloc.experiments import tracking
 from hybridalloc.experiments.executor import tell
@@ -176,13 +177,14 @@ def _run_job(job: Job) -> dict[str, Any]:
             allocations, violations = trained.allocations, trained.violations
             summary |= {f"train_seconds/{k}": v for k, v in trained.seconds.items()}
             summary["trained_agent_steps"] = trained.agent_steps  # at most the budget
+        improve = Improve(starts=problem.card.starts) if method.improve else None
         if recommender is not None and method.kind == "hybrid":
             few = SEEDS[: max(job.report_seeds, 2)]
-            calibration = calibrate(problem, prices, recommender, trust, belief=belief, seeds=few)
+            calibration = calibrate(problem, prices, recommender, trust, belief=belief, seeds=few, improve=improve)
             summary["prior_weight"] = trust / calibration.trust  # 1: as trained
             trust = calibration.trust
             allocations, violations = allocations + calibration.allocations, violations + calibration.violations
-        coordinator = None if method.kind == "heuristic" else Coordinator(method.kind, trust)
+        coordinator = None if method.kind == "heuristic" else Coordinator(method.kind, trust, improve=improve)
         baseline = job.method if method.kind == "heuristic" else None
         seen: Evaluation = evaluate(
             problem, prices, coordinator, recommender, REPORT_SEEDS[: job.report_seeds], baseline, belief=belief,
@@ -191,7 +193,7 @@ def _run_job(job: Job) -> dict[str, Any]:
         allocations, violations = allocations + seen.allocations, violations + seen.violations
         kind = method.kind if baseline is None else job.method
         if kind != "rl" or recommender is not None:
-            allocator = Allocator(problem, kind, recommender, trust, prices=prices, belief=belief)
+            allocator = Allocator(problem, kind, recommender, trust, prices=prices, belief=belief, improve=method.improve)
             stem = f"{job.method}-seed{job.seed}"
             log.artifact(allocator.save(Path(job.directory) / stem / "allocator.npz"))
         metrics = strict(seen.metrics)

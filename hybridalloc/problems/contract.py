@@ -76,11 +76,13 @@ class Card:
         size: in words, such as "50 devices, 9 servers, EUA sites". variant: of the problem, such as "set H".
         agent_word: one agent, such as "device". options: a name for each option, opting out first; () for numbers.
         families: of resources; an option uses at most one resource of each, and shares and prices come by them.
-        baselines: heuristics with their labels. price_space: of the random search over prices, by name (lowest,
+        baselines: heuristics with their labels. starts: of them those from which a choice is improved too, where that
+            is cheap and they serve well. price_space: of the random search over prices, by name (lowest,
             highest, whether on a logarithmic scale). reference_prices: rows of a comparison beside the tuned ones.
         beliefs: by name. levels: continuous quantities that a recommender may propose, (lowest, highest) by name.
         unit_s: seconds by which discounting counts: a reward in ``elapsed_s`` is worth gamma ** (elapsed_s / unit_s).
         datasets: whose digests a run records. tags: by which its runs are told apart in a tracker.
+        unpriced: what a price is worth to a file that does not name it, by name: of those that a file may lack.
         change_cost: what a change of option costs, below which it is not worth it: a number, or the name of the price
             that says so.
     """
@@ -97,6 +99,7 @@ class Card:
     options: tuple[str, ...] = ()
     families: tuple[str, ...] = ("share",)
     baselines: Mapping[str, str] = field(default_factory=dict)
+    starts: tuple[str, ...] = ()
     price_space: Mapping[str, tuple[float, float, bool]] = field(default_factory=dict)
     reference_prices: Mapping[str, Any] = field(default_factory=dict)
     beliefs: Mapping[str, type[Any]] = field(default_factory=dict)
@@ -105,6 +108,7 @@ class Card:
     datasets: tuple[str, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     change_cost: float | str = 0.1
+    unpriced: Mapping[str, float] = field(default_factory=dict)
 
     def metric(self, key: str) -> Metric:
         """A metric by its key."""

@@ -29,6 +29,7 @@ from hybridalloc.errors import CheckpointError
 from hybridalloc.files import whole_file
 from hybridalloc.problems import restore_problem
 from hybridalloc.problems.contract import AnyProblem, Prices, Simulates
+from hybridalloc.saved import saved_prices
 from hybridalloc.text import printable, quoted
 from hybridalloc.training.config import TrainConfig
 
@@ -235,7 +236,7 @@ def run_of(path: str | Path, flags: Any, trust_code: bool = False) -> tuple[Any,
         found = json.loads(text)
         problem = restore_problem(found["problem"], trust_code)
         training = found["training"] | {"settings": tuple((k, v) for k, v in found["training"]["settings"])}
-        prices, config = problem.card.prices(**found["prices"]), TrainConfig(**training)
+        prices, config = saved_prices(problem, found["prices"]), TrainConfig(**training)
     except CheckpointError:
         raise
     except Exception as error:  # a forged one may say anything

@@ -31,7 +31,7 @@ from hybridalloc.problems.custom import padding, transitions
 from hybridalloc.problems.custom.audit import audit
 from hybridalloc.problems.custom.optimum import best_served
 from hybridalloc.problems.custom.remedies import knobs_of, ways_shown
-from hybridalloc.problems.custom.setting import BASELINES, CustomSetting
+from hybridalloc.problems.custom.setting import BASELINES, STARTS, CustomSetting
 from hybridalloc.problems.custom.state import CustomPrices, CustomState, as_state
 from hybridalloc.problems.custom.tables import placed, read_tables
 from hybridalloc.problems.custom.world import CustomWorld
@@ -117,7 +117,7 @@ class Custom(CustomSetting):
             name="custom", agents=n, epochs=self.episode, prices=CustomPrices, metrics=METRICS,
             headline=("welfare", "completion"), size=f"{n} agents, {r} resources", agent_word="device",
             options=tuple(self.option_name(o) for o in range(1 + len(self.options))),
-            families=self.families, baselines=BASELINES, price_space=PRICE_SPACE,
+            families=self.families, baselines=BASELINES, starts=STARTS, price_space=PRICE_SPACE,
             reference_prices=REFERENCE_PRICES, tags={} if kind is None else {"transition": str(kind["class"])},
         )  # fmt: skip
 

@@ -16,6 +16,7 @@ from hybridalloc.problems.custom.state import OUT, CustomPrices, CustomState
 from hybridalloc.problems.knobs import Admitting
 
 BASELINES = {"opt_out": "opt out", "fastest": "fastest", "balanced": "balanced", "random": "random"}
+STARTS = ("balanced", "fastest")  # from which a choice is improved too
 
 
 @dataclass(frozen=True, eq=False)

@@ -81,7 +81,7 @@ class Mec(WhatIf):
             headline=("welfare", "completion"), variant=f"set {self.scenario.name}",
             size=f"{self.agents} agents, {self.servers} servers, {self.sites} sites", agent_word="device",
             options=("on the device", *(f"station {o}" for o in range(1, 1 + self.servers * self.bands))),
-            families=("air", "cpu"), baselines=BASELINES, price_space=PRICE_SPACE, reference_prices=REFERENCE_PRICES,
+            families=("air", "cpu"), baselines=BASELINES, unpriced={"leakage": 0.0}, price_space=PRICE_SPACE, reference_prices=REFERENCE_PRICES,
             beliefs=BELIEFS, levels=power | ({"fraction": (0.0, 1.0)} if p.partial else {}),
             unit_s=self.scenario.slot_s, datasets=("eua",) if real else (),
             tags={"scenario": self.scenario.name, "sites": self.sites}, change_cost="migration",
