@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from coordinator import Coordinator
 from coordinator.congestion import Admits
 from coordinator.tables import html_table, text_table
 from coordinator.why import WhatIf, Why, explain, tilt_of, what_if
@@ -95,6 +96,7 @@ class Origin(NamedTuple):
     limit: float
     memory: Any = None  # of a belief, as it was
     seating: Seating | None = None  # of the step, where places were given
+    coordinator: Coordinator | None = None  # that decided, at the step's trust; None where none did
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,7 @@ class Custom(CustomSetting):
     """
 
     state_type: ClassVar[type[CustomState]] = CustomState
+    whole: ClassVar[bool] = True
     moves: ClassVar[bool] = False  # what is there and costs too much is told by how much
     solved: ClassVar[str] = "when solved again from this answer: the search for room had stopped short of it"
 
