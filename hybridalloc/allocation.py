@@ -9,16 +9,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from coordinator import Coordinator
 from coordinator.congestion import Admits
 from coordinator.tables import html_table, text_table
-from coordinator.why import WhatIf, Why, explain, tilt_of, what_if
+from coordinator.why import NUMBERS, WhatIf, Why, explain, tilt_of, what_if
 from coordinator.why_seated import explain_seated, what_if_seated
 from games.admission import Seating
 from games.congestion import CongestionGame, Float, Int
 from games.places import Places
 from games.quadratic import QuadraticGame
-from hybridalloc.problems.contract import AnyProblem, Explains, Prices
-from hybridalloc.text import strict
+from hybridalloc.problems.contract import AnyProblem, Explains, Named, Prices
+from hybridalloc.text import quoted, strict
 from rl.proposal import Proposal
 
 UNITS = {"power": "power (W)"}  # a level's heading in tables, where it is not its name
@@ -126,6 +127,7 @@ class Origin(NamedTuple):
     limit: float
     memory: Any = None  # of a belief, as it was
     seating: Seating | None = None  # of the step, where places were given
+    coordinator: Coordinator | None = None  # that decided, at the step's trust; None where none did
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,7 @@ class Allocation:
             raise AttributeError(f"an allocation has no {name!r}; its levels are: {', '.join(levels) or 'none'}")
         return levels[name]
 
-    def why(self, agent: int) -> Why:
+    def why(self, agent: int | str) -> Why:
         """Why an agent has its option: its options at the others' choices with their parts, cheapest first; what
         decided; the smallest changes that would change the answer, solved again; and for an agent in
         ``certificate.unserved`` what would admit it.
@@ -181,13 +183,23 @@ class Allocation:
         are those under the floors, and an option on which no place fits has an infinite total; see
         :mod:`coordinator.why_seated`.
 
+        Args:
+            agent: its number, or its name where the problem has names; the text then speaks in them.
+
         Raises:
-            IndexError: no such agent. ValueError: a fallback without a game to explain.
+            IndexError: no such agent. ValueError: a fallback without a game to explain; nobody of that name.
         """
-        n = len(self.option)
+        n, names = len(self.option), NUMBERS
+        named = None if self.origin is None or not isinstance(self.origin.problem, Named) else self.origin.problem
+        if isinstance(agent, str):
+            if named is None or self.origin is None:
+                raise ValueError(f"agent {quoted(agent)}: agents have no names here; give a number")
+            agent = named.agent(self.origin.state, agent)
         if not -n <= agent < n:
             raise IndexError(f"agent {agent}: this allocation has {n} agents, 0 to {n - 1}")
         agent = int(agent) % n
+        if named is not None and self.origin is not None:
+            names = named.names(self.origin.state, agent)
         source = self.certificate.source
         rule = None if source in ("hybrid", "rl", "game") else source
         limit = 10.0 if self.origin is None else self.origin.limit
@@ -195,10 +207,12 @@ class Allocation:
             places, seating = self._places()
             why = explain_seated(
                 self._played(), places, seating, agent, self.log_prior, self.trust, limit, self.anchor,
-                bool(self.served[agent]),
+                bool(self.served[agent]), names,
             )  # fmt: skip
         else:
-            why = explain(self._played(), self.option, agent, self.log_prior, self.trust, limit, self.anchor, rule)
+            why = explain(
+                self._played(), self.option, agent, self.log_prior, self.trust, limit, self.anchor, rule, names
+            )  # fmt: skip
         if self.served[agent] or self.origin is None:
             return why
         o = self.origin

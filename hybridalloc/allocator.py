@@ -441,7 +441,11 @@ class Allocator:
                 shape = game.private_cost.shape if isinstance(game, CongestionGame) else (state.agents, 1)
                 prior = np.zeros((1, *shape))
             memory = None if situation is None else self._memory
-            origin = Origin(self.problem, state, self.prices, levels, self.coordinator.limit, memory, draft.seating)
+            decider = None
+            if draft.source in ("hybrid", "rl", "game"):
+                decider = replace(self.coordinator, kind=draft.source, trust=draft.trust)
+            limit = self.coordinator.limit
+            origin = Origin(self.problem, state, self.prices, levels, limit, memory, draft.seating, decider)
             allocation = Allocation(
                 **with_levels(parts), certificate=_PENDING, game=game, log_prior=prior[0], trust=draft.trust,
                 anchor=draft.anchor, origin=origin, seated=draft.seating is not None,

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coordinator.coordinator import Situation
+from coordinator.why import Names
 from games.admission import Seating
 from games.certificate import Audit, CapacityCheck
 from hybridalloc.problems.metrics import Metric
@@ -351,6 +352,16 @@ class Knobs(Protocol):
     """Can say what may be turned for an agent that is not served."""
 
     def knobs(self, state: Any, allocation: Any, agent: int, prices: Any) -> Sequence[Knob[Any]]: ...
+
+
+@runtime_checkable
+class Named(Protocol):
+    """Has names of its own for agents, options and resources."""
+
+    def names(self, state: Any, agent: int) -> Names: ...
+
+    def agent(self, state: Any, name: str) -> int:
+        """Who is called so. Raises InvalidStateError: nobody; says who is nearest."""
 
 
 @runtime_checkable

@@ -194,6 +194,34 @@ def test_long_tables_are_cut_and_what_counts_comes_first():
     assert len(as_csv(problem, state, allocation).splitlines()) == 1 + n
 
 
+# --- why, in the user's names
+
+
+def test_why_speaks_in_names_of_jobs_and_servers(tables):
+    problem = make_problem("custom", jobs=tables[2], servers=tables[4])
+    state = problem.reset()
+    for method in ("hybrid", "game", "optimal", "fastest"):
+        allocation = Allocator(problem, method).step(state)
+        for i, name in enumerate(state.names):
+            why = allocation.why(name)
+            assert why.agent == i and why.taken == allocation.option[i]
+            assert str(why).startswith(f"{name} ({problem.option_name(why.taken)}): ")
+            for word in ("option 0", "option 1", "option 2", "agent ", "resource 0", "resource 1"):
+                assert word not in str(why) and word not in why._repr_html_() + "".join(map(str, why.changes)), str(why)
+            assert {row["name"] for row in why} == {"opt out", "old", "new"}
+    out = Allocator(problem).step(state).why("transcode")
+    assert "new: it needs 0.833 of new, 0.109 is left" in out.reason and "if old had 10.91 units/s" in str(out)
+    with pytest.raises(ValueError, match="unknown agent 'rendr'; did you mean 'render'"):
+        allocation.why("rendr")
+    crowd = make_problem("custom", work=np.ones(99), capacity=[9.0], names=[f"job {i}" for i in range(99)])
+    with pytest.raises(ValueError, match="unknown agent 'job 7a'; did you mean 'job 7") as caught:
+        Allocator(crowd, "game").step(crowd.reset()).why("job 7a")
+    assert len(str(caught.value)) < 300
+    mec = make_problem("mec", agents=3, servers=2)
+    with pytest.raises(ValueError, match="agent 'a': agents have no names here; give a number"):
+        Allocator(mec, "game").step(mec.reset(0)).why("a")
+
+
 # --- method "optimal"
 
 

@@ -12,6 +12,7 @@ one's own (three methods, see :class:`Transition`) the same learners train and e
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,6 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from coordinator import Coordinator
+from coordinator.why import Names
 from games.certificate import Audit, CapacityCheck, check_capacity, check_limit
 from games.congestion import Float, Int
 from games.errors import InvalidStateError
@@ -37,7 +39,7 @@ from hybridalloc.problems.custom.tables import placed, read_tables
 from hybridalloc.problems.custom.world import CustomWorld
 from hybridalloc.problems.metrics import RAW_VIOLATION, Jain, Metric, Ratio
 from hybridalloc.problems.state import echo, name_list, read_array, whole_number
-from hybridalloc.text import quoted
+from hybridalloc.text import printable, quoted
 
 
 class Shift(NamedTuple):
@@ -100,6 +102,7 @@ class Custom(CustomSetting):
     """
 
     state_type: ClassVar[type[CustomState]] = CustomState
+    whole: ClassVar[bool] = True
     moves: ClassVar[bool] = False  # what is there and costs too much is told by how much
     solved: ClassVar[str] = "when solved again from this answer: the search for room had stopped short of it"
 
@@ -161,6 +164,21 @@ class Custom(CustomSetting):
         """A way in words: on which option, and by their names who loses a place."""
         named = ", ".join(state.label(j) for j in lost[:3]) + (" ..." if len(lost) > 3 else "")
         return f"on {self.option_name(option)} {text}{f', in place of {named}' if named else ''}"
+
+    def names(self, state: CustomState, agent: int) -> Names:
+        """What an agent, the options and the resources are called, as it prints."""
+        options = (self.option_name(o) for o in range(1 + len(self.options)))
+        return Names(
+            printable(state.label(agent)), tuple(map(printable, options)), tuple(map(printable, self.resources))
+        )  # fmt: skip
+
+    def agent(self, state: CustomState, name: str) -> int:
+        """The agent of that name."""
+        names = state.names or ()
+        if name not in names:
+            close = difflib.get_close_matches(name[:200], names, n=8)
+            raise nearest("agent", name, names if len(names) <= 20 else close)
+        return names.index(name)
 
     def perturbed(self, state: CustomState, shift: Shift, seed: int = 0) -> CustomState:
         """The state as it would truly be if ``shift`` were so."""
