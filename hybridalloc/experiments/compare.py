@@ -48,6 +48,7 @@ from hybridalloc.places import check_file, check_folder, locked
 from hybridalloc.problems.contract import AnyProblem, Card, Prices
 from hybridalloc.text import quoted
 from hybridalloc.training.config import BELIEF_STEPS, REPORT_SEEDS, REPORT_SLOTS, TRAIN_SEEDS, WARMUP_SLOTS
+from hybridalloc.training.learners import DEFAULTS, unwritten
 from rl.registry import LEARNERS
 
 LOCK = ".comparison.lock"  # held while a comparison runs
@@ -136,7 +137,7 @@ def _record(folder: Path, problem: AnyProblem, settings: Settings, digest: str) 
     return tracking.write_comparison(
         folder, problem=problem.card.name, scenario=problem.describe(), methods=settings.methods, seeds=seeds,
         budget=budget, data_digest=digest, datasets=problem.card.datasets, tags=problem.card.tags,
-        settings={name: getattr(settings, name) for name in SAME},
+        settings={name: getattr(settings, name) for name in SAME}, defaults=DEFAULTS,
     )  # fmt: skip
 
 
@@ -279,12 +280,14 @@ def _jobs(
     for name in settings.methods:
         method = method_of(name, problem.card)
         charged = prices[method.belief if method.prices == "tuned" else method.prices]._asdict()
+        begun = {} if record.get("defaults") == DEFAULTS else unwritten(method.learner or "", method.kind, True)
         for seed in range(settings.train_seeds) if method.learner or learns(method.belief) else (0,):
             belief = belief_file(folder, method.belief, seed) if method.belief else ""
             jobs.append(
                 Job(
                     str(folder), name, seed, problem.describe(), charged, belief, settings.agent_steps,
                     settings.report_seeds, tags | {"kind": method.kind, "belief": method.belief or "reports"},
+                    tuple(begun.items()),
                 )
             )  # fmt: skip
     return sorted(jobs, key=lambda job: method_of(job.method, card).learner is None)  # the long ones first

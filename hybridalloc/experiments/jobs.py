@@ -43,6 +43,7 @@ class Job(NamedTuple):
     agent_steps: int
     report_seeds: int
     tags: dict[str, str]
+    settings: tuple[tuple[str, Any], ...] = ()  # of the learner, beside its defaults
 
 
 KEEP_EVERY = 250_000  # agent-steps between two checkpoints of a job, as of `hybridalloc train`
@@ -158,7 +159,7 @@ def _run_job(job: Job) -> dict[str, Any]:
     if method.learner:
         config = TrainConfig(
             method.learner, method.kind, job.agent_steps, trust=trust, belief=method.belief, belief_steps=0,
-            seed=job.seed, settings=method.settings,
+            seed=job.seed, settings=job.settings,
         )  # fmt: skip
         params |= {f"train/{k}": v for k, v in asdict(config).items() if k not in ("settings",)}
     with tracking.RunLog(job.directory, job.method, job.seed, params, job.tags, resume=True) as log:

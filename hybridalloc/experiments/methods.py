@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from hybridalloc.problems.contract import Card
 from rl.registry import LEARNERS
@@ -22,11 +22,9 @@ class Method(NamedTuple):
     learner: str | None = None
     belief: str = ""
     prices: str = "tuned"
-    settings: tuple[tuple[str, Any], ...] = ()  # of the learner, where its defaults are not best
 
 
 KINDS = {"hybrid": "hybrid, {}", "rl": "{} alone"}  # of a learner's rows
-SETTINGS = {("rl", "imappo"): (("gae", 0.6),)}  # where a learner's defaults are not best
 BELIEF_ROWS = {"learned": "game-belief", "bayesian": "game-bayes"}
 RIVALS = (
     "hybrid-untrained", "game-belief", "game-bayes", "game-tuned", "hybrid-imappo-reports", "rl-imappo-reports",
@@ -42,9 +40,7 @@ def methods_of(card: Card) -> dict[str, Method]:
     """Every row that a table of this problem can have, by name and in order; rows about beliefs where it has some."""
     learned, reports = learning_belief(card), ", no beliefs"
     rows = {
-        f"{kind}-{name}": Method(
-            label.format(entry.label), kind, name, learned, settings=SETTINGS.get((kind, name), ())
-        )
+        f"{kind}-{name}": Method(label.format(entry.label), kind, name, learned)
         for kind, label in KINDS.items()
         for name, entry in LEARNERS.items()
     }
