@@ -23,7 +23,7 @@ from hybridalloc.training.calibration import SEEDS, calibrate
 from hybridalloc.training.config import REPORT_SEEDS, REPORT_SLOTS, WARMUP_SLOTS, TrainConfig, first_trust
 from hybridalloc.training.evaluation import Evaluation, evaluate
 from hybridalloc.training.trainer import train
-from hybridalloc.training.tuning import tune_game
+from hybridalloc.training.tuning import ALONE_STEPS, tune_alone, tune_game
 
 
 def _own(description: dict[str, Any]) -> AnyProblem:
@@ -58,9 +58,17 @@ def units(job: Job) -> int:
     return trained + slots * card.agents // 8
 
 
-def tune_job(description: dict[str, Any], belief: str, trials: int, steps: int) -> dict[str, Any]:
-    """The best prices of a game that believes ``belief``, and every trial; runs in a worker process."""
-    tuned = tune_game(_own(description), belief, trials, lambda *_: tell(1), belief_steps=steps)
+def tune_job(
+    description: dict[str, Any], belief: str, trials: int, steps: int, alone: str = "", agent_steps: int = ALONE_STEPS
+) -> dict[str, Any]:
+    """The best prices of a game that believes ``belief``, or of the learner ``alone``, trained for at most
+    ``agent_steps``; and every trial. Runs in a worker process."""
+    problem, tried = _own(description), lambda *_: tell(1)
+    if alone:
+        least = min(agent_steps, ALONE_STEPS)
+        tuned = tune_alone(problem, alone, belief, trials, tried, belief_steps=steps, agent_steps=least)
+    else:
+        tuned = tune_game(problem, belief, trials, tried, belief_steps=steps)
     rows = [{"prices": p._asdict(), "welfare": w} for p, w in tuned.trials]
     return strict({"best": tuned.prices._asdict(), "welfare": tuned.welfare, "trials": rows})
 

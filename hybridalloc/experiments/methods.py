@@ -13,8 +13,8 @@ class Method(NamedTuple):
     """A row of the table.
 
     ``learner`` is None for what learns no prior. ``belief`` is what it takes the reports for, a name of the card's
-    ``beliefs``; "" takes them at their face value. ``prices``: "tuned" for its belief, or one of the card's
-    ``reference_prices``.
+    ``beliefs``; "" takes them at their face value. ``prices``: "tuned" for its belief (of a learner alone, for itself),
+    or one of the card's ``reference_prices``.
     """
 
     label: str
