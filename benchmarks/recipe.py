@@ -3,14 +3,17 @@
     python benchmarks/recipe.py hybrid --out hybrid.jsonl [--agent-steps 400000] [--seeds 3] [--prices tuning.json]
     python benchmarks/recipe.py alone --out alone.jsonl --agent-steps 1000000
     python benchmarks/recipe.py alone --random 20 --out drawn.jsonl --agent-steps 400000
-    python benchmarks/recipe.py alone --set 'mine={"limit": 40, "rate": 0.002}' --out mine.jsonl
+    python benchmarks/recipe.py alone --set 'mine={"limit": 50, "rate": 0.002}' --out mine.jsonl
+    python benchmarks/recipe.py alone --set 'defaults={}' --agent-steps 20000000 --checks 20 --keep folder
 
-mec, set H, EUA sites, a learned belief and its tuned prices (``--prices``, as a comparison's ``tuning.json`` has them;
-tuned here without). Beside the settings listed here, ``--random N`` draws N from ``SPACE``: as many for both kinds, so
-that neither is better searched than the other. Each is trained from training seeds 0 on and judged on tuning seeds: at
-its checks on the way (``curve``, their mean), and at the end on ``--networks`` others, paired with the game. An
-interval is the t-interval over training seeds where there are several. ``executed`` says what was taken alone: the most
-likely option, or a draw (``drawn``). Rows that are in ``--out`` are not run again. No reporting seed is touched.
+mec, set H, EUA sites, a learned belief, and prices tuned for the game and for the learner alone (``--prices``, as a
+comparison's ``tuning.json`` has them; tuned here without). Beside the settings listed here, ``--random N`` draws N from
+``SPACE``: as many for both kinds, so that neither is better searched than the other. Each is trained from training
+seeds 0 on and judged on tuning seeds: at its checks on the way (``curve``, their mean), and at the end on
+``--networks`` others, paired with the game. An interval is the t-interval over training seeds where there are several.
+``drawn`` is what a learner alone earns where its options are drawn, as in training, instead of the most likely. Rows
+that are in ``--out`` are not run again. With ``--keep`` each run leaves a folder with its checkpoints, its curve as it
+goes (``curve.jsonl``) and its allocator. No reporting seed is touched.
 """
 
 from __future__ import annotations
@@ -30,19 +33,20 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])  # benchmarks/games.py wo
 import numpy as np  # noqa: E402
 
 from coordinator import Coordinator  # noqa: E402
-from hybridalloc import make_problem  # noqa: E402
+from hybridalloc import Allocator, make_problem  # noqa: E402
 from hybridalloc.problems.beliefs import load_belief, save_belief  # noqa: E402
 from hybridalloc.problems.contract import AnyProblem, Belief, Float, Prices  # noqa: E402
 from hybridalloc.reports.statistics import paired_difference  # noqa: E402
 from hybridalloc.training.beliefs import learn_belief  # noqa: E402
+from hybridalloc.training.checkpoints import Checkpoints  # noqa: E402
 from hybridalloc.training.config import TUNE_SEEDS, WARMUP_SLOTS, TrainConfig, first_trust  # noqa: E402
 from hybridalloc.training.evaluation import evaluate  # noqa: E402
 from hybridalloc.training.rollout import Explore, Rollout  # noqa: E402
 from hybridalloc.training.trainer import train  # noqa: E402
-from hybridalloc.training.tuning import tune_game  # noqa: E402
+from hybridalloc.training.tuning import ALONE_STEPS, tune_alone, tune_game  # noqa: E402
 from rl.learner import Learner  # noqa: E402
 
-CHECKS, CHECK_SEEDS = 5, 16  # on the way, on the first tuning seeds; the end is judged on those after
+CHECK_SEEDS = 16  # on the way, on the first tuning seeds; the end is judged on those after
 FOUR = {"epochs": 4, "minibatches": 4, "rate": 3e-3}
 ONE = {"epochs": 1, "minibatches": 8, "rate": 6e-3}
 GROUPS: dict[str, dict[str, dict[str, Any]]] = {
@@ -56,8 +60,7 @@ GROUPS: dict[str, dict[str, dict[str, Any]]] = {
         "lambda .3, 2 epochs": {"gae": 0.3, "gamma": 0.9, "epochs": 2, "minibatches": 8, "rate": 4e-3},
     },
     "alone": {
-        f"limit {limit:g}{', inward' * inward}": {"limit": limit, "inward": inward, "gae": 0.6, "gamma": 0.9} | FOUR
-        for limit, inward in ((10.0, False), (10.0, True), (20.0, False), (40.0, False), (40.0, True), (np.inf, False))
+        f"limit {limit:g}": {"limit": limit, "gae": 0.6, "gamma": 0.9} | FOUR for limit in (10.0, 20.0, 40.0, np.inf)
     },
 }
 SPACE: dict[str, tuple[Any, ...]] = {
@@ -70,7 +73,7 @@ LIMITS: tuple[Any, ...] = (10.0, 20.0, 40.0, np.inf)  # of a learner alone; the 
 def drawn(kind: str, count: int, seed: int = 0) -> dict[str, dict[str, Any]]:
     """``count`` settings of ``SPACE`` by name, the same for every run with this seed."""
     rng = np.random.default_rng([seed, 91])
-    space = SPACE | ({"limit": LIMITS, "inward": (False, True)} if kind == "alone" else {})
+    space = SPACE | ({"limit": LIMITS} if kind == "alone" else {})
     pick = lambda values: values[int(rng.integers(len(values)))]
     return {f"drawn {k}": {name: pick(values) for name, values in space.items()} for k in range(count)}
 
@@ -78,7 +81,9 @@ def drawn(kind: str, count: int, seed: int = 0) -> dict[str, dict[str, Any]]:
 class Bench:
     """The world that all runs share, its beliefs by training seed, and the game that they are paired with."""
 
-    def __init__(self, problem: AnyProblem, prices: Prices, folder: Path, seeds: Sequence[int], watched: int) -> None:
+    def __init__(
+        self, problem: AnyProblem, prices: dict[str, Prices], folder: Path, seeds: Sequence[int], watched: int
+    ) -> None:
         self.problem, self.prices, self.folder, self.seeds, self.watched = problem, prices, folder, seeds, watched
         self.trust = first_trust(problem.card, "learned")
         self._game: dict[int, Float] = {}
@@ -87,13 +92,14 @@ class Bench:
         path = self.folder / f"belief-{self.problem.card.agents}-seed{seed}.npz"
         if not path.exists():
             config = TrainConfig(belief="learned", belief_steps=self.watched, seed=seed)
-            learned, _, _ = learn_belief(self.problem, self.prices, config)
+            learned, _, _ = learn_belief(self.problem, self.prices["game"], config)
             save_belief(str(path), learned)
         return load_belief(self.problem, str(path))
 
     def earned(self, kind: str, policy: Any, belief: Belief) -> Float:
+        prices = self.prices["rl" if kind == "rl" else "game"]
         seen = evaluate(
-            self.problem, self.prices, Coordinator(kind, self.trust), policy, self.seeds, slots=60,
+            self.problem, prices, Coordinator(kind, self.trust), policy, self.seeds, slots=60,
             belief=belief.copy(learning=False),
         )  # fmt: skip
         return seen.metrics[self.problem.card.aim.key]
@@ -107,22 +113,44 @@ class Bench:
     def drawn(self, learner: Learner, belief: Belief, limit: float) -> Float:
         """(V,) of a learner alone whose options are drawn, as in training."""
         run = Rollout(self.problem, self.seeds, belief.copy(learning=False))
-        method = Explore(Coordinator("rl", 0.0, limit), self.prices, np.random.default_rng(5), learner)
+        method = Explore(Coordinator("rl", 0.0, limit), self.prices["rl"], np.random.default_rng(5), learner)
         for slot in range(WARMUP_SLOTS + 60):
             if slot == WARMUP_SLOTS:
                 run.tally.clear()
-            run.step(method, self.prices)
+            run.step(method, self.prices["rl"])
         return run.tally.summary()[self.problem.card.aim.key]
 
 
-def measure(bench: Bench, learner: str, kind: str, settings: dict[str, Any], steps: int, seed: int) -> dict[str, Any]:
-    """One run's figures: gains over the game by network at the end, the curve, and what the last update said."""
+def measure(
+    bench: Bench, learner: str, kind: str, settings: dict[str, Any], steps: int, seed: int, checks: int,
+    folder: Path | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """One run's figures: what it and the game earn by network at the end, the curve, what the last update said.
+
+    Args:
+        folder: where its checkpoints, its curve and its allocator are kept; None keeps nothing.
+    """
     began = time.process_time()
     config = TrainConfig(
-        learner, kind, steps, trust=bench.trust, belief="learned", belief_steps=0, seed=seed, checks=CHECKS,
+        learner, kind, steps, trust=bench.trust, belief="learned", belief_steps=0, seed=seed, checks=checks,
         check_seeds=CHECK_SEEDS, settings=tuple(settings.items()),
     )  # fmt: skip
-    trained = train(bench.problem, bench.prices, config, belief=bench.belief(seed))
+    checkpoints = None if folder is None else Checkpoints(folder)
+
+    def report(done: int, figures: dict[str, float]) -> None:
+        if folder is not None and any(key.startswith("check_") for key in figures):
+            with (folder / "curve.jsonl").open("a") as file:
+                file.write(json.dumps({"agent_steps": done} | figures) + "\n")
+
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    prices = bench.prices["rl" if kind == "rl" else "game"]
+    trained = train(bench.problem, prices, config, report, bench.belief(seed), checkpoints)
+    if folder is not None:
+        policy, trust = trained.learner.policy, bench.trust if kind == "hybrid" else 0.0
+        Allocator(bench.problem, kind, policy, trust, prices=prices, belief=trained.belief).save(
+            folder / "allocator.npz"
+        )
     spent = time.process_time() - began
     check = f"check_{bench.problem.card.aim.key}"
     out = {
@@ -159,6 +187,26 @@ def table(rows: list[dict[str, Any]]) -> str:
     return head + "|---|---:|---:|---|---:|---:|---:|---:|\n" + "\n".join(line for _, line in sorted(lines)[::-1])
 
 
+def _prices(given: argparse.Namespace, problem: AnyProblem, kind: str) -> dict[str, Prices]:
+    """Of the "game" and, where they are needed, of the learner alone ("rl"): from the file given, or tuned here."""
+    rows = {"game": "learned"} | ({"rl": f"rl-{given.learner}"} if kind == "rl" else {})
+    if given.prices is not None:
+        found = json.loads(given.prices.read_text())
+        for key in rows.values():
+            if key not in found:
+                raise SystemExit(f"{given.prices} has no prices {key!r}; it has: {', '.join(found)}")
+        return {name: problem.card.prices(**found[key]["best"]) for name, key in rows.items()}
+    tuned = {"game": tune_game(problem, "learned", given.tuning, belief_steps=given.watched)}
+    if kind == "rl":
+        tuned["rl"] = tune_alone(
+            problem, given.learner, "learned", given.tuning, belief_steps=given.watched,
+            agent_steps=min(given.agent_steps, ALONE_STEPS),
+        )  # fmt: skip
+    record = {rows[name]: {"best": found.prices._asdict(), "welfare": found.welfare} for name, found in tuned.items()}
+    given.out.with_suffix(".prices.json").write_text(json.dumps(record, indent=1))
+    return {name: found.prices for name, found in tuned.items()}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("group", choices=list(GROUPS))
@@ -167,6 +215,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="*", default=None, help="of the listed settings, by name")
     parser.add_argument("--random", type=int, default=0, help="settings drawn from the space, instead of the listed")
     parser.add_argument("--learner", default="imappo")
+    parser.add_argument("--checks", type=int, default=5, help="on the way")
+    parser.add_argument("--keep", type=Path, default=None, help="folder for what is trained")
     parser.add_argument("--agent-steps", type=int, default=400_000)
     parser.add_argument("--seeds", type=int, default=3, help="training seeds, from 0")
     parser.add_argument("--networks", type=int, default=48)
@@ -178,10 +228,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--watched", type=int, default=262_144, help="agent-steps that a belief watches first")
     given = parser.parse_args(arguments)
     problem = make_problem("mec", agents=given.agents, servers=given.servers, sites=given.sites)
-    if given.prices is None:
-        prices = tune_game(problem, "learned", given.tuning, belief_steps=given.watched).prices
-    else:
-        prices = problem.card.prices(**json.loads(given.prices.read_text())["learned"]["best"])
+    kind = "hybrid" if given.group == "hybrid" else "rl"
+    prices = _prices(given, problem, kind)
     folder = given.out.resolve().parent
     first = CHECK_SEEDS
     bench = Bench(problem, prices, folder, TUNE_SEEDS[first : first + given.networks], given.watched)
@@ -196,8 +244,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name, settings in wanted.items():
             if any(row["name"] == name and row["seed"] == seed for row in rows):
                 continue
-            kind = "hybrid" if given.group == "hybrid" else "rl"
-            found = measure(bench, given.learner, kind, settings, given.agent_steps, seed)
+            kept = None if given.keep is None else given.keep / f"{name}-seed{seed}"
+            found = measure(bench, given.learner, kind, settings, given.agent_steps, seed, given.checks, kept)
             rows.append({"name": name, "seed": seed, "kind": kind, "settings": settings} | found)
             with given.out.open("a") as file:
                 file.write(json.dumps(rows[-1]) + "\n")

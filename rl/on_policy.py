@@ -46,8 +46,6 @@ class OnPolicyConfig:
         network: what the actor reads of the agents: "pair" (its own alone), "pooled" (all) or "graph" (those it
             shares a resource with); see :mod:`rl.information`. hidden: width of the networks.
         limit: log-priors are clipped to [-limit, 0]: the coordinator's epsilon bound is limit / trust.
-        inward: a clipped log-prior still feels the gradients that lead it back inside; without, it feels none, and an
-            option that is far outside stays there.
         gain: of the actor's last layer at the start. 0 is a flat prior, with which the hybrid is exactly the game;
             the usual .01 (Huang et al. 2022) is nearly flat, and the hybrid starts a little beside the game.
         credit: what an agent is paid: "team" (mean of all agents' outcomes), "region" (mean of those whose option
@@ -69,7 +67,6 @@ class OnPolicyConfig:
     network: str = "pair"
     hidden: int = 32
     limit: float = 10.0
-    inward: bool = False
     gain: float = 0.0
     credit: str = "team"
     carry: float = 1.0
@@ -294,8 +291,7 @@ class OnPolicy(Learner):
         raw = self.actor.fused(
             batch.agent[at, agent], batch.pair[at, agent], batch.resource[part], row, batch.resource_of, mask
         )
-        c = self.settings
-        return executed_log_density(raw, batch.bias[at, agent], mask, c.limit, c.inward), mask, row, agent
+        return executed_log_density(raw, batch.bias[at, agent], mask, self.settings.limit), mask, row, agent
 
     def kl(self, batch: Batch, part: Tensor) -> float:
         """Approximate KL, E[r - 1 - log r], of what would be executed now from what was in rows ``part``."""
@@ -379,26 +375,10 @@ def generalised_advantage(
     return advantage
 
 
-class _Inward(torch.autograd.Function):
-    """x clamped from below, whose gradient is stopped only where a step down it would lead further outside."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, least: float) -> Tensor:
-        ctx.save_for_backward(x < least)
-        return x.clamp(min=least)
-
-    @staticmethod
-    def backward(ctx: Any, *slope: Tensor) -> tuple[Tensor, None]:
-        (outside,) = ctx.saved_tensors
-        return slope[0].masked_fill(outside & (slope[0] > 0), 0.0), None
-
-
-def executed_log_density(raw: Tensor, bias: Tensor, allowed: Tensor, limit: float, inward: bool = False) -> Tensor:
+def executed_log_density(raw: Tensor, bias: Tensor, allowed: Tensor, limit: float) -> Tensor:
     """(..., O) log-density of what is executed: the clipped log prior plus the game's part, normalised."""
     z = raw.masked_fill(~allowed, -torch.inf)
-    z = z - z.max(dim=-1, keepdim=True).values.detach()
-    inside: Any = _Inward.apply  # torch has no type for it
-    z = inside(z, -limit) if inward else z.clamp(min=-limit)
+    z = (z - z.max(dim=-1, keepdim=True).values.detach()).clamp(min=-limit)
     return torch.log_softmax((z + bias).masked_fill(~allowed, -torch.inf), dim=-1)
 
 
