@@ -200,7 +200,7 @@ def _prices(given: argparse.Namespace, problem: AnyProblem, kind: str) -> dict[s
     if kind == "rl":
         tuned["rl"] = tune_alone(
             problem, given.learner, "learned", given.tuning, belief_steps=given.watched,
-            agent_steps=min(given.agent_steps, ALONE_STEPS),
+            agent_steps=min(given.agent_steps, ALONE_STEPS), start=tuned["game"].prices,
         )  # fmt: skip
     record = {rows[name]: {"best": found.prices._asdict(), "welfare": found.welfare} for name, found in tuned.items()}
     given.out.with_suffix(".prices.json").write_text(json.dumps(record, indent=1))

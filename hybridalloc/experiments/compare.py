@@ -200,7 +200,7 @@ def _open_store(folder: Path, uri: str) -> None:
 def _tune(problem: AnyProblem, settings: Settings, folder: Path, record: dict[str, Any]) -> dict[str, Prices]:
     """Prices of each game by what it believes, and of each row of a learner alone by its name.
 
-    A game's serve every method with its belief but those rows, which have as many trials of their own.
+    A game's serve every method with its belief but those rows, which have as many trials of their own from there on.
     """
     card = problem.card
     rows = {name: method_of(name, card) for name in settings.methods}
@@ -212,13 +212,15 @@ def _tune(problem: AnyProblem, settings: Settings, folder: Path, record: dict[st
     todo = [key for key in wanted if (key or "reports") not in found]
     if todo:
         bar = Stage("tuning prices", settings.tuning * len(todo), "trial", settings.quiet)
-        with open_pool(min(settings.workers or os.cpu_count() or 1, len(todo))) as (pool, queue):
-            waiting = []
-            for belief, alone in (wanted[key] for key in todo):
-                asked = (belief, settings.tuning, _watched(settings), alone, settings.agent_steps)
-                waiting.append(pool.submit(tune_job, problem.describe(), *asked))
-            with following(queue, bar):
-                for key, future in zip(todo, waiting, strict=True):
+        workers = min(settings.workers or os.cpu_count() or 1, len(todo))
+        with open_pool(workers) as (pool, queue), following(queue, bar):
+            for some in ([key for key in todo if not wanted[key][1]], [key for key in todo if wanted[key][1]]):
+                waiting = []
+                for belief, alone in (wanted[key] for key in some):
+                    start = found[belief or "reports"]["best"] if alone else None
+                    asked = (belief, settings.tuning, _watched(settings), alone, settings.agent_steps, start)
+                    waiting.append(pool.submit(tune_job, problem.describe(), *asked))
+                for key, future in zip(some, waiting, strict=True):
                     found[key or "reports"] = future.result()
                     write_text(path, json.dumps(found, indent=1))
     tuned = {key: card.prices(**found[key or "reports"]["best"]) for key in wanted}

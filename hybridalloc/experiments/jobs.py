@@ -59,14 +59,18 @@ def units(job: Job) -> int:
 
 
 def tune_job(
-    description: dict[str, Any], belief: str, trials: int, steps: int, alone: str = "", agent_steps: int = ALONE_STEPS
-) -> dict[str, Any]:
+    description: dict[str, Any], belief: str, trials: int, steps: int, alone: str = "",
+    agent_steps: int = ALONE_STEPS, start: dict[str, float] | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """The best prices of a game that believes ``belief``, or of the learner ``alone``, trained for at most
-    ``agent_steps``; and every trial. Runs in a worker process."""
+    ``agent_steps``, from ``start`` on; and every trial. Runs in a worker process."""
     problem, tried = _own(description), lambda *_: tell(1)
     if alone:
         least = min(agent_steps, ALONE_STEPS)
-        tuned = tune_alone(problem, alone, belief, trials, tried, belief_steps=steps, agent_steps=least)
+        first = None if start is None else problem.card.prices(**start)
+        tuned = tune_alone(
+            problem, alone, belief, trials, tried, belief_steps=steps, agent_steps=least, start=first
+        )  # fmt: skip
     else:
         tuned = tune_game(problem, belief, trials, tried, belief_steps=steps)
     rows = [{"prices": p._asdict(), "welfare": w} for p, w in tuned.trials]

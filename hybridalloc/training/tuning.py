@@ -118,13 +118,15 @@ def tune_alone(
     seed: int = 0,
     belief_steps: int = BELIEF_STEPS,
     agent_steps: int = ALONE_STEPS,
+    start: Prices | None = None,
 ) -> Tuned:
     """The best prices of a learner alone, whose choices no game corrects: they decide what its choices settle to.
 
     As many trials as a game has. What a policy does depends on them in turn, so one that was trained for
-    ``agent_steps`` is held while half of them are tried, and another, under the best so far, for the rest.
+    ``agent_steps`` is held while half of them are tried, and another, under the best so far, for the rest. The search
+    begins at ``start``, such as a game's, instead of the problem's defaults.
     """
-    tuned = Tuned(problem.card.prices(), float("nan"), [])
+    tuned = Tuned(problem.card.prices() if start is None else start, float("nan"), [])
     for half, count in enumerate((trials - trials // 2, trials // 2)):
         if count:
             config = TrainConfig(
