@@ -176,7 +176,7 @@ class Train:
         from hybridalloc.training.checkpoints import Checkpoints, run_of
         from hybridalloc.training.config import BELIEF_STEPS, TrainConfig, first_trust
         from hybridalloc.training.trainer import train
-        from hybridalloc.training.tuning import tune_game
+        from hybridalloc.training.tuning import ALONE_STEPS, tune_alone, tune_game
         from rl.registry import LEARNERS
 
         if self.learner not in LEARNERS:
@@ -204,7 +204,14 @@ class Train:
 
                 belief = self.belief if self.belief in problem.card.beliefs else ""
                 watched = min(BELIEF_STEPS, self.agent_steps)  # a small trial is not held up by its belief
-                prices = tune_game(problem, belief, self.tuning, tried, belief_steps=watched).prices
+                if self.kind == "rl":
+                    tuned = tune_alone(
+                        problem, self.learner, belief, self.tuning, tried, self.seed, watched,
+                        min(self.agent_steps, ALONE_STEPS),
+                    )  # fmt: skip
+                else:
+                    tuned = tune_game(problem, belief, self.tuning, tried, belief_steps=watched)
+                prices = tuned.prices
             config = TrainConfig(
                 self.learner, self.kind, self.agent_steps, trust=first_trust(problem.card, belief), belief=belief,
                 belief_steps=watched, seed=self.seed,

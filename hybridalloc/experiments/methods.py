@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from hybridalloc.problems.contract import Card
 from rl.registry import LEARNERS
@@ -13,8 +13,8 @@ class Method(NamedTuple):
     """A row of the table.
 
     ``learner`` is None for what learns no prior. ``belief`` is what it takes the reports for, a name of the card's
-    ``beliefs``; "" takes them at their face value. ``prices``: "tuned" for its belief, or one of the card's
-    ``reference_prices``.
+    ``beliefs``; "" takes them at their face value. ``prices``: "tuned" for its belief (of a learner alone, for itself),
+    or one of the card's ``reference_prices``.
     """
 
     label: str
@@ -22,16 +22,15 @@ class Method(NamedTuple):
     learner: str | None = None
     belief: str = ""
     prices: str = "tuned"
-    settings: tuple[tuple[str, Any], ...] = ()  # of the learner, where its defaults are not best
     improve: bool = False  # see coordinator.improve
 
 
 KINDS = {"hybrid": "hybrid, {}", "rl": "{} alone"}  # of a learner's rows
-SETTINGS = {("rl", "imappo"): (("gae", 0.6),)}  # where a learner's defaults are not best
 VARIANTS = ("-reports", "-plain")  # of a learner's row
 BELIEF_ROWS = {"learned": "game-belief", "bayesian": "game-bayes"}
 RIVALS = (
-    "hybrid-imappo-plain", "hybrid-untrained", "game-belief", "game-bayes", "game-tuned", "hybrid-imappo-reports", "rl-imappo-reports",
+    "hybrid-imappo-plain", "hybrid-untrained", "game-belief", "game-bayes", "game-tuned", "hybrid-imappo-reports",
+    "rl-imappo-reports",
 )  # fmt: skip
 
 
@@ -44,10 +43,7 @@ def methods_of(card: Card) -> dict[str, Method]:
     """Every row that a table of this problem can have, by name and in order; rows about beliefs where it has some."""
     learned, reports = learning_belief(card), ", no beliefs"
     rows = {
-        f"{kind}-{name}": Method(
-            label.format(entry.label), kind, name, learned, settings=SETTINGS.get((kind, name), ()),
-            improve=kind == "hybrid",
-        )
+        f"{kind}-{name}": Method(label.format(entry.label), kind, name, learned, improve=kind == "hybrid")
         for kind, label in KINDS.items()
         for name, entry in LEARNERS.items()
     }
