@@ -13,7 +13,7 @@ from coordinator.choose import choose_best
 from coordinator.congestion import Admits as Admits  # read from here too
 from coordinator.congestion import Congestion
 from coordinator.game import Choice, Game, Sample, levels_beside
-from coordinator.improve import Climbs, Expects, Improve, Start, Task, climb_slowly, improve, tilt_worth
+from coordinator.improve import Climbs, Expects, Improve, Start, Task, improve, tilt_worth
 from games.admission import Seating
 from games.congestion import Bool, CongestionBatch, Float, Int
 from games.places import EFFORT
@@ -50,6 +50,12 @@ class Situation(Protocol[Charged, Planned]):
             trust: the weight of the game's costs against it.
             seating: stable admission's answer for the options; None where no places were given.
         """
+
+
+class Heuristics(Protocol):
+    """Worlds with choices by rule."""
+
+    def baseline(self, name: str, rng: np.random.Generator) -> Int: ...
 
 
 @runtime_checkable
@@ -280,7 +286,9 @@ class Coordinator:
 
     def improves(self, situation: object, game: Game) -> bool:
         """Whether choices are improved: asked for, not for RL alone, and the problem can say what it expects."""
-        return self.improve is not None and self.admits and isinstance(game, Congestion) and _expects(type(situation))
+        return (
+            self.improve is not None and self.admits and isinstance(game, Congestion) and isinstance(situation, Expects)
+        )
 
     def improved(
         self, situation: Situation[Prices, Plan], prices: Prices, built: Game, played: Game, decision: Decision,
@@ -310,7 +318,7 @@ class Coordinator:
         first = settled(decision.choice, decision.seating)
         others = [decision.asked.option] if "proposal" in told.starts and self.kind == "hybrid" else []
         others += [built.solve(clock=clock).choice.option] if "game" in told.starts and self.kind == "hybrid" else []
-        others += [world.baseline(name, _draws()) for name in told.starts if name not in ORIGINS]
+        others += [cast(Heuristics, situation).baseline(name, _draws()) for name in told.starts if name not in ORIGINS]
         starts = []
         for option in (None, *others):
             if option is not None and clock.limited and clock.left_ms() <= clock.spent_ms() - began:
@@ -353,11 +361,6 @@ def game_of(given: Game | CongestionBatch) -> Game:
 @cache  # in every step: what a class offers does not change
 def _outdated(kind: type) -> bool:
     return issubclass(kind, Outdated)
-
-
-@cache
-def _expects(kind: type) -> bool:
-    return issubclass(kind, Expects)
 
 
 def _draws() -> np.random.Generator:

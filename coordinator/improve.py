@@ -130,7 +130,7 @@ def best_of(starts: Sequence[Start], places: Places | None = None) -> tuple[Star
         counts = [_served(start, places, e) for start in starts]
         most = max(counts)
         able = [k for k, count in enumerate(counts) if count == most]
-        top = max(able, key=lambda k: worth[k, e])  # noqa: B023
+        top = max(able, key=lambda k: worth[k, e])
         winner[e] = top if worth[top, e] > worth[able[0], e] + GAIN else able[0]
     if (winner == winner[0]).all():
         return starts[int(winner[0])], winner
@@ -190,9 +190,7 @@ def improve(
     return kept._replace(tried=found.tried, rest=found.rest), best.worth, origin
 
 
-def climb_slowly(
-    situation: Expects, game: Congestion, start: Start, task: Task, seat: Seat, settle: Settle
-) -> Start:
+def climb_slowly(situation: Expects, game: Congestion, start: Start, task: Task, seat: Seat, settle: Settle) -> Start:
     """As :meth:`Climbs.climb` for worlds that say only what a plan is worth: each change is seated, settled and valued
     as a whole, in all worlds at once.
     """

@@ -194,7 +194,11 @@ class Allocator:
         kind = method if method in ("hybrid", "rl", "game") else "game"
         self.improve = method == "hybrid" if improve is None else improve
         self.coordinator = Coordinator(
-            kind, self.trust_rule.now if kind == "hybrid" else 0.0, limit, choose, improve=_improve(problem, self.improve)
+            kind,
+            self.trust_rule.now if kind == "hybrid" else 0.0,
+            limit,
+            choose,
+            improve=_improve(problem, self.improve),
         )
         self.drift = DriftWatch(notes.ranges)
         self.watch = HealthWatch(worth=self.hysteresis or problem.card.cost_of_change(self.prices))

@@ -206,7 +206,9 @@ def _run_job(job: Job) -> dict[str, Any]:
         allocations, violations = allocations + seen.allocations, violations + seen.violations
         kind = method.kind if baseline is None else job.method
         if kind != "rl" or recommender is not None:
-            allocator = Allocator(problem, kind, recommender, trust, prices=prices, belief=belief, improve=method.improve)
+            allocator = Allocator(
+                problem, kind, recommender, trust, prices=prices, belief=belief, improve=method.improve
+            )
             stem = f"{job.method}-seed{job.seed}"
             log.artifact(allocator.save(Path(job.directory) / stem / "allocator.npz"))
         metrics = strict(seen.metrics)

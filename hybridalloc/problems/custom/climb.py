@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 def jobs_of(world: CustomWorld, e: int) -> core.Jobs:
     """World ``e`` as the compiled code reads it."""
     names = ("work", "capacity", "wait_s", "deadline_s", "delay_cost", "private_cost", "full_power_w", "power_limit_w")
-    return core.Jobs(world.rows, *(world.at[name][e] for name in names), world.at["active"][e])
+    work, capacity, wait, deadline, delay, private, draw, limit = (world.at[name][e] for name in names)
+    return core.Jobs(
+        world.rows, work, capacity, wait, deadline, delay, private, draw, limit, world.at["active"][e]
+    )  # fmt: skip
 
 
 def climb(world: CustomWorld, start: Start, game: Congestion, task: Task) -> Start:

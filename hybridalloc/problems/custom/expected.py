@@ -18,7 +18,7 @@ from numba import njit
 from games.admission import seat_waiting, waiting_list
 from games.changes import candidates, weigh
 from games.congestion import Bool, Float, Int
-from games.places import copy_into, leave, least_floors, take
+from games.places import copy_into, least_floors, leave, take
 from games.shares import split_resources
 
 LATE = 10.0  # deadlines: what a job that is never done is taken to need
@@ -48,7 +48,7 @@ class Climb(NamedTuple):
     share: Float  # (N, S)
     value: Float  # (N,) of each job, tilt included
     member: Int  # (R, N) jobs of each resource, ascending
-    count: Int  # (R,)
+    size: Int  # (R,) how many they are
     load: Float  # (R,)
     tries: Int  # (3,) changes tried, changes made, holders moved
 
@@ -62,7 +62,7 @@ def new_climb(n: int, s: int, r: int) -> Climb:
 @njit(cache=True)
 def begin(j, t, tilt, option, floor, c):
     """Set a climb to a joint choice and the floors of those who hold places; its W."""
-    c.count[:] = 0
+    c.size[:] = 0
     c.load[:] = 0.0
     for i in range(len(option)):
         c.option[i] = option[i]
@@ -71,7 +71,7 @@ def begin(j, t, tilt, option, floor, c):
         if j.active[i]:
             weigh(t, c.load, i, option[i], 1.0)
             _enter(j, c, i)
-    for r in range(len(c.count)):
+    for r in range(len(c.size)):
         _share_out(j, c, r)
     total = 0.0
     for i in range(len(option)):
@@ -85,12 +85,12 @@ def _enter(j, c, i):
     """Note job i with the resources of its option on which it has work."""
     for r in j.rows[c.option[i]]:
         if r >= 0 and j.work[i, r] > 0.0:
-            m = c.count[r]
+            m = c.size[r]
             while m > 0 and c.member[r, m - 1] > i:
                 c.member[r, m] = c.member[r, m - 1]
                 m -= 1
             c.member[r, m] = i
-            c.count[r] += 1
+            c.size[r] += 1
 
 
 @njit(cache=True)
@@ -101,9 +101,9 @@ def _exit(j, c, i):
             m = 0
             while c.member[r, m] != i:
                 m += 1
-            for k in range(m, c.count[r] - 1):
+            for k in range(m, c.size[r] - 1):
                 c.member[r, k] = c.member[r, k + 1]
-            c.count[r] -= 1
+            c.size[r] -= 1
 
 
 @njit(cache=True)
@@ -119,7 +119,7 @@ def _leg(j, c, i, r):
 def _share_out(j, c, r):
     """Delay shares of resource r with floors and power caps: who would exceed its cap is fixed at it, and the rest is
     shared afresh, as in :func:`hybridalloc.problems.custom.world._split`."""
-    size = c.count[r]
+    size = c.size[r]
     if size == 0:
         return
     weight, floor, cap, share = np.empty(size), np.empty(size), np.empty(size), np.zeros(size)
@@ -136,7 +136,9 @@ def _share_out(j, c, r):
         cap[m] = j.limit[i] / whole if whole > 0.0 else np.inf
     left = 1.0
     while True:
-        split_resources(np.where(fixed, 0.0, weight), np.where(fixed, 0.0, floor / left), family, rank, part, met, price)
+        split_resources(
+            np.where(fixed, 0.0, weight), np.where(fixed, 0.0, floor / left), family, rank, part, met, price
+        )
         again = False
         used = 0.0
         for m in range(size):
@@ -190,7 +192,7 @@ def _move(j, tilt, c, i, o, floor):
     for p in (old, o):
         for r in j.rows[p]:
             if r >= 0 and j.work[i, r] > 0.0:
-                for m in range(c.count[r]):
+                for m in range(c.size[r]):
                     k = c.member[r, m]
                     worth = _value(j, tilt, c, k)
                     change += worth - c.value[k]

@@ -69,7 +69,9 @@ class Prices(NamedTuple):
     backlog: float = 0.0
     migration: float = 0.1
     interference: float = 0.0  # a noise rise of one, for a deadline: what power is charged
-    leakage: float = 0.05  # a slot's signal, for the log of the noise rise at each task that may hear it: what options are
+    leakage: float = (
+        0.05  # a slot's signal, for the log of the noise rise at each task that may hear it: what options are
+    )
     margin: float = 0.9  # of the deadline that floors and fractions aim at
     caution: float = 0.5  # shares, power and fractions count on the rate that is exceeded with this chance
 

@@ -24,10 +24,9 @@ from numba import njit
 from games.admission import seat_waiting, waiting_list
 from games.changes import candidates, weigh
 from games.congestion import Bool, Float, Int
-from games.places import copy_into, leave, least_floors, take
+from games.places import copy_into, least_floors, leave, take
 from hybridalloc.problems.mec.core import (
     ENERGY_UNIT,
-    LEAST_RATE,
     _late,
     _rate,
     _snr,
@@ -53,7 +52,7 @@ class Climb(NamedTuple):
     slope: Float  # (B,) of the values on each band by its rise
     left: Float  # (K,) price of what this server's queues keep
     member: Int  # (K, N) devices of each server, ascending
-    count: Int  # (K,)
+    size: Int  # (K,) how many they are
     load: Float  # (R,)
     gain: Float  # (N, B, Q) signal over noise at 1 W
     known: Bool  # (N, B) whether it was worked out
@@ -202,8 +201,8 @@ def new_climb(n: int, k: int, b: int, q: int, resources: int, against: Float) ->
 def begin(p, w, e, plan, tilt, t, c):
     """Set a climb ``c`` to a settled plan of network ``e``."""
     n, bands = w.rate.shape[1:]
-    per = bands // len(c.count)
-    c.count[:] = 0
+    per = bands // len(c.size)
+    c.size[:] = 0
     c.load[:] = 0.0
     for i in range(n):
         c.duty[i] = c.value[i] = 0.0
@@ -212,8 +211,8 @@ def begin(p, w, e, plan, tilt, t, c):
         o = plan.option[e, i]
         if o > 0:
             k = (o - 1) // per
-            c.member[k, c.count[k]] = i
-            c.count[k] += 1
+            c.member[k, c.size[k]] = i
+            c.size[k] += 1
         weigh(t, c.load, i, o, 1.0)
         c.duty[i] = _duty(p, w, e, i, plan)
     rises(p, w, e, plan, c.rise)
@@ -221,7 +220,7 @@ def begin(p, w, e, plan, tilt, t, c):
     for i in range(n):
         if w.active[e, i] and plan.option[e, i] == 0:
             c.value[i] = _device(p, w, e, i, plan, c.gain[i, 0], 1.0)[0] - tilt[e, i, 0]
-    for k in range(len(c.count)):
+    for k in range(len(c.size)):
         _server(p, w, e, k, plan, tilt, c)
         _slopes(p, w, e, k, plan, c)
 
@@ -231,10 +230,10 @@ def _slopes(p, w, e, k, plan, c):
     """Slope of the values of server k's devices by the rise on each of its bands."""
     if not p.interference:
         return
-    per = w.rate.shape[2] // len(c.count)
+    per = w.rate.shape[2] // len(c.size)
     for b in range(k * per, (k + 1) * per):
         c.slope[b] = 0.0
-    for m in range(c.count[k]):
+    for m in range(c.size[k]):
         i = c.member[k, m]
         b = plan.option[e, i] - 1
         noise = 1.0 + c.at[b]
@@ -248,10 +247,10 @@ def _slopes(p, w, e, k, plan, c):
 def _server(p, w, e, k, plan, tilt, c):
     """Work out the values of the devices of server k, and what its queues keep, at ``c.at``; their sum's change."""
     bands = w.rate.shape[2]
-    per = bands // len(c.count)
+    per = bands // len(c.size)
     air = np.zeros(bands)
     cpu = change = 0.0
-    for m in range(c.count[k]):
+    for m in range(c.size[k]):
         i = c.member[k, m]
         b = plan.option[e, i] - 1
         _gains(p, w, e, i, b, c.gain, c.known)
@@ -274,20 +273,20 @@ def _leave(c, k, i):
     m = 0
     while c.member[k, m] != i:
         m += 1
-    c.count[k] -= 1
-    for j in range(m, c.count[k]):
+    c.size[k] -= 1
+    for j in range(m, c.size[k]):
         c.member[k, j] = c.member[k, j + 1]
 
 
 @njit(cache=True)
 def _join(c, k, i):
     """Put device i on server k's list, which stays ascending."""
-    m = c.count[k]
+    m = c.size[k]
     while m > 0 and c.member[k, m - 1] > i:
         c.member[k, m] = c.member[k, m - 1]
         m -= 1
     c.member[k, m] = i
-    c.count[k] += 1
+    c.size[k] += 1
 
 
 @njit(cache=True)
@@ -303,14 +302,14 @@ def ask(wish, asked, e, i, o):
 def _move(p, w, prices, priority, rank, wish, asked, trust, seated, plan, e, i, o, tilt, c, redo, trial):
     """Put device i on option o: settle its old and its new server again, then the values of whoever hears it. The
     change of W. ``redo`` (K,) is scratch. As a ``trial``, those who hear it are counted by their slopes."""
-    per = w.rate.shape[2] // len(c.count)
+    per = w.rate.shape[2] // len(c.size)
     old = plan.option[e, i]
     a, z = (old - 1) // per if old > 0 else -1, (o - 1) // per if o > 0 else -1
     redo[:] = False
     for k in (a, z):
         if k >= 0 and not redo[k]:
             redo[k] = True
-            for m in range(c.count[k]):
+            for m in range(c.size[k]):
                 j = c.member[k, m]
                 _spread(p, w, e, j, plan.option[e, j] - 1, -c.duty[j], c.rise)
     if a != z:
@@ -330,8 +329,8 @@ def _move(p, w, prices, priority, rank, wish, asked, trust, seated, plan, e, i, 
     for k in (a, z):
         if k >= 0 and redo[k]:
             redo[k] = False
-            settle_server(p, w, prices, priority, rank, wish, trust, seated, plan, e, k, c.member[k, : c.count[k]])
-            for m in range(c.count[k]):
+            settle_server(p, w, prices, priority, rank, wish, trust, seated, plan, e, k, c.member[k, : c.size[k]])
+            for m in range(c.size[k]):
                 j = c.member[k, m]
                 c.duty[j] = _duty(p, w, e, j, plan)
                 _spread(p, w, e, j, plan.option[e, j] - 1, c.duty[j], c.rise)
@@ -345,7 +344,7 @@ def _move(p, w, prices, priority, rank, wish, asked, trust, seated, plan, e, i, 
             redo[k] = True
         elif trial:
             change += c.slope[b] * (c.rise[b] - c.at[b])
-    for k in range(len(c.count)):
+    for k in range(len(c.size)):
         if redo[k]:
             change += _server(p, w, e, k, plan, tilt, c)
             if not trial:
@@ -367,20 +366,22 @@ def _hold(plan, e, i, held, floor):
 
 
 @njit(cache=True, error_model="numpy")
-def visit(p, w, prices, priority, rank, wish, asked, trust, seated, plan, e, tilt, t, allowed, z, c, kept, order, best, reach):
+def visit(
+    p, w, prices, priority, rank, wish, asked, trust, seated, plan, e, tilt, t, allowed, z, c, kept, order, best, reach
+):
     """One visit to each of the devices ``order`` (M,) of network ``e``: it tries its cheapest other options, as many as
     ``best`` (W,) holds and at most ``reach`` dearer than its own, and takes the one that raises W most.
 
-    ``plan``, the seats ``z`` and ``c`` are changed in place; ``kept`` is a climb and a plan of the same shapes, scratch.
+    ``plan``, the seats ``z`` and ``c`` are changed in place; ``kept`` is scratch of the same shapes.
 
     Returns:
         how many changed.
     """
     old, before = kept
-    legs, per = t.rows.shape[1], w.rate.shape[2] // len(c.count)
+    legs, per = t.rows.shape[1], w.rate.shape[2] // len(c.size)
     floor, own, top_floor, none = np.zeros(legs), np.zeros(legs), np.zeros(legs), np.zeros(legs)
     regret = np.empty(len(best))
-    redo = np.zeros(len(c.count), np.bool_)
+    redo = np.zeros(len(c.size), np.bool_)
     made = 0
     for i in order:
         if not w.active[e, i]:
@@ -421,9 +422,7 @@ def visit(p, w, prices, priority, rank, wish, asked, trust, seated, plan, e, til
             _hold(plan, e, i, top_held, top_floor)
             weigh(t, c.load, i, start, -1.0)
             weigh(t, c.load, i, here, 1.0)
-            _move(
-                p, w, prices, priority, rank, wish, asked, trust, seated, plan, e, i, here, tilt, c, redo, False
-            )
+            _move(p, w, prices, priority, rank, wish, asked, trust, seated, plan, e, i, here, tilt, c, redo, False)
             made += 1
             c.tries[1] += 1
             for o in (start, here):
@@ -443,13 +442,13 @@ def _keep(w, e, i, start, o, plan, c, old, before):
     """Note in ``old`` and ``before`` what a move of device i from option ``start`` to ``o`` may change."""
     for x, y in ((old.value, c.value), (old.duty, c.duty), (old.rise, c.rise), (old.at, c.at), (old.left, c.left)):
         copy_into(x, y)
-    per = w.rate.shape[2] // len(c.count)
+    per = w.rate.shape[2] // len(c.size)
     _keep_device(e, i, plan, before)
     for q in (start, o):
         if q > 0:
             k = (q - 1) // per
             _keep_server(e, k, per, plan, before)
-            for m in range(c.count[k]):
+            for m in range(c.size[k]):
                 _keep_device(e, c.member[k, m], plan, before)
 
 
@@ -476,7 +475,7 @@ def _restore(w, e, i, start, o, plan, c, old, before):
     """Undo a move of device i from option ``start`` to ``o``."""
     for x, y in ((c.value, old.value), (c.duty, old.duty), (c.rise, old.rise), (c.at, old.at), (c.left, old.left)):
         copy_into(x, y)
-    per = w.rate.shape[2] // len(c.count)
+    per = w.rate.shape[2] // len(c.size)
     a, z = (start - 1) // per if start > 0 else -1, (o - 1) // per if o > 0 else -1
     if a != z:
         if z >= 0:
@@ -487,7 +486,7 @@ def _restore(w, e, i, start, o, plan, c, old, before):
     for k in (a, z):
         if k >= 0:
             _keep_server(e, k, per, before, plan)
-            for m in range(c.count[k]):
+            for m in range(c.size[k]):
                 _keep_device(e, c.member[k, m], before, plan)
 
 
