@@ -144,8 +144,8 @@ class Coordinator:
         limit: log-priors are clipped to [-limit, 0].
         choose: also try the proposal and the game as starts, and keep the best on the model.
         effort: places that admission may try while it makes room; see :mod:`games.admission`.
-        improve: how the choice is improved on what the problem settles and expects, see :mod:`coordinator.improve`; None
-            leaves it. RL alone is left as it is.
+        improve: how the choice is improved on what the problem settles and expects, see :mod:`coordinator.improve`;
+            None leaves it. RL alone is left as it is.
     """
 
     kind: str = "hybrid"
@@ -284,11 +284,10 @@ class Coordinator:
             bound=np.where(stable, decision.bound, np.inf), seating=seating,
         )  # fmt: skip
 
-    def improves(self, situation: object, game: Game) -> bool:
+    def improves(self, situation: Situation[Prices, Plan], game: Game) -> bool:
         """Whether choices are improved: asked for, not for RL alone, and the problem can say what it expects."""
-        return (
-            self.improve is not None and self.admits and isinstance(game, Congestion) and isinstance(situation, Expects)
-        )
+        asked = self.improve is not None and self.admits
+        return asked and isinstance(game, Congestion) and _expects(type(situation))
 
     def improved(
         self, situation: Situation[Prices, Plan], prices: Prices, built: Game, played: Game, decision: Decision,
@@ -366,6 +365,11 @@ def _outdated(kind: type) -> bool:
 def _draws() -> np.random.Generator:
     """The same draws for a heuristic in every step."""
     return np.random.default_rng(0)
+
+
+@cache
+def _expects(kind: type) -> bool:
+    return issubclass(kind, Expects)
 
 
 @cache

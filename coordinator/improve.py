@@ -7,8 +7,8 @@ other tries its cheapest other options, everything that depends on it settled ag
 .. math:: W(s) + \frac1t \sum_i \ell_i(s_i)
 
 Its game is the marginal-contribution game, in which each agent is charged what it takes from that sum: the sum is its
-exact potential, so every change lowers it by what its agent gains, and at rest nobody gains more than ``GAIN`` by any of
-the changes tried; without the prior nobody gains more than limit / t + ``GAIN``. See docs/coordinator.md.
+exact potential, so every change raises it by what its agent gains, and at rest nobody gains more than ``GAIN`` by any
+of the changes tried; without the prior nobody gains more than limit / t + ``GAIN``. See docs/coordinator.md.
 
 Source: Vetta (2002), "Nash equilibria in competitive societies"; Wolpert and Tumer (2002) for marginal contributions.
 """
@@ -94,9 +94,9 @@ class Improve:
     """How a decision is improved.
 
     Args:
-        width: options that an agent tries in a visit, the cheapest in the game first. share: changes tried in a sweep by
-            the number of agents, those that cost least more than what the agent has first. sweeps: at most.
-        starts: the problem's heuristics that are tried as starts, beside the equilibrium, the proposal and the game.
+        width: options that an agent tries in a visit, the cheapest in the game first. share: changes tried in a sweep
+            by the number of agents, those that cost least more than what the agent has first. sweeps: at most.
+        starts: tried beside the equilibrium: the problem's heuristics, "proposal", "game".
     """
 
     width: int = 3

@@ -1,7 +1,7 @@
 """Single changes of option worth a try: those that cost an agent least more than what it has.
 
-In a game that is only a model of what a choice is settled to, the options that are nearly as cheap as an agent's own are
-those that may prove better there. ``load`` (R,) is the sum of the live agents' weights on each resource; ``t`` a game,
+In a game that is only a model of what a choice is settled to, the options that are nearly as cheap as an agent's own
+are those that may prove better there. ``load`` (R,) is the sum of the live agents' weights on each resource; ``t`` a game,
 see :class:`games.places.Table`.
 """
 

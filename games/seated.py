@@ -37,8 +37,8 @@ class Offers(NamedTuple):
 
 
 def table_of(game: CongestionBatch, places: Places | None, tilt: Float | None = None, e: int = 0) -> Table:
-    """Game ``e`` with its places, as :func:`games.admission.admit` reads it; ``tilt`` as there. Without places nobody is
-    acceptable anywhere."""
+    """Game ``e`` with its places, as :func:`games.admission.admit` reads it; ``tilt`` as there. Without places nobody
+    is acceptable anywhere."""
     private = game.private_cost[e] if tilt is None else game.private_cost[e] + tilt[e]
     live = game.live[e]
     plain = np.ascontiguousarray

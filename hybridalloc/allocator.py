@@ -138,8 +138,8 @@ class Allocator:
         limit: log-priors are clipped to [-limit, 0].
         choose: also try both parents as starts, and keep the best on the model.
         improve: also try single changes of option, scored by what the problem settles and expects
-            (:mod:`coordinator.improve`): True, False or an ``Improve`` with its settings; default with the hybrid alone.
-            RL alone and the heuristics stay as they are.
+            (:mod:`coordinator.improve`): True, False or an ``Improve`` with its settings; default with the hybrid
+            alone. RL alone and the heuristics stay as they are.
         hysteresis: cost of a change charged to agents that go back and forth for less than it; 0 leaves them.
         period: steps for which a robust trust holds what it drew.
 

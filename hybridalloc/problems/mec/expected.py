@@ -247,7 +247,6 @@ def _slopes(p, w, e, k, plan, c):
 def _server(p, w, e, k, plan, tilt, c):
     """Work out the values of the devices of server k, and what its queues keep, at ``c.at``; their sum's change."""
     bands = w.rate.shape[2]
-    per = bands // len(c.size)
     air = np.zeros(bands)
     cpu = change = 0.0
     for m in range(c.size[k]):
