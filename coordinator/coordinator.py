@@ -97,7 +97,8 @@ class Decision:
         gain: (E,) by how much changes raised what is expected of the best start; None where it was
             not asked for, or the problem cannot say. moved, tried: (E,) changes of option made and tried. rest: (E,)
             whether no change tried would have raised it further.
-        plan: as it was settled while it was improved; None where it was not.
+        plan: as it was settled while it was improved; None where it was not. against: the plan under which the belief
+            was taken to hold meanwhile.
     """
 
     choice: Choice
@@ -117,6 +118,7 @@ class Decision:
     tried: Int | None = None
     rest: Bool | None = None
     plan: object = None
+    against: object = None
 
     @property
     def option(self) -> Int:
@@ -336,7 +338,7 @@ class Coordinator:
         return replace(
             decision, choice=found.choice, seating=found.seating, plan=found.plan, gain=found.worth - before,
             moved=found.moved, tried=found.tried, rest=found.rest, stable=decision.stable & ~changed,
-            bound=np.where(changed, np.inf, decision.bound),
+            bound=np.where(changed, np.inf, decision.bound), against=first,
         )  # fmt: skip
 
     def settle(self, situation: Situation[Prices, Plan], decision: Decision, prices: Prices) -> Plan:

@@ -27,6 +27,7 @@ from coordinator.game import Choice
 from games.admission import Seating
 from games.congestion import Bool, Float, Int
 from games.places import Places
+from games.seated import offers, seats_of, table_of
 
 GAIN = 1e-6  # what a change must bring
 Seat = Callable[[Int], tuple[Choice, Seating | None]]
@@ -245,6 +246,49 @@ def _regrets(game: Congestion, option: Int, i: int) -> Float:
     regret = np.where(np.isfinite(costs), costs - own, np.inf)
     np.put_along_axis(regret, option[:, i, None], np.inf, 1)
     return regret
+
+
+class Regret(NamedTuple):
+    """The most that one agent gains by one change of option in the marginal-contribution game; ``agent`` and ``option``
+    say which, -1 where no change gains anything."""
+
+    gain: float
+    agent: int
+    option: int
+
+
+def marginal_regret(
+    situation: Expects, game: Congestion, start: Start, places: Places | None, against: Any, settle: Settle
+) -> Regret:
+    """Every single change of option in one world, each settled and valued as a whole.
+
+    An agent that holds a place changes to options on which a place fits beside the others' floors; who holds none to any
+    option, without one; the others keep what they have. Nothing is shared with what improved the choice but the problem's
+    own settling and ``expected``.
+    """
+    n, o = game.batch.private_cost.shape[1:]
+    worth = float(situation.expected(settle(start.choice, start.seating), against)[0] + tilt_worth(game, start.choice)[0])
+    best = Regret(0.0, -1, -1)
+    t = table_of(game.batch, places, game.tilt)
+    z = None if start.seating is None else seats_of(t, start.seating)
+    for i in np.flatnonzero(game.live[0]):
+        given = None if z is None or not z.held[i] else offers(t, z, int(i))
+        for option in range(o):
+            here = option == start.choice.option[0, i]
+            if here or not game.batch.allowed[0, i, option] or (given is not None and not given.fits[option]):
+                continue
+            picked = start.choice.option.copy()
+            picked[0, i] = option
+            seats = start.seating
+            if seats is not None:
+                floor = seats.floor.copy()
+                floor[0, i] = 0.0 if given is None else given.floor[option]
+                seats = seats._replace(option=picked, floor=floor)
+            choice = start.choice._replace(option=picked)
+            gain = float(situation.expected(settle(choice, seats), against)[0] + tilt_worth(game, choice)[0]) - worth
+            if gain > best.gain:
+                best = Regret(gain, int(i), option)
+    return best
 
 
 def agent_costs(game: Congestion, option: Int, i: int) -> Float:

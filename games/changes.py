@@ -1,8 +1,8 @@
 """Single changes of option worth a try: those that cost an agent least more than what it has.
 
 In a game that is only a model of what a choice is settled to, the options that are nearly as cheap as an agent's own
-are those that may prove better there. ``load`` (R,) is the sum of the live agents' weights on each resource; ``t`` a game,
-see :class:`games.places.Table`.
+are those that may prove better there. ``load`` (R,) is the sum of the live agents' weights on each resource; ``t`` a
+game, see :class:`games.places.Table`.
 """
 
 from __future__ import annotations

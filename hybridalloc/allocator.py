@@ -69,6 +69,7 @@ class _Draft:
     gap: float = float("nan")  # of an optimum
     improvement: Improvement | None = None
     plan: Any = None  # the choice as it is settled; None where it is still to be
+    against: Any = None  # see Decision
 
 
 def _nobody(agents: int) -> Choice:
@@ -313,7 +314,7 @@ class Allocator:
         return _Draft(
             decision.choice, decision.trust, decision.proposal, anchor, decision.kind, status, bound, decision.seating,
             decision.game, improvement=self._improvement(decision, clock),
-            plan=None if decision.proposal.levels else decision.plan,
+            plan=None if decision.proposal.levels else decision.plan, against=decision.against,
         )  # fmt: skip
 
     def _improvement(self, d: Decision, clock: Clock) -> Improvement | None:
@@ -449,7 +450,8 @@ class Allocator:
             if draft.source in ("hybrid", "rl", "game"):
                 decider = replace(self.coordinator, kind=draft.source, trust=draft.trust)
             limit = self.coordinator.limit
-            origin = Origin(self.problem, state, self.prices, levels, limit, memory, draft.seating, decider)
+            against = None if situation is None else draft.against
+            origin = Origin(self.problem, state, self.prices, levels, limit, memory, draft.seating, decider, against)
             allocation = Allocation(
                 **with_levels(parts), certificate=_PENDING, game=game, log_prior=prior[0], trust=draft.trust,
                 anchor=draft.anchor, origin=origin, seated=draft.seating is not None,
