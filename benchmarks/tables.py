@@ -183,7 +183,7 @@ def paired(gain: Any) -> tuple[float, float]:
 
 def told(found: list[dict[str, dict[str, Any]]], methods: list[str], heading: str, label: Any) -> None:
     """Above, within and below the best heuristic, by method and measure; and each case that is below."""
-    print(f"\n{heading}: cases above the best heuristic, within the interval, below; mean difference over cases")
+    print(f"\n{heading}: cases above the best heuristic, within the interval, below; difference: median, least, most")
     for measure in MEASURES:
         for method in methods:
             verdicts, gains, below = {"above": 0, "within": 0, "below": 0}, [], []
@@ -195,9 +195,10 @@ def told(found: list[dict[str, dict[str, Any]]], methods: list[str], heading: st
                 verdicts[verdict] += 1
                 gains.append(mean)
                 below += [(case, best, mean, half)] * (verdict == "below")
-            mean, half = paired(np.array(gains)) if len(gains) > 1 else (gains[0], np.nan)
             counts = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items())
-            print(f"  {measure:11s} {method:18s} {counts}; {mean:+.4f} +- {half:.4f}")
+            worst = int(np.argmin(gains))
+            spread = f"{np.median(gains):+.4f}, {gains[worst]:+.4g} in {worst}, {max(gains):+.4g}"
+            print(f"  {measure:11s} {method:18s} {counts}; {spread}")
             for case, best, mean, half in below:
                 print(f"      below in {case} ({label(case)}): {best} by {-mean:.4f} +- {half:.4f}")
 
