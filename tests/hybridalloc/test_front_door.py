@@ -276,10 +276,9 @@ def test_the_optimum_is_that_of_trying_everything(seed):
     )
 
 
-def test_the_optimum_serves_more_where_admission_stops_short_and_keeps_places():
-    """Effort 0: nobody is moved to make room, so that what fits only another way is left out."""
+def test_the_optimum_packs_what_can_be_packed_and_then_moves_nobody():
     rng = np.random.default_rng(3)
-    for _ in range(20):
+    for _ in range(6):
         floor = rng.dirichlet(np.ones(4), 3).ravel() * 0.999
         problem = make_problem("custom", work=floor[:, None] * np.ones(3), capacity=np.ones(3), deadline_s=np.ones(12))
         state = problem.reset()
