@@ -178,7 +178,10 @@ def older(last, path):
 
 
 def test_a_checkpoint_goes_on_with_the_settings_that_were_the_defaults_when_it_was_written(tmp_path):
-    was = (*TINY.settings, ("gae", 0.9), ("epochs", 4), ("minibatches", 4), ("rate", 3e-3))
+    was = (
+        *TINY.settings, ("gamma", 0.9), ("gae", 0.9), ("entropy", 2e-3), ("rate", 3e-3), ("epochs", 4),
+        ("minibatches", 4),
+    )  # fmt: skip
     begun = replace(TINY, kind="rl", settings=(*was, ("limit", 10.0)))
     whole = train(make(), make().card.prices(), begun, checkpoints=Checkpoints(tmp_path, 5 * 24))
     older(tmp_path / "last.pt", tmp_path / "old.pt")
