@@ -262,12 +262,14 @@ def marginal_regret(
 ) -> Regret:
     """Every single change of option in one world, each settled and valued as a whole.
 
-    An agent that holds a place changes to options on which a place fits beside the others' floors; who holds none to any
-    option, without one; the others keep what they have. Nothing is shared with what improved the choice but the problem's
-    own settling and ``expected``.
+    An agent that holds a place changes to options on which a place fits beside the others' floors; who holds none to
+    any option, without one; the others keep what they have. Nothing is shared with what improved the choice but the
+    problem's own settling and ``expected``.
     """
-    n, o = game.batch.private_cost.shape[1:]
-    worth = float(situation.expected(settle(start.choice, start.seating), against)[0] + tilt_worth(game, start.choice)[0])
+    o = game.batch.private_cost.shape[2]
+    worth = float(
+        situation.expected(settle(start.choice, start.seating), against)[0] + tilt_worth(game, start.choice)[0]
+    )
     best = Regret(0.0, -1, -1)
     t = table_of(game.batch, places, game.tilt)
     z = None if start.seating is None else seats_of(t, start.seating)

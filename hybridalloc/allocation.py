@@ -247,7 +247,9 @@ class Allocation:
         """
         o, c = self.origin, self.certificate
         if o is None or o.coordinator is None or o.against is None or c.improvement is None or c.improvement.off:
-            raise ValueError(f"this choice was not improved: {'nobody asked' if c.improvement is None else c.improvement}")
+            raise ValueError(
+                f"this choice was not improved: {'nobody asked' if c.improvement is None else c.improvement}"
+            )
         world = o.problem.world_at(o.state, o.memory)
         batch = self._played().batch()
         game = Congestion(batch).tilted(Proposal(self.log_prior[None]), self.trust)
