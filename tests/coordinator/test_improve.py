@@ -197,7 +197,7 @@ def test_worlds_that_only_say_what_a_plan_is_worth_are_improved_too():
 
     world = problem.worlds(range(1))
     world.__class__ = Expecting
-    plain, before = decided(world, prices, None)
+    _, before = decided(world, prices, None)
     better, after = decided(world, prices, EVERY)
     assert better.gain[0] >= 0 and better.rest.all()
     assert world.expected(after)[0] >= world.expected(before)[0]
@@ -253,9 +253,8 @@ def test_it_is_saved_and_a_file_without_it_has_none(tmp_path):
     for given in (True, False, Improve(width=2, starts=("greedy",))):
         path = Allocator(problem, improve=given).save(tmp_path / "a.npz")
         assert Allocator.load(path).improve == given
-    from hybridalloc.saved import made_from, read_checkpoint  # an older file says nothing of it, nor of leakage
-
     import hybridalloc.saved as saved
+    from hybridalloc.saved import made_from, read_checkpoint  # an older file says nothing of it, nor of leakage
 
     plain = read_checkpoint(path)
     meta = {k: v for k, v in plain.meta.items() if k != "improve"}
