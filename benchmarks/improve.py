@@ -176,10 +176,10 @@ def show(scores: dict[str, list[Any]]) -> None:
         room = (welfare - base["welfare"].mean()) / (most - base["welfare"].mean())
         ms = np.mean([row.get("step_ms", np.nan) for row in found])
         broken = sum(row.get("violations", 0) for row in found)
-        done, late = np.mean([row["completion"] for row in found]), f"  {broken} VIOLATIONS" if broken else ""
+        done = np.mean([row["completion"] for row in found])
         print(
             f"{name:28s} {len(found):5d}  {welfare:.4f}  {done:7.2f}  {told[0]:34s}  {told[1]:>8s}  {100 * room:7.1f} % "
-            f"{ms:.2f}{late}"
+            f"{ms:.2f}{f'  {broken} VIOLATIONS' if broken else ''}"
         )
 
 

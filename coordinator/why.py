@@ -90,7 +90,8 @@ class Why:
             fits: where places were given, whether one of its own fits there; None where none were.
         decided_by: the parts and resources without which it would have taken another option, with that option; where
             places were given also "room" (it would have it if a place fitted), "promise" (opting out would cost less)
-            and "acceptance" (alone it costs more than opting out).
+            and "acceptance" (alone it costs more than opting out); "improving" where that put it there, with the option
+            that costs least.
         reason: the same in a sentence.
         changes: what would make it take another option, the smallest first within each kind.
         admission: for an agent whose deadline is not expected to hold, what would admit it, checked by solving again;

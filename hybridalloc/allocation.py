@@ -216,6 +216,7 @@ class Allocation:
             why = explain(
                 self._played(), self.option, agent, self.log_prior, self.trust, limit, self.anchor, rule, names
             )  # fmt: skip
+        why = self._improved(why)
         if self.served[agent] or self.origin is None:
             return why
         o = self.origin
@@ -223,6 +224,20 @@ class Allocation:
         if isinstance(o.problem, Explains):
             ways = o.problem.admits(o.state, self, agent, o.prices, o.proposal, self.trust, o.memory)
         return replace(why, served=False, admission=ways)
+
+    def _improved(self, why: Why) -> Why:
+        """With the reason why it has an option that another undercuts in the game, where improving put it there."""
+        how = self.certificate.improvement
+        taken = next(row for row in why.rows if row["chosen"])
+        cheapest = min(why.rows, key=lambda row: row["total"])
+        gap = taken["total"] - cheapest["total"]
+        if how is None or how.off or not how.moved or not gap > 1e-9:
+            return why
+        reason = (
+            f"the game alone would have it on {why.names.option(cheapest['option'])}, {gap:.4g} cheaper; the settled "
+            "whole is expected to be worth more so"
+        )
+        return replace(why, reason=reason, decided_by=(("improving", int(cheapest["option"])), *why.decided_by))
 
     def what_if(self, **changes: Any) -> WhatIf:
         """The answer to a changed game, from this one: by best responses; where places were given (``seated``) by

@@ -288,3 +288,18 @@ def test_a_hysteresis_is_charged_while_it_is_improved():
     held = coordinator.decide(world, None, prices, steward=Holds())
     assert (held.option == stay).all()
     assert replace(free).gain is not None
+
+
+def test_why_says_who_was_put_where_the_game_alone_would_not_have_it():
+    problem = make_problem("mec", agents=30, servers=6)
+    state = problem.reset(1)
+    allocation = Allocator(problem).step(state)
+    told = [allocation.why(i) for i in range(30) if state.active[i]]
+    improved = [why for why in told if ("improving" in dict(why.decided_by))]
+    assert improved and len(improved) <= 30
+    for why in improved:
+        taken = next(row for row in why if row["chosen"])
+        other = next(row for row in why if row["option"] == dict(why.decided_by)["improving"])
+        assert other["total"] < taken["total"] and "expected to be worth more" in str(why)
+    plain = Allocator(problem, improve=False).step(state)
+    assert not any("improving" in dict(plain.why(i).decided_by) for i in range(30) if state.active[i])
