@@ -178,8 +178,8 @@ def show(scores: dict[str, list[Any]]) -> None:
         broken = sum(row.get("violations", 0) for row in found)
         done = np.mean([row["completion"] for row in found])
         print(
-            f"{name:28s} {len(found):5d}  {welfare:.4f}  {done:7.2f}  {told[0]:34s}  {told[1]:>8s}  {100 * room:7.1f} % "
-            f"{ms:.2f}{f'  {broken} VIOLATIONS' if broken else ''}"
+            f"{name:28s} {len(found):5d}  {welfare:.4f}  {done:7.2f}  {told[0]:34s}  {told[1]:>8s}  "
+            f"{100 * room:7.1f} % {ms:.2f}{f'  {broken} VIOLATIONS' if broken else ''}"
         )
 
 
