@@ -326,7 +326,7 @@ class Allocator:
             late = "improve" in clock.skipped or "admit" in clock.skipped
             if late or d.kind == "rl":
                 return Improvement(f"budget of {self.budget_ms:g} ms" if late else "trust 0 leaves the proposal")
-            return Improvement(f"{self.problem.card.name} does not say what it expects of a plan")
+            return Improvement("the problem does not say what it expects of a plan")
         prior = self.coordinator.limit / d.trust if d.kind == "hybrid" and d.proposal.log_prior is not None else 0.0
         rest = bool(d.rest[0])
         least = float(prior + GAIN) if rest else float("inf")

@@ -122,7 +122,7 @@ def test_nobody_is_put_on_a_server_that_is_down(method):
         with np.errstate(all="raise"):
             after = allocator.step(now)
         c = after.certificate
-        assert c.feasible and c.status == "ok" and not (after.option == fails).any()
+        assert c.feasible and c.status.startswith("ok") and not (after.option == fails).any()
         assert np.isfinite(after.prices["share"]).all()
         metrics = problem.evaluate(now, after)
         assert np.isfinite(metrics["welfare"])

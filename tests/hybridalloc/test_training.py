@@ -213,7 +213,7 @@ def test_prices_are_sought_for_what_a_recommender_alone_chooses(problem):
     for prices, earned in tuned.trials:
         seen = evaluate(problem, prices, Coordinator("rl"), Nearby(), TUNE_SEEDS[:4], slots=10)
         assert earned == seen.means()["welfare"]
-    assert len({earned for _, earned in tuned.trials}) == 4  # they decide what its choices settle to
+    assert len({earned for _, earned in tuned.trials}) >= 3  # they decide what its choices settle to
 
 
 def test_a_learner_alone_has_prices_of_its_own_by_as_many_trials(problem, monkeypatch):

@@ -45,8 +45,9 @@ def rows_of(state: CustomState, most: int, before: dict[str, int] | None = None)
     return row
 
 
-def padded(state: CustomState, row: Int, most: int) -> CustomState:
-    """The state with ``most`` agents, each job in its row, the rest not active."""
+def padded(state: CustomState, row: Int, most: int, features: int) -> CustomState:
+    """The state with ``most`` agents, each job in its row, the rest not active; without any job ``features`` is not
+    told by the state."""
     arrays: dict[str, Any] = {}
     there = row >= 0
     for f in fields(CustomState):
@@ -55,8 +56,10 @@ def padded(state: CustomState, row: Int, most: int) -> CustomState:
             arrays[f.name] = value
             continue
         fill = {"work": 0, "active": 0}.get(f.name, f.metadata["spec"].fill)
-        arrays[f.name] = np.full((most, *value.shape[1:]), fill, value.dtype)
-        arrays[f.name][row[there]] = value[there]
+        shape = value.shape[1:] if state.agents or f.name != "features" else (features,)
+        arrays[f.name] = np.full((most, *shape), fill, value.dtype)
+        if state.agents:
+            arrays[f.name][row[there]] = value[there]
     names = None
     if state.names is not None:
         names = [f"(row {k} is free)" for k in range(most)]

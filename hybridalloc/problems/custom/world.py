@@ -87,8 +87,8 @@ class CustomWorld(SlotWorld):
         """The states' arrays as (E, ...): who is down is allowed nowhere, and leaving what was held is charged."""
         first = self.told[0].work.shape
         if self.job_rows is not None:
-            most = self.problem.most
-            self.states = [padded(state, row, most) for state, row in zip(self.told, self.job_rows, strict=True)]
+            most, wide = self.problem.most, self.problem.start.features.shape[1]
+            self.states = [padded(state, row, most, wide) for state, row in zip(self.told, self.job_rows, strict=True)]
         else:
             self.states = self.told
             for e, state in enumerate(self.states):
