@@ -79,7 +79,6 @@ class Row(NamedTuple):
 
 
 def rows_of(group: str) -> list[Row]:
-    alone = (("gae", 0.6),)
     if group == "parts":
         return [
             Row("belief, prior, prices: the hybrid"), Row("belief, prior", tuned=False),
@@ -90,8 +89,8 @@ def rows_of(group: str) -> list[Row]:
             Row("the game at toll 0", "game", belief="", tuned=False, prices=(("toll", 0.0),)),
             Row("the oracle's belief, prices", "game", belief="bayesian"),
             Row("the oracle's belief, prior, prices", belief="bayesian"),
-            Row("IMAPPO alone", "rl", settings=alone),
-            Row("IMAPPO alone in training, merged at execution", "rl", settings=alone, executed="hybrid"),
+            Row("IMAPPO alone", "rl"),
+            Row("IMAPPO alone in training, merged at execution", "rl", executed="hybrid"),
             Row("the hybrid in training, its prior alone at execution", executed="rl"),
         ]  # fmt: skip
     if group == "credit":
@@ -111,11 +110,11 @@ def rows_of(group: str) -> list[Row]:
         worlds["all off"] = tuple(f.name for f in fields(Dynamics))
         return [
             row._replace(label=f"{name}: {label}", changes=tuple((d, False) for d in off))
-            for name, off in worlds.items() for label, row in _three(alone)
+            for name, off in worlds.items() for label, row in _three()
             if label != ("IMAPPO alone" if group == "dynamics" else "belief game")
         ]  # fmt: skip
     if group == "shift":
-        hybrid, game, _ = _three(alone)
+        hybrid, game, _ = _three()
         oracle = ("oracle of the base law", Row("", "game", belief="base_law"))
         knows = ("oracle of the true law", Row("", "game", belief="bayesian"))
         prior = ("hybrid on that oracle's belief", Row("", belief="bayesian"))
@@ -127,8 +126,8 @@ def rows_of(group: str) -> list[Row]:
     raise SystemExit(f"unknown group {group!r}; there are parts, credit, trust, dynamics, shift, alone")
 
 
-def _three(alone: tuple[tuple[str, Any], ...]) -> tuple[tuple[str, Row], ...]:
-    return (("hybrid", Row("")), ("belief game", Row("", "game")), ("IMAPPO alone", Row("", "rl", settings=alone)))
+def _three() -> tuple[tuple[str, Row], ...]:
+    return (("hybrid", Row("")), ("belief game", Row("", "game")), ("IMAPPO alone", Row("", "rl")))
 
 
 def tune(description: dict[str, Any], belief: str, trials: int) -> dict[str, float]:

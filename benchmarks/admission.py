@@ -28,6 +28,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 sys.path[0] = str(Path(__file__).resolve().parents[1])  # benchmarks/games.py would hide the package games
 
 from coordinator import Coordinator  # noqa: E402
+from games.places import TABLE  # noqa: E402
 from hybridalloc import Allocator, make_problem  # noqa: E402
 from hybridalloc.problems.custom.state import NO_DEADLINE  # noqa: E402
 from hybridalloc.training.rollout import Chosen, Heuristic, Rollout  # noqa: E402
@@ -142,7 +143,7 @@ def faults(batch: Any, prices: Any, kind: str, rng: np.random.Generator, effort:
     game, places, seating, plan = seat(batch, prices, kind, rng, effort)
     out = {"games": 0, "agents": 0, "left out": 0, "envious": 0, "holders late": 0, "overbooked": 0}
     for e in range(len(game.live)):
-        one = SimpleNamespace(**{name: getattr(places, name)[e] for name in places._fields[:-1]})
+        one = SimpleNamespace(**{name: getattr(places, name)[e] for name in TABLE})
         option, held, floor, live = seating.option[e], seating.held[e], seating.floor[e], game.live[e]
         pairs = envious(game.options, one, option, held, floor, live)
         used = np.zeros(game.weight.shape[2])

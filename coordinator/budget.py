@@ -16,12 +16,12 @@ from math import ceil
 
 import numpy as np
 
-from games.congestion import Float
+from games.congestion import Float, Int
 
 now = time.perf_counter  # what the clock reads, in s; benchmarks put the thread's own processor time here
 MEMORY, PATIENCE, AGAIN = 1000, 2000, 50
 MOSTLY, NEARLY_ALWAYS = 0.9, 0.999  # shares of the steps
-STAGES = ("build", "observe", "propose", "game", "equilibrate", "choose", "admit", "settle", "certify")
+STAGES = ("build", "observe", "propose", "game", "equilibrate", "choose", "admit", "improve", "settle", "certify")
 LAST = ("settle", "certify")
 
 
@@ -122,6 +122,26 @@ class Clock:
             return True
         self.skipped.append(stages[0] if stages else LAST[0])
         return False
+
+    def portions(self, items: Int, stage: str, after_ms: float = 0.0) -> Iterator[Int]:
+        """``items`` in portions that each fit in what is left, all at once without a budget; noted if not all did.
+
+        Args:
+            after_ms: what has to be done after the last of them.
+        """
+        if not self.limited:
+            yield items
+            return
+        at, size = 0, 4
+        while at < len(items):
+            left, began = self.left_ms() - after_ms, self.spent_ms()
+            if left <= 0:
+                self.skipped.append(stage)
+                return
+            yield items[at : at + size]
+            at += size
+            each = max((self.spent_ms() - began) / size, 1e-5)
+            size = max(min(int(0.5 * (self.left_ms() - after_ms) / each), 4 * size), 1)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

@@ -23,6 +23,7 @@ from games.admission import Seating, admit
 from games.certificate import measure_regret
 from games.congestion import Bool, CongestionBatch, CongestionGame, Float, Int
 from games.places import Places
+from games.seated import better
 from rl.proposal import Proposal
 
 
@@ -110,12 +111,22 @@ class Congestion:
         return CongestionGame(b.options, b.weight[e], b.capacity[e], b.private_cost[e], b.allowed[e], b.toll[e])
 
     def seated(self, situation: Admits, prices: object, option: Int, effort: int) -> Seating | None:
-        """Stable admission from the choice ``option`` (E, N), under the tilt; None where there are no places."""
+        """Stable admission from the choice ``option`` (E, N), under the tilt; None where there are no places.
+
+        Where agents had places before it is also tried from those, by replies: what serves more is taken, of as many
+        what costs less, moving included.
+        """
         places = situation.places(prices, self.batch)
         if places is None:
             return None
         tilt = self.tilt if self.log_prior is not None and self.log_prior.any() else None
-        return admit(self.batch, places, option, tilt, effort)
+        seating = admit(self.batch, places, option, tilt, effort)
+        if places.stay is None or not places.stay.any():
+            return seating
+        start = np.where(places.stay > 0, places.stay, option)
+        start = np.where(np.take_along_axis(self.batch.allowed, start[..., None], 2)[..., 0], start, option)
+        respond(self.batch, start, tilt)
+        return better(self.batch, places, admit(self.batch, places, start, tilt, effort), seating, tilt)
 
 
 def model_cost(batch: CongestionBatch, option: Int, tilt: Float) -> Float:

@@ -59,7 +59,10 @@ def best_power(time_price: float, energy_price: float, gain: float, lowest: floa
     """
     if energy_price <= 0.0 or gain <= 0.0:
         return highest
-    x = (time_price * gain / energy_price - 1.0) / E
+    ratio, most = time_price * gain / energy_price, 1.0 + gain * highest
+    if most * np.log(most) - (most - 1.0) <= ratio:  # still falling at the highest
+        return highest
+    x = (ratio - 1.0) / E
     w = lambert_w(x)
     v = np.exp(w)  # x / W(x), also right at x = 0
     return min(max((E * v - 1.0) / gain, lowest), highest)

@@ -13,6 +13,7 @@ from coordinator.choose import choose_best
 from coordinator.congestion import Admits as Admits  # read from here too
 from coordinator.congestion import Congestion
 from coordinator.game import Choice, Game, Sample, levels_beside
+from coordinator.improve import Climbs, Expects, Improve, Start, Task, improve, tilt_worth
 from games.admission import Seating
 from games.congestion import Bool, CongestionBatch, Float, Int
 from games.places import EFFORT
@@ -51,6 +52,12 @@ class Situation(Protocol[Charged, Planned]):
         """
 
 
+class Heuristics(Protocol):
+    """Worlds with choices by rule."""
+
+    def baseline(self, name: str, rng: np.random.Generator) -> Int: ...
+
+
 @runtime_checkable
 class Outdated(Protocol):
     """A recommender that proposes levels apart from options."""
@@ -87,6 +94,11 @@ class Decision:
             without places): then the problem settles deadlines by itself.
         game: as the situation gave it, without a step's charges; None where it was decided on a game given by itself.
         failure: why the recommender was left out, "" where it was not.
+        gain: (E,) by how much changes raised what is expected of the best start; None where it was
+            not asked for, or the problem cannot say. moved, tried: (E,) changes of option made and tried. rest: (E,)
+            whether no change tried would have raised it further.
+        plan: as it was settled while it was improved; None where it was not. against: the plan under which the belief
+            was taken to hold meanwhile.
     """
 
     choice: Choice
@@ -101,6 +113,12 @@ class Decision:
     seating: Seating | None = None
     game: Game | None = None
     failure: str = ""
+    gain: Float | None = None
+    moved: Int | None = None
+    tried: Int | None = None
+    rest: Bool | None = None
+    plan: object = None
+    against: object = None
 
     @property
     def option(self) -> Int:
@@ -128,6 +146,8 @@ class Coordinator:
         limit: log-priors are clipped to [-limit, 0].
         choose: also try the proposal and the game as starts, and keep the best on the model.
         effort: places that admission may try while it makes room; see :mod:`games.admission`.
+        improve: how the choice is improved on what the problem settles and expects, see :mod:`coordinator.improve`;
+            None leaves it. RL alone is left as it is.
     """
 
     kind: str = "hybrid"
@@ -135,6 +155,7 @@ class Coordinator:
     limit: float = 10.0
     choose: bool = True
     effort: int = EFFORT
+    improve: Improve | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -203,6 +224,9 @@ class Coordinator:
                 if clock.limited:
                     effort = int(min(effort, max(EFFORT_MS * clock.left_ms() / 2, 0.0)))
                 decision = me.seat(situation, prices, played, decision, effort)
+        if me.improves(situation, played) and clock.fits("improve"):
+            with clock.stage("improve"):
+                decision = me.improved(situation, prices, built, played, decision, clock)
         return replace(decision, game=built, failure=failure)
 
     def decide_on(
@@ -262,8 +286,65 @@ class Coordinator:
             bound=np.where(stable, decision.bound, np.inf), seating=seating,
         )  # fmt: skip
 
+    def improves(self, situation: Situation[Prices, Plan], game: Game) -> bool:
+        """Whether choices are improved: asked for, not for RL alone, and the problem can say what it expects."""
+        asked = self.improve is not None and self.admits
+        return asked and isinstance(game, Congestion) and _expects(type(situation))
+
+    def improved(
+        self, situation: Situation[Prices, Plan], prices: Prices, built: Game, played: Game, decision: Decision,
+        clock: Clock,
+    ) -> Decision:  # fmt: skip
+        """The decision after single changes of option that raise what the problem expects of it, settled; what is
+        charged in this step alone is charged here too."""
+        assert self.improve is not None and isinstance(built, Congestion) and isinstance(played, Congestion)
+        world, told = cast(Climbs, situation), self.improve
+        game = built.tilted(decision.proposal, decision.trust if self.kind == "hybrid" else np.inf)
+        if played is not built:
+            charge = played.batch.private_cost - built.batch.private_cost
+            game = replace(game, tilt=charge if game.tilt is None else game.tilt + charge)
+        places = cast(Admits, situation).places(prices, built.batch) if decision.seating is not None else None
+        settled = lambda choice, seats: situation.settle(
+            choice, prices, levels_beside(decision.proposal, choice.option), decision.trust, seats
+        )
+
+        def seat(option: Int) -> tuple[Choice, Seating | None]:
+            wish = replace(decision, choice=decision.choice._replace(option=option), seating=None)
+            placed = self.seat(situation, prices, played, wish)
+            return placed.choice, placed.seating
+
+        began = clock.spent_ms()
+        count = len(decision.option)
+        none, unknown = np.zeros(count, np.int64), np.zeros(count, bool)
+        first = settled(decision.choice, decision.seating)
+        others = [decision.asked.option] if "proposal" in told.starts and self.kind == "hybrid" else []
+        others += [built.solve(clock=clock).choice.option] if "game" in told.starts and self.kind == "hybrid" else []
+        others += [cast(Heuristics, situation).baseline(name, _draws()) for name in told.starts if name not in ORIGINS]
+        starts = []
+        for option in (None, *others):
+            if option is not None and clock.limited and clock.left_ms() <= clock.spent_ms() - began:
+                clock.skipped.append("improve")
+                break
+            choice, seats = (decision.choice, decision.seating) if option is None else seat(option)
+            plan = first if option is None else settled(choice, seats)
+            worth = world.expected(plan, first) + tilt_worth(game, choice)
+            starts.append(Start(choice, seats, plan, worth, none, none, unknown))
+        task = Task(
+            prices, decision.proposal, decision.trust, first, places, told.width, told.share, told.sweeps, clock,
+            (clock.spent_ms() - began) / len(starts),
+        )  # fmt: skip
+        found, before, origin = improve(world, game, starts, task, seat, settled)
+        changed = (found.moved > 0) | (origin > 0)
+        return replace(
+            decision, choice=found.choice, seating=found.seating, plan=found.plan, gain=found.worth - before,
+            moved=found.moved, tried=found.tried, rest=found.rest, stable=decision.stable & ~changed,
+            bound=np.where(changed, np.inf, decision.bound), against=first,
+        )  # fmt: skip
+
     def settle(self, situation: Situation[Prices, Plan], decision: Decision, prices: Prices) -> Plan:
         """The problem's plan for a decision: shares and what else is open, with the places it promised."""
+        if decision.plan is not None:
+            return cast(Plan, decision.plan)
         levels = levels_beside(decision.proposal, decision.option)
         return situation.settle(decision.choice, prices, levels, decision.trust, decision.seating)
 
@@ -281,6 +362,16 @@ def game_of(given: Game | CongestionBatch) -> Game:
 @cache  # in every step: what a class offers does not change
 def _outdated(kind: type) -> bool:
     return issubclass(kind, Outdated)
+
+
+def _draws() -> np.random.Generator:
+    """The same draws for a heuristic in every step."""
+    return np.random.default_rng(0)
+
+
+@cache
+def _expects(kind: type) -> bool:
+    return issubclass(kind, Expects)
 
 
 @cache

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,6 +33,23 @@ WORDS = {
 HAIR = 1e-6
 
 
+class Names(NamedTuple):
+    """What an agent, the options and the resources are called; by number where that is empty."""
+
+    agent: str = ""
+    options: tuple[str, ...] = ()
+    resources: tuple[str, ...] = ()
+
+    def option(self, o: int) -> str:
+        return self.options[o] if self.options else f"option {o}"
+
+    def resource(self, r: int) -> str:
+        return self.resources[r] if self.resources else f"resource {r}"
+
+
+NUMBERS = Names()
+
+
 @dataclass(frozen=True)
 class Change:
     """One change that would make the agent take ``option``.
@@ -43,6 +60,7 @@ class Change:
         amount: what to add; negative makes it cheaper. possible: False where it would leave the permitted range (a
             price below 0, a log prior beyond the clip).
         checked: solved again: a hair less and nobody moves, a hair more and the agent's first reply is ``option``.
+        names: what they are called.
     """
 
     kind: str
@@ -51,11 +69,12 @@ class Change:
     resource: int | None = None
     possible: bool = True
     checked: bool = False
+    names: Names = field(default=NUMBERS, repr=False, compare=False)
 
     def __str__(self) -> str:
-        what = f"price of resource {self.resource}" if self.resource is not None else self.kind
+        what = f"price of {self.names.resource(self.resource)}" if self.resource is not None else self.kind
         whose = "the" if self.resource is not None else "its"
-        return f"option {self.option} wins if {whose} {what} changes by {self.amount:+.4g}" + (
+        return f"{self.names.option(self.option)} wins if {whose} {what} changes by {self.amount:+.4g}" + (
             " (checked)" if self.checked else ""
         )
 
@@ -71,12 +90,13 @@ class Why:
             fits: where places were given, whether one of its own fits there; None where none were.
         decided_by: the parts and resources without which it would have taken another option, with that option; where
             places were given also "room" (it would have it if a place fitted), "promise" (opting out would cost less)
-            and "acceptance" (alone it costs more than opting out).
+            and "acceptance" (alone it costs more than opting out); "improving" where that put it there, with the option
+            that costs least.
         reason: the same in a sentence.
         changes: what would make it take another option, the smallest first within each kind.
         admission: for an agent whose deadline is not expected to hold, what would admit it, checked by solving again;
             None where the problem cannot say.
-        served: whether its deadline is expected to hold.
+        served: whether its deadline is expected to hold. names: what agent, options and resources are called in text.
     """
 
     agent: int
@@ -87,6 +107,7 @@ class Why:
     changes: tuple[Change, ...]
     served: bool = True
     admission: tuple[dict[str, Any], ...] | None = field(default=())
+    names: Names = NUMBERS
 
     @property
     def smallest(self) -> Change | None:
@@ -107,15 +128,18 @@ class Why:
         fits = ["fits"] if any(row["fits"] is not None for row in self.rows) else []
         names = ["option", *used, "total", "chosen", *fits, "admits"]
         shown = [row for row in self.rows if row["allowed"]]
-        return names, [[row[name] for name in names] for row in shown]
+        called = lambda row: {"option": row["name"]} if self.names.options else {}
+        return names, [[(row | called(row))[name] for name in names] for row in shown]
 
     def _notes(self) -> str:
         served = "" if self.served else " Its deadline is not expected to hold."
         ways = "; ".join(a["text"] for a in self.admission or ())
         if not self.served and self.admission is not None:
             served += f" What would admit it: {ways}." if ways else " Nothing that was tried would admit it."
-        change = f" {str(self.smallest).capitalize()}." if self.smallest else ""
-        return f"agent {self.agent} has option {self.taken}: {self.reason}.{change}{served}"
+        change = str(self.smallest) if self.smallest else ""
+        change = f" {change if self.names.options else change.capitalize()}." if change else ""
+        who = f"{self.names.agent} ({self.names.option(self.taken)})" if self.names.agent else ""
+        return f"{who or f'agent {self.agent} has option {self.taken}'}: {self.reason}.{change}{served}"
 
     def __str__(self) -> str:
         return f"{self._notes()}\n{text_table(*self._table())}"
@@ -135,12 +159,14 @@ def explain(
     limit: float,
     anchor: Float | None = None,
     rule: str | None = None,
+    names: Names = NUMBERS,
 ) -> Why:
     """Why ``agent`` has ``choice[agent]``.
 
     Args:
         game: as it was played. log_prior: (N, O) as merged. trust: of the step; 0 means that the prior alone decided.
         limit: of the clip. anchor: (N, O) hysteresis that was charged. rule: a heuristic that chose instead.
+        names: for the text.
     """
     taken, options = int(choice[agent]), len(game.options)
     charge, toll = _charges(game, choice, agent)
@@ -157,7 +183,8 @@ def explain(
     total = -log_prior[agent] if trust == 0 and rule is None else cost + parts["learned"] + parts["hysteresis"]
     gap = np.where(allowed, total - total[taken], np.inf)
     rows: list[dict[str, Any]] = [
-        {"option": o, "cost": float(cost[o]) if allowed[o] else np.inf} | {p: float(parts[p][o]) for p in PARTS}
+        {"option": o, "name": names.option(o), "cost": float(cost[o]) if allowed[o] else np.inf}
+        | {p: float(parts[p][o]) for p in PARTS}
         | {"total": float(total[o]) if allowed[o] else np.inf, "chosen": o == taken, "allowed": bool(allowed[o]),
            "fits": None, "admits": float(max(gap[o], 0.0))}
         for o in range(options)
@@ -167,14 +194,17 @@ def explain(
         best = int(np.where(allowed, total, np.inf).argmin())
         gain = float(total[taken] - total[best])
         reason = f"the rule {rule!r} chose it" + (
-            f"; option {best} would cost {gain:.4g} less" if best != taken else ""
+            f"; {names.option(best)} would cost {gain:.4g} less" if best != taken else ""
         )
-        return Why(agent, taken, rows, (("rule", taken),), reason, ())
+        return Why(agent, taken, rows, (("rule", taken),), reason, (), names=names)
     if allowed.sum() == 1:
-        return Why(agent, taken, rows, (("reach", taken),), "it is the only option that is allowed", ())
+        only = "it is the only option that is allowed"
+        return Why(agent, taken, rows, (("reach", taken),), only, (), names=names)
     if trust == 0:
-        moves = [Change("log prior", int(o), float(gap[o]), possible=bool(gap[o] <= limit)) for o in _others(gap)]
-        return Why(agent, taken, rows, (("learned", taken),), "trust 0: the recommender alone chose it", tuple(moves))
+        reach = lambda o: bool(gap[o] <= limit)
+        moves = [Change("log prior", o, float(gap[o]), possible=reach(o), names=names) for o in _others(gap)]
+        reason = "trust 0: the recommender alone chose it"
+        return Why(agent, taken, rows, (("learned", taken),), reason, tuple(moves), names=names)
     paid = uses * (charge + toll)
     decided = parts_that_decided(parts, paid, allowed, taken)
     tilt = tilt_of(log_prior, trust, anchor)
@@ -182,7 +212,8 @@ def explain(
         least_changes(game, agent, taken, gap, log_prior[agent], trust, limit, paid),
         lambda change: check(game, choice, agent, tilt, trust, change),
     )
-    return Why(agent, taken, rows, decided, sentence(decided, parts, gap, taken), changes)
+    named = tuple(replace(change, names=names) for change in changes)
+    return Why(agent, taken, rows, decided, sentence(decided, parts, gap, taken, names), named, names=names)
 
 
 def tilt_of(log_prior: Float, trust: float, anchor: Float | None) -> Float:
@@ -345,7 +376,9 @@ def parts_that_decided(parts: dict[str, Float], paid: Float, possible: Bool, tak
     return tuple(found)
 
 
-def sentence(decided: tuple[tuple[str, int], ...], parts: dict[str, Float], gap: Float, taken: int) -> str:
+def sentence(
+    decided: tuple[tuple[str, int], ...], parts: dict[str, Float], gap: Float, taken: int, names: Names = NUMBERS
+) -> str:  # fmt: skip
     """What decided, in words."""
     if not decided:
         rivals = _others(gap)
@@ -354,7 +387,8 @@ def sentence(decided: tuple[tuple[str, int], ...], parts: dict[str, Float], gap:
         ahead = {p: float(v[rivals[0]] - v[taken]) for p, v in parts.items()}
         best = max(ahead, key=lambda p: ahead[p])
         return f"it costs the least, most of all by its {best} cost, and no single part decides"
-    said = [f"option {o} without {WORDS.get(name, 'the charge of ' + name)}" for name, o in decided[:4]]
+    charge = lambda name: f"the charge of {names.resource(int(name.removeprefix('resource ')))}"
+    said = [f"{names.option(o)} without {WORDS.get(name) or charge(name)}" for name, o in decided[:4]]
     return "it would have " + ", ".join(said)
 
 

@@ -24,8 +24,10 @@ import numpy as np
 from coordinator.tables import apart
 from coordinator.why import (
     HAIR,
+    NUMBERS,
     PARTS,
     Change,
+    Names,
     WhatIf,
     Why,
     changed_costs,
@@ -56,13 +58,14 @@ def explain_seated(
     limit: float,
     anchor: Float | None = None,
     served: bool = False,
+    names: Names = NUMBERS,
 ) -> Why:
     """Why ``agent`` has its place in ``seating``, or has none.
 
     Args:
         game: as it was played. places, seating: of one game (E = 1), at rest; see :func:`games.admission.admit`.
         log_prior: (N, O) as merged. trust: of the step, > 0. limit: of the clip. anchor: (N, O) hysteresis charged.
-        served: it is in time with what it was given, place or none.
+        served: it is in time with what it was given, place or none. names: for the text.
     """
     tilt = tilt_of(log_prior, trust, anchor)
     t = table_of(game.batch(), places, tilt[None])
@@ -84,28 +87,31 @@ def explain_seated(
     gap = total - total[taken]
     cost = parts["private"] + parts["congestion"] + parts["toll"]
     rows = [
-        {"option": o, "cost": float(cost[o]) if allowed[o] else np.inf} | {p: float(parts[p][o]) for p in PARTS}
+        {"option": o, "name": names.option(o), "cost": float(cost[o]) if allowed[o] else np.inf}
+        | {p: float(parts[p][o]) for p in PARTS}
         | {"total": float(total[o]), "chosen": o == taken, "allowed": bool(allowed[o]), "fits": bool(offered.fits[o]),
            "admits": float(max(gap[o], 0.0))}
         for o in range(len(would))
     ]  # fmt: skip
     rows.sort(key=lambda row: (row["total"], not row["chosen"], not row["allowed"], row["cost"]))
     if allowed.sum() == 1:
-        return Why(agent, taken, rows, (("reach", taken),), "it is the only option that is allowed", ())
+        only = "it is the only option that is allowed"
+        return Why(agent, taken, rows, (("reach", taken),), only, (), names=names)
     if not held:
-        why, reason = _left_out(t, z, agent, taken, served)
-        return Why(agent, taken, rows, ((why, taken),), reason, ())
-    kept_from = _kept_from(t, z, agent, would, offered.room)
+        why, reason = _left_out(t, z, agent, taken, served, names)
+        return Why(agent, taken, rows, ((why, taken),), reason, (), names=names)
+    kept_from = _kept_from(t, z, agent, would, offered.room, names)
     decided = parts_that_decided(parts, paid, offered.fits, taken)
     alone = offered.fits.sum() == 1
-    reason = "it is the only option with a place that fits" if alone else sentence(decided, parts, gap, taken)
+    reason = "it is the only option with a place that fits" if alone else sentence(decided, parts, gap, taken, names)
     changes = confirmed(
         least_changes(game, agent, taken, gap, log_prior[agent], trust, limit, paid),
         lambda change: check(game, places, seating, agent, tilt, trust, change),
     )
     found = tuple((name, o) for name, o, _ in kept_from)
     reason = "; ".join([reason, *(text for *_, text in kept_from[:NAMED])])
-    return Why(agent, taken, rows, found + decided or (("room", taken),) * bool(alone), reason, changes)
+    named = tuple(replace(change, names=names) for change in changes)
+    return Why(agent, taken, rows, found + decided or (("room", taken),) * bool(alone), reason, named, names=names)
 
 
 def check(
@@ -202,7 +208,9 @@ def _audit(game: CongestionGame, places: Places, seating: Seating, live: Bool) -
 # --- what an option lacks, in words
 
 
-def _kept_from(t: Table, z: Seats, agent: int, would: Float, room: Float) -> list[tuple[str, int, str]]:
+def _kept_from(
+    t: Table, z: Seats, agent: int, would: Float, room: Float, names: Names
+) -> list[tuple[str, int, str]]:  # fmt: skip
     """Options that would cost a holder less than its own and that it cannot have: what keeps it from them, the option,
     and that in a sentence."""
     if t.home[agent]:
@@ -216,16 +224,16 @@ def _kept_from(t: Table, z: Seats, agent: int, would: Float, room: Float) -> lis
             said = f"opting out would cost {gain:.4g} less, but a place that serves it comes first"
             found.append(("promise", 0, said))
         elif not t.ok[agent, o]:
-            said = f"option {o} would cost less as things are, but even alone it costs more than opting out"
+            said = f"{names.option(o)} would cost less as things are, but even alone it costs more than opting out"
             found.append(("acceptance", int(o), said))
-        elif (lack := what_lacks(t, agent, o, room[o])) is not None:
-            found.append(("room", int(o), f"option {o} would cost less but has no room: {lack}"))
+        elif (lack := what_lacks(t, agent, o, room[o], names)) is not None:
+            found.append(("room", int(o), f"{names.option(o)} would cost less but has no room: {lack}"))
     return found
 
 
-def _left_out(t: Table, z: Seats, agent: int, taken: int, served: bool) -> tuple[str, str]:
+def _left_out(t: Table, z: Seats, agent: int, taken: int, served: bool, names: Names) -> tuple[str, str]:
     """What decided, and the reason of an agent without a place."""
-    so = "it opts out" if taken == 0 else f"it has option {taken} with what the floors leave"
+    so = "it opts out" if taken == 0 else f"it has {names.option(taken)} with what the floors leave"
     so += ", and is in time with that, without a promise" if served else ""
     options = np.flatnonzero(t.ok[agent]).tolist()
     if not options:
@@ -236,8 +244,8 @@ def _left_out(t: Table, z: Seats, agent: int, taken: int, served: bool) -> tuple
         on = np.flatnonzero(z.held & (t.rank <= t.rank[agent]) & (r >= 0))
         np.add.at(above, r[on], z.floor[on, s])
     room = np.where(t.rows >= 0, 1.0 - above[np.maximum(t.rows, 0)], 1.0)
-    found = [(_shortfall(t, agent, o, room[o]), o, what_lacks(t, agent, o, room[o])) for o in options]
-    said = [f"option {o}: {lack}" for _, o, lack in sorted(found, key=lambda x: x[:2]) if lack is not None]
+    found = [(_shortfall(t, agent, o, room[o]), o, what_lacks(t, agent, o, room[o], names)) for o in options]
+    said = [f"{names.option(o)}: {lack}" for _, o, lack in sorted(found, key=lambda x: x[:2]) if lack is not None]
     more = f"; and {len(said) - NAMED} more" if len(said) > NAMED else ""
     rule = "left out: on every option it would accept, what its own class and those above hold leaves too little room"
     return "room", f"{rule} ({'; '.join(said[:NAMED])}{more}); {so}"
@@ -256,7 +264,7 @@ def _times(t: Table, agent: int, o: int, share: Float) -> Float:
         return np.where(seconds > 0, np.where(most > 1e-9, seconds / most, np.inf), 0.0)
 
 
-def what_lacks(t: Table, agent: int, o: int, room: Float) -> str | None:
+def what_lacks(t: Table, agent: int, o: int, room: Float, names: Names = NUMBERS) -> str | None:
     """Why no place of ``agent`` fits on option o in ``room`` (S,), with numbers; None if one does."""
     slack, seconds, cap = float(t.slack[agent, o]), t.seconds[agent, o], float(t.cap[agent, o])
     if slack <= 0:
@@ -278,6 +286,6 @@ def what_lacks(t: Table, agent: int, o: int, room: Float) -> str | None:
         return f"with all that is left there it takes {took} s, {left} s are left until its deadline"
     if cap < room[s]:
         asked, has = apart(need[s], cap)
-        return f"it needs {least}{asked} of resource {t.rows[o, s]}, its power allows {has}"
+        return f"it needs {least}{asked} of {names.resource(t.rows[o, s])}, its power allows {has}"
     asked, has = apart(need[s], max(room[s], 0.0))
-    return f"it needs {least}{asked} of resource {t.rows[o, s]}, {has} is left"
+    return f"it needs {least}{asked} of {names.resource(t.rows[o, s])}, {has} is left"

@@ -11,8 +11,8 @@ is a valid oracle; finding it is bin packing, freedom from envy is polynomial.
 
 The rule, from the equilibrium's choice as every agent's wish:
 
-1. by class, the highest first, members by the floors they need, the least first: seat each at its wish where it fits,
-   the rest where it is cheapest;
+1. by class, the highest first, members by the floors they need, the least first (who wishes to stay where it was before
+   all others, then who was anywhere): seat each at its wish where it fits, the rest where it is cheapest;
 2. for who is still out, while effort is left: make room (:mod:`games.seating`), nobody losing a place;
 3. until nobody is seated: best responses among the holders under the floors (:mod:`games.floor_replies`), then by
    class seat whoever fits, or displace lower classes, as few and as low as will do.
@@ -36,6 +36,7 @@ from games.floor_replies import replies
 from games.places import (
     EFFORT,
     LEAST,
+    TABLE,
     Places,
     Seats,
     Table,
@@ -85,12 +86,14 @@ def admit(game: CongestionBatch, places: Places, wish: Int, tilt: Float | None =
     option, held = np.zeros((count, agents), np.int64), np.zeros((count, agents), bool)
     floor, stable = np.zeros((count, agents, game.options.shape[1])), np.ones(count, bool)
     effort = min(effort, places.effort)
-    _admit_all(game, places[:-1], private, np.asarray(wish, np.int64), effort, option, held, floor, stable)
+    stay = np.zeros(wish.shape, np.int64) if places.stay is None else np.asarray(places.stay, np.int64)
+    p = places[: len(TABLE)]
+    _admit_all(game, p, private, np.asarray(wish, np.int64), stay, effort, option, held, floor, stable)
     return Seating(option, held, floor, stable)
 
 
 @njit(cache=True)
-def _admit_all(g, p, private, wish, effort, option, held, floor, stable):
+def _admit_all(g, p, private, wish, stay, effort, option, held, floor, stable):
     count, agents = wish.shape
     resources = g.weight.shape[2]
     seconds, slack, cap, acceptable, rank, home, late = p
@@ -106,27 +109,32 @@ def _admit_all(g, p, private, wish, effort, option, held, floor, stable):
         z = Seats(
             option[e], held[e], floor[e], np.zeros(resources), np.zeros(resources), np.zeros(1, np.int64)
         )  # fmt: skip
-        stable[e] = _admit(t, z, wish[e], effort)
+        stable[e] = _admit(t, z, wish[e], stay[e], effort)
         leftover(t, z, wish[e], g.live[e], g.allowed[e])
 
 
 @njit(cache=True)
-def _admit(t, z, wish, effort):
+def _admit(t, z, wish, stay, effort):
     """The rule for one game; whether its replies came to rest."""
     legs = t.rows.shape[1]
     floor, trial = np.zeros(legs), np.zeros(legs)
     for i in range(len(wish)):
         if t.home[i]:
             take(t, z, i, wish[i], floor)  # floors of 0
+    key = np.full(len(wish), 2.0)
+    for i in range(len(wish)):
+        if stay[i] > 0:
+            key[i] = 0.0 if wish[i] == stay[i] else 1.0
     size, by, start = waiting_list(t)
     waiting, largest = np.isfinite(size), ascending(-size)
     for c in range(len(start) - 1):
         members = by[start[c] : start[c + 1]]
-        for i in members:
+        order = members[ascending(key[members])]
+        for i in order:
             o = wish[i]
             if o > 0 and t.ok[i, o] and least_floors(t, i, o, z.used, floor):
                 take(t, z, i, o, floor)
-        for i in members:
+        for i in order:
             if not z.held[i]:
                 o = best_place(t, z, i, False, floor, trial)
                 if o > 0:
@@ -170,23 +178,29 @@ def waiting_list(t):
 def close(t, z, size, by):
     """Step 3 of the rule, from any seating: replies, then who waits in ``by``, until nobody is seated any more;
     whether the last replies came to rest."""
-    floor, trial = np.empty(t.rows.shape[1]), np.empty(t.rows.shape[1])
     while True:
         stable = replies(t, z, SWEEPS) <= SWEEPS
-        changed, again = False, True
-        while again:
-            again = False
-            for i in by:
-                if z.held[i]:
-                    continue
-                o = best_place(t, z, i, False, floor, trial)
-                if o > 0:
-                    take(t, z, i, o, floor)
-                    changed = True
-                elif _displace(t, z, i, size):
-                    changed = again = True
-        if not changed:
+        if not seat_waiting(t, z, size, by):
             return stable
+
+
+@njit(cache=True)
+def seat_waiting(t, z, size, by):
+    """Seat whoever fits in turn, or displaces lower classes, until nobody does; whether anybody was seated."""
+    floor, trial = np.empty(t.rows.shape[1]), np.empty(t.rows.shape[1])
+    changed, again = False, True
+    while again:
+        again = False
+        for i in by:
+            if z.held[i]:
+                continue
+            o = best_place(t, z, i, False, floor, trial)
+            if o > 0:
+                take(t, z, i, o, floor)
+                changed = True
+            elif _displace(t, z, i, size):
+                changed = again = True
+    return changed
 
 
 @njit(cache=True)

@@ -41,6 +41,8 @@ class Places(NamedTuple):
         late: (E, N) cost of being served late. Who gets no place then takes whatever is cheapest with what floors
             leave, opting out included; nan: it stays where it wished to be, and gets what is left there.
         effort: places that may be tried in making room for one more; 0 where nobody is moved to make any.
+        stay: (E, N) option that each agent had before and that is kept for it where that is possible, 0 for none; None
+            where nobody had any.
     """
 
     seconds: Float
@@ -51,6 +53,10 @@ class Places(NamedTuple):
     home: Bool
     late: Float
     effort: int = EFFORT
+    stay: Int | None = None
+
+
+TABLE = ("seconds", "slack", "cap", "acceptable", "rank", "home", "late")  # of the places: what compiled code reads
 
 
 class Table(NamedTuple):

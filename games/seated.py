@@ -36,17 +36,21 @@ class Offers(NamedTuple):
     room: Float
 
 
-def table_of(game: CongestionBatch, places: Places, tilt: Float | None = None, e: int = 0) -> Table:
-    """Game ``e`` with its places, as :func:`games.admission.admit` reads it; ``tilt`` as there."""
-    private = game.private_cost if tilt is None else game.private_cost + tilt
+def table_of(game: CongestionBatch, places: Places | None, tilt: Float | None = None, e: int = 0) -> Table:
+    """Game ``e`` with its places, as :func:`games.admission.admit` reads it; ``tilt`` as there. Without places nobody
+    is acceptable anywhere."""
+    private = game.private_cost[e] if tilt is None else game.private_cost[e] + tilt[e]
     live = game.live[e]
-    ok = places.acceptable[e] & game.allowed[e] & live[:, None]
     plain = np.ascontiguousarray
-    return Table(
-        game.options, plain(places.seconds[e]), plain(places.slack[e]), plain(places.cap[e]), ok, plain(places.rank[e]),
-        places.home[e] & live, plain(places.late[e]), plain(game.weight[e]), plain(game.capacity[e]),
-        plain(private[e]), plain(game.toll[e]),
-    )  # fmt: skip
+    if places is None:
+        n, o = private.shape
+        none, zero = np.zeros((n, o)), np.zeros(n)
+        parts = (np.zeros((n, o, game.options.shape[1])), none, none, none > 0, zero.astype(np.int64), zero > 0, zero)
+    else:
+        ok = places.acceptable[e] & game.allowed[e] & live[:, None]
+        parts = (plain(places.seconds[e]), plain(places.slack[e]), plain(places.cap[e]), ok, plain(places.rank[e]),
+                 places.home[e] & live, plain(places.late[e]))  # fmt: skip
+    return Table(game.options, *parts, plain(game.weight[e]), plain(game.capacity[e]), private, plain(game.toll[e]))
 
 
 def seats_of(table: Table, seating: Seating, e: int = 0) -> Seats:
@@ -143,6 +147,37 @@ def respond(
         out.stable[e] = replies(t, z, sweeps) <= sweeps
         out.option[e], out.floor[e] = z.option, z.floor
     return out
+
+
+def better(
+    game: CongestionBatch, places: Places, first: Seating, second: Seating, tilt: Float | None = None
+) -> Seating:  # fmt: skip
+    """Of two seatings of E games, in each the one that serves more, by class, the highest first; of as many, the one of
+    the lower potential, private costs of who is out included; of equals the first."""
+    out = Seating(first.option.copy(), first.held.copy(), first.floor.copy(), first.stable.copy())
+    for e in range(len(out.option)):
+        t = table_of(game, places, tilt, e)
+        judged = []
+        for seating in (first, second):
+            served = np.bincount(t.rank[seating.held[e]], minlength=t.rank.max(initial=0) + 1)
+            judged.append((*(-served).tolist(), _potential(t, seats_of(t, seating, e), game.live[e])))
+        (*counts, cost), (*others, less) = judged
+        if others < counts or (others == counts and less < cost - 1e-9 * (1 + abs(cost))):
+            for mine, theirs in zip(out, second, strict=True):
+                mine[e] = theirs[e]
+    return out
+
+
+def _potential(t: Table, z: Seats, live: Bool) -> float:
+    """That of :mod:`games.floor_replies`, with the private costs of who holds no place."""
+    who = np.flatnonzero(live)
+    holders = np.flatnonzero(live & z.held)
+    legs = t.rows[z.option[holders]]
+    own = np.where(legs >= 0, t.weight[holders[:, None], np.maximum(legs, 0)], 0.0)
+    alone = np.zeros(len(t.capacity))
+    np.add.at(alone, np.maximum(legs, 0), own**2)
+    shared = (1 + t.toll) * delays(t, z) + (1 - t.toll) * alone / t.capacity
+    return float(shared.sum() / 2 + t.private[who, z.option[who]].sum())
 
 
 def reseat(game: CongestionBatch, places: Places, seating: Seating, tilt: Float | None = None) -> Seating:

@@ -9,20 +9,48 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from coordinator.congestion import Admits
+from coordinator import Coordinator
+from coordinator.congestion import Admits, Congestion
+from coordinator.game import only_options
+from coordinator.improve import Expects, Regret, Start, marginal_regret
 from coordinator.tables import html_table, text_table
-from coordinator.why import WhatIf, Why, explain, tilt_of, what_if
+from coordinator.why import NUMBERS, WhatIf, Why, explain, tilt_of, what_if
 from coordinator.why_seated import explain_seated, what_if_seated
 from games.admission import Seating
 from games.congestion import CongestionGame, Float, Int
 from games.places import Places
 from games.quadratic import QuadraticGame
-from hybridalloc.problems.contract import AnyProblem, Explains, Prices
-from hybridalloc.text import strict
+from hybridalloc.problems.contract import AnyProblem, Explains, Named, Prices
+from hybridalloc.text import quoted, strict
 from rl.proposal import Proposal
 
 UNITS = {"power": "power (W)"}  # a level's heading in tables, where it is not its name
 SHOWN = 12  # rows of an allocation's table before it is cut
+
+
+class Improvement(NamedTuple):
+    """How a decision was improved on what the problem settles and expects, see docs/coordinator.md.
+
+    Attributes:
+        off: why it was not, "" where it was. gain: what the changes added to what is expected of the best start, prior
+            included, in the problem's reward. moved, tried: changes of option made and tried.
+        rest: whether no change tried would add more; False where it was stopped by its sweeps or the budget.
+        regret: what an agent may still gain by any of the changes tried, in the marginal-contribution game and the
+            problem's reward: limit / trust and what a change must bring; inf where it was stopped.
+    """
+
+    off: str = ""
+    gain: float = 0.0
+    moved: int = 0
+    tried: int = 0
+    rest: bool = False
+    regret: float = float("inf")
+
+    def __str__(self) -> str:
+        if self.off:
+            return f"no: {self.off}"
+        end = "at rest" if self.rest else "stopped"
+        return f"by {self.gain:.4g} with {self.moved} of {self.tried} changes tried, {end}"
 
 
 @dataclass(frozen=True)
@@ -44,6 +72,9 @@ class Certificate:
             their face value. envy: agents left out while lower classes hold what would serve them.
         trust: what weighed the game's costs in this step. drift: share of the recommender's features out of its
             training range, as averaged so far. stages: ms by stage.
+        gap: of an optimum, agents that could be served beyond those that are, at most; nan for any other method.
+        improvement: of the choice, where the method asks for it; the epsilon bound is inf where it changed anything,
+            for it is of the game before.
     """
 
     feasible: bool
@@ -61,6 +92,8 @@ class Certificate:
     trust: float = float("nan")
     drift: float = 0.0
     stages: Mapping[str, float] = field(default_factory=dict)
+    gap: float = float("nan")
+    improvement: Improvement | None = None
 
     def _rows(self) -> list[tuple[str, str]]:
         bound = "none" if np.isinf(self.epsilon_bound) else f"{self.epsilon_bound:.4g}"
@@ -71,6 +104,8 @@ class Certificate:
             ("source", self.source), ("status", self.status), ("unserved", named or "nobody"),
             ("time", f"{self.elapsed_ms:.2f} ms"),
         ]  # fmt: skip
+        if self.improvement is not None:
+            rows.insert(2, ("improved", str(self.improvement)))
         for name, agents in (("late", self.late), ("envy", self.envy)):
             rows += [(name, ", ".join(map(str, agents[:SHOWN])) + (" ..." if len(agents) > SHOWN else ""))] * bool(
                 agents
@@ -94,6 +129,8 @@ class Origin(NamedTuple):
     limit: float
     memory: Any = None  # of a belief, as it was
     seating: Seating | None = None  # of the step, where places were given
+    coordinator: Coordinator | None = None  # that decided, at the step's trust; None where none did
+    against: Any = None  # the plan that its belief was taken to hold under, where it was improved
 
 
 @dataclass(frozen=True)
@@ -138,7 +175,7 @@ class Allocation:
             raise AttributeError(f"an allocation has no {name!r}; its levels are: {', '.join(levels) or 'none'}")
         return levels[name]
 
-    def why(self, agent: int) -> Why:
+    def why(self, agent: int | str) -> Why:
         """Why an agent has its option: its options at the others' choices with their parts, cheapest first; what
         decided; the smallest changes that would change the answer, solved again; and for an agent in
         ``certificate.unserved`` what would admit it.
@@ -149,13 +186,23 @@ class Allocation:
         are those under the floors, and an option on which no place fits has an infinite total; see
         :mod:`coordinator.why_seated`.
 
+        Args:
+            agent: its number, or its name where the problem has names; the text then speaks in them.
+
         Raises:
-            IndexError: no such agent. ValueError: a fallback without a game to explain.
+            IndexError: no such agent. ValueError: a fallback without a game to explain; nobody of that name.
         """
-        n = len(self.option)
+        n, names = len(self.option), NUMBERS
+        named = None if self.origin is None or not isinstance(self.origin.problem, Named) else self.origin.problem
+        if isinstance(agent, str):
+            if named is None or self.origin is None:
+                raise ValueError(f"agent {quoted(agent)}: agents have no names here; give a number")
+            agent = named.agent(self.origin.state, agent)
         if not -n <= agent < n:
             raise IndexError(f"agent {agent}: this allocation has {n} agents, 0 to {n - 1}")
         agent = int(agent) % n
+        if named is not None and self.origin is not None:
+            names = named.names(self.origin.state, agent)
         source = self.certificate.source
         rule = None if source in ("hybrid", "rl", "game") else source
         limit = 10.0 if self.origin is None else self.origin.limit
@@ -163,10 +210,13 @@ class Allocation:
             places, seating = self._places()
             why = explain_seated(
                 self._played(), places, seating, agent, self.log_prior, self.trust, limit, self.anchor,
-                bool(self.served[agent]),
+                bool(self.served[agent]), names,
             )  # fmt: skip
         else:
-            why = explain(self._played(), self.option, agent, self.log_prior, self.trust, limit, self.anchor, rule)
+            why = explain(
+                self._played(), self.option, agent, self.log_prior, self.trust, limit, self.anchor, rule, names
+            )  # fmt: skip
+        why = self._improved(why)
         if self.served[agent] or self.origin is None:
             return why
         o = self.origin
@@ -174,6 +224,20 @@ class Allocation:
         if isinstance(o.problem, Explains):
             ways = o.problem.admits(o.state, self, agent, o.prices, o.proposal, self.trust, o.memory)
         return replace(why, served=False, admission=ways)
+
+    def _improved(self, why: Why) -> Why:
+        """With the reason why it has an option that another undercuts in the game, where improving put it there."""
+        how = self.certificate.improvement
+        taken = next(row for row in why.rows if row["chosen"])
+        cheapest = min(why.rows, key=lambda row: row["total"])
+        gap = taken["total"] - cheapest["total"]
+        if how is None or how.off or not how.moved or not gap > 1e-9:
+            return why
+        reason = (
+            f"the game alone would have it on {why.names.option(cheapest['option'])}, {gap:.4g} cheaper; the settled "
+            "whole is expected to be worth more so"
+        )
+        return replace(why, reason=reason, decided_by=(("improving", int(cheapest["option"])), *why.decided_by))
 
     def what_if(self, **changes: Any) -> WhatIf:
         """The answer to a changed game, from this one: by best responses; where places were given (``seated``) by
@@ -187,6 +251,32 @@ class Allocation:
         if self.seated:
             return what_if_seated(game, *self._places(), tilt, **changes)
         return what_if(game, self.option, tilt, **changes)
+
+    def marginal_regret(self) -> Regret:
+        """The most that one agent gains by changing its option alone, in what the problem settles and expects of the
+        whole (the marginal-contribution game), prior included: over all options, each settled and valued afresh, some
+        0.2 s for 50 x 9. ``certificate.improvement.regret`` bounds it over the changes that were tried.
+
+        Raises:
+            ValueError: the choice was not improved.
+        """
+        o, c = self.origin, self.certificate
+        if o is None or o.coordinator is None or o.against is None or c.improvement is None or c.improvement.off:
+            raise ValueError(
+                f"this choice was not improved: {'nobody asked' if c.improvement is None else c.improvement}"
+            )
+        world = o.problem.world_at(o.state, o.memory)
+        batch = self._played().batch()
+        game = Congestion(batch).tilted(Proposal(self.log_prior[None]), self.trust)
+        if self.anchor is not None:
+            game = replace(game, tilt=self.anchor[None] if game.tilt is None else game.tilt + self.anchor)
+        settle = lambda choice, seats: world.settle(choice, o.prices, o.proposal, self.trust, seats)
+        places = world.places(o.prices, batch) if o.seating is not None and isinstance(world, Admits) else None
+        one, none = np.zeros(1, np.int64), np.zeros(1, bool)
+        start = Start(only_options(self.option[None]), o.seating, None, np.zeros(1), one, one, none)
+        if not isinstance(world, Expects):
+            raise ValueError(f"{o.problem.card.name} does not say what it expects of a plan")
+        return marginal_regret(world, game, start, places, o.against, settle)
 
     def _places(self) -> tuple[Places, Seating]:
         """What serving takes, as it was read in the step, and who was seated."""
@@ -253,6 +343,7 @@ class Allocation:
                 "regret": c.regret, "epsilon_bound": c.epsilon_bound, "source": c.source, "status": c.status,
                 "elapsed_ms": c.elapsed_ms, "unserved": list(c.unserved), "late": list(c.late),
                 "doubtful": list(c.doubtful), "envy": list(c.envy), "trust": c.trust, "drift": c.drift,
+                "gap": c.gap, "improvement": None if c.improvement is None else c.improvement._asdict(),
             },
         })  # fmt: skip
 

@@ -19,12 +19,13 @@ from coordinator.drift import DriftWatch
 from coordinator.game import Choice, Game, levels_beside, only_options
 from coordinator.health import Health, HealthWatch
 from coordinator.hedge import Exp3, Hedge
+from coordinator.improve import GAIN, Improve
 from coordinator.robust import Robust
 from coordinator.trust import DEFAULT_TRUST, Trust
 from games.admission import Seating
 from games.congestion import CongestionGame, Float
 from games.quadratic import QuadraticGame
-from hybridalloc.allocation import Allocation, Certificate, Origin, with_levels
+from hybridalloc.allocation import Allocation, Certificate, Improvement, Origin, with_levels
 from hybridalloc.certify import certify
 from hybridalloc.errors import CheckpointError as CheckpointError  # read from here too
 from hybridalloc.errors import InvalidStateError, nearest
@@ -35,6 +36,7 @@ from hybridalloc.problems.contract import (
     Belief,
     Believes,
     Idles,
+    Optimises,
     Perturbs,
     Prices,
     Remembers,
@@ -47,6 +49,8 @@ from hybridalloc.saved import read_checkpoint as read_checkpoint  # read from he
 from hybridalloc.training.rehearsal import Remembered, hindsight_losses, rollouts, scenario_payoffs
 from rl.policy import ArrayPolicy, Carried, notes_of
 from rl.proposal import Observation, Proposal, Recommender
+
+OPTIMAL, OPTIMAL_S = "optimal", 30.0  # a method's name, and s for its search where no budget says otherwise
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,10 @@ class _Draft:
     bound: float = float("inf")
     seating: Seating | None = None
     game: Game | None = None  # as it is, without the anchor; None where none was built
+    gap: float = float("nan")  # of an optimum
+    improvement: Improvement | None = None
+    plan: Any = None  # the choice as it is settled; None where it is still to be
+    against: Any = None  # see Decision
 
 
 def _nobody(agents: int) -> Choice:
@@ -112,7 +120,8 @@ class Allocator:
 
     Args:
         problem: from ``make_problem``.
-        method: "hybrid", "rl", "game" or the name of one of the problem's baselines.
+        method: "hybrid", "rl", "game" or the name of one of the problem's baselines; where a problem can work it out
+            (``custom``, of moderate size), "optimal": the most that can be served, and how far that is proved.
         recommender: None (flat prior), "imappo" or "dqn" (fresh, untrained), a path or MLflow URI of a saved
             allocator (its recommender is taken), or an object with ``propose(observation)``. "rl" needs one.
         trust: weight of the game against the recommender: a number >= 0 (0 is pure RL, inf the pure game; default
@@ -120,7 +129,8 @@ class Allocator:
             or how to find it: "learned" (by training), "hedge" (adapts to :meth:`feedback`), "exp3" (adapts to
             :meth:`observe_outcome`), "robust" (holds against the problem's scenarios); see docs/coordinator.md.
         budget_ms: stop in time: a stage that would not fit is left out, a solver stops between two sweeps, and the
-            status says so. Twenty steps are run at once to learn what the stages take.
+            status says so. Twenty steps are run at once to learn what the stages take. "optimal" has it for its
+            search alone, half a minute by default.
         prices: the game's tolls and weights; default the problem's.
         seed: of the heuristics' draws and of trust's.
         belief: None (reports at their face value), a name of the problem's ``beliefs`` (fresh: it learns from step to
@@ -128,6 +138,9 @@ class Allocator:
             what it remembers, not on what it knows.
         limit: log-priors are clipped to [-limit, 0].
         choose: also try both parents as starts, and keep the best on the model.
+        improve: also try single changes of option, scored by what the problem settles and expects
+            (:mod:`coordinator.improve`): True, False or an ``Improve`` with its settings; default with the hybrid
+            alone. RL alone and the heuristics stay as they are.
         hysteresis: cost of a change charged to agents that go back and forth for less than it; 0 leaves them.
         period: steps for which a robust trust holds what it drew.
 
@@ -149,8 +162,9 @@ class Allocator:
         hysteresis: float = 0.0,
         period: int = 50,
         belief: Belief | str | None = None,
+        improve: bool | Improve | None = None,
     ) -> None:
-        known = ("hybrid", "rl", "game", *problem.card.baselines)
+        known = ("hybrid", "rl", "game", *problem.card.baselines, *(OPTIMAL,) * isinstance(problem, Optimises))
         if method not in known:
             raise nearest("method", method, known)
         if method == "rl" and recommender is None:
@@ -179,7 +193,14 @@ class Allocator:
                 f"trust='hedge' needs revealed(state, following); {problem.card.name} has none; take 'exp3'"
             )
         kind = method if method in ("hybrid", "rl", "game") else "game"
-        self.coordinator = Coordinator(kind, self.trust_rule.now if kind == "hybrid" else 0.0, limit, choose)
+        self.improve = method == "hybrid" if improve is None else improve
+        self.coordinator = Coordinator(
+            kind,
+            self.trust_rule.now if kind == "hybrid" else 0.0,
+            limit,
+            choose,
+            improve=_improve(problem, self.improve),
+        )
         self.drift = DriftWatch(notes.ranges)
         self.watch = HealthWatch(worth=self.hysteresis or problem.card.cost_of_change(self.prices))
         self._rng = np.random.default_rng(seed)
@@ -189,7 +210,7 @@ class Allocator:
         self._voice: ArrayPolicy | Carried | None = None
         self._memory: Any = None  # of the belief, before this step's reports came in
         self._past: tuple[AnyWorld, Any] | None = None  # the last situation and what was executed, for the belief
-        if budget_ms is not None:
+        if budget_ms is not None and method != OPTIMAL:
             self._warm_up()
 
     @property
@@ -206,7 +227,7 @@ class Allocator:
         Raises:
             InvalidStateError: names field, agent, value and the permitted range.
         """
-        clock = Clock(self.budget_ms, self._usual)
+        clock = Clock(None if self.method == OPTIMAL else self.budget_ms, self._usual)
         if isinstance(state, Mapping):
             state = self.problem.state_type.from_dict(state)
         elif not isinstance(state, self.problem.state_type):
@@ -227,6 +248,14 @@ class Allocator:
                 if heuristic:
                     option = situation.baseline(self.method, self._rng)
                     draft = replace(draft, choice=only_options(option), source=self.method)
+                elif self.method == OPTIMAL and isinstance(self.problem, Optimises):
+                    with clock.stage("optimise"):
+                        limit_s = OPTIMAL_S if self.budget_ms is None else self.budget_ms / 1e3
+                        best = self.problem.optimum(state, self.prices, limit_s)
+                    draft = _Draft(
+                        only_options(best.option), source=OPTIMAL, status=f"ok: {best.note}", seating=best.seating,
+                        gap=best.gap,
+                    )  # fmt: skip
                 else:
                     draft = self._decide(state, situation, clock)
             if doubt:
@@ -284,8 +313,24 @@ class Allocator:
             status += f"; hysteresis for {int((anchor.max(axis=1) > 0).sum())} agents that go back and forth"
         return _Draft(
             decision.choice, decision.trust, decision.proposal, anchor, decision.kind, status, bound, decision.seating,
-            decision.game,
+            decision.game, improvement=self._improvement(decision, clock),
+            plan=None if decision.proposal.levels else decision.plan, against=decision.against,
         )  # fmt: skip
+
+    def _improvement(self, d: Decision, clock: Clock) -> Improvement | None:
+        """How it was improved; None where nobody asked for it."""
+        told = self.coordinator.improve
+        if told is None or self.method not in ("hybrid", "game"):
+            return None
+        if d.gain is None or d.moved is None or d.tried is None or d.rest is None:
+            late = "improve" in clock.skipped or "admit" in clock.skipped
+            if late or d.kind == "rl":
+                return Improvement(f"budget of {self.budget_ms:g} ms" if late else "trust 0 leaves the proposal")
+            return Improvement("the problem does not say what it expects of a plan")
+        prior = self.coordinator.limit / d.trust if d.kind == "hybrid" and d.proposal.log_prior is not None else 0.0
+        rest = bool(d.rest[0])
+        least = float(prior + GAIN) if rest else float("inf")
+        return Improvement("", float(d.gain[0]), int(d.moved[0]), int(d.tried[0]), rest, least)
 
     def _next(self, state: Any, situation: AnyWorld | None, failed: Allocation, clock: Clock) -> Allocation:
         """After an allocation that did not pass its check: the game alone, then opting out; each says why."""
@@ -377,7 +422,9 @@ class Allocator:
                 with clock.stage("settle"):
                     said = draft.proposal
                     levels = None if said is None else levels_beside(said, draft.choice.option)
-                    plan = situation.settle(draft.choice, self.prices, levels, draft.trust, draft.seating)
+                    plan = draft.plan
+                    if plan is None:
+                        plan = situation.settle(draft.choice, self.prices, levels, draft.trust, draft.seating)
                     parts = situation.parts(plan)
                     self._past = (situation, plan)
                 with clock.stage("certify"):
@@ -399,7 +446,12 @@ class Allocator:
                 shape = game.private_cost.shape if isinstance(game, CongestionGame) else (state.agents, 1)
                 prior = np.zeros((1, *shape))
             memory = None if situation is None else self._memory
-            origin = Origin(self.problem, state, self.prices, levels, self.coordinator.limit, memory, draft.seating)
+            decider = None
+            if draft.source in ("hybrid", "rl", "game"):
+                decider = replace(self.coordinator, kind=draft.source, trust=draft.trust)
+            limit = self.coordinator.limit
+            against = None if situation is None else draft.against
+            origin = Origin(self.problem, state, self.prices, levels, limit, memory, draft.seating, decider, against)
             allocation = Allocation(
                 **with_levels(parts), certificate=_PENDING, game=game, log_prior=prior[0], trust=draft.trust,
                 anchor=draft.anchor, origin=origin, seated=draft.seating is not None,
@@ -428,6 +480,8 @@ class Allocator:
             trust=draft.trust,
             drift=self.drift.level,
             stages=clock.stages,
+            gap=draft.gap,
+            improvement=None if situation is None else draft.improvement,
         )
         return replace(allocation, certificate=certificate)
 
@@ -466,6 +520,15 @@ class Allocator:
             CheckpointError: no such file, a damaged one, another version, or not an allocator.
         """
         return made_from(cls, source, trust_code, changes)
+
+
+def _improve(problem: AnyProblem, asked: bool | Improve) -> Improve | None:
+    """How choices are improved: as asked, or from the problem's heuristics too."""
+    if isinstance(asked, Improve):
+        return asked
+    if not isinstance(asked, bool):
+        raise ValueError(f"improve = {asked!r:.60}; it is True, False or an Improve(width, share, sweeps, starts)")
+    return Improve(starts=problem.card.starts) if asked else None
 
 
 _PENDING = Certificate(False, float("inf"), (), float("inf"), float("inf"), "fallback", "pending", 0.0, ())

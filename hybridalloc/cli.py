@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -19,8 +20,7 @@ GUIDE = """Resource allocation by reinforcement learning on top of a game: every
 
 First steps:
   hybridalloc step --example | hybridalloc step             one state in, one certified allocation out (JSON)
-  hybridalloc step --problem custom --jobs jobs.csv --servers servers.csv
-                                                            your own jobs and servers: a table, prices, who is left out
+  hybridalloc step --jobs jobs.csv --servers servers.csv    your own jobs and servers: a table, prices, who is left out
   hybridalloc compare                                       hybrid against pure RL, the game, heuristics: table, report
                                                             (stopped: compare --resume runs goes on)
   hybridalloc train --out a.npz; hybridalloc evaluate a.npz one recommender, saved, and its metrics
@@ -176,7 +176,7 @@ class Train:
         from hybridalloc.training.checkpoints import Checkpoints, run_of
         from hybridalloc.training.config import BELIEF_STEPS, TrainConfig, first_trust
         from hybridalloc.training.trainer import train
-        from hybridalloc.training.tuning import tune_game
+        from hybridalloc.training.tuning import ALONE_STEPS, tune_alone, tune_game
         from rl.registry import LEARNERS
 
         if self.learner not in LEARNERS:
@@ -204,7 +204,14 @@ class Train:
 
                 belief = self.belief if self.belief in problem.card.beliefs else ""
                 watched = min(BELIEF_STEPS, self.agent_steps)  # a small trial is not held up by its belief
-                prices = tune_game(problem, belief, self.tuning, tried, belief_steps=watched).prices
+                if self.kind == "rl":
+                    tuned = tune_alone(
+                        problem, self.learner, belief, self.tuning, tried, self.seed, watched,
+                        min(self.agent_steps, ALONE_STEPS),
+                    )  # fmt: skip
+                else:
+                    tuned = tune_game(problem, belief, self.tuning, tried, belief_steps=watched)
+                prices = tuned.prices
             config = TrainConfig(
                 self.learner, self.kind, self.agent_steps, trust=first_trust(problem.card, belief), belief=belief,
                 belief_steps=watched, seed=self.seed,
@@ -223,7 +230,10 @@ class Train:
         policy, trust = trained.learner.policy, config.final_trust
         with _kept_of(checkpoints):
             if self.kind == "hybrid" and self.calibrate:
-                trust = calibrate(problem, prices, policy, trust, belief=trained.belief).trust
+                from coordinator.improve import Improve
+
+                improve = Improve(starts=problem.card.starts)
+                trust = calibrate(problem, prices, policy, trust, belief=trained.belief, improve=improve).trust
             allocator = Allocator(problem, config.kind, policy, trust, prices=prices, belief=trained.belief)
             path = allocator.save(self.out)
         if self.json:
@@ -300,16 +310,22 @@ class Step:
     """One certified allocation: of a state (JSON on standard input; JSON out), or of your own jobs and servers (CSV
     files; a table out, or --json)."""
 
-    problem: str = "mec"
-    """mec, custom, or one of your own."""
+    problem: str | None = None
+    """mec (the default), custom (the default with --jobs), or one of your own."""
     method: str = "hybrid"
-    """hybrid, rl, game or a baseline of the problem."""
+    """hybrid, rl, game or a baseline of the problem; custom also: optimal, the most that can be served, by MILP."""
     jobs: Path | None = None
-    """custom: CSV of name, work; optional deadline_s, delay_cost, priority, opt_out_cost, power_limit_w."""
+    """CSV of name, work; optional deadline_s, delay_cost, priority, opt_out_cost, power_limit_w, moving_cost."""
     servers: Path | None = None
-    """custom: CSV of name, capacity (units of work a second); optional wait_s, full_power_w."""
+    """CSV of name, capacity (units of work a second, 0: down); optional wait_s, full_power_w."""
     links: Path | None = None
-    """custom: CSV of job, server; optional cost, work. Without it every job reaches every server."""
+    """CSV of job, server; optional cost, work. Without it every job reaches every server."""
+    previous: Path | None = None
+    """Where the jobs are now, by their names: what --out or --json wrote before. They stay unless moving pays."""
+    moving_cost: float | None = None
+    """With --previous: what leaving its place costs a job, in deadlines of delay; default 0.3, or the jobs' column."""
+    out: Path | None = None
+    """With --jobs: write every job's row there too, .csv or .json; --previous reads both."""
     settings: tuple[str, ...] = ()
     """More settings of the problem, such as --settings agents=20 servers=4."""
     json: bool = False
@@ -319,6 +335,7 @@ class Step:
     allow_code: bool = False
     """Load the transition that the allocator's file names though it is no installed entry point: its code runs."""
     trust: float | None = None
+    improve: bool | None = None
     budget_ms: float | None = None
     example: bool = False
     """Write an example state instead (of --allocator's problem), to try: hybridalloc step --example | hybridalloc step.
@@ -328,41 +345,56 @@ class Step:
         from hybridalloc.allocator import Allocator
         from hybridalloc.problems import make_problem, make_with
 
-        settings = _settings(self.settings)
+        settings, tables = _settings(self.settings), self.jobs is not None or self.servers is not None
+        name = self.problem or ("custom" if tables else "mec")
+        if not tables:
+            for flag in ("links", "previous", "moving_cost", "out"):
+                if getattr(self, flag) is not None:
+                    raise ValueError(f"--{flag.replace('_', '-')} goes with --jobs and --servers")
         if self.example and self.allocator is not None:
             from hybridalloc.serving.models import example_state
 
             return _print_json(example_state(Allocator.load(self.allocator, trust_code=self.allow_code)))
         if self.example:
-            if self.problem == "custom" and not settings:
+            if name == "custom" and not settings:
                 settings = {"transition": "hybridalloc.problems.farm:Farm"}
-            state = make_with(self.problem, {"agents": 6, "servers": 3}, settings).reset(0).to_dict()
+            state = make_with(name, {"agents": 6, "servers": 3}, settings).reset(0).to_dict()
             state.pop("truth", None)
             return _print_json(state)
-        changes = {k: getattr(self, k) for k in ("trust", "budget_ms") if getattr(self, k) is not None}
-        if self.jobs is not None or self.servers is not None:
-            return self._tables(changes, settings)
+        changes = {k: getattr(self, k) for k in ("trust", "budget_ms", "improve") if getattr(self, k) is not None}
+        if tables:
+            return self._tables(name, changes, settings)
         given = None
         if self.allocator is not None:
             allocator = Allocator.load(self.allocator, trust_code=self.allow_code, **changes)
         else:
-            if self.problem == "custom" and not settings:
+            if name == "custom" and not settings:
                 settings, given = _custom_input()  # a state says all that the problem needs
-            allocator = Allocator(make_problem(self.problem, **settings), self.method, **changes)
+            allocator = Allocator(make_problem(name, **settings), self.method, **changes)
         return _print_json(allocator.step(_standard_input() if given is None else given).to_dict())
 
-    def _tables(self, changes: dict[str, Any], settings: dict[str, Any]) -> int:
+    def _tables(self, name: str, changes: dict[str, Any], settings: dict[str, Any]) -> int:
         from hybridalloc.allocator import Allocator
+        from hybridalloc.files import write_text
+        from hybridalloc.places import check_file
         from hybridalloc.problems import make_problem
         from hybridalloc.problems.custom import CustomPrices
-        from hybridalloc.reports.step import as_json, as_text
+        from hybridalloc.reports.step import as_csv, as_json, as_text
 
-        if self.problem != "custom":
-            raise ValueError(f"--jobs and --servers go with --problem custom; got --problem {self.problem}")
+        if name != "custom":
+            raise ValueError(f"--jobs and --servers go with --problem custom; got --problem {name}")
         for flag, given, holds in (("--jobs", self.jobs, "name, work"), ("--servers", self.servers, "name, capacity")):
             if given is None:
                 raise ValueError(f"{flag} is missing: give a CSV file with the columns {holds}")
-        problem = make_problem("custom", jobs=self.jobs, servers=self.servers, links=self.links, **settings)
+        if self.moving_cost is not None and self.previous is None:
+            raise ValueError("--moving-cost goes with --previous FILE: without it nobody is anywhere yet")
+        if self.out is not None and check_file("--out", self.out).suffix.lower() not in (".csv", ".json"):
+            raise ValueError(f"--out {self.out}: a name that ends in .csv or .json is required")
+        with _noted():
+            problem = make_problem(
+                "custom", jobs=self.jobs, servers=self.servers, links=self.links, previous=self.previous,
+                moving_cost=self.moving_cost, **settings,
+            )  # fmt: skip
         if self.allocator is not None:
             allocator = Allocator.load(self.allocator, problem=problem, **changes)
         else:
@@ -370,8 +402,12 @@ class Step:
         state, prices = problem.reset(), allocator.prices
         assert isinstance(prices, CustomPrices)
         allocation = allocator.step(state)
+        written = self.out is not None and self.out.suffix.lower() == ".json"
+        told = as_json(problem, state, allocation, prices) if self.json or written else {}
+        if self.out is not None:
+            write_text(self.out, _json(told) + "\n" if written else as_csv(problem, state, allocation))
         if self.json:
-            return _print_json(as_json(problem, state, allocation, prices))
+            return _print_json(told)
         _say(as_text(problem, state, allocation, prices))
         return 0
 
@@ -563,11 +599,31 @@ def _kept_of(checkpoints: Any) -> Iterator[None]:
         raise WorkError(f"{_place(error)}; {left()}") from error
 
 
-def _print_json(value: Any) -> int:
+def _json(value: Any) -> str:
     from hybridalloc.experiments.runlog import plain
 
-    _print(json.dumps(plain(value)))
+    return json.dumps(plain(value))
+
+
+def _print_json(value: Any) -> int:
+    _print(_json(value))
     return 0
+
+
+@contextmanager
+def _noted() -> Iterator[None]:
+    """What is noted of tables goes to standard error in a line each."""
+    from hybridalloc.problems.custom.tables import TableNote
+    from hybridalloc.text import printable
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", TableNote)
+        yield
+    for warning in caught:
+        if issubclass(warning.category, TableNote):
+            print(f"hybridalloc: note: {printable(warning.message, None)}", file=sys.stderr)
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
 def _stored(folder: Path, name: str) -> Path:

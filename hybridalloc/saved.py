@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
 from coordinator.coordinator import Coordinator
+from coordinator.improve import Improve
 from coordinator.trust import Trust
 from hybridalloc.errors import CheckpointError, nearest
 from hybridalloc.files import read_arrays, whole_file
@@ -29,7 +30,9 @@ _FIELDS: dict[str, tuple[type, ...]] = {
     "problem": (dict,), "method": (str,), "trust": (str, *_NUMBER), "limit": _NUMBER, "choose": (bool,), "seed": (int,),
     "prices": (dict,), "recommender": (str, type(None)),
 }  # fmt: skip
-_LATER: dict[str, tuple[type, ...]] = {"hysteresis": _NUMBER, "trust_state": (dict, type(None))}  # may be absent
+_LATER: dict[str, tuple[type, ...]] = {  # may be absent
+    "hysteresis": _NUMBER, "trust_state": (dict, type(None)), "improve": (bool, dict),
+}  # fmt: skip
 
 
 class Kept(Protocol):
@@ -40,6 +43,7 @@ class Kept(Protocol):
     seed: int
     prices: Prices
     hysteresis: float
+    improve: bool | Improve
     belief: Belief | None
     recommender: Recommender | None
     coordinator: Coordinator
@@ -85,6 +89,7 @@ def write_allocator(allocator: Kept, path: str | Path) -> Path:
         "format": FORMAT, "problem": a.problem.describe(), "method": a.method, "trust": a.trust,
         "limit": a.coordinator.limit, "choose": a.coordinator.choose, "seed": a.seed, "prices": a.prices._asdict(),
         "recommender": name, "trust_state": a.trust_rule.state(), "hysteresis": a.hysteresis,
+        "improve": a.improve if isinstance(a.improve, bool) else asdict(a.improve),
     }  # fmt: skip
     if a.belief is not None:
         arrays |= belief_arrays(a.belief)
@@ -135,8 +140,9 @@ def made_from(kind: Callable[..., A], source: str | Path, trust_code: bool, chan
     with _blaming(source, "its settings"):
         settings = {
             "method": meta["method"], "trust": meta["trust"], "limit": meta["limit"], "choose": meta["choose"],
-            "seed": meta["seed"], "prices": finite_prices(problem, meta["prices"]), "recommender": saved.policy,
+            "seed": meta["seed"], "prices": saved_prices(problem, meta["prices"]), "recommender": saved.policy,
             "hysteresis": meta.get("hysteresis", 0.0), "belief": restore_belief(problem, saved.arrays),
+            "improve": _improve(meta.get("improve", False)),
         }  # fmt: skip
         made = kind(problem, **settings)  # what is wrong here is the file's; below it is the caller's
         _restore_trust(made.trust_rule, meta.get("trust_state"))
@@ -233,6 +239,19 @@ def _settings(path: Path, text: Any) -> dict[str, Any]:
     return meta
 
 
+def _improve(told: bool | dict[str, Any]) -> bool | Improve:
+    """As it was written; a file that says nothing of it was made without."""
+    if isinstance(told, bool):
+        return told
+    starts = told.get("starts", ())
+    if not isinstance(starts, list | tuple) or not all(isinstance(name, str) for name in starts):
+        raise ValueError(f"improve.starts = {quoted(starts)}; it is a list of names")
+    unknown = set(told) - {f.name for f in fields(Improve)}
+    if unknown:
+        raise ValueError(f"improve has no {quoted(min(unknown))}")
+    return Improve(**told | {"starts": tuple(starts)})
+
+
 def _restore_trust(rules: Trust, state: dict[str, Any] | None) -> None:
     """What a rule of trust has learned, if it is one: plain numbers that give a distribution over its grid."""
     for name, value in (state or {}).items():
@@ -249,6 +268,11 @@ def _restore_trust(rules: Trust, state: dict[str, Any] | None) -> None:
 def _finite(value: Any) -> bool:
     array = np.asarray(value)
     return array.dtype.kind in "if" and bool((np.abs(array) < 1e300).all())
+
+
+def saved_prices(problem: AnyProblem, given: Mapping[str, Any]) -> Any:
+    """As :func:`finite_prices`, from a file: a price that it does not know was not charged where it was written."""
+    return finite_prices(problem, dict(problem.card.unpriced) | dict(given) if given else given)
 
 
 def finite_prices(problem: AnyProblem, given: Mapping[str, Any]) -> Any:

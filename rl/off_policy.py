@@ -114,14 +114,18 @@ class OffPolicy(Learner):
 
         The slot after a cut belongs to another episode: the one before it is left out of the sampling, which
         neither bootstraps from the wrong state nor treats the cut as an end. A real end is a transition to nothing.
+        Paid by difference, a slot is drawn when what it is charged later is in.
         """
         c = self.settings
         lasted, ended = durations(elapsed, len(option)), ends(terminated, len(option))
         reward = np.array(reward, np.float64)
         if c.credit == "team":
             reward[:] = reward.mean(axis=1, keepdims=True)
-        self.replay.add(observation, option, bias, reward, truncated & ~ended, lasted, ended)
-        if c.credit == "difference":
+        charged = c.credit == "difference" and bool(c.carry)
+        self.replay.add(
+            observation, option, bias, reward, truncated & ~ended, lasted, ended, carried.shape[-1] if charged else 0
+        )
+        if charged:
             since = np.zeros(len(option))
             for h in range(min(carried.shape[-1], len(self.replay) - 1)):
                 since = since + self.replay.elapsed(h + 1)
@@ -131,7 +135,7 @@ class OffPolicy(Learner):
     def ready(self, final: bool = False) -> bool:
         c = self.settings
         since, kept = (1, 1) if final else (c.horizon, c.warmup)  # the last chance to learn waits for no warm-up
-        return self.since >= since and len(self.replay) > kept
+        return self.since >= since and len(self.replay) > max(kept, self.replay.wait)
 
     def set_rate(self, progress: float, shares: dict[str, float]) -> float:
         """Set each optimizer's learning rate, ``shares`` of the scheduled one, which is returned."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rl.proposal import Sizes
@@ -55,6 +56,12 @@ LEARNERS: dict[str, Entry] = {
 }  # fmt: skip
 
 
+ALONE: dict[str, Any] = {"limit": 40.0}  # of every learner that no game corrects: no bound rests on its log-priors
+ALONE_BY_NAME: dict[str, dict[str, Any]] = {
+    "imappo": {"gamma": 0.5, "gae": 0.6, "entropy": 1.6e-2, "rate": 3e-3, "epochs": 2, "minibatches": 8}
+}  # and what was searched for one of them alone (benchmarks/recipe.py)
+
+
 def learner_names() -> tuple[str, ...]:
     """Every learner's name, in the order of the tables."""
     return tuple(LEARNERS)
@@ -63,6 +70,27 @@ def learner_names() -> tuple[str, ...]:
 def label(name: str) -> str:
     """What tables call a learner."""
     return LEARNERS[name].label
+
+
+def settings_for(name: str, kind: str) -> dict[str, Any]:
+    """Fields of a learner's config that are not at their defaults in a hybrid (none) or alone ("rl")."""
+    return ALONE | ALONE_BY_NAME.get(name, {}) if kind == "rl" else {}
+
+
+def resolved(name: str, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Every field of a learner's config by name: its defaults, and ``settings`` where they are given.
+
+    Raises:
+        ValueError: no such learner, or a setting out of range. TypeError: a setting that it does not have.
+    """
+    return asdict(_config(name, settings))
+
+
+def _config(name: str, settings: Mapping[str, Any] | None) -> Any:
+    if name not in LEARNERS:
+        raise ValueError(f"unknown learner {str(name)[:60]!r}; known: {', '.join(LEARNERS)}")
+    entry = LEARNERS[name]
+    return getattr(importlib.import_module(entry.module), entry.config)(**(settings or {}))
 
 
 def make_learner(name: str, sizes: Sizes, seed: int, settings: Mapping[str, Any] | None = None) -> Learner:
@@ -74,10 +102,7 @@ def make_learner(name: str, sizes: Sizes, seed: int, settings: Mapping[str, Any]
     Raises:
         ValueError: no such learner, or a setting out of range. TypeError: a setting that it does not have.
     """
-    if name not in LEARNERS:
-        raise ValueError(f"unknown learner {str(name)[:60]!r}; known: {', '.join(LEARNERS)}")
+    config = _config(name, settings)
     entry = LEARNERS[name]
-    module = importlib.import_module(entry.module)
-    config = getattr(module, entry.config)(**(settings or {}))
-    made: Learner = getattr(module, entry.learner)(sizes, config, seed)
+    made: Learner = getattr(importlib.import_module(entry.module), entry.learner)(sizes, config, seed)
     return made

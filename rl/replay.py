@@ -6,8 +6,12 @@ the time that its m <= n slots last (gamma^m where each lasts one unit), and 0 o
 nothing is added of what follows. Rewards of the slots between are those of what was executed then, not corrected (as in
 Hessel et al. 2018).
 
+A reward that may yet be charged (see :meth:`Replay.add`) is not drawn, neither as a transition's own nor between an
+n-step return's ends.
+
 Prioritised, the proportional variant: P(k) = p_k / sum p, p_k = (|delta_k| + eps)^alpha, in strata of equal mass; the
-importance weight (K P(k))^-beta over the largest of the draw; a new transition has the largest priority so far.
+importance weight (K P(k))^-beta over the largest of all that could have been drawn, so that it only scales down, and a
+transition's weight does not hang on what else is in the batch; a new one has the largest priority so far.
 
 Source: Schaul et al. (2016), "Prioritized experience replay".
 """
@@ -44,6 +48,12 @@ class SumTree:
     @property
     def total(self) -> float:
         return float(self.nodes[1])
+
+    @property
+    def least(self) -> float:
+        """The smallest weight that is not 0."""
+        leaves = self.nodes[self.first :]
+        return float(leaves.min(where=leaves > 0, initial=np.inf))
 
     def set(self, index: NDArray[np.int64], weight: NDArray[np.float64] | float) -> None:
         node = self.first + index
@@ -92,7 +102,7 @@ class Replay:
 
     def __init__(self, capacity: int, agents: bool = False, alpha: float | None = None) -> None:
         self.capacity, self.agents, self.alpha = capacity, agents, alpha
-        self.size, self.newest, self.top = 0, -1, 1.0
+        self.size, self.newest, self.top, self.wait = 0, -1, 1.0, 1
         self.arrays: dict[str, NDArray[Any]] = {}
         self.tree: SumTree | None = None
 
@@ -108,13 +118,24 @@ class Replay:
         cut: NDArray[np.bool_],
         elapsed: NDArray[np.float64] | None = None,
         ended: NDArray[np.bool_] | None = None,
+        late: int = 0,
     ) -> None:
         """One executed slot of E networks.
 
         Args:
             cut: (E,) the network was reset after it, and what would have come next is not known.
             elapsed: (E,) time to the next slot; None is one unit. ended: (E,) the episode is over for good.
+            late: slots after it in which it may still be charged (:meth:`add_reward`); it is drawn when they are in.
+
+        Raises:
+            ValueError: no slot would be kept until it can be drawn.
         """
+        self.wait = max(late, 1)  # and its successor must be there
+        if self.wait >= self.capacity:
+            raise ValueError(
+                f"capacity = {self.capacity}; a slot is drawn {self.wait} slots later, so that at least "
+                f"{self.wait + 1} must be kept"
+            )
         allowed = observation.allowed & observation.live[..., None]
         allowed[~observation.live, 0] = True
         slot = {
@@ -126,15 +147,16 @@ class Replay:
         if not self.arrays:
             self.arrays = {k: np.zeros((self.capacity, *v.shape), v.dtype) for k, v in slot.items()}
             self._plant()
-        before, self.newest = self.newest, (self.newest + 1) % self.capacity
+        self.newest = (self.newest + 1) % self.capacity
         self.size = min(self.size + 1, self.capacity)
         for k, v in slot.items():
             self.arrays[k][self.newest] = v
         if self.tree is not None:
-            if before >= 0:
-                fresh = np.where(self.arrays["cut"][before], 0.0, self.top)
-                self.tree.set(self._leaves(before), np.repeat(fresh, self._each))
             self.tree.set(self._leaves(self.newest), 0.0)
+            if self.size > self.wait:
+                ripe = (self.newest - self.wait) % self.capacity
+                fresh = np.where(self.arrays["cut"][ripe], 0.0, self.top)
+                self.tree.set(self._leaves(ripe), np.repeat(fresh, self._each))
 
     def elapsed(self, lag: int) -> NDArray[np.float64]:
         """(E,) how long the slot ``lag`` before the newest lasted."""
@@ -147,7 +169,7 @@ class Replay:
     def sample(
         self, rng: np.random.Generator, count: int, gamma: float, steps: int = 1, beta: float = 1.0
     ) -> Sample | None:
-        """``count`` transitions over at most ``steps`` slots, or None where no kept slot has its successor."""
+        """``count`` transitions over at most ``steps`` slots, or None where there is none yet."""
         drawn = self._draw(rng, count, beta)
         if drawn is None:
             return None
@@ -158,7 +180,7 @@ class Replay:
         passed = lambda slot: np.where(ended[slot, network], 0.0, discounts(gamma, lasted[slot, network]))
         reward, discount, ahead = paid(at), passed(at), (at + 1) % self.capacity
         for _ in range(steps - 1):
-            on = ~cut[ahead, network] & (ahead != self.newest)
+            on = ~cut[ahead, network] & ((self.newest - ahead) % self.capacity >= self.wait)
             reward = reward + np.where(on, discount, 0.0)[:, None].astype(np.float32) * paid(ahead)
             discount = np.where(on, discount * passed(ahead), discount)
             ahead = np.where(on, (ahead + 1) % self.capacity, ahead)
@@ -176,14 +198,14 @@ class Replay:
     def state_dict(self) -> dict[str, Any]:
         """The slots that are kept, where they stand in the ring, and their priorities."""
         state: dict[str, Any] = {k: v[: self.size] for k, v in self.arrays.items()}
-        state |= {"newest": self.newest, "top": self.top}
+        state |= {"newest": self.newest, "top": self.top, "wait": self.wait}
         if self.tree is not None:
             state["priority"] = self.tree[np.arange(self.size * self._per)]
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        arrays = {k: v for k, v in state.items() if k not in ("newest", "top", "priority")}
-        self.newest, self.top = state["newest"], state["top"]
+        arrays = {k: v for k, v in state.items() if k not in ("newest", "top", "wait", "priority")}
+        self.newest, self.top, self.wait = state["newest"], state["top"], state.get("wait", 1)
         self.size = len(arrays["cut"]) if arrays else 0
         self.arrays = {k: np.zeros((self.capacity, *v.shape[1:]), v.dtype) for k, v in arrays.items()}
         for k, v in arrays.items():
@@ -212,8 +234,10 @@ class Replay:
 
     def _draw(self, rng: np.random.Generator, count: int, beta: float) -> tuple[Any, ...] | None:
         """Slot, network, agent (None for whole slots), importance weight and index of each draw."""
-        here = (self.newest - np.arange(1, self.size)) % self.capacity
-        row, network = np.nonzero(~self.arrays["cut"][here]) if self.size > 1 else (np.zeros(0, np.int64),) * 2
+        if self.size <= self.wait:
+            return None
+        here = (self.newest - np.arange(self.wait, self.size)) % self.capacity
+        row, network = np.nonzero(~self.arrays["cut"][here])
         if not len(row):
             return None
         if self.tree is None:
@@ -222,11 +246,10 @@ class Replay:
             return here[row[pick]], network[pick], agent, np.ones(count), pick
         mass = (np.arange(count) + rng.random(count)) / count * self.tree.total
         index = self.tree.find(mass)
-        share = self.tree[index] / self.tree.total
-        weight = (len(row) * self._each * share) ** -beta
+        weight = (self.tree[index] / self.tree.least) ** -beta  # K and sum p cancel
         slot, rest = np.divmod(index, self._per)
         network, agent = np.divmod(rest, self._each)
-        return slot, network, agent if self.agents else None, weight / weight.max(), index
+        return slot, network, agent if self.agents else None, weight, index
 
     def _gather(self, at: Any, network: Any, agent: Any) -> Slot:
         fields = {}

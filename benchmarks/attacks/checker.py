@@ -105,6 +105,8 @@ def _read_mec(problem: Any, state: Any, allocation: Any, prices: Any) -> Reading
         [[float(a), float(c)] for a, c in zip(allocation.floors["air"], allocation.floors["cpu"], strict=True)],
         [bool(h) for h in allocation.held],
     )  # fmt: skip
+    strongest = lambda i: max(range(servers), key=lambda q: float(state.mean_gain_db[i][q]))
+    best = [strongest(i) if servers and state.active[i] else -1 for i in range(n)]
     shortest_queue = min(floats(state.queue_s), default=math.inf)
     for i in range(n):
         tau, cycles, bits = float(state.deadline_s[i]), float(state.task_cycles[i]), float(state.task_bits[i])
@@ -164,6 +166,11 @@ def _read_mec(problem: Any, state: Any, allocation: Any, prices: Any) -> Reading
             cost += prices.backlog * queues / s.slot_s**2 + prices.migration * moved[b]
             if d.batteries and joule > battery:
                 cost += prices.miss
+            for q in range(servers) if d.interference else ():  # what tasks near other servers hear of it
+                if q != b // per and state.reuse_group[q] == state.reuse_group[b // per]:
+                    there = noise * (1 + float(state.noise_rise[q * per + b % per]))
+                    heard = math.log(1 + 10 ** (float(state.mean_gain_db[i][q]) / 10) * 0.2 / there)
+                    cost += prices.leakage * min(alone / s.slot_s, 1.0) * best.count(q) * heard
             costs.append(cost)
             weights.append(math.sqrt(a_second * air_s))
             seconds.append([least * bits / rate(b, watts) if watts > 0 else math.inf, least * cpu_s])

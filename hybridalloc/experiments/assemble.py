@@ -109,7 +109,7 @@ def levels(problem: AnyProblem, prices: dict[str, Prices], folder: Path) -> list
     """What earns without learning a prior, on the seeds and slots of the learning curves: games, the best heuristics.
 
     Args:
-        prices: by belief, "" for the reports, and the card's reference prices.
+        prices: by belief ("" for the reports), of each row of a learner alone, and the card's reference prices.
     """
     card, config = problem.card, TrainConfig()
     learned = learning_belief(card)

@@ -46,8 +46,10 @@ from hybridalloc.experiments.settings import SAME, Settings, check_counts, check
 from hybridalloc.files import write_text
 from hybridalloc.places import check_file, check_folder, locked
 from hybridalloc.problems.contract import AnyProblem, Card, Prices
+from hybridalloc.saved import saved_prices
 from hybridalloc.text import quoted
 from hybridalloc.training.config import BELIEF_STEPS, REPORT_SEEDS, REPORT_SLOTS, TRAIN_SEEDS, WARMUP_SLOTS
+from hybridalloc.training.learners import DEFAULTS, unwritten
 from rl.registry import LEARNERS
 
 LOCK = ".comparison.lock"  # held while a comparison runs
@@ -136,7 +138,7 @@ def _record(folder: Path, problem: AnyProblem, settings: Settings, digest: str) 
     return tracking.write_comparison(
         folder, problem=problem.card.name, scenario=problem.describe(), methods=settings.methods, seeds=seeds,
         budget=budget, data_digest=digest, datasets=problem.card.datasets, tags=problem.card.tags,
-        settings={name: getattr(settings, name) for name in SAME},
+        settings={name: getattr(settings, name) for name in SAME}, defaults=DEFAULTS,
     )  # fmt: skip
 
 
@@ -164,7 +166,7 @@ def _work(settings: Settings, problem: AnyProblem, folder: Path, record: dict[st
     began = time.time()
     opener = threading.Thread(target=_open_store, args=(folder, settings.tracking_uri), daemon=True)
     opener.start()  # MLflow's first contact with a new store takes seconds: meanwhile we work
-    prices = _tune(problem, settings, folder)
+    prices = _tune(problem, settings, folder, record)
     counts = _learn_beliefs(problem, settings, folder, prices)
     jobs = _jobs(settings, folder, problem, prices, record)
     values, curves, executed = _run(jobs, settings)
@@ -196,31 +198,38 @@ def _open_store(folder: Path, uri: str) -> None:
         tracking.mirror(folder, uri, only=(), slow_s=MLFLOW_SLOW_S)
 
 
-def _tune(problem: AnyProblem, settings: Settings, folder: Path) -> dict[str, Prices]:
-    """Prices of each game by what it believes; the tuned ones serve every method with that belief."""
+def _tune(problem: AnyProblem, settings: Settings, folder: Path, record: dict[str, Any]) -> dict[str, Prices]:
+    """Prices of each game by what it believes, and of each row of a learner alone by its name.
+
+    A game's serve every method with its belief but those rows, which have as many trials of their own from there on.
+    """
     card = problem.card
-    default = card.prices()
-    beliefs = list(dict.fromkeys(method_of(name, card).belief for name in settings.methods))
+    rows = {name: method_of(name, card) for name in settings.methods}
+    wanted = {row.belief: (row.belief, "") for row in rows.values()}
+    if record.get("defaults") == DEFAULTS:
+        wanted |= {name: (row.belief, row.learner or "") for name, row in rows.items() if row.kind == "rl"}
     path = folder / "tuning.json"
-    record = _tuned_before(path, default)
-    todo = [belief for belief in beliefs if (belief or "reports") not in record]
+    found = _tuned_before(path, card.prices())
+    todo = [key for key in wanted if (key or "reports") not in found]
     if todo:
         bar = Stage("tuning prices", settings.tuning * len(todo), "trial", settings.quiet)
-        with open_pool(min(settings.workers or os.cpu_count() or 1, len(todo))) as (pool, queue):
-            waiting = [
-                pool.submit(tune_job, problem.describe(), belief, settings.tuning, _watched(settings))
-                for belief in todo
-            ]
-            with following(queue, bar):
-                for belief, future in zip(todo, waiting, strict=True):
-                    record[belief or "reports"] = future.result()
-                    write_text(path, json.dumps(record, indent=1))
-    tuned = {belief: card.prices(**record[belief or "reports"]["best"]) for belief in beliefs}
+        workers = min(settings.workers or os.cpu_count() or 1, len(todo))
+        with open_pool(workers) as (pool, queue), following(queue, bar):
+            for some in ([key for key in todo if not wanted[key][1]], [key for key in todo if wanted[key][1]]):
+                waiting = []
+                for belief, alone in (wanted[key] for key in some):
+                    start = found[belief or "reports"]["best"] if alone else None
+                    asked = (belief, settings.tuning, _watched(settings), alone, settings.agent_steps, start)
+                    waiting.append(pool.submit(tune_job, problem.describe(), *asked))
+                for key, future in zip(some, waiting, strict=True):
+                    found[key or "reports"] = future.result()
+                    write_text(path, json.dumps(found, indent=1))
+    tuned = {key: saved_prices(problem, found[key or "reports"]["best"]) for key in wanted}
     return dict(card.reference_prices) | tuned
 
 
 def _tuned_before(path: Path, default: Prices) -> dict[str, Any]:
-    """What an earlier try of the comparison tuned, by belief; what is not whole is tuned again."""
+    """What an earlier try of the comparison tuned, by belief or row; what is not whole is tuned again."""
     found = whole_json(path)
     return {
         belief: tuned
@@ -278,13 +287,16 @@ def _jobs(
     jobs = []
     for name in settings.methods:
         method = method_of(name, problem.card)
-        charged = prices[method.belief if method.prices == "tuned" else method.prices]._asdict()
+        tuned = name if method.kind == "rl" and name in prices else method.belief
+        charged = prices[tuned if method.prices == "tuned" else method.prices]._asdict()
+        begun = {} if record.get("defaults") == DEFAULTS else unwritten(method.learner or "", method.kind, True)
         for seed in range(settings.train_seeds) if method.learner or learns(method.belief) else (0,):
             belief = belief_file(folder, method.belief, seed) if method.belief else ""
             jobs.append(
                 Job(
                     str(folder), name, seed, problem.describe(), charged, belief, settings.agent_steps,
                     settings.report_seeds, tags | {"kind": method.kind, "belief": method.belief or "reports"},
+                    tuple(begun.items()),
                 )
             )  # fmt: skip
     return sorted(jobs, key=lambda job: method_of(job.method, card).learner is None)  # the long ones first

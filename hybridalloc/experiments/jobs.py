@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from coordinator import Coordinator
+from coordinator.improve import Improve
 from hybridalloc.allocator import Allocator
 from hybridalloc.experiments import tracking
 from hybridalloc.experiments.executor import tell
@@ -23,7 +24,7 @@ from hybridalloc.training.calibration import SEEDS, calibrate
 from hybridalloc.training.config import REPORT_SEEDS, REPORT_SLOTS, WARMUP_SLOTS, TrainConfig, first_trust
 from hybridalloc.training.evaluation import Evaluation, evaluate
 from hybridalloc.training.trainer import train
-from hybridalloc.training.tuning import tune_game
+from hybridalloc.training.tuning import ALONE_STEPS, tune_alone, tune_game
 
 
 def _own(description: dict[str, Any]) -> AnyProblem:
@@ -43,6 +44,7 @@ class Job(NamedTuple):
     agent_steps: int
     report_seeds: int
     tags: dict[str, str]
+    settings: tuple[tuple[str, Any], ...] = ()  # of the learner, beside its defaults
 
 
 KEEP_EVERY = 250_000  # agent-steps between two checkpoints of a job, as of `hybridalloc train`
@@ -57,9 +59,21 @@ def units(job: Job) -> int:
     return trained + slots * card.agents // 8
 
 
-def tune_job(description: dict[str, Any], belief: str, trials: int, steps: int) -> dict[str, Any]:
-    """The best prices of a game that believes ``belief``, and every trial; runs in a worker process."""
-    tuned = tune_game(_own(description), belief, trials, lambda *_: tell(1), belief_steps=steps)
+def tune_job(
+    description: dict[str, Any], belief: str, trials: int, steps: int, alone: str = "",
+    agent_steps: int = ALONE_STEPS, start: dict[str, float] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """The best prices of a game that believes ``belief``, or of the learner ``alone``, trained for at most
+    ``agent_steps``, from ``start`` on; and every trial. Runs in a worker process."""
+    problem, tried = _own(description), lambda *_: tell(1)
+    if alone:
+        least = min(agent_steps, ALONE_STEPS)
+        first = None if start is None else problem.card.prices(**start)
+        tuned = tune_alone(
+            problem, alone, belief, trials, tried, belief_steps=steps, agent_steps=least, start=first
+        )  # fmt: skip
+    else:
+        tuned = tune_game(problem, belief, trials, tried, belief_steps=steps)
     rows = [{"prices": p._asdict(), "welfare": w} for p, w in tuned.trials]
     return strict({"best": tuned.prices._asdict(), "welfare": tuned.welfare, "trials": rows})
 
@@ -158,7 +172,7 @@ def _run_job(job: Job) -> dict[str, Any]:
     if method.learner:
         config = TrainConfig(
             method.learner, method.kind, job.agent_steps, trust=trust, belief=method.belief, belief_steps=0,
-            seed=job.seed, settings=method.settings,
+            seed=job.seed, settings=job.settings,
         )  # fmt: skip
         params |= {f"train/{k}": v for k, v in asdict(config).items() if k not in ("settings",)}
     with tracking.RunLog(job.directory, job.method, job.seed, params, job.tags, resume=True) as log:
@@ -176,13 +190,14 @@ def _run_job(job: Job) -> dict[str, Any]:
             allocations, violations = trained.allocations, trained.violations
             summary |= {f"train_seconds/{k}": v for k, v in trained.seconds.items()}
             summary["trained_agent_steps"] = trained.agent_steps  # at most the budget
+        improve = Improve(starts=problem.card.starts) if method.improve else None
         if recommender is not None and method.kind == "hybrid":
             few = SEEDS[: max(job.report_seeds, 2)]
-            calibration = calibrate(problem, prices, recommender, trust, belief=belief, seeds=few)
+            calibration = calibrate(problem, prices, recommender, trust, belief=belief, seeds=few, improve=improve)
             summary["prior_weight"] = trust / calibration.trust  # 1: as trained
             trust = calibration.trust
             allocations, violations = allocations + calibration.allocations, violations + calibration.violations
-        coordinator = None if method.kind == "heuristic" else Coordinator(method.kind, trust)
+        coordinator = None if method.kind == "heuristic" else Coordinator(method.kind, trust, improve=improve)
         baseline = job.method if method.kind == "heuristic" else None
         seen: Evaluation = evaluate(
             problem, prices, coordinator, recommender, REPORT_SEEDS[: job.report_seeds], baseline, belief=belief,
@@ -191,7 +206,9 @@ def _run_job(job: Job) -> dict[str, Any]:
         allocations, violations = allocations + seen.allocations, violations + seen.violations
         kind = method.kind if baseline is None else job.method
         if kind != "rl" or recommender is not None:
-            allocator = Allocator(problem, kind, recommender, trust, prices=prices, belief=belief)
+            allocator = Allocator(
+                problem, kind, recommender, trust, prices=prices, belief=belief, improve=method.improve
+            )
             stem = f"{job.method}-seed{job.seed}"
             log.artifact(allocator.save(Path(job.directory) / stem / "allocator.npz"))
         metrics = strict(seen.metrics)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from hybridalloc.problems.contract import Card
 from rl.registry import LEARNERS
@@ -13,8 +13,8 @@ class Method(NamedTuple):
     """A row of the table.
 
     ``learner`` is None for what learns no prior. ``belief`` is what it takes the reports for, a name of the card's
-    ``beliefs``; "" takes them at their face value. ``prices``: "tuned" for its belief, or one of the card's
-    ``reference_prices``.
+    ``beliefs``; "" takes them at their face value. ``prices``: "tuned" for its belief (of a learner alone, for itself),
+    or one of the card's ``reference_prices``.
     """
 
     label: str
@@ -22,14 +22,15 @@ class Method(NamedTuple):
     learner: str | None = None
     belief: str = ""
     prices: str = "tuned"
-    settings: tuple[tuple[str, Any], ...] = ()  # of the learner, where its defaults are not best
+    improve: bool = False  # see coordinator.improve
 
 
 KINDS = {"hybrid": "hybrid, {}", "rl": "{} alone"}  # of a learner's rows
-SETTINGS = {("rl", "imappo"): (("gae", 0.6),)}  # where a learner's defaults are not best
+VARIANTS = ("-reports", "-plain")  # of a learner's row
 BELIEF_ROWS = {"learned": "game-belief", "bayesian": "game-bayes"}
 RIVALS = (
-    "hybrid-untrained", "game-belief", "game-bayes", "game-tuned", "hybrid-imappo-reports", "rl-imappo-reports",
+    "hybrid-imappo-plain", "hybrid-untrained", "game-belief", "game-bayes", "game-tuned", "hybrid-imappo-reports",
+    "rl-imappo-reports",
 )  # fmt: skip
 
 
@@ -42,13 +43,14 @@ def methods_of(card: Card) -> dict[str, Method]:
     """Every row that a table of this problem can have, by name and in order; rows about beliefs where it has some."""
     learned, reports = learning_belief(card), ", no beliefs"
     rows = {
-        f"{kind}-{name}": Method(
-            label.format(entry.label), kind, name, learned, settings=SETTINGS.get((kind, name), ())
-        )
+        f"{kind}-{name}": Method(label.format(entry.label), kind, name, learned, improve=kind == "hybrid")
         for kind, label in KINDS.items()
         for name, entry in LEARNERS.items()
     }
-    rows["hybrid-untrained"] = Method("hybrid, no prior", "hybrid", None, learned)
+    rows["hybrid-untrained"] = Method("hybrid, no prior", "hybrid", None, learned, improve=True)
+    rows["hybrid-imappo-plain"] = rows["hybrid-imappo"]._replace(
+        label=rows["hybrid-imappo"].label + ", not improved", improve=False
+    )
     if card.beliefs:
         for kind in KINDS:
             row = rows[f"{kind}-imappo"]
@@ -66,8 +68,8 @@ def rows_of(card: Card, learners: Sequence[str]) -> tuple[str, ...]:
     """The table's methods: each learner in the hybrid and alone, what learns no prior, the problem's own heuristics."""
     first = [f"{kind}-{learner}" for kind in KINDS for learner in learners]
     every = methods_of(card)
-    rest = [name for name, row in every.items() if row.learner is None or name.endswith("-reports")]
-    return tuple(first + [name for name in rest if "imappo" in learners or not name.endswith("-reports")])
+    rest = [name for name, row in every.items() if row.learner is None or name.endswith(VARIANTS)]
+    return tuple(first + [name for name in rest if "imappo" in learners or not name.endswith(VARIANTS)])
 
 
 def method_of(name: str, card: Card) -> Method:

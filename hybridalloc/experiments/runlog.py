@@ -178,12 +178,14 @@ def write_comparison(
     tags: Mapping[str, str] | None = None,
     git: str | None = None,
     settings: Mapping[str, Any] | None = None,
+    defaults: int | None = None,
 ) -> dict[str, Any]:
     """Write `comparison.json` (its id is the folder's name) and return what it holds.
 
     Args:
         data_digest: of all ``datasets``, names of data sets. tags: by which its runs are told apart in a tracker.
         settings: what was asked for, by name; a comparison that goes on must be asked for the same.
+        defaults: which of the learners' defaults hold (:data:`hybridalloc.training.learners.DEFAULTS`).
     """
     folder = Path(directory)
     comparison = plain(
@@ -201,6 +203,7 @@ def write_comparison(
         | ({} if datasets is None else {"datasets": list(datasets)})
         | ({} if tags is None else {"tags": dict(tags)})
         | ({} if settings is None else {"settings": dict(settings)})
+        | ({} if defaults is None else {"defaults": defaults})
     )
     write_text(folder / COMPARISON_FILE, json.dumps(comparison, indent=2, allow_nan=False) + "\n")
     return comparison

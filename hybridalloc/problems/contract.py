@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coordinator.coordinator import Situation
+from coordinator.why import Names
+from games.admission import Seating
 from games.certificate import Audit, CapacityCheck
 from hybridalloc.problems.metrics import Metric
 
@@ -75,11 +77,13 @@ class Card:
         size: in words, such as "50 devices, 9 servers, EUA sites". variant: of the problem, such as "set H".
         agent_word: one agent, such as "device". options: a name for each option, opting out first; () for numbers.
         families: of resources; an option uses at most one resource of each, and shares and prices come by them.
-        baselines: heuristics with their labels. price_space: of the random search over prices, by name (lowest,
+        baselines: heuristics with their labels. starts: of them those from which a choice is improved too, where that
+            is cheap and they serve well. price_space: of the random search over prices, by name (lowest,
             highest, whether on a logarithmic scale). reference_prices: rows of a comparison beside the tuned ones.
         beliefs: by name. levels: continuous quantities that a recommender may propose, (lowest, highest) by name.
         unit_s: seconds by which discounting counts: a reward in ``elapsed_s`` is worth gamma ** (elapsed_s / unit_s).
         datasets: whose digests a run records. tags: by which its runs are told apart in a tracker.
+        unpriced: what a price is worth to a file that does not name it, by name: of those that a file may lack.
         change_cost: what a change of option costs, below which it is not worth it: a number, or the name of the price
             that says so.
     """
@@ -96,6 +100,7 @@ class Card:
     options: tuple[str, ...] = ()
     families: tuple[str, ...] = ("share",)
     baselines: Mapping[str, str] = field(default_factory=dict)
+    starts: tuple[str, ...] = ()
     price_space: Mapping[str, tuple[float, float, bool]] = field(default_factory=dict)
     reference_prices: Mapping[str, Any] = field(default_factory=dict)
     beliefs: Mapping[str, type[Any]] = field(default_factory=dict)
@@ -104,6 +109,7 @@ class Card:
     datasets: tuple[str, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     change_cost: float | str = 0.1
+    unpriced: Mapping[str, float] = field(default_factory=dict)
 
     def metric(self, key: str) -> Metric:
         """A metric by its key."""
@@ -349,10 +355,42 @@ class Knobs(Protocol):
 
 
 @runtime_checkable
+class Named(Protocol):
+    """Has names of its own for agents, options and resources."""
+
+    def names(self, state: Any, agent: int) -> Names: ...
+
+    def agent(self, state: Any, name: str) -> int:
+        """Who is called so. Raises InvalidStateError: nobody; says who is nearest."""
+
+
+@runtime_checkable
 class Idles(Protocol):
     """Can say what becomes of everyone when nobody is given anything, as the fields of an allocation."""
 
     def idle(self, state: Any) -> dict[str, Any]: ...
+
+
+class Optimum(NamedTuple):
+    """A joint choice that was held against what can be reached at all.
+
+    Attributes:
+        option: (1, N). seating: who holds a place. gap: agents that could be served beyond those that are, at most, of
+            the first class for which that is not proved to be 0. note: the same in words.
+    """
+
+    option: Int
+    seating: Seating | None
+    gap: int
+    note: str
+
+
+@runtime_checkable
+class Optimises(Protocol):
+    """Can work out an optimum to hold decisions against: the method "optimal"."""
+
+    def optimum(self, state: Any, prices: Any, limit_s: float) -> Optimum:
+        """Within ``limit_s``; raises InvalidStateError for what is beyond its reach."""
 
 
 @runtime_checkable

@@ -3,27 +3,30 @@
 A problem says what may be turned (:class:`hybridalloc.problems.contract.Knob`): physics and words. Everything else is
 here and the same for all. Where places were given "would it be served" is stable admission solved again from the
 present choice; where none were, the shares are settled again, everyone at its option. What is stated holds on both
-sides: with it the agent is served, a hair short of it not.
+sides: with it the agent is served, a hair short of it not. A problem may ask for more (``whole``): that a whole new
+decision, from an equilibrium of its own, serves it too, and what does in none is not told.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache, partial
 from itertools import pairwise
 from typing import Any, ClassVar, Generic, NamedTuple
 
 import numpy as np
 
-from coordinator.coordinator import Admits
+from coordinator.congestion import Admits, Congestion
+from coordinator.coordinator import game_of
 from coordinator.tables import enough
 from coordinator.why import tilt_of
 from games.admission import admit
-from games.congestion import CongestionBatch
+from games.congestion import CongestionBatch, Float
 from hybridalloc.problems.contract import Knob, P, Q, S
 from hybridalloc.problems.slots import Slots
 from hybridalloc.text import printable
-from rl.proposal import Proposal
+from rl.proposal import Observation, Proposal
 
 MOST = 64.0  # a knob is turned up to this factor
 HAIR = 1e-6  # of a change: so much less than a closed form and the agent is not served
@@ -31,6 +34,8 @@ FINE = 1e-4  # the same of what is found by halving
 STEP = 0.05  # of a change: the first step away from a guess
 EFFORT = 20_000  # places tried in making room, a tenth of what a step may try
 NAMED = 4  # of those that lose their places
+LONGER = (1 + 1e-9, 1.01, 1.05, 1.2, 1.5, 2.0, 3.0, 5.0)  # of a change, where a new decision asks for more
+FURTHER, CLOSE = 8, 1e-3  # ranks tried there, and to what part of the change it is found
 
 
 class Answer(NamedTuple):
@@ -96,6 +101,26 @@ class Again(Generic[S, P, Q]):
         served, taken = bool(plan.served[0, self.agent]), int(plan.option[0, self.agent])
         return Answer(served, taken, tuple(lost.tolist()), harms)
 
+    def decided(self, state: S) -> Answer | None:
+        """The same of a whole new decision, the recommender saying what it said; None where none can be made: without
+        places, or where it is not known who decided."""
+        origin, anchor = self.allocation.origin, self.allocation.anchor
+        world = self.problem.world_at(state, self.memory)
+        game = game_of(world.game(self.prices))
+        if origin is None or origin.coordinator is None or not isinstance(game, Congestion):
+            return None
+        if anchor is not None:
+            game = game.charged(anchor[None])
+        decision = origin.coordinator.decide(world, _Said(self.allocation.log_prior[None]), self.prices, game=game)
+        places = world.places(self.prices, game.batch) if isinstance(world, Admits) else None
+        if decision.seating is None or places is None:
+            return None
+        plan: Any = origin.coordinator.settle(world, decision, self.prices)
+        held = np.asarray(self.allocation.held, bool)
+        lost = np.flatnonzero(held & game.live[0] & ~decision.seating.held[0])
+        harms = bool((places.rank[0, lost] <= places.rank[0, self.agent]).any())
+        return Answer(bool(plan.served[0, self.agent]), int(plan.option[0, self.agent]), tuple(lost.tolist()), harms)
+
     def elsewhere(self, state: S) -> list[int]:
         """Options on which it would be served and that it does not have for what they cost; none in a game without."""
         game = self.problem.world_at(state, self.memory).game(self.prices)
@@ -104,6 +129,17 @@ class Again(Generic[S, P, Q]):
         allowed = game.allowed[0, self.agent].copy()
         allowed[0 if self.allocation.seated else self.allocation.option[self.agent]] = False
         return [int(o) for o in np.flatnonzero(allowed) if self.solve(state, int(o), accept=True).served]
+
+
+@dataclass(frozen=True)
+class _Said:
+    """A recommender that repeats itself."""
+
+    log_prior: Float
+    name: str = "as before"
+
+    def propose(self, observation: Observation) -> Proposal:
+        return Proposal(self.log_prior)
 
 
 class Way(NamedTuple):
@@ -192,11 +228,50 @@ def ways_in(again: Again[S, P, Q], knobs: Sequence[Knob[S]], gentle: bool, most:
     return told[:most] + [way for way in ranks if way]
 
 
+def afresh(again: Again[S, P, Q], ways: Iterable[Way], gentle: bool) -> list[Way]:
+    """The ways that serve the agent in a new decision too, each turned on until it does, with who loses a place then;
+    in the order of :func:`ways_in`. What does in none is left out."""
+    kept = [found for way in ways if (found := _afresh(again, way))]
+    return sorted(kept, key=lambda w: (w.knob.values is not None, gentle and w.answer.harms, *_size(w.knob, w.value)))
+
+
+def _afresh(again: Again[S, P, Q], way: Way) -> Way | None:
+    """A way that harms nobody of its own class or above keeps to that, if that can be had at all."""
+    knob, now = way.knob, way.knob.now
+    ask = cache(lambda value: again.decided(knob.turned(value)))
+    if ask(way.value) is None:
+        return way
+    if knob.values is not None:
+        further = [value for value in knob.values if value >= way.value][:FURTHER]
+    else:
+        further = [way.value, *(now + (way.value - now) * k for k in LONGER)]
+
+    def served(value: float, mild: bool) -> bool:
+        answer = ask(value)
+        if answer is None or (mild and answer.harms):
+            return False
+        return answer.served and knob.option in (None, answer.option)
+
+    gentle = not way.answer.harms
+    for mild in (True, False) if gentle else (False,):
+        high = next((value for value in further if served(value, mild)), None)
+        if high is None:
+            continue
+        low = max((value for value in further if value < high), default=high if mild or not gentle else now)
+        while knob.values is None and high - low > CLOSE * (high - now):
+            middle = (low + high) / 2
+            low, high = (low, middle) if served(middle, mild) else (middle, high)
+        answer = ask(high)
+        return None if answer is None else Way(knob, high, answer)
+    return None
+
+
 class Admitting(Slots[S, P, Q]):
     """A problem's base that answers ``why`` for agents that are not served, from what the problem says in ``knobs``."""
 
     gentle: ClassVar[bool] = True  # see :func:`ways_in`
     moves: ClassVar[bool] = True  # options that would serve and cost too much are told; False where a knob says it
+    whole: ClassVar[bool] = False  # a way is told only if a whole new decision serves the agent too
     solved: ClassVar[str] = "solving again from this answer"
 
     def knobs(self, state: S, allocation: Any, agent: int, prices: Q) -> Sequence[Knob[S]]:
@@ -219,7 +294,9 @@ class Admitting(Slots[S, P, Q]):
         if answer.served:
             return [Way(Knob("again", 0.0, lambda _: state, lambda _: self.solved, told=int, guess=1.0), 1.0, answer)]
         knobs = self.knobs(state, allocation, again.agent, again.prices)
-        return ways_in(again, knobs, self.gentle and allocation.seated, most)
+        gentle = self.gentle and allocation.seated
+        found = ways_in(again, knobs, gentle, most)
+        return afresh(again, found, gentle) if self.whole else found
 
     def row(self, state: S, way: Way) -> dict[str, Any]:
         """A way as data: ``knob``, ``option``, ``now``, ``needed``, ``factor``, ``text``."""

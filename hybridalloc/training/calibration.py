@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from coordinator import Coordinator
+from coordinator.improve import Improve
 from hybridalloc.problems.contract import AnyProblem, Belief, Prices
 from hybridalloc.reports.statistics import mean_of
 from hybridalloc.training.config import TUNE_SEEDS
@@ -55,14 +56,15 @@ def calibrate(
     belief: Belief | None = None,
     seeds: Sequence[int] = SEEDS,
     slots: int = 60,
+    improve: Improve | None = None,
 ) -> Calibration:
-    """The best trust for a hybrid trained at ``trust`` > 0."""
+    """The best trust for a hybrid trained at ``trust`` > 0, its choices improved as they will be."""
     aim = problem.card.aim
     tried: list[Tried] = []
     base = np.zeros(0)
     allocations = violations = 0
     for factor in FACTORS if trust < np.inf else FACTORS[:1]:
-        at = Coordinator("hybrid", trust * factor, limit)
+        at = Coordinator("hybrid", trust * factor, limit, improve=improve)
         seen = evaluate(problem, prices, at, recommender, seeds, slots=slots, belief=belief)
         allocations, violations = allocations + seen.allocations, violations + seen.violations
         earned = seen.metrics[aim.key]

@@ -29,8 +29,10 @@ from hybridalloc.errors import CheckpointError
 from hybridalloc.files import whole_file
 from hybridalloc.problems import restore_problem
 from hybridalloc.problems.contract import AnyProblem, Prices, Simulates
+from hybridalloc.saved import saved_prices
 from hybridalloc.text import printable, quoted
 from hybridalloc.training.config import TrainConfig
+from hybridalloc.training.learners import learner_settings, unwritten
 
 FORMAT = 3
 HEAD = f"hybridalloc checkpoint {FORMAT} sha256 "
@@ -71,7 +73,7 @@ class Checkpoints:
         if self.resume is None:
             return False
         self._found = read(self.resume)
-        difference = first_difference(json.loads(self._found["identity"]), json.loads(self.identity))
+        difference = first_difference(_told(self._found["identity"], problem), json.loads(self.identity))
         if difference:
             raise CheckpointError(f"{self.resume} is of another run: {difference}; it was left as it is")
         return True
@@ -215,9 +217,32 @@ def _tensors(value: Any) -> Iterator[torch.Tensor]:
 
 
 def identity(problem: AnyProblem, prices: Prices, config: TrainConfig) -> str:
-    """What must be the same for a run to go on, as JSON: the problem, its prices and the training's settings."""
-    run = {"problem": problem.describe(), "prices": prices._asdict(), "training": asdict(config)}
+    """What must be the same for a run to go on, as JSON: the problem, its prices, the training's settings and every one
+    of the learner's, so that it goes on with its own where a default is another by then."""
+    training = asdict(config)
+    del training["settings"]
+    run = {
+        "problem": problem.describe(), "prices": prices._asdict(), "training": training,
+        "learner": learner_settings(problem, config),
+    }  # fmt: skip
     return json.dumps(run, default=lambda x: x.item())
+
+
+def _told(text: str, problem: AnyProblem) -> dict[str, Any]:
+    """A checkpoint's identity with all of its learner's settings; a file that does not say them all has those that were
+    the defaults when it was written."""
+    found: dict[str, Any] = json.loads(text)
+    training = dict(found["training"])
+    if "learner" not in found:
+        given = {str(name): _tuples(value) for name, value in training.pop("settings")}
+        settings = unwritten(training["learner"], training["kind"]) | given
+        config = TrainConfig(**training, settings=tuple(settings.items()))
+        found |= {"training": training, "learner": json.loads(json.dumps(learner_settings(problem, config)))}
+    return found
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def run_of(path: str | Path, flags: Any, trust_code: bool = False) -> tuple[Any, Any, Any]:
@@ -234,8 +259,10 @@ def run_of(path: str | Path, flags: Any, trust_code: bool = False) -> tuple[Any,
     try:
         found = json.loads(text)
         problem = restore_problem(found["problem"], trust_code)
-        training = found["training"] | {"settings": tuple((k, v) for k, v in found["training"]["settings"])}
-        prices, config = problem.card.prices(**found["prices"]), TrainConfig(**training)
+        found = _told(text, problem)
+        settings = tuple((k, _tuples(v)) for k, v in found["learner"].items())
+        config = TrainConfig(**found["training"], settings=settings)
+        prices = saved_prices(problem, found["prices"])
     except CheckpointError:
         raise
     except Exception as error:  # a forged one may say anything
@@ -245,7 +272,7 @@ def run_of(path: str | Path, flags: Any, trust_code: bool = False) -> tuple[Any,
         ) from None
     if isinstance(problem, Simulates):
         problem.simulator()  # refused here, not after minutes
-    told = {"problem": problem.card.name} | found["problem"] | found["training"]
+    told = {"problem": problem.card.name} | found["problem"] | found["training"] | {"settings": []}
     for field in fields(flags):
         asked, theirs = getattr(flags, field.name), told.get(field.name)
         theirs = theirs["name"] if isinstance(theirs, dict) else theirs

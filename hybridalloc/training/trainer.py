@@ -18,6 +18,7 @@ from hybridalloc.reports.statistics import mean_of
 from hybridalloc.training.beliefs import learn_belief
 from hybridalloc.training.config import TUNE_SEEDS, TrainConfig
 from hybridalloc.training.evaluation import evaluate
+from hybridalloc.training.learners import learner_settings
 from hybridalloc.training.rollout import Explore, Rollout
 from rl.learner import Blended, Learner
 from rl.policy import Notes
@@ -53,25 +54,6 @@ class Trained:
     agent_steps: int
 
 
-def continuous_settings(problem: AnyProblem, learner: str, settings: dict[str, Any], trust: float) -> dict[str, Any]:
-    """A learner's settings, with the problem's ranges of the continuous quantities it is asked to learn.
-
-    Raises:
-        ValueError: the learner has options alone, or the problem has no such quantity; those that do are named.
-    """
-    names = tuple(settings.get("continuous", ()))
-    if not names:
-        return settings
-    if learner != "imappo":
-        raise ValueError(f"{learner} proposes options alone; imappo has continuous heads (continuous = {names})")
-    known = problem.card.levels
-    for name in names:
-        if name not in known:
-            has = ", ".join(known) or "none"
-            raise ValueError(f"{problem.card.name} has no continuous quantity {name!r} as it is set; it has: {has}")
-    return {"ranges": tuple(known[n] for n in names), "trust": trust} | settings
-
-
 def train(
     problem: AnyProblem,
     prices: Prices,
@@ -102,6 +84,7 @@ def train(
         raise nearest("learner", config.learner, LEARNERS)
     torch.set_num_threads(1)
     card = problem.card
+    settings = learner_settings(problem, config)
     resumed = checkpoints is not None and checkpoints.open(problem, prices, config)
     watch = replace(config, belief_steps=0) if resumed else config  # what it watched is in the checkpoint
     belief, allocations, violations = learn_belief(problem, prices, watch, belief)
@@ -110,8 +93,6 @@ def train(
     rng = np.random.default_rng([config.seed, 77])
     run = Rollout(problem, rng.integers(0, 2**31, networks), belief, spread=True)
     trust = config.trust if config.kind == "hybrid" else 0.0
-    settings = {} if config.rate_schedule == "linear" else {"schedule": config.rate_schedule}
-    settings = continuous_settings(problem, config.learner, settings | dict(config.settings), trust)
     learner = make_learner(config.learner, Sizes.of(run.observation), config.seed, settings)
     explore = Explore(Coordinator(config.kind, trust, learner.config.limit), prices, rng, learner)
     # a learner paid by the team or by its own outcome is not charged for what others lose

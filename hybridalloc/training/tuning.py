@@ -1,4 +1,4 @@
-"""Random search over a problem's prices on the tuning seeds, before any learning.
+"""Random search over a problem's prices on the tuning seeds, before what uses them learns.
 
 The first half of the trials is drawn from the whole space, the second half around the best so far. All trials
 see the same seeds, so their differences are paired; the reporting seeds are never touched.
@@ -18,6 +18,10 @@ from hybridalloc.reports.statistics import mean_of
 from hybridalloc.training.beliefs import learn_belief
 from hybridalloc.training.config import BELIEF_STEPS, TUNE_SEEDS, TrainConfig
 from hybridalloc.training.evaluation import evaluate
+from hybridalloc.training.trainer import train
+from rl.proposal import Recommender
+
+ALONE_STEPS = 1_000_000  # agent-steps of a learner alone whose prices are being sought
 
 
 class Tuned(NamedTuple):
@@ -43,11 +47,12 @@ def tune_prices(
     report: Callable[[int, float], None] | None = None,
     belief: Belief | None = None,
     start: Any = None,
+    recommender: Recommender | None = None,
 ) -> Tuned:
-    """Search ``problem.card.price_space`` for the prices with which a method without learning does best.
+    """Search ``problem.card.price_space`` for the prices with which a method does best.
 
     Args:
-        coordinator: Coordinator("game") or an untrained hybrid.
+        coordinator: Coordinator("game"), or of another kind with a ``recommender``, which stays as it is.
         trials: evaluations beside that of the problem's default prices, which is always tried.
         seeds, slots: size of one evaluation.
         belief: what the method believes; its learning rests meanwhile.
@@ -59,7 +64,7 @@ def tune_prices(
 
     def welfare(prices: Prices) -> float:
         seen = belief.copy(learning=False) if belief is not None else None
-        result = evaluate(problem, prices, coordinator, None, TUNE_SEEDS[:seeds], slots=slots, belief=seen)
+        result = evaluate(problem, prices, coordinator, recommender, TUNE_SEEDS[:seeds], slots=slots, belief=seen)
         return aim.sign * mean_of(result.metrics[aim.key])
 
     best = problem.card.prices() if start is None else start
@@ -101,6 +106,38 @@ def tune_game(
             problem, Coordinator("game"), count, seed=seed + half, belief=known, start=tuned.prices, report=report
         )
         tuned = found._replace(trials=tuned.trials + found.trials)
+    return tuned
+
+
+def tune_alone(
+    problem: AnyProblem,
+    learner: str,
+    belief: str,
+    trials: int,
+    report: Callable[[int, float], None] | None = None,
+    seed: int = 0,
+    belief_steps: int = BELIEF_STEPS,
+    agent_steps: int = ALONE_STEPS,
+    start: Prices | None = None,
+) -> Tuned:
+    """The best prices of a learner alone, whose choices no game corrects: they decide what its choices settle to.
+
+    As many trials as a game has. What a policy does depends on them in turn, so one that was trained for
+    ``agent_steps`` is held while half of them are tried, and another, under the best so far, for the rest. The search
+    begins at ``start``, such as a game's, instead of the problem's defaults.
+    """
+    tuned = Tuned(problem.card.prices() if start is None else start, float("nan"), [])
+    for half, count in enumerate((trials - trials // 2, trials // 2)):
+        if count:
+            config = TrainConfig(
+                learner, "rl", agent_steps, belief=belief, belief_steps=belief_steps, seed=seed, checks=0
+            )
+            trained = train(problem, tuned.prices, config)
+            found = tune_prices(
+                problem, Coordinator("rl"), count, seed=seed + half, belief=trained.belief, start=tuned.prices,
+                recommender=trained.learner.policy, report=report,
+            )  # fmt: skip
+            tuned = found._replace(trials=tuned.trials + found.trials)
     return tuned
 
 

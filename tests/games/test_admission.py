@@ -16,7 +16,7 @@ from games.admission import admit
 from games.certificate import Audit, _delay, _fits, measure_envy, measure_fitting_regret, rank_by
 from games.congestion import CongestionBatch
 from games.floor_replies import least_delay
-from games.places import Places, Table, classes, least_floors
+from games.places import TABLE, Places, Table, classes, least_floors
 from hybridalloc import Allocator, make_problem
 
 _PATH = Path(__file__).resolve().parents[2] / "benchmarks" / "admission.py"
@@ -57,7 +57,7 @@ def game_of(seed: int, agents: int, resources: int, legs: int = 1, home: float =
 
 def audited(game, places, seating):
     """What a certificate reads, of one game."""
-    p = SimpleNamespace(**{name: getattr(places, name)[0] for name in places._fields[:-1]})
+    p = SimpleNamespace(**{name: getattr(places, name)[0] for name in TABLE})
     held = seating.held[0]
     return Audit(
         game.options, game.weight[0], game.capacity[0], game.private_cost[0], game.allowed[0], game.toll[0],
@@ -93,7 +93,7 @@ def test_nobody_has_cause_to_envy_by_plain_loops(legs, effort):
     for seed in range(60):
         game, places, wish = game_of(seed, 3 + seed % 12, 2 + seed % 3, legs, home=0.2 * (seed % 2))
         seating = admit(game, places, wish, None, effort)
-        one = SimpleNamespace(**{name: getattr(places, name)[0] for name in places._fields[:-1]})
+        one = SimpleNamespace(**{name: getattr(places, name)[0] for name in TABLE})
         given = seating.option[0], seating.held[0], seating.floor[0]
         assert bench.envious(game.options, one, *given, game.live[0]) == []
         assert measure_envy(audited(game, places, seating)) == ()

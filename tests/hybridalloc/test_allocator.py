@@ -81,16 +81,16 @@ def test_trust_spans_from_the_proposal_to_the_game(problem):
     proposal = Allocator(problem, "rl", Random(1)).step(state).option
     free = Allocator(problem, "hybrid", Random(1), trust=0.0).step(state)
     np.testing.assert_array_equal(free.option, proposal)
-    bound = Allocator(problem, "hybrid", Random(1), trust=np.inf).step(state)
+    bound = Allocator(problem, "hybrid", Random(1), trust=np.inf, improve=False).step(state)
     assert bound.certificate.regret <= 1e-9
     assert bound.certificate.epsilon_bound == 0
-    some = Allocator(problem, "hybrid", Random(1), trust=5.0).step(state).certificate
+    some = Allocator(problem, "hybrid", Random(1), trust=5.0, improve=False).step(state).certificate
     assert some.epsilon_bound == pytest.approx(10.0 / 5.0)
 
 
 def test_an_untrained_hybrid_is_an_equilibrium_of_the_game(problem):
     for seed in range(20):
-        c = Allocator(problem, "hybrid", "imappo").step(problem.reset(seed)).certificate
+        c = Allocator(problem, "hybrid", "imappo", improve=False).step(problem.reset(seed)).certificate
         assert c.regret <= 1e-9
 
 
@@ -260,7 +260,7 @@ def test_bad_arguments_are_named():
 
 def test_why_explains_every_agent_of_an_allocation(problem):
     state = problem.reset(2)
-    allocation = Allocator(problem, "hybrid", Random(4)).step(state)
+    allocation = Allocator(problem, "hybrid", Random(4), improve=False).step(state)
     for agent in np.flatnonzero(state.active):
         why = allocation.why(int(agent))
         assert [r["total"] for r in why] == sorted(r["total"] for r in why)
@@ -345,7 +345,7 @@ def test_what_would_admit_a_device_without_a_place_does_on_both_sides(more):
     for seed in range(8):
         state = problem.reset(seed)
         slow = replace(state, server_hz=state.server_hz / 3, truth=None)
-        allocator = Allocator(problem, "hybrid" if seed % 2 else "game", Random(4) if seed % 2 else None)
+        allocator = Allocator(problem, "hybrid" if seed % 2 else "game", Random(4) if seed % 2 else None, improve=False)
         allocation = allocator.step(slow)
         wish = allocation.origin.proposal
         for agent in allocation.certificate.unserved[:3]:
@@ -396,7 +396,7 @@ def turned(state, agent, way, factor, needed):
 def test_why_of_a_place_is_in_the_game_that_the_floors_constrain(problem):
     """What an option costs is what the certificate works out, and the question without a change moves nobody."""
     for seed in range(4):
-        allocation = Allocator(problem, "hybrid", Random(seed), hysteresis=0.1).step(problem.reset(seed))
+        allocation = Allocator(problem, "hybrid", Random(seed), hysteresis=0.1, improve=False).step(problem.reset(seed))
         o = allocation.origin
         costs = fitting_costs(problem.audit(o.state, allocation, o.prices))
         assert allocation.seated and allocation.what_if().moved == ()
@@ -454,7 +454,7 @@ def test_admission_follows_the_weights_of_priority():
 
 
 def test_tables_in_jupyter(problem):
-    allocation = Allocator(problem, "hybrid", Random(4)).step(problem.reset(2))
+    allocation = Allocator(problem, "hybrid", Random(4), improve=False).step(problem.reset(2))
     for thing in (allocation, allocation.certificate, allocation.why(0)):
         page = thing._repr_html_()
         assert page.count("<table") == 1 and page.count("<tr>") > 2 and "nan" not in page
@@ -480,7 +480,7 @@ def follow(allocator, seed, slots):
 
 def test_hedge_leaves_a_recommender_that_misleads(problem):
     """Noise as a prior: the weight goes to trusts that ignore it, and the certificate's bound is the drawn one's."""
-    allocator = Allocator(problem, "hybrid", Random(0, 20.0), trust="hedge")
+    allocator = Allocator(problem, "hybrid", Random(0, 20.0), trust="hedge", improve=False)
     drawn = set()
     for state, allocation, _ in follow(allocator, 0, 80):
         allocator.feedback(state)
@@ -504,7 +504,7 @@ def test_exp3_learns_from_scores_alone(problem):
 
 def test_robust_rehearses_every_scenario_and_guarantees_either_parents_worst_case(problem):
     """The payoffs are what ``evaluate`` measures in each shifted world; until then the trained trust stays."""
-    allocator = Allocator(problem, "hybrid", "imappo", trust="robust", period=2)
+    allocator = Allocator(problem, "hybrid", "imappo", trust="robust", period=2, improve=False)
     status = allocator.step(problem.reset(0)).certificate.status
     assert status == "ok: robust trust 5 until rehearse() is called"
     allocator.rehearse(networks=3, slots=4)
@@ -729,11 +729,11 @@ class Wishful(Random):
 def test_continuous_parts_are_pulled_by_the_proposals_spread(problem):
     """A sure proposal is followed, a vague one ignored, and between them the pull is monotone; always feasible."""
     state = problem.reset(7)
-    free = Allocator(problem, "hybrid", Random(2)).step(state)
+    free = Allocator(problem, "hybrid", Random(2), improve=False).step(state)
     sent = np.flatnonzero((free.option > 0) & (free.fraction > 0))
     powers = []
     for spread in (np.inf, 10.0, 0.3, 1e-6):
-        allocation = Allocator(problem, "hybrid", Wishful(spread)).step(state)
+        allocation = Allocator(problem, "hybrid", Wishful(spread), improve=False).step(state)
         np.testing.assert_array_equal(allocation.option, free.option)
         assert allocation.certificate.feasible
         powers.append(allocation.power[sent])
@@ -742,15 +742,19 @@ def test_continuous_parts_are_pulled_by_the_proposals_spread(problem):
     assert gaps[0] >= gaps[1] > gaps[2] > gaps[3]
     np.testing.assert_allclose(powers[3], 0.05, atol=1e-6)
     np.testing.assert_allclose(
-        Allocator(problem, "hybrid", Wishful(1e-6)).step(state).fraction[sent][:3], 0.7, atol=1e-6
+        Allocator(problem, "hybrid", Wishful(1e-6), improve=False).step(state).fraction[sent][:3], 0.7, atol=1e-6
     )
     for_each = Wishful(1e-6)  # the same, for every option: the chosen one's is taken
     flat = for_each.propose
     each = lambda v: np.where((np.arange(4) == free.option[None, :, None])[..., None], v[:, :, None], 9.0)
     for_each.propose = lambda o: (p := flat(o))._replace(mean=each(p.mean), spread=each(p.spread))
-    np.testing.assert_array_equal(Allocator(problem, "hybrid", for_each).step(state).power[sent], powers[3])
+    np.testing.assert_array_equal(
+        Allocator(problem, "hybrid", for_each, improve=False).step(state).power[sent], powers[3]
+    )
     game = Allocator(problem, "hybrid", Wishful(0.1), trust=np.inf).step(state)
-    np.testing.assert_array_equal(game.power, Allocator(problem, "hybrid", Random(2), trust=np.inf).step(state).power)
+    np.testing.assert_array_equal(
+        game.power, Allocator(problem, "hybrid", Random(2), trust=np.inf, improve=False).step(state).power
+    )
 
 
 def test_prices_are_the_marginal_worth_of_capacity():
@@ -776,7 +780,9 @@ def test_a_recommender_that_fails_half_way_leaves_nothing_behind(problem):
         allocation = Allocator(problem, "hybrid", recommender).step(problem.reset(7))
     assert allocation.certificate.source == "game"
     assert not allocation.log_prior.any()
-    np.testing.assert_array_equal(allocation.option, Allocator(problem, "game").step(problem.reset(7)).option)
+    np.testing.assert_array_equal(
+        allocation.option, Allocator(problem, "game", improve=True).step(problem.reset(7)).option
+    )
 
 
 def test_prices_with_deadline_floors_are_marginal_too():

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,9 @@ import torch
 
 from hybridalloc import make_problem
 from hybridalloc.allocator import CheckpointError
-from hybridalloc.training.checkpoints import Checkpoints, first_difference, pack, read, unpack, write
+from hybridalloc.training.checkpoints import Checkpoints, first_difference, pack, read, run_of, unpack, write
 from hybridalloc.training.config import TrainConfig
+from hybridalloc.training.learners import learner_settings
 from hybridalloc.training.trainer import train
 from rl.registry import LEARNERS
 
@@ -38,6 +39,13 @@ VARIANTS = {n: replace(TINY, learner=n, settings=QUICK if n in REPLAYING else TI
     "graph network": replace(TINY, settings=(("horizon", 8), ("network", "graph"))),
     "bayesian belief": replace(TINY, learner="mappo", belief="bayesian"),
 }
+
+
+@dataclass
+class Flags:
+    """Of a command that asks for nothing of its own."""
+
+    learner: str = "imappo"
 
 
 class Stop(Exception):
@@ -117,6 +125,7 @@ import os, sys
 from hybridalloc import make_problem
 from hybridalloc.training.checkpoints import Checkpoints
 from hybridalloc.training.config import TrainConfig
+from hybridalloc.training.learners import learner_settings
 from hybridalloc.training.trainer import train
 problem = make_problem("mec", agents=6, servers=2)
 def report(steps, figures):
@@ -157,6 +166,36 @@ def test_a_checkpoint_of_another_run_is_refused_with_the_first_difference(finish
     refused(last, r"training\.learner is 'imappo' there and 'dqn' here", config=replace(TINY, learner="dqn"))
     refused(last, r"training\.agent_steps is 768 there", config=replace(TINY, agent_steps=999))
     refused(last, r"prices\.toll is", prices=make().card.prices(toll=3.25))
+
+
+def older(last, path):
+    """The file as it was written when only what differed from the defaults was said of the learner."""
+    found = read(last)
+    identity = json.loads(found["identity"])
+    del identity["learner"]
+    identity["training"]["settings"] = [["horizon", 8], ["continuous", []]]
+    write(path, found | {"identity": json.dumps(identity)})
+
+
+def test_a_checkpoint_goes_on_with_the_settings_that_were_the_defaults_when_it_was_written(tmp_path):
+    was = (
+        *TINY.settings, ("gamma", 0.9), ("gae", 0.9), ("entropy", 2e-3), ("rate", 3e-3), ("epochs", 4),
+        ("minibatches", 4),
+    )  # fmt: skip
+    begun = replace(TINY, kind="rl", settings=(*was, ("limit", 10.0)))
+    whole = train(make(), make().card.prices(), begun, checkpoints=Checkpoints(tmp_path, 5 * 24))
+    older(tmp_path / "last.pt", tmp_path / "old.pt")
+    _, prices, config = run_of(tmp_path / "old.pt", Flags())
+    again = train(make(), prices, config, checkpoints=Checkpoints(tmp_path / "on", resume=tmp_path / "old.pt"))
+    assert again.learner.config == whole.learner.config and again.learner.config.limit == 10.0
+    assert_same_run(whole, again)
+    told = r"learner\.limit is 10\.0 there and 40\.0 here"
+    refused(tmp_path / "old.pt", told, config=replace(begun, settings=was), prices=prices)
+
+
+def test_a_learner_alone_has_a_limit_of_its_own_and_one_that_is_asked_for():
+    limit = lambda kind, *given: learner_settings(make(), replace(TINY, kind=kind, settings=given))["limit"]
+    assert limit("hybrid") == 10.0 and limit("rl") == 40.0 and limit("rl", ("limit", 7.0)) == 7.0
 
 
 def test_a_damaged_or_foreign_file_is_refused(finished, tmp_path):

@@ -121,7 +121,7 @@ def test_compare_from_tuning_to_mlflow(capsys, tmp_path, monkeypatch):
     assert run.data.tags["method"] == "hybrid-imappo" and run.data.tags["scenario"] == "H"
     assert all(r.data.tags["scenario"] == "H" for r in runs)
     assert run.data.tags["data_digest"] == "synthetic"
-    assert run.data.params["price/toll"] == children["rl-dqn-seed0"].data.params["price/toll"]
+    assert run.data.params["price/toll"] == children["hybrid-imappo-seed0"].data.params["price/toll"]
     history = mlflow.MlflowClient().get_metric_history(run.info.run_id, "welfare")
     assert len(history) >= 2 and history[-1].step > history[0].step
     loaded = Allocator.load(f"runs:/{run.info.run_id}/hybrid-imappo-seed1/allocator.npz")

@@ -9,11 +9,14 @@ import pytest
 
 from hybridalloc import Allocator, make_problem
 from hybridalloc.experiments import assemble
+from hybridalloc.experiments.compare import _jobs
 from hybridalloc.experiments.methods import method_of, rows_of
+from hybridalloc.experiments.settings import Settings
 from hybridalloc.experiments.stored import comparison_from
 from hybridalloc.experiments.tracking import RunLog, write_comparison
 from hybridalloc.reports.report import write_report
 from hybridalloc.reports.summary import markdown_table, text_table
+from hybridalloc.training.learners import DEFAULTS
 
 FARM = "hybridalloc.problems.farm:Farm"
 
@@ -95,3 +98,16 @@ def test_a_picture_that_cannot_be_drawn_costs_the_picture_alone(tmp_path):
     Allocator(problem, "game").save(tmp_path / "game-tuned-seed0" / "allocator.npz")
     with pytest.raises(ValueError, match="options lie in 9 to 9; 0 to 2 is required"):  # compare() notes it and goes on
         assemble.snapshots(problem, tmp_path, ("game-tuned",))
+
+
+def test_a_comparison_goes_on_with_the_learners_defaults_that_it_began_with(tmp_path):
+    problem = make_problem("mec", agents=4, servers=2)
+    methods = ("hybrid-imappo", "rl-imappo", "rl-dqn")
+    settings = Settings("mec", methods=methods, train_seeds=1)
+    prices = {belief: problem.card.prices() for belief in ("", "learned")}
+    record = {"git_commit": "a", "data_digest": "b"}
+    of = lambda record: {j.method: dict(j.settings) for j in _jobs(settings, tmp_path, problem, prices, record)}
+    assert of(record | {"defaults": DEFAULTS}) == {name: {} for name in methods}
+    begun = of(record)
+    assert begun["rl-dqn"] == {"limit": 10.0}
+    assert begun["hybrid-imappo"] == begun["rl-imappo"] | {"gae": 0.9} and begun["rl-imappo"]["gae"] == 0.6

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import warnings
 from dataclasses import fields
 from functools import cache
 
@@ -243,12 +244,12 @@ def wrong_number(value, rule):
     return not (np.isfinite(number) and number >= rule.low and number > rule.above)
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error", "always::hybridalloc.problems.custom.tables.TableNote")
 @pytest.mark.parametrize("how", ["csv", "columns"])
 def test_a_mutated_table_is_served_or_refused_by_table_row_column_and_value(tmp_path, how):
     rng = np.random.default_rng(13)
     rules = {"jobs": JOBS, "servers": SERVERS, "links": LINKS}
-    refused = exact = 0
+    refused = exact = noted = 0
     for case in range(CASES // 6):
         given = tables(rng)
         label = str(rng.choice(["jobs", "servers", "links"]))
@@ -278,7 +279,11 @@ def test_a_mutated_table_is_served_or_refused_by_table_row_column_and_value(tmp_
         else:
             sent = given
         try:
-            problem = make_problem("custom", **sent)
+            with warnings.catch_warnings(record=True) as notes:
+                problem = make_problem("custom", **sent)
+            for note in notes:
+                noted += 1
+                assert kind == 1 and re.search(f"{label}.* ignored; known", check_message(note.message, [label]))
         except InvalidStateError as error:
             refused += 1
             text = check_message(error, ["jobs", "servers", "links"])
@@ -291,7 +296,7 @@ def test_a_mutated_table_is_served_or_refused_by_table_row_column_and_value(tmp_
             assert not wrong, (case, label, column, table.get(column))
             if case % 10 == 0 and wrong is None:
                 assert Allocator(problem, "game").step(problem.reset()).certificate.status == "ok"
-    assert refused > CASES // 24 and exact > CASES // 100
+    assert refused > CASES // 24 and exact > CASES // 100 and noted > CASES // 100
 
 
 def test_bytes_that_are_flipped_cut_or_put_in_make_no_other_error(tmp_path):

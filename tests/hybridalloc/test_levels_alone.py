@@ -63,7 +63,7 @@ class World:
 
 class Levels:
     name, state_type = "levels", Wanted
-    card = SimpleNamespace(baselines={}, families=(), prices=Charge, cost_of_change=lambda prices: 0.1)
+    card = SimpleNamespace(baselines={}, starts=(), families=(), prices=Charge, cost_of_change=lambda prices: 0.1)
 
     def world_at(self, state, memory=None):
         return World(state)

@@ -66,7 +66,7 @@ def test_states_are_answered_with_the_allocators_own_allocations(served):
     for state, given in zip(states, answer["predictions"], strict=True):
         wanted = mine.step(state).to_dict()
         assert given["certificate"]["feasible"] and given["option"] == wanted["option"]
-        assert given["shares"] == wanted["shares"] and given["certificate"]["epsilon_bound"] == 10 / 7
+        assert given["shares"] == wanted["shares"] and given["certificate"]["regret"] == wanted["certificate"]["regret"]
     for body in ({"inputs": {"state": states[0]}}, {"dataframe_records": [{"state": states[0]}]}):
         assert post(port, body)[1]["predictions"][0]["option"] == mine.step(states[0]).option.tolist()
 

@@ -115,6 +115,11 @@ def test_a_killed_comparison_goes_on_and_gives_the_same_table(here, tmp_path, ca
     assert steps[second + 1]["step"] > 0  # it went on from its checkpoint, not from the start
     assert not list(folder.glob("*/last.pt")) and not list(folder.glob("*/.*.partial"))
     assert Path(here.report).read_text().count("<svg") > 0
+    prices = json.loads((folder / "tuning.json").read_text())
+    assert set(prices) == {"learned", "reports", "rl-dqn"} and len(prices["rl-dqn"]["trials"]) == 1 + 1
+    assert prices["rl-dqn"]["trials"][0]["prices"] == prices["learned"]["best"]
+    charged = json.loads(log.splitlines()[0])["params"]
+    assert {k: charged[f"price/{k}"] for k in prices["rl-dqn"]["best"]} == prices["rl-dqn"]["best"]
 
 
 def test_what_differs_from_a_stopped_comparison_is_named(here, tmp_path, monkeypatch, capsys):

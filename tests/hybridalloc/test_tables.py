@@ -75,7 +75,7 @@ def test_a_byte_order_mark_blank_lines_and_quotes_are_read(tmp_path):
         ("jobs", "name,work\na\0,1\n", "jobs.csv, line 2: a NUL byte; this is no text file"),
         ("jobs", 'name,work\n"a,1\n', r"jobs.csv, line 2: not CSV \(unexpected end of data\); look for a quote"),
         ("jobs", "\n\n", "jobs.csv, line 1: a line of column names is needed"),
-        ("servers", "name,capacity\ns,0\n", "servers.csv, line 2, column 'capacity': 0 is out of range; write a"),
+        ("servers", "name,capacity\ns,-1\n", "servers.csv, line 2, column 'capacity': -1 is out of range; write a"),
         ("servers", "name,capacity,wait_s\ns,1,-1\n", "column 'wait_s': -1 is out of range; write a number >= 0 s"),
         ("links", "job,server\nrender,old\n", "servers.csv, line 3, column 'name': no job reaches server 'new'"),
         ("links", "job,server\nrendr,old\n", r"links.csv, line 2, column 'job': 'rendr' is not in .*; did you mean"),

@@ -197,3 +197,41 @@ def test_trust_is_learned_beside_the_policy_and_ranges_are_noted(tmp_path):
     again = Allocator.load(path)
     assert again.trust == "learned" and again.trust_rule.now == notes.learned_trust and again.drift.active
     assert again.step(problem.reset(0)).certificate.feasible
+
+
+class Nearby:
+    """Proposes the offloading that is best by its first feature, and never the device itself."""
+
+    def propose(self, observation):
+        score = np.where(observation.allowed, observation.pair[..., 0], -50.0).astype(float)
+        score[..., 0] = -50.0
+        return score - score.max(axis=-1, keepdims=True)
+
+
+def test_prices_are_sought_for_what_a_recommender_alone_chooses(problem):
+    tuned = tune_prices(problem, Coordinator("rl"), 3, seeds=4, slots=10, recommender=Nearby())
+    for prices, earned in tuned.trials:
+        seen = evaluate(problem, prices, Coordinator("rl"), Nearby(), TUNE_SEEDS[:4], slots=10)
+        assert earned == seen.means()["welfare"]
+    assert len({earned for _, earned in tuned.trials}) >= 3  # they decide what its choices settle to
+
+
+def test_a_learner_alone_has_prices_of_its_own_by_as_many_trials(problem, monkeypatch):
+    """Half of them with one policy, half with another that was trained under the best so far."""
+    from hybridalloc.training import tuning
+
+    asked = []
+
+    def watched(problem, prices, config):
+        asked.append((prices, config.learner, config.kind, config.agent_steps))
+        return train(problem, prices, config)
+
+    monkeypatch.setattr(tuning, "train", watched)
+    tuned = tuning.tune_alone(problem, "imappo", "", 5, agent_steps=16 * 32 * 4)
+    assert len(tuned.trials) == 5 + 2 and np.isfinite([w for _, w in tuned.trials]).all()
+    first, second = tuned.trials[:4], tuned.trials[4:]
+    best = max(first, key=lambda tried: tried[1])[0]
+    assert asked == [(prices, "imappo", "rl", 16 * 32 * 4) for prices in (problem.card.prices(), best)]
+    assert second[0][0] == best and (tuned.prices, tuned.welfare) == max(second, key=lambda tried: tried[1])
+    asked.clear()
+    assert tuning.tune_alone(problem, "imappo", "", 0).prices == problem.card.prices() and not asked

@@ -318,7 +318,7 @@ def test_finds_the_optimum_of_a_hybrid_game(density, trust, wrong):
     """.97 of the enumerated optimum: alone; in a game whose best responses are right, or wrong by .45 of the range."""
     toy = PowerGame(32, 0)
     settings = {"horizon": 16, "gamma": 0.0, "carry": 0.0, "density": density, "trust": trust, "spread": 0.15}
-    config = ImappoConfig(continuous=("power",), ranges=((1.0, 3.0),), **settings)
+    config = ImappoConfig(continuous=("power",), ranges=((1.0, 3.0),), epochs=4, minibatches=4, rate=3e-3, **settings)
     learner = Imappo(Sizes.of(toy.observe()), config, seed=0)
     before, weight = toy.score(learner, trust, wrong)
     if density == "clipped" and trust:

@@ -13,7 +13,7 @@ from rl.replay import Replay, SumTree
 E, N, K = 3, 2, 3
 
 
-def fill(replay, slots, cut_at=(), pay=None):
+def fill(replay, slots, cut_at=(), pay=None, late=0):
     """Slots stamped by time; network 0 is cut after those in ``cut_at``."""
     for t in range(slots):
         stamp = np.full((E, N, 1), t, np.float32)
@@ -23,7 +23,7 @@ def fill(replay, slots, cut_at=(), pay=None):
         seen = Observation(stamp, np.zeros((E, 1, 1), np.float32), pair, live, allowed, np.array([-1, 0, 0]))
         reward = np.full((E, N), float(t)) if pay is None else pay[t]
         cut = np.array([t in cut_at, False, False])
-        replay.add(seen, np.zeros((E, N), np.int64), np.full((E, N, K), -float(t)), reward, cut)
+        replay.add(seen, np.zeros((E, N), np.int64), np.full((E, N, K), -float(t)), reward, cut, late=late)
     return replay
 
 
@@ -119,8 +119,9 @@ def test_priorities_set_the_frequencies_and_importance_weights_undo_them(agents)
     rare = share * 10_000 >= 5
     assert stats.chisquare(counts[rare], share[rare] / share[rare].sum() * counts[rare].sum()).pvalue > 1e-4
     d = drawn[0]
-    w = (1 / share)[np.searchsorted(leaves, d.place)]
-    np.testing.assert_allclose(d.weight.numpy(), w / w.max(), rtol=1e-5)
+    w = 1 / share  # over the largest of all, which is of the least likely, in the batch or not
+    assert share.argmin() not in np.searchsorted(leaves, d.place)
+    np.testing.assert_allclose(d.weight.numpy(), (w / w.max())[np.searchsorted(leaves, d.place)], rtol=1e-5)
     assert (replay.sample(rng, 50, 0.9, 1, 0.0).weight == 1).all()
     top = max(1.0, (error.max() + 1e-6) ** alpha)
     fill(replay, 2)  # what comes in is drawn soon: at the largest priority so far
@@ -145,3 +146,24 @@ def test_state_round_trip_draws_the_same_and_goes_on_the_same(alpha, slots):
                 np.testing.assert_array_equal(x, y)
         fill(first, 4, (1,))
         fill(second, 4, (1,))
+
+
+@pytest.mark.parametrize("agents", [False, True], ids=["slots", "agents"])
+@pytest.mark.parametrize("alpha", [None, 0.6], ids=["uniform", "prioritised"])
+def test_what_may_yet_be_charged_is_not_drawn_nor_counted_between(agents, alpha):
+    """Slots 8 and 9 are not through when 10 is the newest: draws start at 7 at most, and add nothing of theirs."""
+    pay = np.where(np.arange(11) >= 8, 1e6, 1.0)[:, None, None] * np.ones((E, N))
+    replay = fill(Replay(7, agents, alpha), 11, cut_at=(5,), pay=pay, late=3)
+    now, then, reward, _, _, _ = replay.sample(np.random.default_rng(0), 2000, 0.5, 4)
+    slot = now["agent"][:, 0, 0].floor()
+    assert set(slot.tolist()) == {4.0, 5.0, 6.0, 7.0} and float(then["agent"].floor().max()) == 8.0
+    assert float(reward.max()) <= 2.0
+    fill(replay, 1, pay=pay, late=3)
+    assert set(replay.sample(np.random.default_rng(0), 2000, 0.5)[0]["agent"][:, 0, 0].floor().tolist()) == {5, 6, 7, 8}
+
+
+def test_a_replay_that_keeps_no_slot_until_its_charges_are_in_is_refused():
+    with pytest.raises(ValueError, match=r"capacity = 5; a slot is drawn 5 slots later, so that at least 6 must be"):
+        fill(Replay(5), 1, late=5)
+    assert fill(Replay(6), 5, late=5).sample(np.random.default_rng(0), 4, 0.9) is None
+    assert fill(Replay(6), 6, late=5).sample(np.random.default_rng(0), 4, 0.9) is not None

@@ -2,7 +2,8 @@
 
 Each agent's time, what serving it on each option takes, and what each option costs in the game, written again from the
 definitions: a leg of c units on a resource of C units a second takes wait + c / (share C); in the game a second costs
-``delay_cost``, a certain miss ``miss``.
+``delay_cost``, a certain miss ``miss``, leaving the previous option ``moving_cost``. No option of a resource that is
+down (C = 0) is allowed.
 """
 
 from __future__ import annotations
@@ -24,15 +25,20 @@ def audit(problem: CustomSetting, state: Any, allocation: Any, prices: CustomPri
     uses, of = rows >= 0, np.clip(rows, 0, None)  # (O, S)
     private = state.private_cost.copy() if state.private_cost.size else np.zeros((n, len(rows)))
     allowed = state.allowed.copy() if state.allowed.size else np.ones((n, len(rows)), bool)
-    allowed &= state.active[:, None]
+    allowed &= state.active[:, None] & ~(uses & (state.capacity[of] == 0)).any(axis=1)
     allowed[:, 0] = True
-    alone = np.where(uses, state.work[:, of] / state.capacity[of], 0.0)  # (N, O, S) s
+    runs = uses & (state.capacity[of] > 0)
+    alone = np.where(runs, state.work[:, of] / np.where(runs, state.capacity[of], 1.0), 0.0)  # (N, O, S) s
     wait = np.where(uses & (state.work[:, of] > 0), state.wait_s[of], 0.0).sum(axis=2)
     tau = state.deadline_s[:, None]
     lateness = np.clip(12.0 * ((wait + prices.risk * alone.sum(axis=2)) / tau - 1.0), -30.0, 30.0)
     miss = np.where(tau < 1e9, 1.0 / (1.0 + np.exp(-lateness)), 0.0)
     costs = private + state.delay_cost[:, None] * wait + prices.miss * miss
     costs[:, 0] = private[:, 0] + prices.opt_out * state.opt_out_cost
+    ran = np.flatnonzero((state.previous > 0) & (state.moving_cost > 0))
+    stayed = costs[ran, state.previous[ran]].copy()
+    costs[ran] += state.moving_cost[ran, None]
+    costs[ran, state.previous[ran]] = stayed
     costs[~state.active] = 0.0
     draw = np.where(uses & (state.work[:, of] > 0), state.full_power_w[:, of], 0.0).sum(axis=2)
     cap = np.full(draw.shape, np.inf)
@@ -45,9 +51,10 @@ def audit(problem: CustomSetting, state: Any, allocation: Any, prices: CustomPri
     share, floor = (_by_leg(problem, rows[option], held) for held in (allocation.shares, allocation.floors))
     time = _times(state, rows[option], option, share)
     in_time = ~state.active | (time <= state.deadline_s * (1 + 1e-9))
+    capacity = np.where(state.capacity > 0, state.capacity, 1.0)  # of what nobody is put on
     weight = np.sqrt(state.delay_cost[:, None] * state.work)
     return Audit(
-        rows, weight, state.capacity, costs, allowed, np.full(r, float(prices.toll)), state.active, in_time, in_time,
+        rows, weight, capacity, costs, allowed, np.full(r, float(prices.toll)), state.active, in_time, in_time,
         alone,
         prices.margin * tau - wait, cap, acceptable, np.zeros(n, bool), rank_by(state.priority, problem.priority_gap),
         option, np.asarray(allocation.held, bool), share, floor,

@@ -12,29 +12,34 @@ one's own (three methods, see :class:`Transition`) the same learners train and e
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from coordinator import Coordinator
+from coordinator.why import Names
 from games.certificate import Audit, CapacityCheck, check_capacity, check_limit
 from games.congestion import Float, Int
 from games.errors import InvalidStateError
 from hybridalloc.errors import nearest
-from hybridalloc.problems.contract import Card, Knob
-from hybridalloc.problems.custom import transitions
+from hybridalloc.problems.contract import Card, Knob, Optimum
+from hybridalloc.problems.custom import padding, transitions
 from hybridalloc.problems.custom.audit import audit
+from hybridalloc.problems.custom.optimum import best_served
 from hybridalloc.problems.custom.remedies import knobs_of, ways_shown
-from hybridalloc.problems.custom.setting import BASELINES, CustomSetting
+from hybridalloc.problems.custom.setting import BASELINES, STARTS, CustomSetting
 from hybridalloc.problems.custom.state import CustomPrices, CustomState, as_state
-from hybridalloc.problems.custom.tables import read_tables
+from hybridalloc.problems.custom.tables import placed, read_tables
 from hybridalloc.problems.custom.world import CustomWorld
 from hybridalloc.problems.metrics import RAW_VIOLATION, Jain, Metric, Ratio
 from hybridalloc.problems.state import echo, name_list, read_array, whole_number
-from hybridalloc.text import quoted
+from hybridalloc.text import printable, quoted
 
 
 class Shift(NamedTuple):
@@ -73,6 +78,7 @@ METRICS = (
     Metric("jain", "Jain index of service", "", "higher", Jain("served_by", "active_by")),
     RAW_VIOLATION,
 )
+MOST_JOBS = 100_000
 PRICE_SPACE = {
     "toll": (0.0, 4.0, False), "miss": (0.1, 3.0, True), "risk": (0.5, 3.0, False), "margin": (0.6, 1.0, False),
     "opt_out": (0.5, 10.0, True),
@@ -92,9 +98,11 @@ class Custom(CustomSetting):
             that was not loaded, see :mod:`hybridalloc.problems.custom.transitions`.
         episode: its length in steps. credit: "difference" | "own", see :func:`make`.
         priority_gap: within which agents are equals: of those, as many as possible are served.
+        most: rows of a world whose number of jobs varies; 0 where it does not.
     """
 
     state_type: ClassVar[type[CustomState]] = CustomState
+    whole: ClassVar[bool] = True
     moves: ClassVar[bool] = False  # what is there and costs too much is told by how much
     solved: ClassVar[str] = "when solved again from this answer: the search for room had stopped short of it"
 
@@ -106,13 +114,13 @@ class Custom(CustomSetting):
 
     @cached_property
     def card(self) -> Card:
-        n, r = self.start.agents, len(self.resources)
+        n, r = self.most or self.start.agents, len(self.resources)
         kind = transitions.describe(self.transition)
         return Card(
             name="custom", agents=n, epochs=self.episode, prices=CustomPrices, metrics=METRICS,
             headline=("welfare", "completion"), size=f"{n} agents, {r} resources", agent_word="device",
             options=tuple(self.option_name(o) for o in range(1 + len(self.options))),
-            families=self.families, baselines=BASELINES, price_space=PRICE_SPACE,
+            families=self.families, baselines=BASELINES, starts=STARTS, price_space=PRICE_SPACE,
             reference_prices=REFERENCE_PRICES, tags={} if kind is None else {"transition": str(kind["class"])},
         )  # fmt: skip
 
@@ -123,6 +131,10 @@ class Custom(CustomSetting):
     def state(self, **arrays: Any) -> CustomState:
         """A state of this problem: ``problem.state(work=..., capacity=...)``."""
         return CustomState(**{"capacity": self.start.capacity} | arrays)
+
+    def reset(self, seed: int = 0) -> CustomState:
+        """The first state of an episode, as the transition gives it: of the jobs that are there."""
+        return self.worlds([seed]).told[0]
 
     def worlds(self, seeds: Sequence[int], belief: None = None) -> CustomWorld:
         """E = len(seeds) worlds; without a transition each stands at ``start``. There are no beliefs to attach."""
@@ -153,6 +165,21 @@ class Custom(CustomSetting):
         named = ", ".join(state.label(j) for j in lost[:3]) + (" ..." if len(lost) > 3 else "")
         return f"on {self.option_name(option)} {text}{f', in place of {named}' if named else ''}"
 
+    def names(self, state: CustomState, agent: int) -> Names:
+        """What an agent, the options and the resources are called, as it prints."""
+        options = (self.option_name(o) for o in range(1 + len(self.options)))
+        return Names(
+            printable(state.label(agent)), tuple(map(printable, options)), tuple(map(printable, self.resources))
+        )  # fmt: skip
+
+    def agent(self, state: CustomState, name: str) -> int:
+        """The agent of that name."""
+        names = state.names or ()
+        if name not in names:
+            close = difflib.get_close_matches(name[:200], names, n=8)
+            raise nearest("agent", name, names if len(names) <= 20 else close)
+        return names.index(name)
+
     def perturbed(self, state: CustomState, shift: Shift, seed: int = 0) -> CustomState:
         """The state as it would truly be if ``shift`` were so."""
         return replace(
@@ -163,6 +190,20 @@ class Custom(CustomSetting):
     def revealed(self, state: CustomState, following: CustomState) -> CustomState:
         """The state as the next one shows it to have been: here it was told as it is."""
         return state
+
+    def optimum(self, state: CustomState, prices: CustomPrices, limit_s: float) -> Optimum:
+        """The most that can be served, class by class, see :mod:`.optimum`."""
+        world = self.world_at(state)
+        start = Coordinator("game").decide(world, None, prices)
+        game = world.game(prices)
+        assert start.seating is not None
+        best = best_served(game, world.places(prices, game), start.seating, limit_s)
+        took = f"by HiGHS in {best.seconds:.2g} s"
+        if best.gap == 0:
+            note = f"no more can be served, class by class: proved {took}"
+        else:
+            note = f"at most {best.gap} more of priority {state.priority[best.short]:g} can be served, {took}"
+        return Optimum(best.option, best.seating, best.gap, note)
 
     def idle(self, state: CustomState) -> dict[str, Any]:
         """Everyone opts out, as the fields of an allocation: whoever has something to decide is not served."""
@@ -199,7 +240,7 @@ class Custom(CustomSetting):
                     if r >= 0 and self.families_of[r] == family:
                         where[i] = r
                         power[i] += share[i] * state.full_power_w[i, r]
-            checks.append(check_capacity(family, where, share, np.ones(len(self.resources))))
+            checks.append(check_capacity(family, where, share, (state.capacity > 0) * 1.0))
         checks.append(check_limit("power (W)", np.asarray(allocation.power), state.power_limit_w))
         checks.append(check_limit("power its shares draw (W)", power, state.power_limit_w))
         told = np.asarray(allocation.power, float)
@@ -211,6 +252,12 @@ class Custom(CustomSetting):
             f"reach: {state.label(int(i))} takes option {o}, which it may not"
             for i, o in enumerate(option)
             if o and not (0 < o < choices and state.active[i] and (not state.allowed.size or bool(state.allowed[i, o])))
+        )
+        down = (np.append(state.capacity, 1.0)[self.options] == 0).any(axis=1)  # the last stands for no resource
+        lines += tuple(
+            f"down: {state.label(int(i))} takes {self.option_name(int(o))}, of which a part is down"
+            for i, o in enumerate(option)
+            if 0 < o < choices and down[o - 1]
         )
         if lines:
             checks.append(CapacityCheck(float("inf"), lines))
@@ -226,7 +273,7 @@ class Custom(CustomSetting):
             "name": "custom", "options": self.options.tolist(), "resources": list(self.resources),
             "families": list(self.families_of), "start": self.start.to_dict(),
             "transition": transitions.describe(self.transition),
-            "episode": self.episode, "credit": self.credit, "priority_gap": self.priority_gap,
+            "episode": self.episode, "credit": self.credit, "priority_gap": self.priority_gap, "most": self.most,
         }  # fmt: skip
 
     @classmethod
@@ -257,7 +304,8 @@ class Custom(CustomSetting):
         gap = data.get("priority_gap", 0.0)
         if not isinstance(gap, int | float) or isinstance(gap, bool):
             raise InvalidStateError(f"priority_gap = {quoted(gap)}; it must be a finite number >= 0")
-        return cls(options, *names, start, transition, data["episode"], data["credit"], float(gap))
+        most = whole_number("most", data.get("most", 0), 0, MOST_JOBS)
+        return cls(options, *names, start, transition, data["episode"], data["credit"], float(gap), most)
 
 
 def make(
@@ -274,6 +322,9 @@ def make(
     episode: int = 200,
     credit: str = "difference",
     priority_gap: float = 0.0,
+    most_jobs: int | None = None,
+    previous: Any = None,
+    moving_cost: Any = None,
     **arrays: Any,
 ) -> Custom:
     """``make_problem("custom", ...)``: from arrays, from tables, or from a transition.
@@ -289,20 +340,33 @@ def make(
         episode: its length in steps. credit: "difference" charges a learner's agent what the others lose because
             of it, by settling the step again without it; "own" does not, and is N times cheaper.
         priority_gap: within which priorities are equals; default 0, the higher one always comes first.
+        most_jobs: rows of a world whose number of jobs varies; default a quarter more than were seen in a look at it
+            (:func:`hybridalloc.problems.custom.padding.most_seen`). Those beyond sit a training step out.
+        previous: with tables, where each job was: a file that ``step --out`` or ``--json`` wrote, or a mapping of job
+            to option by their names; with arrays (N,) options. moving_cost: of leaving that, one number or (N,); with
+            ``previous`` from a file or mapping .3, in deadlines of delay, where it is not given.
 
     Raises:
         InvalidStateError: names the field or file, where in it, the value and what is permitted.
     """
     transition = transitions.by_user(transition)
-    known = [name for name in CustomState.__dataclass_fields__ if name not in ("work", "capacity")]
+    apart = ("work", "capacity", "previous", "moving_cost")
+    known = [name for name in CustomState.__dataclass_fields__ if name not in apart]
     for name in arrays:
         if name not in known:
             others = ["work", "capacity", "options", "resources", "families", "jobs", "servers", "links", "transition"]
-            raise nearest("setting of custom", name, known + others + ["episode", "credit", "priority_gap"])
+            more = ["episode", "credit", "priority_gap", "most_jobs", "previous", "moving_cost"]
+            raise nearest("setting of custom", name, known + others + more)
     if jobs is not None or servers is not None:
         if work is not None or arrays:
             raise InvalidStateError("give either jobs= and servers=, or arrays (work=, capacity=, ...), not both")
         arrays, resources = read_tables(jobs, servers, links)
+        arrays = placed(arrays, resources, previous, moving_cost)
+    elif previous is not None and isinstance(previous, str | Path | Mapping):
+        raise InvalidStateError(
+            "previous= by names goes with jobs= and servers=; beside arrays it is (N,) options, -1 for an agent that "
+            "is new"
+        )
     elif links is not None:
         raise InvalidStateError(
             "links= goes with jobs= and servers=; beside arrays, allowed= and private_cost= (N, options) say who "
@@ -315,11 +379,15 @@ def make(
             given = np.repeat(given[:, None], len(rate), axis=1)
         arrays |= {"work": given, "capacity": rate}
     elif transition is not None:
-        arrays = as_state(transition.reset(0)).to_dict() | arrays
+        arrays = _first(transition).to_dict() | arrays
     else:
         raise InvalidStateError(
             "custom needs work= and capacity= (arrays), jobs= and servers= (tables), or transition= (your own world)"
         )
+    if jobs is None and servers is None:
+        if transition is not None and work is None and not (previous is None and moving_cost is None):
+            raise InvalidStateError("previous and moving_cost are fields of the states that the transition gives")
+        arrays |= {k: v for k, v in (("previous", previous), ("moving_cost", moving_cost)) if v is not None}
     start = CustomState(**arrays)
     count = len(start.capacity)
     table = np.arange(count)[:, None] if options is None else _option_table(options)
@@ -340,7 +408,17 @@ def make(
             f"private_cost and allowed have {wide} options; there are {1 + len(table)}: opting out first, then "
             f"{len(table)} in the order of options"
         )
-    return Custom(table, *named, start, transition, length, credit, priority_gap)
+    most = 0 if most_jobs is None else whole_number("most_jobs", most_jobs, 1, MOST_JOBS)
+    if most_jobs is None and transition is not None and not isinstance(transition, transitions.Unloaded):
+        most = padding.most_seen(transition, start, named[1], length)
+    return Custom(table, *named, start, transition, length, credit, priority_gap, most)
+
+
+def _first(transition: Any) -> CustomState:
+    """A first state of a transition, with jobs in it if one of a few has any: it says how wide all are."""
+    states = (as_state(transition.reset(seed)) for seed in range(padding.TRIED))
+    first = next(states)
+    return first if first.agents else next((state for state in states if state.agents), first)
 
 
 def _option_table(options: Any) -> Int:

@@ -6,8 +6,9 @@ alone, heuristics) those of all who are served. So the capacity, the deadline an
 fit beside them have closed forms, and they are what is tried first; :mod:`hybridalloc.problems.knobs` solves again.
 
 Where places were given what is stated is the least change with which the agent is served and takes no place from its
-own class or above. Where less would do if one of those went (an equal that needs more), that is stated too, after the
-others. Who loses a place is named. A higher priority is one more way, and comes last.
+own class or above, both from the present answer and in a whole new decision, which may pack otherwise. Where less
+would do if one of those went (an equal that needs more), that is stated too, after the others. Who loses a place is
+named. A higher priority is one more way, and comes last.
 
 Where none were given everyone keeps its option, who is served comes first, and each change is of one option: the agent
 is served if it takes that one. Where there is room already it is told by how much that option is the dearer. With
@@ -74,8 +75,9 @@ def remedies(
 ) -> dict[int, list[Remedy]]:  # fmt: skip
     """For each unserved agent, by priority, what would admit it, the smallest change first.
 
-    Only what was found to help is named; what takes a place from its own class or above comes after the rest, a higher
-    priority last. An agent that nothing was found for has an empty list, as one that may only opt out.
+    Only what was found to help is named, where places were given by a whole new decision; what takes a place from its
+    own class or above comes after the rest, a higher priority last. An agent that nothing was found for has an empty
+    list, as one that may only opt out.
 
     Args:
         agents: of the unserved, those asked about; all by default. most: remedies for each at most, a higher priority

@@ -12,10 +12,11 @@ from games.congestion import Int
 from games.errors import InvalidStateError
 from hybridalloc.errors import nearest
 from hybridalloc.problems.custom import transitions
-from hybridalloc.problems.custom.state import CustomPrices, CustomState
+from hybridalloc.problems.custom.state import OUT, CustomPrices, CustomState
 from hybridalloc.problems.knobs import Admitting
 
 BASELINES = {"opt_out": "opt out", "fastest": "fastest", "balanced": "balanced", "random": "random"}
+STARTS = ("balanced", "fastest")  # from which a choice is improved too
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +31,7 @@ class CustomSetting(Admitting[CustomState, Any, CustomPrices]):
     episode: int = 200
     credit: str = "difference"
     priority_gap: float = 0.0
+    most: int = 0
 
     def __post_init__(self) -> None:
         r = len(self.resources)
@@ -62,7 +64,7 @@ class CustomSetting(Admitting[CustomState, Any, CustomPrices]):
     def option_name(self, option: int) -> str:
         """Such as "opt out", "gpu-2" or "air-1 + cpu-1"."""
         if option == 0:
-            return "opt out"
+            return OUT
         return " + ".join(self.resources[r] for r in self.options[option - 1] if r >= 0)
 
     def simulator(self) -> Any:

@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from games.congestion import Float
+from games.congestion import Float, Int
 from games.errors import InvalidStateError
 from hybridalloc.problems.state import State, array, name_list
 
 NO_DEADLINE = 1e9  # s: this or more is none
 NO_LIMIT = 1e9  # W
+OUT = "opt out"  # the name of option 0
 SHORTEST = 1e-100  # s: a deadline below counts as this much where costs are made of it, so that they stay finite
 MISSED, UNSERVED = 2.0, 1e6  # default cost of opting out with and without a deadline; a missed deadline costs 1
 
@@ -34,7 +35,8 @@ class CustomState(State):
     """One step's agents and resources. N agents, R resources, O options (0 opts out), F features of one's own.
 
     Attributes:
-        work: (N, R) units of work an agent has for each resource. capacity: (R,) units a second.
+        work: (N, R) units of work an agent has for each resource. capacity: (R,) units a second; 0: the resource is
+            down, and nobody is put on an option that uses it.
         deadline_s: (N,) default none. delay_cost: (N,) cost of a second, default 1 / deadline_s; without a deadline
             that of the most patient agent that has one, or 1 where none has.
         private_cost: (N, O) cost of each option whatever the others do, default 0. opt_out_cost: (N,) added for
@@ -43,12 +45,15 @@ class CustomState(State):
         allowed: (N, O). priority: (N,) who is admitted first, highest first. wait_s: (R,) before work begins.
         full_power_w: (N, R) what an agent draws at a full share. power_limit_w: (N,).
         features: (N, F) anything of order one that a recommender should see.
-        active: (N,) False for an agent that sits this step out. names: N strings. hidden: what only the
-            transition reads, a mapping that JSON holds.
+        active: (N,) False for an agent that sits this step out.
+        previous: (N,) the option that an agent had in the step before, -1 where it is new; 0 is to have had none.
+            moving_cost: (N,) or one number for all, charged for every option but the previous one (opting out too: who
+            is stopped loses its place), where there was one. Where that is down, all options cost it alike.
+        names: N strings. hidden: what only the transition reads, a mapping that JSON holds.
     """
 
     work: Float = array("N R", "units", low=0)
-    capacity: Float = array("R", "units/s", above=0)
+    capacity: Float = array("R", "units/s", low=0)
     deadline_s: Float = array("N", "s", above=0, fill=NO_DEADLINE)
     delay_cost: Float = array("N", "1/s", low=0, fill=0)
     private_cost: Float = array("N O", fill=0)
@@ -60,11 +65,15 @@ class CustomState(State):
     power_limit_w: Float = array("N", "W", above=0, fill=NO_LIMIT)
     features: Float = array("N F", fill=0)
     active: NDArray[np.bool_] = array("N", dtype=bool, fill=1)
+    previous: Int = array("N", dtype=int, low=-1, fill=-1)
+    moving_cost: Float = array("N", low=0, fill=0)
     names: tuple[str, ...] | None = None
     hidden: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         given = {name: getattr(self, name) is not None for name in ("delay_cost", "opt_out_cost", "private_cost")}
+        if isinstance(self.moving_cost, int | float) and isinstance(self.work, np.ndarray | list | tuple):
+            object.__setattr__(self, "moving_cost", np.full(len(self.work), self.moving_cost))
         super().__post_init__()
         timed = self.deadline_s < NO_DEADLINE
         if not given["delay_cost"]:

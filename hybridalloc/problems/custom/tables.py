@@ -1,12 +1,13 @@
 """A custom problem from three tables: jobs, servers and, if not every job reaches every server, links.
 
-    jobs     name, work [units]; deadline_s, delay_cost, priority, opt_out_cost, power_limit_w (all optional)
-    servers  name, capacity [units/s]; wait_s, full_power_w (optional)
+    jobs     name, work [units]; deadline_s, delay_cost, priority, opt_out_cost, power_limit_w, moving_cost (optional)
+    servers  name, capacity [units/s], 0 where it is down; wait_s, full_power_w (optional)
     links    job, server; cost (private cost), work (units there, instead of the job's own) (optional)
 
-A table is the path of a CSV file, a pandas frame, or a mapping of columns. An empty cell takes the default. A table of
-jobs without rows is a step without jobs; one of servers without rows is refused, as an export that failed looks the
-same. Errors name the file, the line (of a frame: the row), the column, the value and the remedy.
+A table is the path of a CSV file, a pandas frame, or a mapping of columns. An empty cell takes the default. Other
+columns are left alone, and a warning names them; one that is nearly the name of a column that is not there is refused.
+A table of jobs without rows is a step without jobs; one of servers without rows is refused, as an export that failed
+looks the same. Errors name the file, the line (of a frame: the row), the column, the value and the remedy.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import difflib
 import io
 import math
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,13 +26,20 @@ from typing import Any
 import numpy as np
 
 from games.errors import InvalidStateError
-from hybridalloc.problems.custom.state import MISSED, NO_DEADLINE, NO_LIMIT, UNSERVED, default_delay_cost
-from hybridalloc.problems.state import as_name, echo
+from hybridalloc.problems.custom.state import MISSED, NO_DEADLINE, NO_LIMIT, OUT, UNSERVED, default_delay_cost
+from hybridalloc.problems.state import as_name, echo, read_array, read_json
 
 LARGEST = 100_000_000  # bytes of a file
+NAMED = 8  # columns or names in a note
 MOST_PAIRS = 50_000_000  # jobs x servers: 400 MB for each array of pairs
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf|infinity)", re.ASCII | re.IGNORECASE)
+MOVING = 0.3  # default cost of leaving where a job was, in deadlines of delay: see benchmarks/moves.py
+TYPO = 0.7  # likeness above which a column's name is taken for a misspelt one
 MISSING = {"na", "n/a", "<na>", "nan", "nat", "none", "null"}  # what programs write where a name is missing
+
+
+class TableNote(UserWarning):
+    """Something in a table that was left alone."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +56,10 @@ class Column:
 JOBS = {
     "name": Column(True, text=True), "work": Column(True, above=0, unit="units"),
     "deadline_s": Column(above=0, unit="s"), "delay_cost": Column(above=0, unit="1/s"), "priority": Column(),
-    "opt_out_cost": Column(), "power_limit_w": Column(above=0, unit="W"),
+    "opt_out_cost": Column(), "power_limit_w": Column(above=0, unit="W"), "moving_cost": Column(low=0),
 }  # fmt: skip
 SERVERS = {
-    "name": Column(True, text=True), "capacity": Column(True, above=0, unit="units/s"),
+    "name": Column(True, text=True), "capacity": Column(True, low=0, unit="units/s"),
     "wait_s": Column(low=0, unit="s"),
     "full_power_w": Column(low=0, unit="W"),
 }  # fmt: skip
@@ -123,9 +132,72 @@ def read_tables(jobs: Any, servers: Any, links: Any = None) -> tuple[dict[str, A
         "work": work, "capacity": _numbers(server, "capacity", 1.0), "deadline_s": deadline, "private_cost": private,
         "allowed": allowed, "delay_cost": _numbers(job, "delay_cost", default_delay_cost(deadline)),
         "opt_out_cost": _numbers(job, "opt_out_cost", np.where(timed, MISSED, UNSERVED)),
-        "priority": _numbers(job, "priority", 0.0), "wait_s": _numbers(server, "wait_s", 0.0), "full_power_w": draw,
+        "priority": _numbers(job, "priority", 0.0), "moving_cost": _numbers(job, "moving_cost", math.nan),
+        "wait_s": _numbers(server, "wait_s", 0.0), "full_power_w": draw,
         "power_limit_w": _numbers(job, "power_limit_w", NO_LIMIT), "names": tuple(row["name"] for row in job.rows),
     }, [row["name"] for row in server.rows]  # fmt: skip
+
+
+def placed(arrays: dict[str, Any], servers: list[str], previous: Any, moving_cost: Any) -> dict[str, Any]:
+    """The arrays of :func:`read_tables` with where each job was and what leaving that costs.
+
+    Args:
+        servers: their names. previous: a file that ``step`` wrote or a mapping of job to server by their names; None.
+            Who or what is not there any more is left out. moving_cost: of jobs without one in the table; default
+            ``MOVING`` where previous places are given, else 0.
+    """
+    names = arrays["names"]
+    cost = np.full(len(names), MOVING if previous is not None else 0.0)
+    if moving_cost is not None:
+        given = read_array("moving_cost", moving_cost, "N")
+        if given.shape not in ((), (len(names),)):
+            raise InvalidStateError(
+                f"moving_cost has shape {given.shape}; it is one number, or one for each of {len(names)} jobs"
+            )
+        cost = np.broadcast_to(given, cost.shape)
+    told = arrays["moving_cost"]
+    was = np.full(len(names), -1)
+    if previous is not None:
+        at = {name: 1 + r for r, name in enumerate(servers)} | {OUT: 0}
+        before = read_previous(previous)
+        was = np.array([at.get(before.get(name, ""), -1) for name in names], np.int64)
+        if before and len(names) and not any(name in before for name in names):
+            warnings.warn(
+                f"previous: none of its {len(before)} jobs is among these {len(names)}, so that all are new; jobs are "
+                "known by their names",
+                TableNote, stacklevel=3,
+            )  # fmt: skip
+    return arrays | {"moving_cost": np.where(np.isnan(told), cost, told), "previous": was}
+
+
+def read_previous(given: Any) -> dict[str, str]:
+    """Where each job was: its option's name, as ``step --json`` and ``step --out`` write it, by the job's name.
+
+    Raises:
+        InvalidStateError: no such file, or not one that ``step`` wrote; says what is expected.
+    """
+    if isinstance(given, Mapping):
+        return {str(as_name(job)): str(as_name(place)) for job, place in given.items()}
+    if not isinstance(given, str | Path):
+        raise InvalidStateError(
+            f"previous is a {type(given).__name__}; give the path of what `step --out` wrote, or a mapping of jobs to "
+            "servers"
+        )
+    path = Path(given)
+    wanted = "what `step --json` or `step --out FILE` wrote (.json or .csv)"
+    remedy = f"give {wanted}, and leave it out where there is none yet"
+    if path.suffix.lower() == ".csv":
+        source, header, cells, places = _from_csv("previous", path, remedy)
+        for name in ("job", "goes_to"):
+            if name not in header:
+                raise InvalidStateError(f"{source}, line 1, column {name!r}: missing; --previous reads {wanted}")
+        table = Table(source, [dict(zip(header, row, strict=True)) for row in cells], places)
+        return {row["job"].strip(): row["goes_to"].strip() for row in table.rows}
+    told = read_json(_bytes("previous", path, remedy).decode("utf-8-sig", "replace"), _short(path))
+    jobs = told.get("jobs") if isinstance(told, Mapping) else None
+    if not isinstance(jobs, list) or not all(isinstance(row, Mapping) and {"name", "option"} <= {*row} for row in jobs):
+        raise InvalidStateError(f"{_short(path)} has no list 'jobs' of name and option; --previous reads {wanted}")
+    return {str(row["name"]): str(row["option"]) for row in jobs}
 
 
 def _read(label: str, given: Any, columns: Mapping[str, Column]) -> Table:
@@ -136,18 +208,26 @@ def _read(label: str, given: Any, columns: Mapping[str, Column]) -> Table:
     for name in header:
         if header.count(name) > 1:
             raise InvalidStateError(f"{source}, line 1, column {echo(name, 40)}: appears twice; delete or rename one")
-        if name not in columns:
-            close = difflib.get_close_matches(name[:60], [c for c in columns if c not in header], n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known columns: {', '.join(columns)}"
-            raise InvalidStateError(f"{source}, line 1, column {echo(name, 40)}: unknown; {hint}")
+        close = difflib.get_close_matches(name[:60], [c for c in columns if c not in header], n=1, cutoff=TYPO)
+        if name not in columns and close:
+            raise InvalidStateError(
+                f"{source}, line 1, column {echo(name, 40)}: unknown; did you mean {close[0]!r}? Rename or delete it"
+            )
     for name, rule in columns.items():
         if rule.required and name not in header:
             there = echo(", ".join(header) or "none", 100)[1:-1]
             raise InvalidStateError(f"{source}, line 1, column {name!r}: missing; the columns there are: {there}")
+    if extra := [name for name in header if name not in columns]:
+        named = ", ".join(echo(name, 40) for name in extra[:NAMED]) + (" ..." if len(extra) > NAMED else "")
+        warnings.warn(
+            f"{source}: column{'s' * (len(extra) > 1)} {named} ignored; known columns: {', '.join(columns)}",
+            TableNote, stacklevel=2,
+        )  # fmt: skip
     table = Table(source, [], places)
     for k, row in enumerate(cells):
+        told = zip(header, row, strict=True)
         table.rows.append(
-            {name: _cell(table, k, name, columns[name], value) for name, value in zip(header, row, strict=True)}
+            {name: _cell(table, k, name, columns[name], value) for name, value in told if name in columns}
         )
     return table
 
@@ -155,16 +235,22 @@ def _read(label: str, given: Any, columns: Mapping[str, Column]) -> Table:
 Parts = tuple[str, list[str], Iterable[Any], list[str]]  # source, header, rows of cells, where each row stands
 
 
-def _from_csv(label: str, path: Path) -> Parts:
+def _bytes(label: str, path: Path, remedy: str) -> bytes:
+    """A file, if it is none too large."""
     source = _short(path)
     try:
         with path.open("rb") as stream:  # a pipe will do
             raw = stream.read(LARGEST + 1)
     except (OSError, ValueError) as error:  # a name that no file can have is a ValueError
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a name that a file can have"
-        raise InvalidStateError(f"{label}: {source} cannot be read ({reason}); give the path of a CSV file") from None
+        raise InvalidStateError(f"{label}: {source} cannot be read ({reason}); {remedy}") from None
     if len(raw) > LARGEST:
         raise InvalidStateError(f"{source} has more than {LARGEST // 10**6} MB; at most as many are read: split it")
+    return raw
+
+
+def _from_csv(label: str, path: Path, remedy: str = "give the path of a CSV file") -> Parts:
+    source, raw = _short(path), _bytes(label, path, remedy)
     for mark, coding in ((b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16")):
         if raw.startswith(mark):
             raise InvalidStateError(f"{source} is text in {coding}; save it as CSV in UTF-8")

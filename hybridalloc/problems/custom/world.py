@@ -15,7 +15,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from coordinator.congestion import Congestion
 from coordinator.game import Choice, options_of
+from coordinator.improve import Start, Task
 from games.admission import Seating
 from games.certificate import count_excess
 from games.congestion import Bool, CongestionBatch, Float, Int
@@ -23,6 +25,9 @@ from games.errors import InvalidStateError
 from games.places import Places, classes
 from games.shares import split_resources
 from hybridalloc.problems.contract import Facts
+from hybridalloc.problems.custom.climb import climb
+from hybridalloc.problems.custom.expected import LATE
+from hybridalloc.problems.custom.padding import names_of, padded, rows_of, told
 from hybridalloc.problems.custom.setting import BASELINES, CustomSetting
 from hybridalloc.problems.custom.state import NO_DEADLINE, CustomPrices, CustomState, as_state
 from hybridalloc.problems.metrics import ratio
@@ -30,7 +35,6 @@ from hybridalloc.problems.slots import SlotWorld
 from rl.proposal import Observation, Proposal
 
 STEEPNESS = 12.0  # of the smooth deadline: .5 at the deadline, .95 a quarter late
-LATE = 10.0  # deadlines: what a job that is never done is taken to need, in the model's reward
 ARRAYS = tuple(
     name for name, f in CustomState.__dataclass_fields__.items() if "spec" in f.metadata
 )  # in the order of the state
@@ -53,11 +57,17 @@ class CustomPlan(NamedTuple):
 class CustomWorld(SlotWorld):
     """E worlds stepped together; the allocator's view with E = 1."""
 
-    def __init__(self, problem: CustomSetting, states: Sequence[CustomState], rngs: list[np.random.Generator]) -> None:
+    def __init__(
+        self, problem: CustomSetting, states: Sequence[CustomState], rngs: list[np.random.Generator],
+        rows: list[Int] | None = None,
+    ) -> None:  # fmt: skip
+        """``rows``: of each world's jobs, where they come and go, see :mod:`.padding`; None where they do not."""
         self.problem, self.rngs = problem, rngs
         self.rows = np.concatenate([np.full((1, problem.options.shape[1]), -1), problem.options]).astype(np.int64)
         super().__init__(len(states), problem.episode)
-        self.states = [_fits(problem, state) for state in states]
+        self.told = [_fits(problem, state) for state in states]  # by the transition: of the jobs that are there
+        self.job_rows = rows
+        self.states = self.told  # what is decided on
         self.executed: CustomPlan | None = None  # in this step
         self._stack()
 
@@ -65,7 +75,8 @@ class CustomWorld(SlotWorld):
     def fresh(cls, problem: CustomSetting, seeds: Sequence[int]) -> Self:
         world = problem.simulator()
         states = [problem.start if world is None else as_state(world.reset(int(s))) for s in seeds]
-        return cls(problem, states, [np.random.default_rng([int(s), 1]) for s in seeds])
+        rows = [rows_of(state, problem.most) for state in states] if problem.most else None
+        return cls(problem, states, [np.random.default_rng([int(s), 1]) for s in seeds], rows)
 
     @classmethod
     def of_state(cls, problem: CustomSetting, state: CustomState) -> Self:
@@ -73,14 +84,20 @@ class CustomWorld(SlotWorld):
         return cls(problem, [state], [np.random.default_rng(0)])
 
     def _stack(self) -> None:
-        """The states' arrays as (E, ...)."""
-        first = self.states[0].work.shape
-        for e, state in enumerate(self.states):
-            if state.work.shape != first:
-                raise InvalidStateError(
-                    f"world {e} has work of shape {state.work.shape}, world 0 {first}; a transition keeps the number "
-                    "of agents: set active = False for those who are not there"
-                )
+        """The states' arrays as (E, ...): who is down is allowed nowhere, and leaving what was held is charged."""
+        first = self.told[0].work.shape
+        if self.job_rows is not None:
+            most, wide = self.problem.most, self.problem.start.features.shape[1]
+            self.states = [padded(state, row, most, wide) for state, row in zip(self.told, self.job_rows, strict=True)]
+        else:
+            self.states = self.told
+            for e, state in enumerate(self.states):
+                if state.work.shape != first:
+                    raise InvalidStateError(
+                        f"world {e} has work of shape {state.work.shape}, world 0 {first}; where the number of jobs "
+                        f"varies give make_problem('custom', ..., most_jobs={max(len(s.work) for s in self.told)}) or "
+                        "more"
+                    )
         self.at = {name: np.stack([getattr(s, name) for s in self.states]) for name in ARRAYS}
         e, n, o = *self.at["active"].shape, len(self.rows)
         if self.at["private_cost"].shape[2] != o:
@@ -89,6 +106,16 @@ class CustomWorld(SlotWorld):
             self.at["allowed"] = np.ones((e, n, o), bool)
         self.at["private_cost"] = self.at["private_cost"].copy()
         self.at["private_cost"][..., 0] += self.at["opt_out_cost"]
+        up: Bool = self.at["capacity"] > 0
+        if not up.all():
+            down: Bool = np.asarray((~up[:, np.maximum(self.rows, 0)] & (self.rows >= 0)).any(-1))
+            self.at["allowed"] = self.at["allowed"] & ~down[:, None]
+            self.at["capacity"] = np.where(up, self.at["capacity"], 1.0)  # of what nobody is put on
+        ran = (self.at["previous"] > 0) & (self.at["moving_cost"] > 0)
+        if ran.any():
+            others = ran[..., None] & (np.arange(o) != self.at["previous"][..., None])
+            self.at["private_cost"] += np.where(others, self.at["moving_cost"][..., None], 0.0)
+        self.at["stay"] = np.where(ran, self.at["previous"], 0)
 
     @property
     def active(self) -> Bool:
@@ -96,6 +123,7 @@ class CustomWorld(SlotWorld):
         return np.asarray(self.at["active"])
 
     def state(self, e: int) -> CustomState:
+        """World ``e`` as a state of its own, in rows where jobs come and go."""
         return self.states[e]
 
     # --- what the coordinator and the recommenders read
@@ -216,7 +244,7 @@ class CustomWorld(SlotWorld):
         rank = classes(at["priority"], self.problem.priority_gap)
         shape = game.live.shape
         late = np.where(at["deadline_s"] < NO_DEADLINE, prices.miss, 0.0)
-        return Places(seconds, slack, cap, acceptable, rank, np.zeros(shape, bool), late)
+        return Places(seconds, slack, cap, acceptable, rank, np.zeros(shape, bool), late, stay=at["stay"])
 
     def settle(
         self, choice: Choice | Int, prices: CustomPrices, proposal: Proposal | None = None, trust: float = np.inf,
@@ -260,6 +288,14 @@ class CustomWorld(SlotWorld):
         served = at["active"] & (option > 0) & (time <= at["deadline_s"] * (1 + 1e-9))
         power = (share * draw).sum(-1)
         return CustomPlan(option, resource, share, power, served, time, price.reshape(e, r), held, promised)
+
+    def expected(self, plan: CustomPlan, against: CustomPlan | None = None) -> Float:
+        """(E,) the model's reward of a settled plan: what the state says is taken as it is."""
+        return np.asarray(self._model_reward(plan).sum(axis=1))
+
+    def climb(self, start: Start, game: Congestion, task: Task) -> Start:
+        """Single changes of option that raise what the model expects, prior included."""
+        return climb(self, start, game, task)
 
     def baseline(self, name: str, rng: np.random.Generator) -> Int:
         """(E, N) joint choice of a heuristic: opt_out, fastest (as if alone), balanced (least use, in turn), random."""
@@ -311,7 +347,7 @@ class CustomWorld(SlotWorld):
     def execute(self, plan: CustomPlan) -> Facts:
         """The step's rewards, by the transition or the model; :meth:`drift` moves on."""
         self.executed = plan
-        reward = self._reward(self.states, self._allocations(plan), plan)
+        reward = self._reward(plan)
         lost = np.zeros_like(reward)
         if self.problem.transition is not None and self.problem.credit == "difference":
             self._charge(plan, reward, lost)
@@ -325,21 +361,27 @@ class CustomWorld(SlotWorld):
 
     def _allocations(self, plan: CustomPlan) -> list[Any]:
         """What a transition's methods get to see of each world's plan."""
-        return [SimpleNamespace(**self.parts(plan, e), time_s=plan.time_s[e]) for e in range(len(plan.option))]
+        worlds = range(len(plan.option))
+        if self.job_rows is not None:
+            return [told(self.parts(plan, e), plan.time_s[e], self.job_rows[e]) for e in worlds]
+        return [SimpleNamespace(**self.parts(plan, e), time_s=plan.time_s[e]) for e in worlds]
 
-    def _reward(self, states: Sequence[CustomState], allocations: Sequence[Any], plan: CustomPlan) -> Float:
+    def _reward(self, plan: CustomPlan) -> Float:
         world = self.problem.simulator()
         if world is None:
             return self._model_reward(plan)
-        agents = self.at["active"].shape[1]
-        out = np.empty((len(states), agents))
-        for k, (state, allocation) in enumerate(zip(states, allocations, strict=True)):
+        out = np.zeros(self.at["active"].shape)
+        for e, (state, allocation) in enumerate(zip(self.told, self._allocations(plan), strict=True)):
             given = np.asarray(world.reward(state, allocation), dtype=np.float64)
-            if given.shape != (agents,) or not np.isfinite(given).all():
+            if given.shape != (state.agents,) or not np.isfinite(given).all():
                 raise ValueError(
-                    f"{type(world).__name__}.reward gave {_what(given)}; it must give ({agents},) finite numbers"
+                    f"{type(world).__name__}.reward gave {_what(given)}; it must give ({state.agents},) finite numbers"
                 )
-            out[k] = given
+            if self.job_rows is None:
+                out[e] = given
+            else:
+                there = self.job_rows[e] >= 0
+                out[e, self.job_rows[e][there]] = given[there]
         return out
 
     def _model_reward(self, plan: CustomPlan) -> Float:
@@ -357,9 +399,9 @@ class CustomWorld(SlotWorld):
             return
         without = plan.option[e].copy()
         without[np.arange(len(e)), i] = 0
-        aside = CustomWorld(self.problem, [self.states[k] for k in e], [])
-        other = aside.settle(without, CustomPrices())
-        alone = self._reward(aside.states, self._allocations(other), other)
+        rows = None if self.job_rows is None else [self.job_rows[k] for k in e]
+        aside = CustomWorld(self.problem, [self.told[k] for k in e], [], rows)
+        alone = aside._reward(aside.settle(without, CustomPrices()))
         with_it = reward[e].sum(1) - reward[e, i]
         lost[e, i] = with_it - (alone.sum(1) - alone[np.arange(len(e)), i])
 
@@ -378,8 +420,14 @@ class CustomWorld(SlotWorld):
             )
         if self.executed is None:
             raise ValueError("nothing was executed in this step: call execute(plan) before drift()")
-        together = zip(self.states, self._allocations(self.executed), self.rngs, strict=True)
-        self.states = [_fits(self.problem, as_state(world.advance(s, a, rng))) for s, a, rng in together]
+        together = zip(self.told, self._allocations(self.executed), self.rngs, strict=True)
+        following = [_fits(self.problem, as_state(world.advance(s, a, rng))) for s, a, rng in together]
+        if self.job_rows is not None:
+            before = [names_of(state, row) for state, row in zip(self.told, self.job_rows, strict=True)]
+            self.job_rows = [
+                rows_of(state, self.problem.most, known) for state, known in zip(following, before, strict=True)
+            ]
+        self.told = following
         self.executed = None
         self.epoch += 1
         self._stack()
@@ -392,7 +440,9 @@ class CustomWorld(SlotWorld):
         world = self.problem.simulator()
         for e in np.flatnonzero(which):
             seed = int(self.rngs[e].integers(2**31))
-            self.states[e] = self.problem.start if world is None else _fits(self.problem, as_state(world.reset(seed)))
+            self.told[e] = self.problem.start if world is None else _fits(self.problem, as_state(world.reset(seed)))
+            if self.job_rows is not None:
+                self.job_rows[e] = rows_of(self.told[e], self.problem.most)
         self.epoch[which] = 0
         self.executed = None
         self._stack()
@@ -438,16 +488,19 @@ class CustomWorld(SlotWorld):
 
     def state_dict(self) -> dict[str, Any]:
         """The states with what only their transition reads, the random streams, and the plan where it was executed."""
-        told = [{f.name: getattr(state, f.name) for f in fields(CustomState)} for state in self.states]
+        told = [{f.name: getattr(state, f.name) for f in fields(CustomState)} for state in self.told]
         plan = None if self.executed is None else self.executed._asdict()
         rngs = [json.dumps(rng.bit_generator.state) for rng in self.rngs]
-        return {"epoch": self.epoch.copy(), "states": told, "rngs": rngs, "executed": plan}
+        rows = None if self.job_rows is None else [row.copy() for row in self.job_rows]
+        return {"epoch": self.epoch.copy(), "states": told, "rngs": rngs, "executed": plan, "rows": rows}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         given = [_fits(self.problem, CustomState(**told)) for told in state["states"]]
         if not len(given) == len(state["rngs"]) == len(state["epoch"]) == self.size:
             raise ValueError(f"{len(given)} worlds are stored; this has {self.size}")
-        self.states, self.epoch[:] = given, state["epoch"]
+        self.told, self.epoch[:] = given, state["epoch"]
+        kept = state.get("rows")  # a file of before has none, and no need of any
+        self.job_rows = None if kept is None else [np.array(row, np.int64) for row in kept]
         self.executed = None if state["executed"] is None else CustomPlan(**state["executed"])
         for rng, numbers in zip(self.rngs, state["rngs"], strict=True):
             rng.bit_generator.state = json.loads(numbers)
@@ -457,6 +510,9 @@ class CustomWorld(SlotWorld):
 def _fits(problem: CustomSetting, state: CustomState) -> CustomState:
     """The state, if it has the problem's resources and options."""
     r, o = len(problem.resources), len(problem.options) + 1
+    if state.agents and state.previous.max(initial=-1) >= o:
+        i = int(state.previous.argmax())
+        raise InvalidStateError(f"previous[{i}] = {state.previous[i]}; an option is -1 (new) or 0 to {o - 1}")
     if len(state.capacity) != r:
         raise InvalidStateError(f"capacity has {len(state.capacity)} entries; this problem has {r} resources")
     for name in ("private_cost", "allowed"):

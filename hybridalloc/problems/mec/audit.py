@@ -95,6 +95,27 @@ def _rank(problem: MecSetting, state: Any) -> Any:
     return rank_by(alpha * np.minimum(waited, 1) + beta * np.minimum(work, 1) + gamma * state.sla, s.priority_gap)
 
 
+@njit(cache=True, error_model="numpy")
+def _middle(rates):
+    """The middle of equally likely values; of an even number the mean of the two."""
+    half = len(rates) // 2
+    return rates[half] if len(rates) % 2 else 0.5 * rates[half - 1] + 0.5 * rates[half]
+
+
+@njit(cache=True, error_model="numpy")
+def _leak(p, s, nearest, i, k, channel):
+    """What device i's signal on ``channel`` of server k raises the noise by, in logs, summed over the tasks that have
+    another server of the same spectrum as their best link."""
+    out = 0.0
+    per = len(s.noise_rise) // len(nearest)
+    for q in range(len(nearest)):
+        if q == k or s.reuse_group[q] != s.reuse_group[k]:
+            continue
+        signal_w = 10.0 ** (s.mean_gain_db[i, q] / 10.0) * p.nominal_w
+        out += nearest[q] * np.log(1.0 + signal_w / (p.noise_w + p.noise_w * s.noise_rise[q * per + channel]))
+    return out
+
+
 class Told(NamedTuple):
     """The fields of a state that the compiled part reads."""
 
@@ -106,6 +127,9 @@ class Told(NamedTuple):
     battery_j: Any
     last_server: Any
     server_hz: Any
+    mean_gain_db: Any
+    reuse_group: Any
+    noise_rise: Any
 
 
 def state_of(state: Any) -> Told:
@@ -162,6 +186,10 @@ def _options(p, s, seen, prices, weight, private, seconds, slack, home):
     n, bands, values = seen.rates.shape
     servers = len(s.server_hz)
     per = bands // max(servers, 1)
+    nearest = np.zeros(servers)  # how many tasks each server is the best link of
+    for i in range(n):
+        if s.active[i] and servers:
+            nearest[np.argmax(s.mean_gain_db[i])] += 1
     for i in range(n):
         if not s.active[i]:
             continue
@@ -201,6 +229,9 @@ def _options(p, s, seen, prices, weight, private, seconds, slack, home):
                 cost += prices.migration
             if p.batteries and joule > s.battery_j[i]:
                 cost += prices.miss
+            if p.interference:
+                airtime = min(bits / (p.slot_s * _middle(seen.rates[i, b])), 1.0)
+                cost += prices.leakage * airtime * _leak(p, s, nearest, i, k, b - k * per)
             private[i, 1 + b] = cost
             weight[i, b] = np.sqrt(per_second * air_s)
             if home[i]:

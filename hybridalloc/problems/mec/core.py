@@ -68,7 +68,10 @@ class Prices(NamedTuple):
     risk: float = 1.0  # how much longer than believed the work is taken to be when misses are judged
     backlog: float = 0.0
     migration: float = 0.1
-    interference: float = 0.0  # a noise rise of one, for a deadline
+    interference: float = 0.0  # a noise rise of one, for a deadline: what power is charged
+    leakage: float = (
+        0.05  # a slot's signal, for the log of the noise rise at each task that may hear it: what options are
+    )
     margin: float = 0.9  # of the deadline that floors and fractions aim at
     caution: float = 0.5  # shares, power and fractions count on the rate that is exceeded with this chance
 
@@ -184,7 +187,11 @@ def fill_game(p, w, prices, weight, capacity, private, allowed):
     networks, n, bands, values = w.rates.shape
     servers = w.server_hz.shape[1]
     per = bands // servers
+    leaks = p.interference and prices.leakage > 0.0
+    near = np.zeros(servers)
     for e in range(networks):
+        if leaks:
+            count_near(w, e, near)
         capacity[e, :bands] = 1.0
         for k in range(servers):
             capacity[e, bands + k] = w.server_hz[e, k]
@@ -222,12 +229,43 @@ def fill_game(p, w, prices, weight, capacity, private, allowed):
                     cost += prices.migration
                 if p.batteries and sent_j > w.battery_j[e, i]:
                     cost += prices.miss
+                if leaks:
+                    duty = min(w.task_bits[e, i] / w.rate[e, i, b] / p.slot_s, 1.0)
+                    cost += prices.leakage * duty * _heard(p, w, e, i, b, near)
                 private[e, i, 1 + b] = cost
                 weight[e, i, b] = np.sqrt(omega * air_s)
                 allowed[e, i, 1 + b] = w.reachable[e, i, k]
 
 
 @njit(cache=True, error_model="numpy")
+def count_near(w, e, near):
+    """Fill ``near`` (K,) with the tasks of network ``e`` whose best mean gain is each server's."""
+    near[:] = 0.0
+    for i in range(w.active.shape[1]):
+        if w.active[e, i]:
+            best = 0
+            for q in range(1, len(near)):
+                if w.mean_gain[e, i, q] > w.mean_gain[e, i, best]:
+                    best = q
+            near[best] += 1.0
+
+
+@njit(cache=True, error_model="numpy")
+def _heard(p, w, e, i, b, near):
+    """Sum over the tasks near servers that share device i's spectrum on band b of log(1 + rise): its signal there, at
+    nominal power and mean gain, over noise and interference as last measured."""
+    servers = len(near)
+    per = w.rate.shape[2] // servers
+    k = b // per
+    total = 0.0
+    for q in range(servers):
+        if q != k and w.reuse_group[e, q] == w.reuse_group[e, k] and near[q] > 0.0:
+            noise = p.noise_w * (1.0 + w.noise_rise[e, q * per + b % per])
+            total += near[q] * np.log1p(w.mean_gain[e, i, q] * p.nominal_w / noise)
+    return total
+
+
+@njit(cache=True, error_model="numpy", inline="always")
 def _late(time, tau):
     z = STEEPNESS * (time / tau - 1.0)
     if z > 30.0:
@@ -275,7 +313,7 @@ def fill_places(p, w, prices, game, seconds, slack, acceptable, home):
                 acceptable[e, i, o] = watts > 0.0 and alone <= game.private_cost[e, i, 0]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def _own(p, w, e, i):
     """s that a device takes for its whole task by itself; inf where its battery cannot pay."""
     local_j = p.kappa * w.device_hz[e, i] ** 2 * w.task_cycles[e, i]
@@ -284,7 +322,7 @@ def _own(p, w, e, i):
     return w.task_cycles[e, i] / w.device_hz[e, i]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def _least_fraction(p, w, prices, e, i):
     """Smallest fraction that must be sent so that the device's own side is in time; 1 where it can keep nothing."""
     own = _own(p, w, e, i)
@@ -293,7 +331,7 @@ def _least_fraction(p, w, prices, e, i):
     return max(0.0, 1.0 - prices.margin * w.deadline_s[e, i] / own) if own > w.deadline_s[e, i] else 0.0
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def _most_power(p, w, e, i, rho, share):
     """Most power in W with which a device may send for a whole deadline at ``share`` of the air, by limit and battery,
     sending ``rho`` of its task and computing the rest."""
@@ -306,20 +344,20 @@ def _most_power(p, w, e, i, rho, share):
     return most
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def _wait(p, w, e, i, b, k):
     """s that pass before a device's work on band b and server k begins, as believed."""
     moved = p.migration and w.last_server[e, i] >= 0 and w.last_server[e, i] != k
     return p.backhaul_s + w.cpu_wait_s[e, k] + w.air_wait_s[e, b] + (p.switch_s if moved else 0.0)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def _snr(p, rate):
     """Signal over noise and interference at 1 W, from the rate at nominal power."""
     return (2.0 ** ((rate - LEAST_RATE) / p.band_hz) - 1.0) / p.nominal_w
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def _rate(p, power, gain):
     return p.band_hz * np.log2(1.0 + power * gain) + LEAST_RATE
 
@@ -336,158 +374,183 @@ def settle(p, w, prices, priority, rank, wish, trust, seated, plan):
     """
     networks, n, bands = w.rate.shape
     servers = w.server_hz.shape[1]
-    per = bands // servers
-    band = np.empty(n, np.int64)
-    server = np.empty(n, np.int64)
-    gain = np.empty(n)
-    air_s = np.empty(n)
-    air_weight = np.empty(n)
-    cpu_weight = np.empty(n)
-    air_floor = np.empty(n)
-    cpu_floor = np.empty(n)
-    met = np.empty(n, np.bool_)
-    air_total = np.empty(bands)
-    cpu_total = np.empty(servers)
+    per = bands // servers if servers else 1
+    count = np.zeros(servers, np.int64)
+    member = np.empty((servers, n), np.int64)
     for e in range(networks):
-        air_total[:] = 0.0
-        cpu_total[:] = 0.0
+        count[:] = 0
         for i in range(n):
             o = plan.option[e, i]
-            here = w.active[e, i] and o > 0
-            band[i] = o - 1 if here else -1
-            server[i] = (o - 1) // per if here else -1
-            plan.power_w[e, i] = 0.0
-            plan.fraction[e, i] = 0.0
-            air_weight[i] = 0.0
-            cpu_weight[i] = 0.0
-            air_s[i] = 0.0
-            if here:
-                omega = prices.delay / w.deadline_s[e, i]
-                rate = _exceeded(w.rates[e, i, band[i]], prices.caution)
-                gain[i] = _snr(p, rate)
-                air_s[i] = w.task_bits[e, i] / rate
-                air_weight[i] = max(np.sqrt(omega * air_s[i]), TINY)
-                cpu_weight[i] = max(np.sqrt(omega * w.task_cycles[e, i]), TINY)
-                air_total[band[i]] += air_weight[i]
-                cpu_total[server[i]] += cpu_weight[i]
-        # power: each device's best response at its square-root share of the air
-        for i in range(n):
-            if band[i] < 0:
-                continue
-            b, k = band[i], server[i]
-            tau = w.deadline_s[e, i]
-            power = p.nominal_w
-            if p.power_control:
-                harm = 0.0
-                if p.interference and prices.interference > 0.0:
-                    for q in range(servers):
-                        if q != k and w.reuse_group[e, q] == w.reuse_group[e, k]:
-                            harm += w.mean_gain[e, i, q] / p.noise_w
-                share = air_weight[i] / air_total[b]
-                watt_price = prices.energy / (p.efficiency * ENERGY_UNIT) + prices.interference * harm / tau
-                power = best_power(prices.delay / (tau * share), watt_price, gain[i], p.least_w, p.power_w)
-                if np.isfinite(wish.power_spread[e, i]):  # in units of the range, where the cost's curvature is about 1
-                    wish.power_response[e, i] = power
-                    scale = p.power_w - p.least_w
-                    pulled = blend(power / scale, 1.0, trust, wish.power[e, i] / scale, wish.power_spread[e, i] / scale)
-                    power = min(max(pulled * scale, p.least_w), p.power_w)
-                air_s[i] = w.task_bits[e, i] / _rate(p, power, gain[i])
-            plan.power_w[e, i] = power
-        air_total[:] = 0.0
-        for i in range(n):
-            if band[i] >= 0:
-                air_weight[i] = max(np.sqrt(prices.delay / w.deadline_s[e, i] * air_s[i]), TINY)
-                air_total[band[i]] += air_weight[i]
-        # fraction: local and remote side by side
-        for i in range(n):
-            if band[i] < 0:
-                continue
-            b, k = band[i], server[i]
-            tau = prices.margin * w.deadline_s[e, i]
-            cycles = w.task_cycles[e, i]
-            remote = air_s[i] * air_total[b] / air_weight[i]
-            remote += cycles / w.server_hz[e, k] * cpu_total[k] / cpu_weight[i]
-            rho = 1.0
-            if p.partial and _own(p, w, e, i) < np.inf:
-                rho = best_fraction(
-                    prices.delay / w.deadline_s[e, i], prices.energy / ENERGY_UNIT, cycles / w.device_hz[e, i],
-                    p.kappa * w.device_hz[e, i] ** 2 * cycles, _wait(p, w, e, i, b, k), remote,
-                    plan.power_w[e, i] * air_s[i] / p.efficiency, tau, prices.miss,
-                )  # fmt: skip
-                if np.isfinite(wish.fraction_spread[e, i]):
-                    wish.fraction_response[e, i] = rho
-                    pulled = blend(rho, 1.0, trust, wish.fraction[e, i], wish.fraction_spread[e, i])
-                    rho = min(max(pulled, 0.0), 1.0)
-                if rho > 0.0 and (1.0 - rho) * cycles / w.device_hz[e, i] > w.deadline_s[e, i]:
-                    rho = 1.0  # nothing is in time as believed; a local side that is late for certain spoils the rest
-                if seated and plan.held[e, i]:
-                    rho = max(rho, _least_fraction(p, w, prices, e, i))
-            plan.fraction[e, i] = rho
-            if rho <= 0.0:
-                band[i] = -1
-                server[i] = -1
-                plan.power_w[e, i] = 0.0
-                continue
-            air_s[i] *= rho
-            air_weight[i] *= np.sqrt(rho)
-            cpu_weight[i] *= np.sqrt(rho)
-        air_total[:] = 0.0
-        cpu_total[:] = 0.0
-        for i in range(n):
-            if band[i] >= 0:
-                air_total[band[i]] += air_weight[i]
-                cpu_total[server[i]] += cpu_weight[i]
-        # floors: how far the square-root shares must be stretched for the deadline, at the power and fraction chosen
-        for i in range(n):
-            air_floor[i] = 0.0
-            cpu_floor[i] = 0.0
-            if band[i] >= 0 and p.floors:
-                b, k = band[i], server[i]
-                slack = prices.margin * w.deadline_s[e, i] - _wait(p, w, e, i, b, k)
-                air_even = air_weight[i] / air_total[b]
-                cpu_even = cpu_weight[i] / cpu_total[k]
-                time = air_s[i] / air_even + plan.fraction[e, i] * w.task_cycles[e, i] / w.server_hz[e, k] / cpu_even
-                if slack > 0.0 and max(air_even, cpu_even) * time <= slack * (1.0 + 1e-12):
-                    air_floor[i] = air_even * time / slack
-                    cpu_floor[i] = cpu_even * time / slack
-        if seated:
-            _keep_places(plan, e, band, server, priority[e] - 1e3 * rank[e], air_floor, cpu_floor, bands, servers)
-        split_resources(air_weight, air_floor, band, priority[e], plan.air[e], met, plan.air_price[e])
-        for i in range(n):
-            if band[i] >= 0 and not met[i]:
-                cpu_floor[i] = 0.0
-        split_resources(cpu_weight, cpu_floor, server, priority[e], plan.cpu[e], met, plan.cpu_price[e])
+            if w.active[e, i] and o > 0:
+                k = (o - 1) // per
+                member[k, count[k]] = i
+                count[k] += 1
+            else:
+                settle_alone(p, w, prices, e, i, plan)
         for k in range(servers):
-            plan.cpu_price[e, k] /= w.server_hz[e, k]  # weights are per cycle: now in cost, like the air's
-        for i in range(n):
-            if w.active[e, i]:
-                _finish(p, w, prices, e, i, band[i], server[i], gain[i], plan)
+            settle_server(p, w, prices, priority, rank, wish, trust, seated, plan, e, k, member[k, : count[k]])
 
 
 @njit(cache=True, error_model="numpy")
-def _keep_places(plan, e, band, server, priority, air_floor, cpu_floor, bands, servers):
+def settle_alone(p, w, prices, e, i, plan):
+    """A device that sends nothing."""
+    plan.power_w[e, i] = plan.fraction[e, i] = plan.air[e, i] = plan.cpu[e, i] = 0.0
+    if w.active[e, i]:
+        _finish(p, w, prices, e, i, -1, -1, 0.0, plan)
+
+
+@njit(cache=True, error_model="numpy")
+def settle_server(p, w, prices, priority, rank, wish, trust, seated, plan, e, k, member):
+    """One server's part of :func:`settle`: ``member`` (M,) are the devices that chose it, ascending. No server's part
+    reads another's."""
+    count = len(member)
+    bands, servers = w.rate.shape[2], w.server_hz.shape[1]
+    per = bands // servers
+    band = np.empty(count, np.int64)  # of this server's, from 0; -1 for who sends nothing after all
+    server = np.zeros(count, np.int64)  # the same for its processor
+    gain = np.empty(count)
+    air_s = np.empty(count)
+    air_weight = np.empty(count)
+    cpu_weight = np.empty(count)
+    air_floor = np.zeros(count)
+    cpu_floor = np.zeros(count)
+    first = np.empty(count)  # who is named first where floors do not all fit
+    air = np.empty(count)
+    cpu = np.empty(count)
+    met = np.empty(count, np.bool_)
+    air_total = np.zeros(per)
+    cpu_total = 0.0
+    cpu_price = np.zeros(1)
+    air_price = np.zeros(per)
+    for m in range(count):
+        i = member[m]
+        band[m] = plan.option[e, i] - 1 - k * per
+        first[m] = priority[e, i]
+        omega = prices.delay / w.deadline_s[e, i]
+        rate = _exceeded(w.rates[e, i, k * per + band[m]], prices.caution)
+        gain[m] = _snr(p, rate)
+        air_s[m] = w.task_bits[e, i] / rate
+        air_weight[m] = max(np.sqrt(omega * air_s[m]), TINY)
+        cpu_weight[m] = max(np.sqrt(omega * w.task_cycles[e, i]), TINY)
+        air_total[band[m]] += air_weight[m]
+        cpu_total += cpu_weight[m]
+    # power: each device's best response at its square-root share of the air
+    for m in range(count):
+        i = member[m]
+        tau = w.deadline_s[e, i]
+        power = p.nominal_w
+        if p.power_control:
+            harm = 0.0
+            if p.interference and prices.interference > 0.0:
+                for q in range(servers):
+                    if q != k and w.reuse_group[e, q] == w.reuse_group[e, k]:
+                        harm += w.mean_gain[e, i, q] / p.noise_w
+            share = air_weight[m] / air_total[band[m]]
+            watt_price = prices.energy / (p.efficiency * ENERGY_UNIT) + prices.interference * harm / tau
+            power = best_power(prices.delay / (tau * share), watt_price, gain[m], p.least_w, p.power_w)
+            if np.isfinite(wish.power_spread[e, i]):  # in units of the range, where the cost's curvature is about 1
+                wish.power_response[e, i] = power
+                scale = p.power_w - p.least_w
+                pulled = blend(power / scale, 1.0, trust, wish.power[e, i] / scale, wish.power_spread[e, i] / scale)
+                power = min(max(pulled * scale, p.least_w), p.power_w)
+            air_s[m] = w.task_bits[e, i] / _rate(p, power, gain[m])
+        plan.power_w[e, i] = power
+    air_total[:] = 0.0
+    for m in range(count):
+        air_weight[m] = max(np.sqrt(prices.delay / w.deadline_s[e, member[m]] * air_s[m]), TINY)
+        air_total[band[m]] += air_weight[m]
+    # fraction: local and remote side by side
+    for m in range(count):
+        i = member[m]
+        tau = prices.margin * w.deadline_s[e, i]
+        cycles = w.task_cycles[e, i]
+        remote = air_s[m] * air_total[band[m]] / air_weight[m]
+        remote += cycles / w.server_hz[e, k] * cpu_total / cpu_weight[m]
+        rho = 1.0
+        if p.partial and _own(p, w, e, i) < np.inf:
+            rho = best_fraction(
+                prices.delay / w.deadline_s[e, i], prices.energy / ENERGY_UNIT, cycles / w.device_hz[e, i],
+                p.kappa * w.device_hz[e, i] ** 2 * cycles, _wait(p, w, e, i, k * per + band[m], k), remote,
+                plan.power_w[e, i] * air_s[m] / p.efficiency, tau, prices.miss,
+            )  # fmt: skip
+            if np.isfinite(wish.fraction_spread[e, i]):
+                wish.fraction_response[e, i] = rho
+                pulled = blend(rho, 1.0, trust, wish.fraction[e, i], wish.fraction_spread[e, i])
+                rho = min(max(pulled, 0.0), 1.0)
+            if rho > 0.0 and (1.0 - rho) * cycles / w.device_hz[e, i] > w.deadline_s[e, i]:
+                rho = 1.0  # nothing is in time as believed; a local side that is late for certain spoils the rest
+            if seated and plan.held[e, i]:
+                rho = max(rho, _least_fraction(p, w, prices, e, i))
+        plan.fraction[e, i] = rho
+        if rho <= 0.0:
+            band[m] = server[m] = -1
+            plan.power_w[e, i] = 0.0
+            continue
+        air_s[m] *= rho
+        air_weight[m] *= np.sqrt(rho)
+        cpu_weight[m] *= np.sqrt(rho)
+    air_total[:] = 0.0
+    cpu_total = 0.0
+    for m in range(count):
+        if band[m] >= 0:
+            air_total[band[m]] += air_weight[m]
+            cpu_total += cpu_weight[m]
+    # floors: how far the square-root shares must be stretched for the deadline, at the power and fraction chosen
+    for m in range(count):
+        i = member[m]
+        if band[m] >= 0 and p.floors:
+            slack = prices.margin * w.deadline_s[e, i] - _wait(p, w, e, i, k * per + band[m], k)
+            air_even = air_weight[m] / air_total[band[m]]
+            cpu_even = cpu_weight[m] / cpu_total
+            time = air_s[m] / air_even + plan.fraction[e, i] * w.task_cycles[e, i] / w.server_hz[e, k] / cpu_even
+            if slack > 0.0 and max(air_even, cpu_even) * time <= slack * (1.0 + 1e-12):
+                air_floor[m] = air_even * time / slack
+                cpu_floor[m] = cpu_even * time / slack
+    if seated:
+        _keep_places(plan, e, member, band, first, rank, air_floor, cpu_floor, per)
+    split_resources(air_weight, air_floor, band, first, air, met, air_price)
+    for m in range(count):
+        if band[m] >= 0 and not met[m]:
+            cpu_floor[m] = 0.0
+    split_resources(cpu_weight, cpu_floor, server, first, cpu, met, cpu_price)
+    for b in range(per):
+        plan.air_price[e, k * per + b] = air_price[b]
+    plan.cpu_price[e, k] = cpu_price[0] / w.server_hz[e, k]  # weights are per cycle: now in cost, like the air's
+    for m in range(count):
+        i = member[m]
+        plan.air[e, i], plan.cpu[e, i] = air[m], cpu[m]
+        if band[m] >= 0:
+            _finish(p, w, prices, e, i, k * per + band[m], k, gain[m], plan)
+        else:
+            _finish(p, w, prices, e, i, -1, -1, gain[m], plan)
+
+
+@njit(cache=True, error_model="numpy")
+def _keep_places(plan, e, member, band, priority, rank, air_floor, cpu_floor, bands):
     """The places' floors first; what is left goes to the floors that were chosen, by class and priority, where both
     legs fit."""
-    air_room, cpu_room = np.ones(bands), np.ones(servers)
-    for i in range(len(band)):
-        if band[i] >= 0:
-            air_room[band[i]] -= plan.air_floor[e, i]
-            cpu_room[server[i]] -= plan.cpu_floor[e, i]
-    for i in np.argsort(-priority):
-        b, k = band[i], server[i]
+    air_room, cpu_room = np.ones(bands), 1.0
+    order = np.empty(len(member))
+    for m in range(len(member)):
+        order[m] = 1e3 * rank[e, member[m]] - priority[m]
+        if band[m] >= 0:
+            air_room[band[m]] -= plan.air_floor[e, member[m]]
+            cpu_room -= plan.cpu_floor[e, member[m]]
+    for m in np.argsort(order, kind="mergesort"):
+        i, b = member[m], band[m]
         if b < 0:
             continue
-        air_more = max(air_floor[i] - plan.air_floor[e, i], 0.0)
-        cpu_more = max(cpu_floor[i] - plan.cpu_floor[e, i], 0.0)
-        if air_more > air_room[b] or cpu_more > cpu_room[k]:
+        air_more = max(air_floor[m] - plan.air_floor[e, i], 0.0)
+        cpu_more = max(cpu_floor[m] - plan.cpu_floor[e, i], 0.0)
+        if air_more > air_room[b] or cpu_more > cpu_room:
             air_more = cpu_more = 0.0
-        air_floor[i] = plan.air_floor[e, i] + air_more
-        cpu_floor[i] = plan.cpu_floor[e, i] + cpu_more
+        air_floor[m] = plan.air_floor[e, i] + air_more
+        cpu_floor[m] = plan.cpu_floor[e, i] + cpu_more
         air_room[b] -= air_more
-        cpu_room[k] -= cpu_more
+        cpu_room -= cpu_more
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def _finish(p, w, prices, e, i, b, k, gain, plan):
     """Power and fraction with the shares that a device got: within its battery, and in time if that can be; whether it
     is. Where it would be late, power goes up first, then what is sent goes down to what its own side leaves."""
@@ -536,7 +599,7 @@ def _finish(p, w, prices, e, i, b, k, gain, plan):
     plan.served[e, i] = served
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def _exceeded(rates, chance):
     """The rate that is exceeded with ``chance``: the quantile 1 - chance of Q equally likely values, ascending."""
     values = rates.shape[0]

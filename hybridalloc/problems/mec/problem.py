@@ -54,7 +54,7 @@ METRICS = (
 PRICE_SPACE = {  # a miss is the unit, as in the reward
     "toll": (0.0, 4.0, False), "delay": (0.02, 1.0, True), "energy": (0.02, 1.0, True), "risk": (0.5, 3.0, False),
     "backlog": (0.0, 0.5, False), "migration": (0.01, 0.5, True), "interference": (1e-4, 1e-1, True),
-    "margin": (0.6, 1.0, False), "caution": (0.2, 0.9, False),
+    "margin": (0.6, 1.0, False), "caution": (0.2, 0.9, False), "leakage": (1e-3, 0.3, True),
 }  # fmt: skip
 REFERENCE_PRICES = {"toll 1": Prices(toll=1.0), "toll 0": Prices(toll=0.0)}
 
@@ -81,7 +81,8 @@ class Mec(WhatIf):
             headline=("welfare", "completion"), variant=f"set {self.scenario.name}",
             size=f"{self.agents} agents, {self.servers} servers, {self.sites} sites", agent_word="device",
             options=("on the device", *(f"station {o}" for o in range(1, 1 + self.servers * self.bands))),
-            families=("air", "cpu"), baselines=BASELINES, price_space=PRICE_SPACE, reference_prices=REFERENCE_PRICES,
+            families=("air", "cpu"), baselines=BASELINES, price_space=PRICE_SPACE,
+            reference_prices=REFERENCE_PRICES, unpriced={"leakage": 0.0},
             beliefs=BELIEFS, levels=power | ({"fraction": (0.0, 1.0)} if p.partial else {}),
             unit_s=self.scenario.slot_s, datasets=("eua",) if real else (),
             tags={"scenario": self.scenario.name, "sites": self.sites}, change_cost="migration",

@@ -7,8 +7,10 @@ from typing import Any, Self
 
 import numpy as np
 
+from coordinator.congestion import Congestion
 from coordinator.continuous import for_option
 from coordinator.game import Choice, options_of
+from coordinator.improve import Start, Task
 from games.admission import Seating
 from games.certificate import count_excess
 from games.congestion import Bool, CongestionBatch, Float, Int
@@ -17,7 +19,8 @@ from hybridalloc.problems.contract import Facts
 from hybridalloc.problems.mec import core, law
 from hybridalloc.problems.mec.audit import Believed
 from hybridalloc.problems.mec.belief import Belief, Memory, copy_history, new_history, notice, remember_plan
-from hybridalloc.problems.mec.core import Outcome, Plan, Prices, Wish, World
+from hybridalloc.problems.mec.climb import climb, expected, no_wish
+from hybridalloc.problems.mec.core import Outcome, Plan, Prices, World
 from hybridalloc.problems.mec.law import Counts, Stream, streams
 from hybridalloc.problems.mec.setting import BASELINES, MecSetting
 from hybridalloc.problems.mec.sites import SITE_SIDE_M, draw_sites, reuse_groups
@@ -192,7 +195,7 @@ class MecWorld(SlotWorld):
             plan.held[:] = seating.held & (plan.option == option)
             plan.air_floor[plan.held] = seating.floor[plan.held, 0]
             plan.cpu_floor[plan.held] = seating.floor[plan.held, 1]
-        asked = Wish(*(np.full((e, n), fill) for fill in (0.0, np.inf, 0.0, np.inf, np.nan, np.nan)))
+        asked = no_wish(e, n)
         self.responses = {"power": asked.power_response, "fraction": asked.fraction_response}
         if proposal is not None and np.isfinite(trust):
             if unknown := set(proposal.levels) - {"power", "fraction"}:
@@ -201,6 +204,14 @@ class MecWorld(SlotWorld):
             asked = asked._replace(**{name: for_option(value, plan.option) for name, value in levels.items()})
         core.settle(self.physics, w, prices, self.priority(), self.classes(), asked, trust, seating is not None, plan)
         return plan
+
+    def expected(self, plan: Plan, against: Plan | None = None) -> Float:
+        """(E,) what the slot is worth under a settled plan, as believed; see :mod:`.expected`."""
+        return expected(self, plan, against)
+
+    def climb(self, start: Start, game: Congestion, task: Task) -> Start:
+        """Single changes of option that raise what the slot is expected to be worth, prior included."""
+        return climb(self, start, game, task)
 
     def believed(self) -> Believed | None:
         """What a belief says of network 0, as data for the certificate; None where the reports are believed."""

@@ -1,0 +1,310 @@
+r"""Step 5: improve the choice on what the problem settles and expects.
+
+The game that is solved is a model: affine costs before power, fractions and floors are settled. A problem that can say
+what a *settled* choice is worth in expectation, W(s), is asked here: from the best of some starts one agent after the
+other tries its cheapest other options, everything that depends on it settled again, and keeps what raises
+
+.. math:: W(s) + \frac1t \sum_i \ell_i(s_i)
+
+Its game is the marginal-contribution game, in which each agent is charged what it takes from that sum: the sum is its
+exact potential, so every change raises it by what its agent gains, and at rest nobody gains more than ``GAIN`` by any
+of the changes tried; without the prior nobody gains more than limit / t + ``GAIN``. See docs/coordinator.md.
+
+Source: Vetta (2002), "Nash equilibria in competitive societies"; Wolpert and Tumer (2002) for marginal contributions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+
+from coordinator.budget import Clock
+from coordinator.congestion import Congestion
+from coordinator.game import Choice
+from games.admission import Seating
+from games.congestion import Bool, Float, Int
+from games.places import Places
+from games.seated import offers, seats_of, table_of
+
+GAIN = 1e-6  # what a change must bring
+Seat = Callable[[Int], tuple[Choice, Seating | None]]
+Settle = Callable[[Choice, Seating | None], Any]
+
+
+@runtime_checkable
+class Expects(Protocol):
+    """Worlds that say what a settled plan is worth in one decision, as believed."""
+
+    def expected(self, plan: Any, against: Any = None) -> Float:
+        """(E,) expected sum of rewards of the decision and of what it leaves behind, under the belief.
+
+        Args:
+            against: the plan under which the belief is taken to hold, where it tells what depends on others' choices
+                (interference); None: the plan itself.
+        """
+
+
+@runtime_checkable
+class Climbs(Expects, Protocol):
+    """Worlds that work out a change of one agent's option without the rest, compiled."""
+
+    def climb(self, start: Start, game: Congestion, task: Task) -> Start:
+        """``start`` with single changes that raise the expected worth, tilt included; its plan is None where it is left
+        to settle."""
+
+
+class Start(NamedTuple):
+    """A joint choice of E worlds on its way.
+
+    Attributes:
+        choice, seating, plan: with who holds a place, settled. worth: (E,) tilt included.
+        moved: (E,) changes made since the first start. tried: (E,) changes tried.
+        rest: (E,) whether the last visit to every agent changed nothing.
+    """
+
+    choice: Choice
+    seating: Seating | None
+    plan: Any
+    worth: Float
+    moved: Int
+    tried: Int
+    rest: Bool
+
+
+class Task(NamedTuple):
+    """What a climb is to do: prices, levels beside the options, trust, the plan that the belief is taken to hold
+    under, the places if any; as in :class:`Improve`; the clock."""
+
+    prices: Any
+    levels: Any
+    trust: float
+    against: Any
+    places: Places | None
+    width: int
+    share: float
+    sweeps: int
+    clock: Clock
+    after_ms: float = 0.0  # what settling the answer takes
+
+
+@dataclass(frozen=True)
+class Improve:
+    """How a decision is improved.
+
+    Args:
+        width: options that an agent tries in a visit, the cheapest in the game first. share: changes tried in a sweep
+            by the number of agents, those that cost least more than what the agent has first. sweeps: at most.
+        starts: tried beside the equilibrium: the problem's heuristics, "proposal", "game".
+    """
+
+    width: int = 3
+    share: float = 1.0
+    sweeps: int = 4
+    starts: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.share, int | float) and self.share > 0):
+            raise ValueError(f"improve.share = {self.share!r:.40}; it is a number > 0 of changes tried for each agent")
+        for name in ("width", "sweeps"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"improve.{name} = {value!r:.40}; it is a whole number >= 1")
+
+
+def tilt_worth(game: Congestion, choice: Choice) -> Float:
+    """(E,) sum of log priors over trust at a joint choice; 0 where nothing is tilted."""
+    if game.tilt is None:
+        return np.zeros(len(choice.option))
+    picked = np.take_along_axis(game.tilt, choice.option[..., None], 2)[..., 0]
+    return -np.where(game.live, picked, 0.0).sum(axis=1)
+
+
+def best_of(starts: Sequence[Start], places: Places | None = None) -> tuple[Start, Int]:
+    """In each world the start that serves most, by class, the highest first; of as many the one of most worth, the
+    first where they are equal; (E,) its index. Its plan is None where it is not one of theirs."""
+    worth = np.stack([start.worth for start in starts])
+    winner = np.zeros(worth.shape[1], np.int64)
+    for e in range(len(winner)) if len(starts) > 1 else ():
+        counts = [_served(start, places, e) for start in starts]
+        most = max(counts)
+        able = [k for k, count in enumerate(counts) if count == most]
+        top = max(able, key=lambda k: worth[k, e])
+        winner[e] = top if worth[top, e] > worth[able[0], e] + GAIN else able[0]
+    if (winner == winner[0]).all():
+        return starts[int(winner[0])], winner
+    return _picked(starts, winner), winner
+
+
+def _served(start: Start, places: Places | None, e: int) -> list[int]:
+    """How many of each class hold a place, the highest first; nothing where there are no places."""
+    if start.seating is None or places is None:
+        return []
+    rank = places.rank[e]
+    return np.bincount(rank[start.seating.held[e]], minlength=int(rank.max(initial=0)) + 1).tolist()
+
+
+def _picked(starts: Sequence[Start], winner: Int) -> Start:
+    every = np.arange(len(winner))
+    pick = lambda parts: np.stack(parts)[winner, every]
+    choice = Choice(pick([s.choice.option for s in starts]), pick([s.choice.level for s in starts]))
+    seats = [s.seating for s in starts if s.seating is not None]
+    seating = None
+    if len(seats) == len(starts):
+        seating = Seating(*(pick([getattr(seat, name) for seat in seats]) for name in Seating._fields))
+    rest = [getattr(s, name) for name in ("worth", "moved", "tried", "rest") for s in starts]
+    count = len(starts)
+    parts = [pick(rest[k * count : (k + 1) * count]) for k in range(4)]
+    return Start(choice, seating, None, *parts)
+
+
+def improve(
+    situation: Expects, game: Congestion, starts: Sequence[Start], task: Task, seat: Seat, settle: Settle
+) -> tuple[Start, Float, Int]:
+    """The best start after single changes, never below it.
+
+    Args:
+        starts: settled and valued. seat: options (E, N) as wishes to a choice and its seating. settle: those to a plan.
+
+    Returns:
+        the choice, its plan settled; (E,) the worth of the best start, and which it was.
+    """
+    best, origin = best_of(starts, task.places)
+    if best.plan is None:
+        best = best._replace(plan=settle(best.choice, best.seating))
+    if isinstance(situation, Climbs):
+        found = situation.climb(best, game, task)
+    else:
+        found = climb_slowly(situation, game, best, task, seat, settle)
+    if not found.moved.any():
+        return found._replace(plan=best.plan, choice=best.choice, seating=best.seating), best.worth, origin
+    plan = settle(found.choice, found.seating) if found.plan is None else found.plan
+    worth = situation.expected(plan, task.against) + tilt_worth(game, found.choice)
+    found = found._replace(plan=plan, worth=worth)
+    kept, which = best_of([best, found], task.places)  # seats that were left free have been taken since, or rounding
+    if not which.any():
+        return kept._replace(tried=found.tried, rest=found.rest), best.worth, origin
+    if kept.plan is None:
+        kept = kept._replace(plan=settle(kept.choice, kept.seating))
+    return kept._replace(tried=found.tried, rest=found.rest), best.worth, origin
+
+
+def climb_slowly(situation: Expects, game: Congestion, start: Start, task: Task, seat: Seat, settle: Settle) -> Start:
+    """As :meth:`Climbs.climb` for worlds that say only what a plan is worth: each change is seated, settled and valued
+    as a whole, in all worlds at once.
+    """
+    wish = start.choice.option.copy()
+    worth, moved, tried = start.worth.copy(), start.moved.copy(), start.tried.copy()
+    rest = np.zeros(len(wish), bool)
+    choice, seating = start.choice, start.seating
+    for _ in range(task.sweeps):
+        before, reach = moved.copy(), _reach(game, wish, task)
+        for i in range(wish.shape[1]):
+            if task.clock.limited and task.clock.left_ms() <= task.after_ms:
+                task.clock.skipped.append("improve")
+                return Start(choice, seating, None, worth, moved, tried, rest)
+            regret = _regrets(game, wish, i)
+            for o in np.argsort(regret, axis=1, kind="stable")[:, : task.width].T:
+                able = game.live[:, i] & (np.take_along_axis(regret, o[:, None], 1)[:, 0] <= reach)
+                if not able.any():
+                    continue
+                other = wish.copy()
+                other[:, i] = np.where(able, o, wish[:, i])
+                seated, places = seat(other)
+                value = situation.expected(settle(seated, places), task.against) + tilt_worth(game, seated)
+                tried += able
+                up = able & (value > worth + GAIN)
+                if up.any():
+                    wish = np.where(up[:, None], other, wish)
+                    worth, moved = np.where(up, value, worth), moved + up
+                    here = Start(choice, seating, None, worth, moved, tried, rest)
+                    there = Start(seated, places, None, worth, moved, tried, rest)
+                    picked = _picked([here, there], up.astype(np.int64))
+                    choice, seating = picked.choice, picked.seating
+        rest = moved == before
+        if rest.all():
+            break
+    return Start(choice, seating, None, worth, moved, tried, rest)
+
+
+def _reach(game: Congestion, option: Int, task: Task) -> Float:
+    """(E,) the regret that the first changes of a sweep stay below, as many as ``share`` allows."""
+    n = option.shape[1]
+    every = [np.sort(_regrets(game, option, i), axis=1)[:, : task.width] for i in range(n)]
+    ordered = np.sort(np.concatenate(every, axis=1), axis=1) if n else np.zeros((len(option), 0))
+    most = np.clip(np.round(task.share * game.live.sum(1)), 1, max(ordered.shape[1], 1)).astype(np.int64)
+    reach = np.take_along_axis(ordered, most[:, None] - 1, 1)[:, 0] if n else np.zeros(len(option))
+    return np.minimum(reach, np.finfo(float).max)  # never an option that there is not
+
+
+def _regrets(game: Congestion, option: Int, i: int) -> Float:
+    """(E, O) what each other option would cost agent i more than its own; inf where it may not be."""
+    costs = agent_costs(game, option, i)
+    own = np.take_along_axis(costs, option[:, i, None], 1)
+    regret = np.where(np.isfinite(costs), costs - own, np.inf)
+    np.put_along_axis(regret, option[:, i, None], np.inf, 1)
+    return regret
+
+
+class Regret(NamedTuple):
+    """The most that one agent gains by one change of option in the marginal-contribution game; ``agent`` and ``option``
+    say which, -1 where no change gains anything."""
+
+    gain: float
+    agent: int
+    option: int
+
+
+def marginal_regret(
+    situation: Expects, game: Congestion, start: Start, places: Places | None, against: Any, settle: Settle
+) -> Regret:
+    """Every single change of option in one world, each settled and valued as a whole.
+
+    An agent that holds a place changes to options on which a place fits beside the others' floors; who holds none to
+    any option, without one; the others keep what they have. Nothing is shared with what improved the choice but the
+    problem's own settling and ``expected``.
+    """
+    o = game.batch.private_cost.shape[2]
+    worth = float(
+        situation.expected(settle(start.choice, start.seating), against)[0] + tilt_worth(game, start.choice)[0]
+    )
+    best = Regret(0.0, -1, -1)
+    t = table_of(game.batch, places, game.tilt)
+    z = None if start.seating is None else seats_of(t, start.seating)
+    for i in np.flatnonzero(game.live[0]):
+        given = None if z is None or not z.held[i] else offers(t, z, int(i))
+        for option in range(o):
+            here = option == start.choice.option[0, i]
+            if here or not game.batch.allowed[0, i, option] or (given is not None and not given.fits[option]):
+                continue
+            picked = start.choice.option.copy()
+            picked[0, i] = option
+            seats = start.seating
+            if seats is not None:
+                floor = seats.floor.copy()
+                floor[0, i] = 0.0 if given is None else given.floor[option]
+                seats = seats._replace(option=picked, floor=floor)
+            choice = start.choice._replace(option=picked)
+            gain = float(situation.expected(settle(choice, seats), against)[0] + tilt_worth(game, choice)[0]) - worth
+            if gain > best.gain:
+                best = Regret(gain, int(i), option)
+    return best
+
+
+def agent_costs(game: Congestion, option: Int, i: int) -> Float:
+    """(E, O) agent i's tilted costs of every option at the others' choices; inf where it may not be."""
+    b = game.batch
+    e = np.arange(len(option))
+    load = np.zeros(b.capacity.shape)
+    for j in range(option.shape[1]):
+        for r in b.options.T[:, option[:, j]] if j != i else ():
+            on = game.live[:, j] & (r >= 0)
+            load[e[on], r[on]] += b.weight[e[on], j, r[on]]
+    cost = b.private_cost[:, i].copy() if game.tilt is None else b.private_cost[:, i] + game.tilt[:, i]
+    for r in b.options.T:
+        w = np.where(r >= 0, b.weight[:, i, r], 0.0)
+        cost += np.where(r >= 0, w * (w + (1 + b.toll[:, r]) * load[:, r]) / b.capacity[:, r], 0.0)
+    cost[~b.allowed[:, i]] = np.inf
+    return cost

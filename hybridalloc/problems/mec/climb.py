@@ -1,0 +1,103 @@
+"""Improving choices of E networks: what :mod:`.expected` does to one, given arrays, for worlds as they are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from coordinator.congestion import Congestion
+from coordinator.improve import Start, Task
+from games.admission import Seating
+from games.changes import queue
+from games.congestion import Float
+from games.seated import seats_of, table_of
+from hybridalloc.problems.mec import expected as core
+from hybridalloc.problems.mec.core import Plan, Wish
+from rl.proposal import Proposal
+from rl.proposal import named as named_levels
+
+if TYPE_CHECKING:
+    from hybridalloc.problems.mec.world import MecWorld
+
+
+def no_wish(e: int, n: int) -> Wish:
+    """Nothing is asked of power and fraction, (E, N) each."""
+    return Wish(*(np.full((e, n), fill) for fill in (0.0, np.inf, 0.0, np.inf, np.nan, np.nan)))
+
+
+def expected(world: MecWorld, plan: Plan, against: Plan | None = None) -> Float:
+    """(E,) what the slot is worth under a settled plan, as believed; see :mod:`.expected`."""
+    out = np.empty(world.size)
+    core.expected(world.physics, world.world, plan, rises(world, plan if against is None else against), out)
+    return out
+
+
+def rises(world: MecWorld, plan: Plan) -> Float:
+    """(E, B) interference over noise of a plan."""
+    rise = np.empty(plan.air_price.shape)
+    for e in range(world.size):
+        core.rises(world.physics, world.world, e, plan, rise[e])
+    return rise
+
+
+def climb(world: MecWorld, start: Start, game: Congestion, task: Task) -> Start:
+    """Single changes of option that raise what the slot is expected to be worth, prior included; its plan
+    is left to settle where whoever waited was seated."""
+    p, w, b = world.physics, world.world, game.batch
+    e, n, bands, values = w.rates.shape
+    servers, resources = w.server_hz.shape[1], b.capacity.shape[1]
+    if not servers or not n:
+        return start._replace(rest=np.ones(e, bool))
+    tilt = np.zeros(b.private_cost.shape) if game.tilt is None else game.tilt
+    plan, scratch = (Plan(*(part.copy() for part in start.plan)) for _ in range(2))
+    seated = start.seating is not None
+    held = plan.held.copy() if start.seating is None else start.seating.held.copy()
+    floor = np.zeros((e, n, 2)) if start.seating is None else start.seating.floor.copy()
+    option = plan.option.copy() if start.seating is None else start.seating.option.copy()
+    asked, against, wish = _asked(task.levels, e, n), rises(world, task.against), no_wish(e, n)
+    for g, i in np.argwhere(w.active) if asked.shape[2] else ():
+        core.ask(wish, asked[g], g, i, plan.option[g, i])
+    given = (p, w, task.prices, world.priority(), world.classes(), wish)
+    best = np.empty(max(min(task.width, bands), 1), np.int64)
+    moved, tried, rest = start.moved.copy(), start.tried.copy(), np.zeros(e, bool)
+    settled = not asked.shape[2]  # what answers levels that are proposed is told by settling the whole
+    for g in range(e):
+        t = table_of(b, task.places, game.tilt, g)
+        z = seats_of(t, Seating(option, held, floor, rest), g)
+        c = core.new_climb(n, servers, bands, values, resources, against[g])
+        kept = core.new_climb(n, servers, bands, 0, 0, against[g]), scratch
+        core.begin(p, w, g, plan, tilt, t, c)
+        most = max(round(task.share * int(w.active[g].sum())), 1)
+        for _ in range(task.sweeps):
+            made = 0
+            order, reach = queue(t, c.load, b.allowed[g], w.active[g], plan.option[g], most, best)
+            for part in task.clock.portions(order, "improve", task.after_ms):
+                made += core.visit(
+                    *given, asked[g], task.trust, seated, plan, g, tilt, t, b.allowed, z, c, kept, part, best, reach
+                )
+            rest[g] = made == 0 and "improve" not in task.clock.skipped
+            if made == 0 or "improve" in task.clock.skipped:
+                break
+        if seated and c.tries[2]:
+            settled &= not core.seat_rest(t, z)
+        option[g], held[g], floor[g] = z.option if seated else plan.option[g], z.held, z.floor
+        moved[g] += c.tries[1]
+        tried[g] += c.tries[0]
+    seats = None if start.seating is None else Seating(option, held, floor, start.seating.stable)
+    answer = plan if settled else None
+    return Start(start.choice._replace(option=option), seats, answer, start.worth, moved, tried, rest)
+
+
+def _asked(levels: Proposal | None, e: int, n: int) -> Float:
+    """(E, N, 1 or O, 4) mean and spread of power and of the fraction that are proposed; O or 1 is 0 where none are."""
+    given = {} if levels is None else named_levels(levels) or {}
+    if not given:
+        return np.zeros((e, n, 0, 4))
+    wide = max(value.shape[2] if value.ndim == 3 else 1 for value in given.values())
+    out = np.zeros((e, n, wide, 4))
+    out[..., 1] = out[..., 3] = np.inf
+    for k, name in enumerate(("power", "power_spread", "fraction", "fraction_spread")):
+        if name in given:
+            out[..., k] = given[name] if given[name].ndim == 3 else given[name][..., None]
+    return out

@@ -1,0 +1,305 @@
+"""Choices improved on what a problem settles and expects, against enumeration, the definitions and the promises."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from coordinator import Coordinator
+from coordinator.budget import Clock
+from coordinator.improve import GAIN, Improve
+from examples.chargers import Chargers
+from games.seated import seats_of, table_of
+from hybridalloc import Allocator, make_problem
+from hybridalloc.problems.mec import expected as mec_expected
+from rl.proposal import Observation, Proposal
+
+EVERY = Improve(width=50, share=1e6, sweeps=30)
+
+
+def table(seed: int, n: int = 8, r: int = 3):
+    """A crowded custom problem."""
+    rng = np.random.default_rng(seed)
+    return make_problem(
+        "custom", work=rng.uniform(1, 5, (n, r)), capacity=rng.uniform(1, 4, r), deadline_s=rng.uniform(2, 9, n),
+        delay_cost=rng.uniform(0.01, 0.3, n), opt_out_cost=np.full(n, 1.2), priority=rng.integers(0, 2, n),
+    )  # fmt: skip
+
+
+def decided(world, prices, improve: Improve | None, kind: str = "game", recommender=None):
+    coordinator = Coordinator(kind, improve=improve)
+    decision = coordinator.decide(world, recommender, prices)
+    return decision, coordinator.settle(world, decision, prices)
+
+
+class Slanted:
+    """A prior that prefers some options."""
+
+    def propose(self, observation: Observation) -> Proposal:
+        shape = observation.allowed.shape
+        return Proposal(np.random.default_rng(7).uniform(-4, 0, shape))
+
+
+def slot_worth(world, plan, against) -> np.ndarray:
+    """What a slot of ``mec`` is worth as believed, from the definitions, one device and one rate after the other."""
+    p, w = world.physics, world.world
+    per = w.rate.shape[2] // w.server_hz.shape[1]
+
+    def rises(of, e):
+        rise = np.zeros(w.rate.shape[2])
+        for i in range(w.rate.shape[1]) if p.interference else ():
+            o = of.option[e, i]
+            if not (w.active[e, i] and o and of.fraction[e, i] > 0 and of.air[e, i] > 0):
+                continue
+            k, channel = divmod(o - 1, per)
+            gain = (2 ** ((w.rate[e, i, o - 1] - 1e4) / p.band_hz) - 1) / p.nominal_w
+            rate = p.band_hz * np.log2(1 + of.power_w[e, i] * gain) + 1e4
+            duty = min(of.air[e, i], of.fraction[e, i] * w.task_bits[e, i] / rate / p.slot_s)
+            for q in range(w.server_hz.shape[1]):
+                if q != k and w.reuse_group[e, q] == w.reuse_group[e, k]:
+                    rise[q * per + channel] += duty * of.power_w[e, i] / p.noise_w * w.mean_gain[e, i, q]
+        return rise
+
+    out = np.zeros(len(w.rate))
+    for e in range(len(out)):
+        now, held = rises(plan, e), rises(against, e)
+        for i in range(w.rate.shape[1]):
+            older = min(w.age_slots[e, i] + 1, 20)
+            if not w.active[e, i]:
+                out[e] -= p.reward_age * older / 10
+                continue
+            tau, cycles, o, rho = w.deadline_s[e, i], w.task_cycles[e, i], plan.option[e, i], plan.fraction[e, i]
+            sends = o > 0 and rho > 0 and plan.air[e, i] > 0
+            rho = rho if sends else 0.0
+            local_s = (1 - rho) * cycles / w.device_hz[e, i]
+            local_j = (1 - rho) * p.kappa * w.device_hz[e, i] ** 2 * cycles
+            able = local_s <= tau and not (p.batteries and local_j > w.battery_j[e, i])
+            done, air, moved = [float(able)], [0.0], False
+            if sends:
+                b, k = o - 1, (o - 1) // per
+                moved = p.migration and w.last_server[e, i] >= 0 and w.last_server[e, i] != k
+                ready = p.backhaul_s + w.air_wait_s[e, b] + (p.switch_s if moved else 0.0)
+                done, air = [], []
+                for believed in w.rates[e, i, b]:
+                    gain = (2 ** ((believed - 1e4) / p.band_hz) - 1) / p.nominal_w * (1 + held[b]) / (1 + now[b])
+                    rate = p.band_hz * np.log2(1 + plan.power_w[e, i] * gain) + 1e4
+                    air_s = rho * w.task_bits[e, i] / rate
+                    time = ready + w.cpu_wait_s[e, k] + air_s / plan.air[e, i]
+                    time += rho * cycles / w.server_hz[e, k] / plan.cpu[e, i]
+                    late = 1 / (1 + np.exp(-12 * (max(time, local_s) / tau - 1)))
+                    done.append(able * (1 - late))
+                    air.append(min(air_s, plan.air[e, i] * max(tau - ready, 0)))
+            joule = plan.power_w[e, i] * np.mean(air) / p.efficiency + able * local_j
+            share = np.mean(done)
+            out[e] += share - p.reward_energy * joule / 0.1 - p.reward_age * (share + (1 - share) * older) / 10
+            out[e] -= p.reward_switch * moved
+    return out
+
+
+@pytest.mark.parametrize("scenario", ["H", "A"])
+def test_what_mec_expects_is_that_of_the_definitions(scenario):
+    problem = make_problem("mec", agents=14, servers=3, scenario=scenario)
+    world, prices = problem.worlds(range(6)), problem.card.prices()
+    first, before = decided(world, prices, None)
+    _, after = decided(world, prices, EVERY)
+    assert not (first.option == after.option).all() or scenario == "A"
+    for plan in (before, after):
+        np.testing.assert_allclose(world.expected(plan, before), slot_worth(world, plan, before), rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(world.expected(before), slot_worth(world, before, before), rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", ["game", "hybrid"])
+def test_a_plan_that_was_improved_is_what_settling_its_choice_gives(kind):
+    problem = make_problem("mec", agents=30, servers=6)
+    world, prices = problem.worlds(range(12)), problem.card.prices()
+    given = Slanted() if kind == "hybrid" else None
+    d, plan = decided(world, prices, Improve(), kind, given)
+    assert d.moved is not None and d.moved.sum() > 5
+    again = world.settle(d.choice, prices, None, d.trust, d.seating)
+    for mine, theirs in zip(plan, again, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize("name", ["mec", "custom"])
+@pytest.mark.parametrize("kind", ["game", "hybrid"])
+def test_improving_is_never_below_where_it_began_and_keeps_every_place(name, kind):
+    problem = make_problem("mec", agents=20, servers=4) if name == "mec" else table(3, 16, 4)
+    world, prices = problem.worlds(range(8)), problem.card.prices()
+    given = Slanted() if kind == "hybrid" else None
+    plain, before = decided(world, prices, None, kind, given)
+    better, after = decided(world, prices, Improve(), kind, given)
+    assert better.gain is not None and (better.gain >= 0).all()
+    if kind == "game":
+        rise = world.expected(after, before) - world.expected(before, before)
+        np.testing.assert_allclose(rise, better.gain, atol=1e-9)
+    assert (better.seating.held.sum(1) >= plain.seating.held.sum(1)).all()
+    changed = better.moved > 0
+    assert np.isinf(better.bound[changed]).all() and not better.stable[changed].any()
+    np.testing.assert_array_equal(better.option[~changed], plain.option[~changed])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_at_rest_no_single_change_of_a_table_brings_more(seed):
+    problem = table(seed)
+    world, prices = problem.worlds([0]), problem.card.prices()
+    game, places = world.game(prices), world.places(prices, world.game(prices))
+    d, plan = decided(world, prices, EVERY)
+    assert d.rest is not None and d.rest.all()
+    worth = world.expected(plan)[0]
+    t = table_of(game, places)
+    for i in range(8):
+        for o in range(4):
+            z = seats_of(t, d.seating)
+            if z.held[i]:
+                continue  # what a holder may do is enumerated by marginal_regret, below
+            option = d.option.copy()
+            option[0, i] = o
+            seats = d.seating._replace(option=option, floor=d.seating.floor.copy())
+            seats.floor[0, i] = 0.0
+            changed = world.expected(world.settle(option, prices, None, np.inf, seats))[0]
+            assert changed <= worth + 1e-5 * max(1.0, abs(worth))
+
+
+@pytest.mark.parametrize("name", ["mec", "custom"])
+def test_at_rest_after_all_changes_the_regret_over_all_is_what_a_change_must_bring(name):
+    problem = make_problem("mec", agents=10, servers=3) if name == "mec" else table(11, 12, 4)
+    for seed in range(5):
+        allocator = Allocator(problem, improve=EVERY)
+        allocation = allocator.step(problem.reset(seed))
+        told = allocation.certificate.improvement
+        assert told.rest and not told.off
+        least = mec_expected.GAIN * 1.1 if name == "mec" else 1e-4
+        assert allocation.marginal_regret().gain <= least + 0.01 * (name == "mec")  # noise that stays within STALE
+
+
+def test_the_regret_over_all_finds_a_choice_that_is_not_at_rest():
+    problem = make_problem("mec", agents=30, servers=6)
+    found = []
+    for seed in range(4):
+        state = problem.reset(seed)
+        allocation = Allocator(problem, improve=Improve(width=1, share=0.05, sweeps=1)).step(state)
+        found.append(allocation.marginal_regret())
+    best = max(found)
+    assert best.gain > 10 * GAIN and best.option >= 0
+    with pytest.raises(ValueError, match="nobody asked"):
+        Allocator(problem, "game").step(state).marginal_regret()
+
+
+def test_worlds_that_only_say_what_a_plan_is_worth_are_improved_too():
+    problem = Chargers()
+    prices = problem.card.prices()
+
+    class Expecting(type(problem.worlds([0]))):
+        def expected(self, plan, against=None):
+            return -np.square(np.bincount(plan.option[0], minlength=3)[None]).sum(1).astype(float)
+
+    world = problem.worlds(range(1))
+    world.__class__ = Expecting
+    _, before = decided(world, prices, None)
+    better, after = decided(world, prices, EVERY)
+    assert better.gain[0] >= 0 and better.rest.all()
+    assert world.expected(after)[0] >= world.expected(before)[0]
+
+
+def test_a_problem_that_does_not_say_what_it_expects_says_so_in_the_certificate():
+    problem = Chargers()
+    allocation = Allocator(problem).step(problem.reset(0))
+    assert "does not say what it expects" in str(allocation.certificate.improvement)
+    assert allocation.certificate.epsilon_bound < np.inf or allocation.certificate.status != "ok"
+
+
+def test_rl_alone_is_left_as_it_is_and_the_game_unless_it_is_asked_for():
+    problem = make_problem("mec", agents=12, servers=3)
+    state = problem.reset(1)
+    for method, given in (("rl", Slanted()), ("game", None), ("greedy", None)):
+        certificate = Allocator(problem, method, given).step(state).certificate
+        assert certificate.improvement is None or certificate.improvement.off
+    asked = Allocator(problem, "game", improve=True).step(state).certificate
+    assert asked.improvement is not None and not asked.improvement.off
+    with pytest.raises(ValueError, match="improve = 3"):
+        Allocator(problem, improve=3)
+    for bad in ({"width": 0}, {"sweeps": 1.5}, {"share": 0.0}):
+        with pytest.raises(ValueError, match=f"improve.{next(iter(bad))}"):
+            Improve(**bad)
+
+
+def test_a_budget_stops_it_with_the_best_so_far():
+    problem = make_problem("mec", agents=30, servers=6)
+    world, prices = problem.worlds([2]), problem.card.prices()
+    clock = Clock(0.05)
+    clock.fits = lambda *stages: True  # whatever stage: only what improves is stopped
+    clock.left_ms = lambda: 0.0
+    d = Coordinator("game", improve=Improve()).decide(world, None, prices, clock)
+    assert "improve" in clock.skipped and not d.rest.any() and (d.gain >= 0).all()
+
+
+def test_nobody_is_envied_and_nothing_is_violated_step_after_step():
+    problem = make_problem("mec", agents=24, servers=4)
+    allocator, state = Allocator(problem, recommender="imappo"), problem.reset(4)
+    moved = 0
+    for t in range(12):
+        allocation = allocator.step(state)
+        certificate = allocation.certificate
+        assert certificate.feasible and not certificate.envy and not certificate.late
+        moved += certificate.improvement.moved
+        state, _ = problem.advance(state, allocation, seed=t)
+    assert moved > 0
+
+
+def test_it_is_saved_and_a_file_without_it_has_none(tmp_path):
+    problem = make_problem("mec", agents=6, servers=2)
+    for given in (True, False, Improve(width=2, starts=("greedy",))):
+        path = Allocator(problem, improve=given).save(tmp_path / "a.npz")
+        assert Allocator.load(path).improve == given
+    import hybridalloc.saved as saved
+    from hybridalloc.saved import made_from, read_checkpoint  # an older file says nothing of it, nor of leakage
+
+    plain = read_checkpoint(path)
+    meta = {k: v for k, v in plain.meta.items() if k != "improve"}
+    meta["prices"] = {k: v for k, v in meta["prices"].items() if k != "leakage"}
+    keep, saved.read_checkpoint = saved.read_checkpoint, lambda source: plain._replace(meta=meta)
+    try:
+        older = made_from(Allocator, path, False, {})
+    finally:
+        saved.read_checkpoint = keep
+    assert older.improve is False and older.prices.leakage == 0.0
+
+
+def test_a_hysteresis_is_charged_while_it_is_improved():
+    problem = table(5, 12, 4)
+    world, prices = problem.worlds([0]), problem.card.prices()
+    coordinator = Coordinator("game", improve=EVERY)
+    free = coordinator.decide(world, None, prices)
+
+    class Holds:
+        def charged(self, game):
+            cost = np.full(game.batch.private_cost.shape[1:], 50.0)
+            np.put_along_axis(cost, stay[0][:, None], 0.0, 1)
+            return game.charged(cost)
+
+        def seen(self, observation): ...
+
+        def trusted(self, game, proposal, proposes):
+            return np.inf
+
+    stay = Coordinator("game").decide(world, None, prices).option
+    held = coordinator.decide(world, None, prices, steward=Holds())
+    assert (held.option == stay).all()
+    assert replace(free).gain is not None
+
+
+def test_why_says_who_was_put_where_the_game_alone_would_not_have_it():
+    problem = make_problem("mec", agents=30, servers=6)
+    state = problem.reset(1)
+    allocation = Allocator(problem).step(state)
+    told = [allocation.why(i) for i in range(30) if state.active[i]]
+    improved = [why for why in told if ("improving" in dict(why.decided_by))]
+    assert improved and len(improved) <= 30
+    for why in improved:
+        taken = next(row for row in why if row["chosen"])
+        other = next(row for row in why if row["option"] == dict(why.decided_by)["improving"])
+        assert other["total"] < taken["total"] and "expected to be worth more" in str(why)
+    plain = Allocator(problem, improve=False).step(state)
+    assert not any("improving" in dict(plain.why(i).decided_by) for i in range(30) if state.active[i])
