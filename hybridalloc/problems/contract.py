@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from coordinator.coordinator import Situation
 from games.certificate import Audit, CapacityCheck
 from hybridalloc.problems.metrics import Metric
+from rl.value import Stored, Valuer, Worth
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
@@ -80,6 +81,7 @@ class Card:
         beliefs: by name. levels: continuous quantities that a recommender may propose, (lowest, highest) by name.
         unit_s: seconds by which discounting counts: a reward in ``elapsed_s`` is worth gamma ** (elapsed_s / unit_s).
         datasets: whose digests a run records. tags: by which its runs are told apart in a tracker.
+        store: the word for what its agents live on and decisions draw from, such as "battery"; "" where there is none.
         change_cost: what a change of option costs, below which it is not worth it: a number, or the name of the price
             that says so.
     """
@@ -104,6 +106,7 @@ class Card:
     datasets: tuple[str, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     change_cost: float | str = 0.1
+    store: str = ""
 
     def metric(self, key: str) -> Metric:
         """A metric by its key."""
@@ -247,6 +250,25 @@ class Believes(Protocol):
     """A world that says what it believes of its state, as data for the certificate; None: the reports."""
 
     def believed(self) -> Any: ...
+
+
+@runtime_checkable
+class Stores(Protocol):
+    """A world whose agents each live on a store that their options draw from and time fills: a battery, a tank, a
+    queue's room. :class:`hybridalloc.problems.stores.Storing` has what is the same for all."""
+
+    def stored(self) -> Stored:
+        """Level, capacity, features and what each option is believed to draw, before the decision at hand."""
+
+    def refill(self, level: Float) -> None:
+        """Set every level (E, N)."""
+
+    def valuing(self, value: Valuer | None) -> Self:
+        """Let ``value`` say what is left is worth, from now on: its game charges an option V(b) - V(b - J), its
+        settling takes V's slope for the price of a unit. None: nobody does. Returns this world."""
+
+    def worth(self) -> Worth | None:
+        """What every agent's store is worth after the decision at hand, by its level; None where nobody says."""
 
 
 @runtime_checkable

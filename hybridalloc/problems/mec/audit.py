@@ -22,17 +22,19 @@ from numba import njit
 
 from games.certificate import Audit, rank_by
 from games.congestion import Float
-from hybridalloc.problems.mec.core import Prices
+from hybridalloc.problems.mec.core import Physics, Prices
 from hybridalloc.problems.mec.setting import MecSetting
+from rl.value import Worth
 
 
 class Believed(NamedTuple):
     """What a step believed: (N, B, Q) equally likely rates at nominal power in bit/s, ascending; (K,) and (B,) s of
-    backlog."""
+    backlog; what each device's battery is worth by its charge, None where energy has a price."""
 
     rates: Float
     cpu_wait_s: Float
     air_wait_s: Float
+    worth: Worth | None = None
 
 
 def reported(physics: Any, state: Any) -> Believed:
@@ -57,6 +59,7 @@ def audit(problem: MecSetting, state: Any, allocation: Any, prices: Prices, beli
     got = (allocation.shares["air"], allocation.shares["cpu"], allocation.power, allocation.fraction)
     air, cpu, power, fraction = (np.ascontiguousarray(x, np.float64) for x in got)
     in_time, by_reports = np.zeros(n, bool), np.zeros(n, bool)
+    worth, seen = seen.worth, seen._replace(worth=None)
     _times(p, state_of(state), seen, prices.caution, option, air, cpu, power, fraction, in_time)
     if believed is None:
         by_reports = in_time
@@ -66,7 +69,10 @@ def audit(problem: MecSetting, state: Any, allocation: Any, prices: Prices, beli
     weight, private = np.zeros((n, bands + servers)), np.zeros((n, options))
     seconds, slack = np.zeros((n, options, 2)), np.zeros((n, options))
     home = np.zeros(n, bool)
-    _options(p, state_of(state), seen, prices, weight, private, seconds, slack, home)
+    charged = prices if worth is None else prices._replace(energy=0.0)
+    _options(p, state_of(state), seen, charged, weight, private, seconds, slack, home)
+    if worth is not None:
+        private += _spent(p, state, seen, worth, options)
     allowed = np.ones((n, options), bool)
     allowed[:, 1 : 1 + bands] = np.repeat(state.reachable, per, axis=1) & state.active[:, None]
     capacity = np.concatenate([np.ones(bands), state.server_hz])
@@ -94,6 +100,26 @@ def audit(problem: MecSetting, state: Any, allocation: Any, prices: Prices, beli
         np.asarray(allocation.held, bool), np.stack([air, cpu], axis=1),
         np.stack([allocation.floors["air"], allocation.floors["cpu"]], axis=1).astype(float),
     )  # fmt: skip
+
+
+def _spent(p: Physics, state: Any, seen: Believed, worth: Worth, options: int) -> Float:
+    """(N, O) what the charge that each option takes is worth to its device, from the definition of that worth."""
+    joule = np.zeros((state.agents, options))
+    own_j = p.kappa * state.device_hz**2 * state.task_cycles
+    able = (state.task_cycles / state.device_hz <= state.deadline_s) & (
+        own_j <= state.battery_j if p.batteries else True
+    )
+    joule[:, 0] = np.where(able, own_j, 0.0)
+    for b in range(seen.rates.shape[1]):
+        alone = state.task_bits[:, None] / seen.rates[:, b]
+        air_s = np.minimum(alone, state.deadline_s[:, None]).mean(axis=1)
+        joule[:, 1 + b] = p.nominal_w * air_s / p.efficiency
+    out = np.zeros((state.agents, options))
+    for gain, knot in zip(worth.gain.T, worth.knot, strict=True):
+        full = np.minimum(state.battery_j / worth.capacity, knot)[:, None]
+        left = np.maximum(state.battery_j[:, None] - joule, 0.0) / worth.capacity[:, None]
+        out += gain[:, None] * (full - np.minimum(left, knot))
+    return np.where(state.active[:, None], out, 0.0)
 
 
 def _rank(problem: MecSetting, state: Any) -> Any:

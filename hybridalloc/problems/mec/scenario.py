@@ -129,7 +129,7 @@ def _setting(name: str, value: Any, like: Any) -> Any:
         number = read_array(name, value, "")
         if number.ndim or not np.isfinite(number) or number < 0:
             raise InvalidStateError(f"{name} = {echo(value)}; it must be a finite number >= 0")
-        if name in ("slot_s", "channel_hz") and not number > 0:
+        if name in ("slot_s", "channel_hz", "battery_j", "nominal_w") and not number > 0:
             raise InvalidStateError(f"{name} = {echo(value)}; it must be > 0")
         return float(number)
     if isinstance(like, tuple):

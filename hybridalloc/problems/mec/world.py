@@ -25,13 +25,15 @@ from hybridalloc.problems.mec.setting import BASELINES, MecSetting, option_rows
 from hybridalloc.problems.mec.sites import SITE_SIDE_M, draw_sites, reuse_groups
 from hybridalloc.problems.mec.state import HIDDEN, OBSERVED, MecState, MecTruth
 from hybridalloc.problems.slots import SlotWorld, named
+from hybridalloc.problems.stores import Storing
 from rl.proposal import Observation, Proposal
 from rl.proposal import named as named_levels
+from rl.value import Stored
 
 OF_A_DAY = ("worth", "harvest_log_j", "cloudy", "panel", "orientation_h")  # a network's, where hours differ
 
 
-class MecWorld(SlotWorld):
+class MecWorld(Storing, SlotWorld):
     """E networks stepped together. The trainer's view of the problem, and the allocator's with E = 1.
 
     ``world`` holds them as plain arrays, ``stream`` (E, 2) is the whole state of the random numbers (see
@@ -71,6 +73,7 @@ class MecWorld(SlotWorld):
 
     def _believe(self, which: Bool) -> None:
         """New reports of the networks ``which`` are in."""
+        self.moved_on()
         core.believe(self.physics, self.world, which)
         if self.belief is not None:
             notice(self.physics, self.world, self.history, which)
@@ -156,22 +159,32 @@ class MecWorld(SlotWorld):
 
     def outlook(self) -> Float:
         """(E, N, 12) what an operator knows of a device's days to come, each of order one: the hour, its harvest log
-        ahead (2, 6, 12, 24 h), clouds, its two best links, its speed."""
+        ahead (2, 6, 12, 24 h), clouds, its two best links, its speed. Without a day (E, N, 4): the links, its speed and
+        how often it has a task."""
         w, p, day = self.world, self.physics, self.problem.scenario.day
         e, n = w.active.shape
+        gain = np.pad(np.sort(w.mean_gain, axis=2)[..., ::-1], ((0, 0), (0, 0), (0, 2)))[..., :2]
+        own = [np.log1p(p.nominal_w * gain / p.noise_w) / 5 - 1, (w.device_hz / 1e9 - 0.9)[..., None]]
+        if not day:
+            return np.concatenate([*own, w.activity[..., None]], axis=-1)
         turn = 2 * np.pi * (w.slot % day) / day
         clock = np.stack([np.sin(turn), np.cos(turn), np.sin(2 * turn), np.cos(2 * turn)], axis=-1)
         ahead = np.take_along_axis(w.harvest_log_j, ((w.slot[:, None] + np.arange(day)) % day)[:, None], axis=2)
         until = [0, day // 12, day // 4, day // 2, day]
         parts = [ahead[..., a:b].sum(axis=2) / p.battery_j for a, b in pairwise(until)]
-        gain = np.sort(w.mean_gain, axis=2)[..., ::-1]
-        gain = np.pad(gain, ((0, 0), (0, 0), (0, 2)))[..., :2]
-        links = np.log1p(p.nominal_w * gain / p.noise_w) / 5 - 1
         alike = lambda x: np.broadcast_to(x[:, None], (e, n, x.shape[-1]))
-        return np.concatenate(
-            [alike(clock), np.stack(parts, axis=-1), alike(w.cloudy[:, None] * 1.0), links,
-             (w.device_hz / 1e9 - 0.9)[..., None]], axis=-1,
-        )  # fmt: skip
+        return np.concatenate([alike(clock), np.stack(parts, axis=-1), alike(w.cloudy[:, None] * 1.0), *own], axis=-1)
+
+    def stored(self) -> Stored:
+        """Every device's battery, with what is known of its days to come."""
+        w = self.world
+        capacity = np.full(w.battery_j.shape, self.physics.battery_j)
+        return Stored(w.battery_j.copy(), capacity, self.outlook(), self.drawn())
+
+    def refill(self, level: Float) -> None:
+        """Set every battery, in J."""
+        self.world.battery_j[:] = level
+        self.moved_on()
 
     def drawn(self) -> Float:
         """(E, N, O) J that each option is believed to draw from a device's battery: its own work where it can be done
@@ -186,8 +199,10 @@ class MecWorld(SlotWorld):
         return np.where(w.active[..., None], out, 0.0)
 
     def game(self, prices: Prices) -> CongestionBatch:
-        """The congestion game of each network under ``prices``; agents without a task are not live."""
-        w = self.world
+        """The congestion game of each network under ``prices``; agents without a task are not live. Where what is left
+        in a battery has a value, that is charged instead of the price of energy."""
+        w, worth = self.world, self.worth()
+        prices = prices if worth is None else prices._replace(energy=0.0)
         e, n, b = w.rate.shape
         r = b + w.server_hz.shape[1]
         weight = np.zeros((e, n, r))
@@ -196,6 +211,8 @@ class MecWorld(SlotWorld):
         allowed = np.zeros((e, n, len(self.options)), bool)
         allowed[..., 0] = True
         core.fill_game(self.physics, w, prices, weight, capacity, private, allowed)
+        if worth is not None:
+            private += self.store_costs(worth)
         return CongestionBatch(self.options, weight, capacity, private, allowed, w.active, np.full((e, r), prices.toll))
 
     def places(self, prices: Prices, game: CongestionBatch) -> Places | None:
@@ -257,7 +274,8 @@ class MecWorld(SlotWorld):
             levels = named_levels(proposal) or {}
             asked = asked._replace(**{name: for_option(value, plan.option) for name, value in levels.items()})
         at_work = self._at_work(shed)
-        energy = np.full((e, n), prices.energy)
+        worth = self.worth()
+        energy = np.full((e, n), prices.energy) if worth is None else core.ENERGY_UNIT * worth.price(w.battery_j)
         core.settle(
             self.physics, at_work, prices, self.priority(), self.classes(), asked, trust, seating is not None, energy,
             plan,
@@ -274,9 +292,12 @@ class MecWorld(SlotWorld):
         return self.world._replace(active=self.world.active & ~shed) if shed.any() else self.world
 
     def believed(self) -> Believed | None:
-        """What a belief says of network 0, as data for the certificate; None where the reports are believed."""
-        w = self.world
-        return None if self.belief is None else Believed(w.rates[0], w.cpu_wait_s[0], w.air_wait_s[0])
+        """What a belief says of network 0 and a value of its batteries, as data for the certificate; None where the
+        reports are believed and nothing is valued."""
+        w, worth = self.world, self.worth()
+        if self.belief is None and worth is None:
+            return None
+        return Believed(w.rates[0], w.cpu_wait_s[0], w.air_wait_s[0], None if worth is None else worth.one(0))
 
     def priority(self) -> Float:
         """(E, N) the seed's P = alpha (1 - t_remaining / tau) + beta c / c_max + gamma SLA, terms in [0, 1].
@@ -356,6 +377,7 @@ class MecWorld(SlotWorld):
             f(n), np.zeros((e, n), bool), f(n), f(n), f(), f(n), np.zeros((e, n), bool), f(n), f(n, core.HORIZON), f(b)
         )
         queue, air_queue = w.backlog_s.copy(), w.air_backlog_s.copy()
+        self.moved_on()
         core.execute(self.physics, self._at_work(w.active & self.sheds(plan.option)), plan, out)
         stale = self.problem.scenario.dynamics.staleness
         w.queue_s[:] = queue if stale else w.backlog_s
@@ -434,6 +456,7 @@ class MecWorld(SlotWorld):
             w = self.world
             state = {f"world/{name}": getattr(w, name) for name in OF_A_DAY} | dict(state)
         super().load_state_dict(state)
+        self.moved_on()
 
     def reseed(self, seeds: Sequence[int]) -> None:
         """Draw from fresh streams from now on."""
@@ -448,10 +471,9 @@ def _empty_world(e: int, n: int, k: int, b: int, day: int) -> World:
     return World(
         active=flag(n), task_bits=f(n), task_cycles=f(n), deadline_s=f(n), device_hz=f(n), battery_j=f(n),
         age_slots=f(n), last_server=i(n), activity=f(n), sla=f(n), worth=f(n) + 1, harvest_log_j=f(n, day),
-        mean_gain=f(n, k), reported_gain=f(n, b), reachable=flag(n, k), server_hz=f(k), reuse_group=i(k), queue_s=f(k), air_queue_s=f(b), noise_rise=f(b),
-        slot=i(), cloudy=flag(), fading=f(n, b, 2), attenuation=f(n, k), true_gain=f(n, b), backlog_s=f(k),
-        air_backlog_s=f(b),
-        correlation=f(n), bursting=flag(n), position=f(n, 2), site=f(k, 2), rates=f(n, b, 1), rate=f(n, b),
-        panel=f(n) + 1, orientation_h=f(n), cpu_wait_s=f(k), air_wait_s=f(b),
+        mean_gain=f(n, k), reported_gain=f(n, b), reachable=flag(n, k), server_hz=f(k), reuse_group=i(k), queue_s=f(k),
+        air_queue_s=f(b), noise_rise=f(b), slot=i(), cloudy=flag(), fading=f(n, b, 2), attenuation=f(n, k),
+        true_gain=f(n, b), backlog_s=f(k), air_backlog_s=f(b), correlation=f(n), bursting=flag(n), position=f(n, 2),
+        site=f(k, 2), rates=f(n, b, 1), rate=f(n, b), panel=f(n) + 1, orientation_h=f(n), cpu_wait_s=f(k), air_wait_s=f(b),
         trail_band=i(n, h) - 1, trail_cpu_s=f(n, h), trail_air_s=f(n, h),
     )  # fmt: skip
