@@ -18,8 +18,10 @@ from games.congestion import CongestionGame, Float, Int
 from games.places import Places
 from games.quadratic import QuadraticGame
 from hybridalloc.problems.contract import AnyProblem, Explains, Prices
+from hybridalloc.problems.stores import valued
 from hybridalloc.text import strict
 from rl.proposal import Proposal
+from rl.value import Valuer
 
 UNITS = {"power": "power (W)"}  # a level's heading in tables, where it is not its name
 SHOWN = 12  # rows of an allocation's table before it is cut
@@ -94,6 +96,7 @@ class Origin(NamedTuple):
     limit: float
     memory: Any = None  # of a belief, as it was
     seating: Seating | None = None  # of the step, where places were given
+    value: Valuer | None = None  # of what is left in stores
 
 
 @dataclass(frozen=True)
@@ -193,7 +196,7 @@ class Allocation:
         o = self.origin
         if o is None or o.seating is None:
             raise ValueError("this allocation does not know the step it comes from, so its places cannot be explained")
-        situation = o.problem.world_at(o.state, o.memory)
+        situation = valued(o.problem.world_at(o.state, o.memory), o.value)
         batch = self._played().batch()
         if self.anchor is not None:
             batch = batch._replace(private_cost=batch.private_cost + self.anchor)

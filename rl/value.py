@@ -2,9 +2,9 @@ r"""What is left in a store is worth: a battery, a tank, a queue's room that dec
 
 .. math:: V(b \mid x) = \sum_j softplus(w_j(x)) \min(b / capacity, c_j)
 
-rises with the level b and is concave in it, so the price of the next unit falls as the store fills. x are features of an
-agent that do not hold the level; a constant of x would change no decision and is left out. Charged to an option that
-draws J it is V(b) - V(b - J): the agent's own option alone, so a congestion game keeps its exact potential.
+rises with the level b and is concave in it, so the price of the next unit falls as the store fills. x are features of
+an agent that do not hold the level; a constant of x would change no decision and is left out. Charged to an option
+that draws J it is V(b) - V(b - J): the agent's own option alone, so a congestion game keeps its exact potential.
 
 It is fitted on differences: two copies of the same worlds under the same random numbers, in one of which some agents'
 stores were redrawn, run until they are alike again; what an agent earned more is V(b') - V(b), without discount and

@@ -57,14 +57,13 @@ def check_value(problem: AnyProblem, value: Valuer | None) -> Valuer | None:
 
 
 def valued(world: W, value: Valuer | None) -> W:
-    """The world with a value for its stores.
+    """The world with a value for its stores, or without where that is None.
 
     Raises:
         ValueError: it has none.
     """
-    if value is None:
-        return world
-    if not isinstance(world, Stores):
+    if isinstance(world, Stores):
+        world.valuing(value)
+    elif value is not None:
         raise ValueError(f"a {type(world).__name__} has no stores that could be given a value")
-    world.valuing(value)
     return world

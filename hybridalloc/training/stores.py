@@ -41,10 +41,10 @@ class _Copies:
     ) -> None:  # fmt: skip
         run = lambda: Rollout(problem, seeds, None if belief is None else belief.copy(False), value=value)
         self.first, self.second = run(), run()
-        worlds = self.first.world, self.second.world
-        if not isinstance(worlds[0], Stores) or not isinstance(worlds[1], Stores):
-            raise ValueError(f"{problem.card.name} has no stores that could be given a value")
-        self.stores: tuple[Stores, Stores] = worlds
+        one, two = self.first.world, self.second.world
+        if not problem.card.store or not isinstance(one, Stores) or not isinstance(two, Stores):
+            raise ValueError(f"{problem.card.name} as it is set names no store, so nothing in it can be given a value")
+        self.stores: tuple[Stores, Stores] = (one, two)
         self.prices, self.part, self.rng = prices, part, np.random.default_rng([seed, 43])
         speakers = (recommender.carrying() if isinstance(recommender, ArrayPolicy) else recommender for _ in "ab")
         self.policies = [Execute(coordinator, speaker, prices) for speaker in speakers]

@@ -474,6 +474,6 @@ def _empty_world(e: int, n: int, k: int, b: int, day: int) -> World:
         mean_gain=f(n, k), reported_gain=f(n, b), reachable=flag(n, k), server_hz=f(k), reuse_group=i(k), queue_s=f(k),
         air_queue_s=f(b), noise_rise=f(b), slot=i(), cloudy=flag(), fading=f(n, b, 2), attenuation=f(n, k),
         true_gain=f(n, b), backlog_s=f(k), air_backlog_s=f(b), correlation=f(n), bursting=flag(n), position=f(n, 2),
-        site=f(k, 2), rates=f(n, b, 1), rate=f(n, b), panel=f(n) + 1, orientation_h=f(n), cpu_wait_s=f(k), air_wait_s=f(b),
-        trail_band=i(n, h) - 1, trail_cpu_s=f(n, h), trail_air_s=f(n, h),
+        site=f(k, 2), rates=f(n, b, 1), rate=f(n, b), panel=f(n) + 1, orientation_h=f(n),
+        cpu_wait_s=f(k), air_wait_s=f(b), trail_band=i(n, h) - 1, trail_cpu_s=f(n, h), trail_air_s=f(n, h),
     )  # fmt: skip
