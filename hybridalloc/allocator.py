@@ -471,7 +471,7 @@ class Allocator:
             warnings.warn(message, RuntimeWarning, stacklevel=4)
 
     def save(self, path: str | Path) -> Path:
-        """Write problem, method, prices, trust, recommender, belief and value to one ``.npz``; :meth:`load` reads it."""
+        """Write problem, method, prices, trust, recommender, belief and value to one ``.npz``, for :meth:`load`."""
         return write_allocator(self, path)
 
     @classmethod

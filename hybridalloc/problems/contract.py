@@ -81,6 +81,7 @@ class Card:
         beliefs: by name. levels: continuous quantities that a recommender may propose, (lowest, highest) by name.
         unit_s: seconds by which discounting counts: a reward in ``elapsed_s`` is worth gamma ** (elapsed_s / unit_s).
         datasets: whose digests a run records. tags: by which its runs are told apart in a tracker.
+        cycle: decisions after which the world's law repeats, such as a day's: whole ones are measured.
         store: the word for what its agents live on and decisions draw from, such as "battery"; "" where there is none.
         change_cost: what a change of option costs, below which it is not worth it: a number, or the name of the price
             that says so.
@@ -107,10 +108,15 @@ class Card:
     tags: Mapping[str, str] = field(default_factory=dict)
     change_cost: float | str = 0.1
     store: str = ""
+    cycle: int = 1
 
     def metric(self, key: str) -> Metric:
         """A metric by its key."""
         return next(metric for metric in self.metrics if metric.key == key)
+
+    def whole(self, decisions: int) -> int:
+        """So many decisions, rounded up to whole cycles."""
+        return -(-decisions // self.cycle) * self.cycle
 
     @property
     def aim(self) -> Metric:

@@ -50,7 +50,8 @@ def evaluate(
 ) -> Evaluation:
     """Run one method on common seeds; randomness of the world is the same for every method.
 
-    Each seed is one world for ``slots`` decisions, after ``WARMUP_SLOTS`` that are not counted. ``step_ms`` is the time
+    Each seed is one world for ``slots`` decisions, after ``WARMUP_SLOTS`` that are not counted, both
+    rounded up to whole cycles of the problem's. ``step_ms`` is the time
     of a decision (observe, propose, equilibrate, settle, filter), a world, batched. A ``belief`` goes on learning in
     each chunk of worlds as it would in service (``copy(learning=False)`` does not); the one given stays as it is.
     ``value`` is of what is left in the agents' stores. With ``health`` the metrics count agents that oscillate or are
@@ -60,6 +61,7 @@ def evaluate(
     allocations = violations = 0
     spent = 0.0
     seeds = list(seeds)
+    warmup, slots = problem.card.whole(WARMUP_SLOTS), problem.card.whole(slots)
     for start in range(0, len(seeds), chunk):
         some = seeds[start : start + chunk]
         run = Rollout(problem, some, None if belief is None else belief.copy(belief.learning), value=value)
@@ -72,10 +74,10 @@ def evaluate(
             assert coordinator is not None
             method = Execute(coordinator, speaker, prices)
         watch = _Watch(run) if health else None
-        for slot in range(WARMUP_SLOTS + slots):
-            if slot == WARMUP_SLOTS:
+        for slot in range(warmup + slots):
+            if slot == warmup:
                 run.tally.clear()
-            step = run.step(method, prices, before=watch if slot >= WARMUP_SLOTS else None)
+            step = run.step(method, prices, before=watch if slot >= warmup else None)
             spent += step.deciding_s
             if step.over.any() and isinstance(speaker, Carried):
                 speaker.reset(step.over)

@@ -93,7 +93,7 @@ class Mec(WhatIf):
             families=("air", "cpu"), baselines=BASELINES, reference_prices=REFERENCE_PRICES,
             price_space=PRICE_SPACE | (SUN_SPACE if self.scenario.day else {}), beliefs=BELIEFS,
             levels=power | ({"fraction": (0.0, 1.0)} if p.partial else {}), store="battery" if p.batteries else "",
-            unit_s=self.scenario.slot_s, datasets=("eua",) if real else (),
+            cycle=max(self.scenario.day, 1), unit_s=self.scenario.slot_s, datasets=("eua",) if real else (),
             tags={"scenario": self.scenario.name, "sites": self.sites}, change_cost="migration",
         )  # fmt: skip
 
