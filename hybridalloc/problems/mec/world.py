@@ -254,7 +254,7 @@ class MecWorld(Storing, SlotWorld):
         k = w.server_hz.shape[1]
         option = options_of(choice)
         shed = w.active & self.sheds(option)
-        option = np.where(shed, 0, option)
+        option = np.where(self.sheds(option), 0, option)
         server = np.maximum(option - 1, 0) // max(b // max(k, 1), 1)
         reached = np.take_along_axis(w.reachable, server[..., None], 2)[..., 0] if k else np.zeros((e, n), bool)
         plan = Plan(
