@@ -73,7 +73,8 @@ class _Copies:
             hit = self.rng.random(at.level.shape) < self.part
             level = np.where(hit, self.rng.random(at.level.shape) * at.capacity, at.level)
             self.stores[1].refill(level)
-            redrawn.extend((hit, features, at.level / at.capacity, level / at.capacity))
+            after = self.stores[1].stored().level  # a store may hold whole units alone
+            redrawn.extend((hit, features, at.level / at.capacity, after / at.capacity))
 
         for slot in range(length):
             last = slot == length - 1
