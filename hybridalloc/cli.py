@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -175,7 +176,7 @@ class Train:
         from hybridalloc.experiments.progress import Stage
         from hybridalloc.places import check_file, check_folder
         from hybridalloc.problems import make_with
-        from hybridalloc.problems.stores import check_value
+        from hybridalloc.problems.stores import check_stores, check_value
         from hybridalloc.saved import find_value
         from hybridalloc.training.calibration import calibrate
         from hybridalloc.training.checkpoints import Checkpoints, run_of
@@ -201,6 +202,10 @@ class Train:
         else:
             flags = {name: getattr(self, name) for name in ("agents", "servers", "scenario", "sites")}
             problem = make_with(self.problem, flags, _settings(self.settings))
+            if self.value == "learned":
+                check_stores(problem)
+            elif self.value:
+                value = check_value(problem, find_value(self.value))
             aim = problem.card.aim
             with Stage("tuning prices", self.tuning, "trial", self.quiet) as stage:
 
@@ -217,8 +222,6 @@ class Train:
             )  # fmt: skip
             if self.value == "learned":
                 value = _learn_value(problem, prices, self.seed, self.quiet).value
-            elif self.value:
-                value = check_value(problem, find_value(self.value))
         checkpoints = None
         if kept:
             checkpoints = Checkpoints(folder, self.checkpoint_every or config.agent_steps, self.resume)
@@ -280,6 +283,7 @@ class LearnValue:
         from hybridalloc.experiments.progress import Stage
         from hybridalloc.places import check_file
         from hybridalloc.problems import make_with
+        from hybridalloc.problems.stores import check_stores
         from hybridalloc.training.tuning import tune_game
 
         for name in ("tuning", "seed"):
@@ -289,6 +293,7 @@ class LearnValue:
         check_file("--out", self.out if self.out.suffix == ".npz" else self.out.with_name(self.out.name + ".npz"))
         flags = {name: getattr(self, name) for name in ("agents", "servers", "scenario", "sites")}
         problem = make_with(self.problem, flags, _settings(self.settings))
+        check_stores(problem)
         with Stage("tuning prices", self.tuning, "trial", self.quiet) as stage:
             prices = tune_game(problem, "", self.tuning, lambda *_: stage.update()).prices
         learned = _learn_value(problem, prices, self.seed, self.quiet, self.networks, self.rounds)
@@ -296,7 +301,8 @@ class LearnValue:
         if self.json:
             return _print_json({"saved": str(path)} | learned._asdict() | {"value": problem.card.store})
         rounds = "; ".join(
-            f"{n:,} samples, {100 * r:.0f} % explained" for n, r in zip(learned.samples, learned.explained, strict=True)
+            f"{n:,} samples" + ("" if math.isnan(r) else f", {100 * r:.0f} % explained")
+            for n, r in zip(learned.samples, learned.explained, strict=True)
         )
         _print(f"saved {path}: the worth of a {problem.card.store} by its level ({rounds})")
         return 0
@@ -313,7 +319,7 @@ def _learn_value(
     with Stage("learning a value", turns, "round", quiet) as stage:
 
         def fitted(_round: int, _samples: int, explained: float) -> None:
-            stage.note(explained=f"{100 * explained:.0f} %")
+            stage.note(**({} if math.isnan(explained) else {"explained": f"{100 * explained:.0f} %"}))
             stage.update()
 
         return learn_value(problem, prices, networks=networks or NETWORKS, rounds=turns, seed=seed, report=fitted)

@@ -45,14 +45,21 @@ class Storing:
         self._worth = None
 
 
+def check_stores(problem: AnyProblem) -> None:
+    """Raises ValueError where the problem names no store that could be given a value."""
+    if not problem.card.store:
+        raise ValueError(f"{problem.card.name} as it is set names no store, so nothing in it can be given a value")
+
+
 def check_value(problem: AnyProblem, value: Valuer | None) -> Valuer | None:
-    """The value, where the problem names a store for it.
+    """The value, where it says what the problem's stores are worth.
 
     Raises:
-        ValueError: it names none.
+        ValueError: the problem names none, or the value was learned on other features.
     """
-    if value is not None and not problem.card.store:
-        raise ValueError(f"{problem.card.name} as it is set names no store, so nothing in it can be given a value")
+    if value is not None:
+        check_stores(problem)
+        value.worth(problem.worlds([0]))
     return value
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from coordinator import Coordinator
 from hybridalloc.problems.contract import AnyProblem, Belief, Prices, Stores
+from hybridalloc.problems.stores import check_stores
 from hybridalloc.training.rollout import Execute, Rollout
 from rl.policy import ArrayPolicy, Carried
 from rl.proposal import Recommender
@@ -42,8 +43,8 @@ class _Copies:
         run = lambda: Rollout(problem, seeds, None if belief is None else belief.copy(False), value=value)
         self.first, self.second = run(), run()
         one, two = self.first.world, self.second.world
-        if not problem.card.store or not isinstance(one, Stores) or not isinstance(two, Stores):
-            raise ValueError(f"{problem.card.name} as it is set names no store, so nothing in it can be given a value")
+        check_stores(problem)
+        assert isinstance(one, Stores) and isinstance(two, Stores)
         self.stores: tuple[Stores, Stores] = (one, two)
         self.prices, self.part, self.rng = prices, part, np.random.default_rng([seed, 43])
         speakers = (recommender.carrying() if isinstance(recommender, ArrayPolicy) else recommender for _ in "ab")

@@ -39,6 +39,7 @@ class Morning(State):
 
 class Plan(NamedTuple):
     option: Int
+    sold: Float
 
 
 class Shops(Storing, StateWorld["Depots", Morning, Prices]):
@@ -81,10 +82,12 @@ class Shops(Storing, StateWorld["Depots", Morning, Prices]):
 
     def observe(self) -> Observation:
         x = self.at["stock"] / ROOM
-        return self.seen([x, self.at["pays"]], [np.zeros((self.size, 1))], [np.stack([x, x], 2)])
+        seen = self.seen([x, self.at["pays"]], [np.zeros((self.size, 1))], [np.stack([x, x], 2)])
+        return seen._replace(allowed=np.stack([np.ones_like(self.able()), self.able()], -1))
 
     def settle(self, choice: Any, prices: Prices, proposal: Any = None, trust: float = 0, seating: Any = None) -> Plan:
-        return Plan(options_of(choice) * self.able())
+        option = options_of(choice) * self.able()
+        return Plan(option, 1.0 * option)
 
     def execute(self, plan: Plan) -> Facts:
         self.moved_on()
@@ -95,10 +98,12 @@ class Shops(Storing, StateWorld["Depots", Morning, Prices]):
         return Facts(earned, nothing, nothing[..., None], np.ones(self.size), counts)
 
     def baseline(self, name: str, rng: np.random.Generator) -> Int:
+        if name not in self.problem.card.baselines:
+            self.unknown_baseline(name, self.problem.card.baselines)
         return self.able().astype(np.int64)
 
     def parts(self, plan: Plan, e: int = 0) -> dict[str, Any]:
-        share = {"shelf": 1.0 * plan.option[e]}
+        share = {"shelf": plan.sold[e]}
         return {
             "option": plan.option[e],
             "served": plan.option[e] > 0,
@@ -107,7 +112,7 @@ class Shops(Storing, StateWorld["Depots", Morning, Prices]):
         }
 
     def plan_of(self, allocation: Any) -> Plan:
-        return Plan(np.asarray(allocation.option)[None])
+        return Plan(np.asarray(allocation.option)[None], np.asarray(allocation.shares["shelf"])[None])
 
 
 @dataclass(frozen=True)
@@ -119,7 +124,8 @@ class Depots(StateSlots[Morning, Plan, Prices]):
     def card(self) -> Card:
         return Card(
             "depots", self.shops, 1000, Prices, (Metric("earned", "earned", "", "higher", Ratio("earned", "shops")),),
-            ("earned",), agent_word="shop", families=("shelf",), baselines={"always": "sells always"}, store="stock",
+            ("earned",), f"{self.shops} shops", agent_word="shop", families=("shelf",), store="stock",
+            baselines={"always": "sells always"},
         )  # fmt: skip
 
     def first(self, rng: np.random.Generator) -> Morning:
@@ -130,7 +136,9 @@ class Depots(StateSlots[Morning, Plan, Prices]):
         return Morning(stock, np.where(comes, rng.choice(PAYS, self.shops, p=MIX), 0.0), comes)
 
     def check(self, state: Morning, allocation: Any) -> CapacityCheck:
-        return check_limit("stock", np.asarray(allocation.option), np.floor(state.stock))
+        option, share = np.asarray(allocation.option), allocation.shares["shelf"]
+        sold = np.maximum(np.where(option < 0, np.inf, option), share)
+        return check_limit("stock", sold, 1.0 * (state.active & (state.stock >= 1)))
 
 
 def optimum() -> tuple[Float, Float]:

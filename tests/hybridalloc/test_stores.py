@@ -9,6 +9,7 @@ from coordinator import Coordinator
 from coordinator.coordinator import game_of
 from games.certificate import measure_regret
 from hybridalloc import Allocator, make_problem
+from hybridalloc.cli import main
 from hybridalloc.errors import CheckpointError
 from hybridalloc.problems.contract import Stores
 from hybridalloc.problems.members import check_problem
@@ -101,8 +102,9 @@ def test_the_potential_stays_exact_under_a_value():
         i = rng.integers(len(option))
         other = option.copy()
         other[i] = rng.choice(np.flatnonzero(game.allowed[i]))
+        costs = game.costs(option)[i]
         moved = game.potential(other) - game.potential(option)
-        assert moved == pytest.approx(game.costs(other)[i] - game.costs(option)[i], abs=1e-9)
+        assert moved == pytest.approx(costs[other[i]] - costs[option[i]], abs=1e-9)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -177,7 +179,7 @@ def test_what_has_no_store_takes_no_value():
     with pytest.raises(ValueError, match="names no store"):
         learn_value(free, free.card.prices(), networks=1, rounds=1, segments=1, length=1)
     with pytest.raises(ValueError, match="has 12 features here; this value was learned on 3"):
-        F.worlds([0]).valuing(StoreValue(3)).worth()
+        Allocator(F, "game", value=StoreValue(3))
     with pytest.raises(ValueError, match="length = 0"):
         coupled(F, F.card.prices(), GAME, [1], length=0)
 
@@ -187,3 +189,35 @@ def test_whole_days_are_measured():
     assert [F.card.whole(k) for k in (1, 96, 97)] == [96, 96, 192]
     seen = evaluate(F, F.card.prices(), GAME, None, [5000], slots=10)
     assert seen.allocations == 2 * 96
+
+
+def test_the_commands_learn_a_value_go_by_it_and_train_under_it(tmp_path, capsys):
+    out = tmp_path / "value.npz"
+    small = ["--agents", "3", "--servers", "1", "--settings", "day=4", "episode=12"]
+    assert main(["learn-value", "--out", str(out), "--tuning", "1", "--networks", "1", "--rounds", "1", *small]) == 0
+    said = capsys.readouterr().out
+    assert f"saved {out}: the worth of a battery by its level" in said and "samples" in said and "nan" not in said
+    allocator = Allocator.load(out)
+    assert allocator.coordinator.kind == "game" and isinstance(allocator.value, StoreValue)
+    assert main(["evaluate", str(out), "--seeds", "1"]) == 0
+    again = tmp_path / "a.npz"
+    words = ["--agent-steps", "12", "--tuning", "0", "--belief", "", "--sites", "synthetic", "--scenario", "F"]
+    assert main(["train", "--value", str(out), "--out", str(again), *words, *small]) == 0
+    for name, array in Allocator.load(again).value.state_dict().items():
+        np.testing.assert_array_equal(array, allocator.value.state_dict()[name])
+    capsys.readouterr()
+    off = [
+        "--agents",
+        "3",
+        "--servers",
+        "1",
+        "--tuning",
+        "1000000",
+        "--settings",
+        "batteries=false",
+    ]  # said before that
+    for command in (["train", "--value", str(out)], ["train", "--value", "learned"], ["learn-value"]):
+        assert main([*command, *off]) == 2
+        assert "names no store" in capsys.readouterr().err
+    assert main(["learn-value", "--rounds", "0"]) == 2
+    assert "--rounds" in capsys.readouterr().err

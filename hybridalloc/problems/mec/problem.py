@@ -60,7 +60,7 @@ PRICE_SPACE = {  # a miss is the unit, as in the reward
     "backlog": (0.0, 0.5, False), "migration": (0.01, 0.5, True), "interference": (1e-4, 1e-1, True),
     "margin": (0.6, 1.0, False), "caution": (0.2, 0.9, False),
 }  # fmt: skip
-SUN_SPACE = {"energy": (0.5, 20.0, True)}  # where a battery holds a night's few tasks
+SUN_SPACE = {"energy": (0.2, 20.0, True)}  # where a battery holds a night's few tasks
 SUNNY = ("harvest", "battery")  # of a shift: files written before lack them
 REFERENCE_PRICES = {"toll 1": Prices(toll=1.0), "toll 0": Prices(toll=0.0)}
 
