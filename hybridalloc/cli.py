@@ -10,11 +10,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from rl.registry import LEARNERS, learner_names
+
+if TYPE_CHECKING:
+    from hybridalloc.problems.contract import AnyProblem, Prices
+    from hybridalloc.training.stores import LearnedValue
+    from rl.value import StoreValue
 
 GUIDE = """Resource allocation by reinforcement learning on top of a game: every step feasible, certified, fast.
 
@@ -177,7 +182,7 @@ class Train:
         from hybridalloc.places import check_file, check_folder
         from hybridalloc.problems import make_with
         from hybridalloc.problems.stores import check_stores, check_value
-        from hybridalloc.saved import find_value
+        from hybridalloc.saved import saved_value
         from hybridalloc.training.calibration import calibrate
         from hybridalloc.training.checkpoints import Checkpoints, run_of
         from hybridalloc.training.config import BELIEF_STEPS, TrainConfig, first_trust
@@ -196,7 +201,7 @@ class Train:
         kept = bool(self.checkpoint_every) or self.resume is not None
         if kept:
             check_folder("--out", folder)
-        value: Any = None
+        value: StoreValue | None = None
         if self.resume is not None:
             problem, prices, config = run_of(self.resume, self, self.allow_code)
         else:
@@ -205,7 +210,7 @@ class Train:
             if self.value == "learned":
                 check_stores(problem)
             elif self.value:
-                value = check_value(problem, find_value(self.value))
+                value = check_value(problem, saved_value(self.value))
             aim = problem.card.aim
             with Stage("tuning prices", self.tuning, "trial", self.quiet) as stage:
 
@@ -233,12 +238,12 @@ class Train:
                     stage.note(**{problem.card.aim.key: f"{figures[check]:.4f}"})
 
             trained = train(problem, prices, config, report, checkpoints=checkpoints, value=value)
-        policy, trust, value = trained.learner.policy, config.final_trust, trained.value
+        policy, trust = trained.learner.policy, config.final_trust
         with _kept_of(checkpoints):
             if self.kind == "hybrid" and self.calibrate:
-                trust = calibrate(problem, prices, policy, trust, belief=trained.belief, value=value).trust
+                trust = calibrate(problem, prices, policy, trust, belief=trained.belief, value=trained.value).trust
             allocator = Allocator(
-                problem, config.kind, policy, trust, prices=prices, belief=trained.belief, value=value
+                problem, config.kind, policy, trust, prices=prices, belief=trained.belief, value=trained.value
             )
             path = allocator.save(self.out)
         if self.json:
@@ -309,8 +314,8 @@ class LearnValue:
 
 
 def _learn_value(
-    problem: Any, prices: Any, seed: int, quiet: bool, networks: int | None = None, rounds: int | None = None
-) -> Any:
+    problem: AnyProblem, prices: Prices, seed: int, quiet: bool, networks: int | None = None, rounds: int | None = None
+) -> LearnedValue:
     """A value of the problem's stores under its tuned game, with a line of progress."""
     from hybridalloc.experiments.progress import Stage
     from hybridalloc.training.stores import NETWORKS, ROUNDS, learn_value

@@ -190,18 +190,21 @@ def restore_value(arrays: Mapping[str, Any]) -> StoreValue | None:
 
 
 def find_value(given: Valuer | str | Path | None) -> Valuer | None:
-    """A value from None, an object, or the address of a saved allocator that has one.
+    """A value from None, an object, or the address of a saved allocator that has one (see :func:`saved_value`)."""
+    return saved_value(given) if isinstance(given, str | Path) else given
+
+
+def saved_value(source: str | Path) -> StoreValue:
+    """The value of stores that a saved allocator has.
 
     Raises:
         CheckpointError: no such file, or an allocator without a value.
     """
-    if not isinstance(given, str | Path):
-        return given
-    saved = read_checkpoint(given)
-    with _blaming(given, "its value"):
+    saved = read_checkpoint(source)
+    with _blaming(source, "its value"):
         value = restore_value(saved.arrays)
     if value is None:
-        raise CheckpointError(f"{given} holds no value of stores: it was saved without one")
+        raise CheckpointError(f"{source} holds no value of stores: it was saved without one")
     return value
 
 

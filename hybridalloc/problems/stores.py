@@ -9,6 +9,7 @@ from hybridalloc.problems.contract import AnyProblem, Stores
 from rl.value import Stored, Valuer, Worth
 
 W = TypeVar("W")
+V = TypeVar("V", bound=Valuer | None)
 
 
 class Storing:
@@ -51,7 +52,7 @@ def check_stores(problem: AnyProblem) -> None:
         raise ValueError(f"{problem.card.name} as it is set names no store, so nothing in it can be given a value")
 
 
-def check_value(problem: AnyProblem, value: Valuer | None) -> Valuer | None:
+def check_value(problem: AnyProblem, value: V) -> V:
     """The value, where it says what the problem's stores are worth.
 
     Raises:
