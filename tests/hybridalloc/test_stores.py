@@ -201,7 +201,8 @@ def test_the_commands_learn_a_value_go_by_it_and_train_under_it(tmp_path, capsys
     assert allocator.coordinator.kind == "game" and isinstance(allocator.value, StoreValue)
     assert main(["evaluate", str(out), "--seeds", "1"]) == 0
     again = tmp_path / "a.npz"
-    words = ["--checkpoint-every", "12", "--agent-steps", "12", "--tuning", "0", "--belief", "", "--sites", "synthetic", "--scenario", "F"]
+    words = ["--checkpoint-every", "12", "--agent-steps", "12", "--tuning", "0", "--belief", ""]
+    words += ["--sites", "synthetic", "--scenario", "F"]
     assert main(["train", "--value", str(out), "--out", str(again), *words, *small]) == 0
     resumed = tmp_path / "b.npz"
     assert main(["train", "--resume", str(tmp_path / "a.checkpoints" / "last.pt"), "--out", str(resumed)]) == 0
