@@ -21,8 +21,10 @@ from games.congestion import CongestionGame, Float, Int
 from games.places import Places
 from games.quadratic import QuadraticGame
 from hybridalloc.problems.contract import AnyProblem, Explains, Named, Prices
+from hybridalloc.problems.stores import valued
 from hybridalloc.text import quoted, strict
 from rl.proposal import Proposal
+from rl.value import Valuer
 
 UNITS = {"power": "power (W)"}  # a level's heading in tables, where it is not its name
 SHOWN = 12  # rows of an allocation's table before it is cut
@@ -131,6 +133,7 @@ class Origin(NamedTuple):
     seating: Seating | None = None  # of the step, where places were given
     coordinator: Coordinator | None = None  # that decided, at the step's trust; None where none did
     against: Any = None  # the plan that its belief was taken to hold under, where it was improved
+    value: Valuer | None = None  # of what is left in stores
 
 
 @dataclass(frozen=True)
@@ -283,7 +286,7 @@ class Allocation:
         o = self.origin
         if o is None or o.seating is None:
             raise ValueError("this allocation does not know the step it comes from, so its places cannot be explained")
-        situation = o.problem.world_at(o.state, o.memory)
+        situation = valued(o.problem.world_at(o.state, o.memory), o.value)
         batch = self._played().batch()
         if self.anchor is not None:
             batch = batch._replace(private_cost=batch.private_cost + self.anchor)

@@ -42,13 +42,16 @@ from hybridalloc.problems.contract import (
     Remembers,
     Reveals,
     Shifts,
+    Stores,
     example_of,
 )
-from hybridalloc.saved import find_recommender, finite_prices, made_from, write_allocator
+from hybridalloc.problems.stores import check_value, valued
+from hybridalloc.saved import find_recommender, find_value, finite_prices, made_from, write_allocator
 from hybridalloc.saved import read_checkpoint as read_checkpoint  # read from here too
 from hybridalloc.training.rehearsal import Remembered, hindsight_losses, rollouts, scenario_payoffs
 from rl.policy import ArrayPolicy, Carried, notes_of
 from rl.proposal import Observation, Proposal, Recommender
+from rl.value import Valuer
 
 OPTIMAL, OPTIMAL_S = "optimal", 30.0  # a method's name, and s for its search where no budget says otherwise
 
@@ -143,6 +146,8 @@ class Allocator:
             alone. RL alone and the heuristics stay as they are.
         hysteresis: cost of a change charged to agents that go back and forth for less than it; 0 leaves them.
         period: steps for which a robust trust holds what it drew.
+        value: of what is left in the agents' stores, such as batteries, where the problem names some: one that was
+            learned (:func:`hybridalloc.training.stores.learn_value`), or the address of a saved allocator that has it.
 
     Raises:
         ValueError: an unknown method (the nearest are listed), "rl" without a recommender, trust or hysteresis < 0.
@@ -163,6 +168,7 @@ class Allocator:
         period: int = 50,
         belief: Belief | str | None = None,
         improve: bool | Improve | None = None,
+        value: Valuer | str | Path | None = None,
     ) -> None:
         known = ("hybrid", "rl", "game", *problem.card.baselines, *(OPTIMAL,) * isinstance(problem, Optimises))
         if method not in known:
@@ -177,6 +183,7 @@ class Allocator:
         self.prices: Prices = problem.card.prices() if prices is None else finite_prices(problem, prices._asdict())
         self.budget_ms, self.seed, self.hysteresis = budget_ms, seed, float(hysteresis)
         self.belief = make_belief(problem, belief, seed)
+        self.value = check_value(problem, find_value(value))
         self.recommender = find_recommender(problem, recommender, seed)
         if self.recommender is not None:
             check_recommender(self.recommender)
@@ -280,18 +287,33 @@ class Allocator:
         """The state's world under the belief, and "" or why it is under the reports alone."""
         self._memory = None
         if self.belief is None or not isinstance(self.problem, Remembers):
-            return self.problem.world_at(state), ""
+            return self._valued(self.problem.world_at(state))
         try:
             memory = self.problem.recall(self.belief, state, self._past)
             world = self.problem.world_at(state, memory)
             self._memory = memory
-            return world, ""
+            return self._valued(world)
         except InvalidStateError:
             raise
         except Exception as error:
             doubt = f"belief failed ({type(error).__name__}: {error}); the reports at their face value"
             self._warn("belief failed", doubt)
-            return self.problem.world_at(state), doubt
+            world, more = self._valued(self.problem.world_at(state))
+            return world, f"{doubt}; {more}" if more else doubt
+
+    def _valued(self, world: AnyWorld) -> tuple[AnyWorld, str]:
+        """The world with the value of its stores, and "" or why it goes by their price instead."""
+        if self.value is None:
+            return world, ""
+        try:
+            given = valued(world, self.value)
+            if isinstance(given, Stores):
+                given.worth()
+            return given, ""
+        except Exception as error:
+            doubt = f"value failed ({type(error).__name__}: {error}); a price instead"
+            self._warn("value failed", doubt)
+            return valued(world, None), doubt
 
     def _decide(self, state: Any, situation: AnyWorld, clock: Clock) -> _Draft:
         """The coordinator's choice; a recommender that fails, or a budget that is spent, leaves the game alone."""
@@ -371,7 +393,7 @@ class Allocator:
         if isinstance(rule, Robust) and isinstance(self.problem, Shifts):
             on = range(5000, 5000 + networks) if seeds is None else seeds
             given = (self.coordinator, self.recommender, self.prices, self.belief)
-            rule.solve(rollouts(self.problem, rule.grid, *given, on, slots))
+            rule.solve(rollouts(self.problem, rule.grid, *given, on, slots, self.value))
         elif isinstance(rule, Robust) and last is not None:
             rule.solve(scenario_payoffs(self.problem, last, self.coordinator, self.trust_rule, self.prices, rule.steps))
         else:
@@ -431,7 +453,7 @@ class Allocator:
                     game = (draft.game or game_of(situation.game(self.prices))).single(0)
                     rank = situation.priority()[0]
                     believed = None
-                    if self._memory is not None and isinstance(situation, Believes):
+                    if (self._memory is not None or self.value is not None) and isinstance(situation, Believes):
                         believed = situation.believed()
             except Exception as error:
                 situation = game = believed = levels = None
@@ -451,7 +473,9 @@ class Allocator:
                 decider = replace(self.coordinator, kind=draft.source, trust=draft.trust)
             limit = self.coordinator.limit
             against = None if situation is None else draft.against
-            origin = Origin(self.problem, state, self.prices, levels, limit, memory, draft.seating, decider, against)
+            origin = Origin(
+                self.problem, state, self.prices, levels, limit, memory, draft.seating, decider, against, self.value
+            )
             allocation = Allocation(
                 **with_levels(parts), certificate=_PENDING, game=game, log_prior=prior[0], trust=draft.trust,
                 anchor=draft.anchor, origin=origin, seated=draft.seating is not None,
@@ -501,7 +525,7 @@ class Allocator:
             warnings.warn(message, RuntimeWarning, stacklevel=4)
 
     def save(self, path: str | Path) -> Path:
-        """Write problem, method, prices, trust, recommender and belief to one ``.npz`` file; :meth:`load` reads it."""
+        """Write problem, method, prices, trust, recommender, belief and value to one ``.npz``, for :meth:`load`."""
         return write_allocator(self, path)
 
     @classmethod

@@ -1,8 +1,9 @@
-"""The command line: ``hybridalloc compare | train | evaluate | export | step | report | sync | log-model | data``."""
+"""The command line: ``hybridalloc compare | train | learn-value | evaluate | export | step | report | sync | ...``."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import warnings
@@ -10,11 +11,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from rl.registry import LEARNERS, learner_names
+
+if TYPE_CHECKING:
+    from hybridalloc.problems.contract import AnyProblem, Prices
+    from hybridalloc.training.stores import LearnedValue
+    from rl.value import StoreValue
 
 GUIDE = """Resource allocation by reinforcement learning on top of a game: every step feasible, certified, fast.
 
@@ -147,6 +153,9 @@ class Train:
     sites: Literal["eua", "synthetic"] = "eua"
     belief: Literal["learned", "bayesian", ""] = "learned"
     """What stale reports are taken for, where the problem has beliefs; "" takes them at their face value."""
+    value: str = ""
+    """What is left in the agents' stores, such as batteries, where the problem names some: "learned" learns it first
+    (see learn-value), the path of a saved allocator takes that one's; "": energy has one price."""
     agent_steps: int = 1_000_000
     tuning: int = 40
     """Trials of the price search before training."""
@@ -172,6 +181,8 @@ class Train:
         from hybridalloc.experiments.progress import Stage
         from hybridalloc.places import check_file, check_folder
         from hybridalloc.problems import make_with
+        from hybridalloc.problems.stores import check_stores, check_value
+        from hybridalloc.saved import saved_value
         from hybridalloc.training.calibration import calibrate
         from hybridalloc.training.checkpoints import Checkpoints, run_of
         from hybridalloc.training.config import BELIEF_STEPS, TrainConfig, first_trust
@@ -190,11 +201,16 @@ class Train:
         kept = bool(self.checkpoint_every) or self.resume is not None
         if kept:
             check_folder("--out", folder)
+        value: StoreValue | None = None
         if self.resume is not None:
             problem, prices, config = run_of(self.resume, self, self.allow_code)
         else:
             flags = {name: getattr(self, name) for name in ("agents", "servers", "scenario", "sites")}
             problem = make_with(self.problem, flags, _settings(self.settings))
+            if self.value == "learned":
+                check_stores(problem)
+            elif self.value:
+                value = check_value(problem, saved_value(self.value))
             aim = problem.card.aim
             with Stage("tuning prices", self.tuning, "trial", self.quiet) as stage:
 
@@ -216,6 +232,8 @@ class Train:
                 self.learner, self.kind, self.agent_steps, trust=first_trust(problem.card, belief), belief=belief,
                 belief_steps=watched, seed=self.seed,
             )  # fmt: skip
+            if self.value == "learned":
+                value = _learn_value(problem, prices, self.seed, self.quiet).value
         checkpoints = None
         if kept:
             checkpoints = Checkpoints(folder, self.checkpoint_every or config.agent_steps, self.resume)
@@ -226,15 +244,18 @@ class Train:
                 if (check := f"check_{problem.card.aim.key}") in figures:
                     stage.note(**{problem.card.aim.key: f"{figures[check]:.4f}"})
 
-            trained = train(problem, prices, config, report, checkpoints=checkpoints)
+            trained = train(problem, prices, config, report, checkpoints=checkpoints, value=value)
         policy, trust = trained.learner.policy, config.final_trust
         with _kept_of(checkpoints):
             if self.kind == "hybrid" and self.calibrate:
                 from coordinator.improve import Improve
 
+                given = {"belief": trained.belief, "value": trained.value}
                 improve = Improve(starts=problem.card.starts)
-                trust = calibrate(problem, prices, policy, trust, belief=trained.belief, improve=improve).trust
-            allocator = Allocator(problem, config.kind, policy, trust, prices=prices, belief=trained.belief)
+                trust = calibrate(problem, prices, policy, trust, improve=improve, **given).trust
+            allocator = Allocator(
+                problem, config.kind, policy, trust, prices=prices, belief=trained.belief, value=trained.value
+            )
             path = allocator.save(self.out)
         if self.json:
             told = {
@@ -247,6 +268,77 @@ class Train:
         if checkpoints is not None:
             _print(f"checkpoints {checkpoints.folder.resolve()}: last.pt, best.pt")
         return 0
+
+
+@dataclass(frozen=True)
+class LearnValue:
+    """Learn what is left in the agents' stores, such as batteries, is worth, and save the game that goes by it."""
+
+    out: Path = Path("value.npz")
+    problem: str = "mec"
+    agents: int = 12
+    servers: int = 3
+    scenario: str = "F"
+    sites: Literal["eua", "synthetic"] = "synthetic"
+    tuning: int = 40
+    """Trials of the price search before."""
+    networks: int = 96
+    """Worlds of each round; 24 are a quarter of the time and a little worse."""
+    rounds: int = 3
+    """The first under the constant price, the others under the value itself."""
+    seed: int = 0
+    settings: tuple[str, ...] = ()
+    """More settings of the problem, such as --settings harvest_j=0.003."""
+    quiet: bool = False
+    """No progress on standard error."""
+    json: bool = False
+    """What was learned as JSON on standard output."""
+
+    def run(self) -> int:
+        from hybridalloc.allocator import Allocator
+        from hybridalloc.experiments.progress import Stage
+        from hybridalloc.places import check_file
+        from hybridalloc.problems import make_with
+        from hybridalloc.problems.stores import check_stores
+        from hybridalloc.training.tuning import tune_game
+
+        for name in ("tuning", "seed"):
+            _whole(f"--{name}", getattr(self, name), 0)
+        for name in ("networks", "rounds"):
+            _whole(f"--{name}", getattr(self, name), 1)
+        check_file("--out", self.out if self.out.suffix == ".npz" else self.out.with_name(self.out.name + ".npz"))
+        flags = {name: getattr(self, name) for name in ("agents", "servers", "scenario", "sites")}
+        problem = make_with(self.problem, flags, _settings(self.settings))
+        check_stores(problem)
+        with Stage("tuning prices", self.tuning, "trial", self.quiet) as stage:
+            prices = tune_game(problem, "", self.tuning, lambda *_: stage.update()).prices
+        learned = _learn_value(problem, prices, self.seed, self.quiet, self.networks, self.rounds)
+        path = Allocator(problem, "game", prices=prices, value=learned.value).save(self.out)
+        if self.json:
+            return _print_json({"saved": str(path)} | learned._asdict() | {"value": problem.card.store})
+        rounds = "; ".join(
+            f"{n:,} samples" + ("" if math.isnan(r) else f", {100 * r:.0f} % explained")
+            for n, r in zip(learned.samples, learned.explained, strict=True)
+        )
+        _print(f"saved {path}: the worth of a {problem.card.store} by its level ({rounds})")
+        return 0
+
+
+def _learn_value(
+    problem: AnyProblem, prices: Prices, seed: int, quiet: bool, networks: int | None = None, rounds: int | None = None
+) -> LearnedValue:
+    """A value of the problem's stores under its tuned game, with a line of progress."""
+    from hybridalloc.experiments.progress import Stage
+    from hybridalloc.training.stores import NETWORKS, ROUNDS, learn_value
+
+    turns = rounds or ROUNDS
+    with Stage("learning a value", turns, "round", quiet) as stage:
+
+        def fitted(_round: int, _samples: int, explained: float) -> None:
+            stage.note(**({} if math.isnan(explained) else {"explained": f"{100 * explained:.0f} %"}))
+            stage.update()
+
+        return learn_value(problem, prices, networks=networks or NETWORKS, rounds=turns, seed=seed, report=fitted)
 
 
 @dataclass(frozen=True)
@@ -269,7 +361,14 @@ class Evaluate:
         a = Allocator.load(self.path, trust_code=self.allow_code)
         baseline = a.method if a.method in a.problem.card.baselines else None
         seen = evaluate(
-            a.problem, a.prices, a.coordinator, a.recommender, REPORT_SEEDS[: self.seeds], baseline, belief=a.belief
+            a.problem,
+            a.prices,
+            a.coordinator,
+            a.recommender,
+            REPORT_SEEDS[: self.seeds],
+            baseline,
+            belief=a.belief,
+            value=a.value,
         )
         if self.json:
             return _print_json(seen.means() | {"violations": seen.violations, "allocations": seen.allocations})
@@ -661,6 +760,7 @@ class Data:
 Command = (
     Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[LearnValue, tyro.conf.subcommand("learn-value")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Step, tyro.conf.subcommand("step")]
@@ -671,7 +771,7 @@ Command = (
 )
 
 
-COMMANDS = ("compare", "train", "evaluate", "export", "step", "report", "sync", "log-model", "data")
+COMMANDS = ("compare", "train", "learn-value", "evaluate", "export", "step", "report", "sync", "log-model", "data")
 STORES = ("mlflow", "sqlalchemy", "alembic")  # libraries whose errors say what is wrong with a store
 
 
@@ -720,7 +820,7 @@ def _command(words: list[str]) -> int:
         raise nearest("command", words[0], COMMANDS)
     with _output():
         command: Any = tyro.cli(Command, args=words or ["--help"], prog="hybridalloc", description=GUIDE)
-    if isinstance(command, Compare | Train | Evaluate | Step) and not getattr(command, "quiet", False):
+    if isinstance(command, Compare | Train | LearnValue | Evaluate | Step) and not getattr(command, "quiet", False):
         from hybridalloc.experiments.progress import tell_of_compiling
 
         tell_of_compiling()

@@ -22,6 +22,7 @@ from hybridalloc.text import printable, quoted
 from rl.policy import ArrayPolicy, Notes, wrong_weights
 from rl.proposal import Recommender, Sizes
 from rl.registry import LEARNERS, make_learner
+from rl.value import StoreValue, Valuer
 
 FORMAT = 1
 ADDRESSES = ("runs:/", "models:/", "mlflow-artifacts:/")
@@ -45,6 +46,7 @@ class Kept(Protocol):
     hysteresis: float
     improve: bool | Improve
     belief: Belief | None
+    value: Valuer | None
     recommender: Recommender | None
     coordinator: Coordinator
     trust_rule: Trust
@@ -72,10 +74,11 @@ class Checkpoint(NamedTuple):
 
 
 def write_allocator(allocator: Kept, path: str | Path) -> Path:
-    """Write problem, method, prices, trust, recommender and belief to ``path``; ``.npz`` is added where it is missing.
+    """Write problem, method, prices, trust, recommender, belief and value to ``path``; ``.npz`` is added where it is
+    missing.
 
     Raises:
-        CheckpointError: the recommender is an object of one's own.
+        CheckpointError: the recommender or the value is an object of one's own.
     """
     a = allocator
     arrays: dict[str, Any] = {}
@@ -93,6 +96,10 @@ def write_allocator(allocator: Kept, path: str | Path) -> Path:
     }  # fmt: skip
     if a.belief is not None:
         arrays |= belief_arrays(a.belief)
+    if a.value is not None:
+        if not isinstance(a.value, StoreValue):
+            raise CheckpointError(f"a {type(a.value).__name__} cannot be saved; only learned values can")
+        arrays |= {f"value/{k}": v for k, v in a.value.state_dict().items()}
     target = _with_suffix(Path(path))
     with whole_file(target) as stream:
         np.savez_compressed(stream, meta=np.array(json.dumps(meta)), **arrays)
@@ -143,6 +150,7 @@ def made_from(kind: Callable[..., A], source: str | Path, trust_code: bool, chan
             "seed": meta["seed"], "prices": saved_prices(problem, meta["prices"]), "recommender": saved.policy,
             "hysteresis": meta.get("hysteresis", 0.0), "belief": restore_belief(problem, saved.arrays),
             "improve": _improve(meta.get("improve", False)),
+            "value": restore_value(saved.arrays),
         }  # fmt: skip
         made = kind(problem, **settings)  # what is wrong here is the file's; below it is the caller's
         _restore_trust(made.trust_rule, meta.get("trust_state"))
@@ -175,6 +183,35 @@ def find_recommender(problem: AnyProblem, given: Any, seed: int) -> Any:
     if policy is None:
         raise CheckpointError(f"{given} holds no recommender: it was saved from method {quoted(meta['method'])}")
     return policy
+
+
+def restore_value(arrays: Mapping[str, Any]) -> StoreValue | None:
+    """The value of stores among a saved allocator's arrays, None where there is none.
+
+    Raises:
+        ValueError: something of it is missing, of another shape, or not finite.
+    """
+    state = {name.removeprefix("value/"): array for name, array in arrays.items() if name.startswith("value/")}
+    return StoreValue.of(state) if state else None
+
+
+def find_value(given: Valuer | str | Path | None) -> Valuer | None:
+    """A value from None, an object, or the address of a saved allocator that has one (see :func:`saved_value`)."""
+    return saved_value(given) if isinstance(given, str | Path) else given
+
+
+def saved_value(source: str | Path) -> StoreValue:
+    """The value of stores that a saved allocator has.
+
+    Raises:
+        CheckpointError: no such file, or an allocator without a value.
+    """
+    saved = read_checkpoint(source)
+    with _blaming(source, "its value"):
+        value = restore_value(saved.arrays)
+    if value is None:
+        raise CheckpointError(f"{source} holds no value of stores: it was saved without one")
+    return value
 
 
 def local(source: str | Path) -> Path:

@@ -21,6 +21,7 @@ from coordinator.why import Names
 from games.admission import Seating
 from games.certificate import Audit, CapacityCheck
 from hybridalloc.problems.metrics import Metric
+from rl.value import Stored, Valuer, Worth
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
@@ -84,6 +85,8 @@ class Card:
         unit_s: seconds by which discounting counts: a reward in ``elapsed_s`` is worth gamma ** (elapsed_s / unit_s).
         datasets: whose digests a run records. tags: by which its runs are told apart in a tracker.
         unpriced: what a price is worth to a file that does not name it, by name: of those that a file may lack.
+        cycle: decisions after which the world's law repeats, such as a day's: whole ones are measured.
+        store: the word for what its agents live on and decisions draw from, such as "battery"; "" where there is none.
         change_cost: what a change of option costs, below which it is not worth it: a number, or the name of the price
             that says so.
     """
@@ -110,10 +113,16 @@ class Card:
     tags: Mapping[str, str] = field(default_factory=dict)
     change_cost: float | str = 0.1
     unpriced: Mapping[str, float] = field(default_factory=dict)
+    store: str = ""
+    cycle: int = 1
 
     def metric(self, key: str) -> Metric:
         """A metric by its key."""
         return next(metric for metric in self.metrics if metric.key == key)
+
+    def whole(self, decisions: int) -> int:
+        """So many decisions, rounded up to whole cycles."""
+        return -(-decisions // self.cycle) * self.cycle
 
     @property
     def aim(self) -> Metric:
@@ -253,6 +262,25 @@ class Believes(Protocol):
     """A world that says what it believes of its state, as data for the certificate; None: the reports."""
 
     def believed(self) -> Any: ...
+
+
+@runtime_checkable
+class Stores(Protocol):
+    """A world whose agents each live on a store that their options draw from and time fills: a battery, a tank, a
+    queue's room. :class:`hybridalloc.problems.stores.Storing` has what is the same for all."""
+
+    def stored(self) -> Stored:
+        """Level, capacity, features and what each option is believed to draw, before the decision at hand."""
+
+    def refill(self, level: Float) -> None:
+        """Set every level (E, N)."""
+
+    def valuing(self, value: Valuer | None) -> Self:
+        """Let ``value`` say what is left is worth, from now on: its game charges an option V(b) - V(b - J), its
+        settling takes V's slope for the price of a unit. None: nobody does. Returns this world."""
+
+    def worth(self) -> Worth | None:
+        """What every agent's store is worth after the decision at hand, by its level; None where nobody says."""
 
 
 @runtime_checkable

@@ -23,10 +23,12 @@ from coordinator.tables import enough
 from coordinator.why import tilt_of
 from games.admission import admit
 from games.congestion import CongestionBatch, Float
-from hybridalloc.problems.contract import Knob, P, Q, S
+from hybridalloc.problems.contract import Knob, P, Q, S, World
 from hybridalloc.problems.slots import Slots
+from hybridalloc.problems.stores import valued
 from hybridalloc.text import printable
 from rl.proposal import Observation, Proposal
+from rl.value import Valuer
 
 MOST = 64.0  # a knob is turned up to this factor
 HAIR = 1e-6  # of a change: so much less than a closed form and the agent is not served
@@ -65,6 +67,11 @@ class Again(Generic[S, P, Q]):
     ) -> None:  # fmt: skip
         self.problem, self.allocation, self.agent = problem, allocation, agent
         self.prices, self.proposal, self.trust, self.memory = prices, proposal, trust, memory
+        self.value: Valuer | None = None if allocation.origin is None else allocation.origin.value
+
+    def world(self, state: S) -> World[S, P, Q]:
+        """At another state, under the belief and the value of the step."""
+        return valued(self.problem.world_at(state, self.memory), self.value)
 
     def solve(self, state: S, option: int | None = None, accept: bool = False) -> Answer:
         """What becomes of the agent in ``state``.
@@ -73,7 +80,7 @@ class Again(Generic[S, P, Q]):
             option: where it goes if no places were given; None where it is. accept: where they were, it takes
                 ``option`` whatever that costs.
         """
-        world = self.problem.world_at(state, self.memory)
+        world = self.world(state)
         choice = np.array(self.allocation.option, np.int64)[None]
         settled = partial(world.settle, prices=self.prices, proposal=self.proposal, trust=self.trust)
         if not self.allocation.seated:
@@ -123,7 +130,7 @@ class Again(Generic[S, P, Q]):
 
     def elsewhere(self, state: S) -> list[int]:
         """Options on which it would be served and that it does not have for what they cost; none in a game without."""
-        game = self.problem.world_at(state, self.memory).game(self.prices)
+        game = self.world(state).game(self.prices)
         if not isinstance(game, CongestionBatch):
             return []
         allowed = game.allowed[0, self.agent].copy()

@@ -20,6 +20,7 @@ from hybridalloc.reports.statistics import mean_of
 from hybridalloc.training.config import TUNE_SEEDS
 from hybridalloc.training.evaluation import evaluate
 from rl.proposal import Recommender
+from rl.value import Valuer
 
 FACTORS = (1.0, 0.5, 2.0, 4.0, np.inf)  # of the trust of training, which comes first
 SEEDS = TUNE_SEEDS[16:56]  # those before are for the checks in training
@@ -57,6 +58,7 @@ def calibrate(
     seeds: Sequence[int] = SEEDS,
     slots: int = 60,
     improve: Improve | None = None,
+    value: Valuer | None = None,
 ) -> Calibration:
     """The best trust for a hybrid trained at ``trust`` > 0, its choices improved as they will be."""
     aim = problem.card.aim
@@ -65,7 +67,7 @@ def calibrate(
     allocations = violations = 0
     for factor in FACTORS if trust < np.inf else FACTORS[:1]:
         at = Coordinator("hybrid", trust * factor, limit, improve=improve)
-        seen = evaluate(problem, prices, at, recommender, seeds, slots=slots, belief=belief)
+        seen = evaluate(problem, prices, at, recommender, seeds, slots=slots, belief=belief, value=value)
         allocations, violations = allocations + seen.allocations, violations + seen.violations
         earned = seen.metrics[aim.key]
         base = base if tried else earned

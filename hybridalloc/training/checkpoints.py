@@ -78,6 +78,11 @@ class Checkpoints:
             raise CheckpointError(f"{self.resume} is of another run: {difference}; it was left as it is")
         return True
 
+    def part(self, name: str) -> Any:
+        """The state of one part in the checkpoint that :meth:`open` read; None where it has none of that name."""
+        assert self._found is not None
+        return unpack(self._found["parts"].get(name))
+
     def restore(self, parts: Mapping[str, Part]) -> dict[str, Any]:
         """Load every part from the checkpoint that :meth:`open` read; the trainer's record."""
         assert self._found is not None and self.resume is not None

@@ -17,6 +17,7 @@ from hybridalloc.training.config import REPORT_SLOTS, WARMUP_SLOTS
 from hybridalloc.training.rollout import Chosen, Execute, Heuristic, Method, Rollout
 from rl.policy import ArrayPolicy, Carried
 from rl.proposal import Recommender
+from rl.value import Valuer
 
 
 @dataclass(frozen=True)
@@ -45,21 +46,25 @@ def evaluate(
     chunk: int = 50,
     belief: Belief | None = None,
     health: bool = False,
+    value: Valuer | None = None,
 ) -> Evaluation:
     """Run one method on common seeds; randomness of the world is the same for every method.
 
-    Each seed is one world for ``slots`` decisions, after ``WARMUP_SLOTS`` that are not counted. ``step_ms`` is the time
+    Each seed is one world for ``slots`` decisions, after ``WARMUP_SLOTS`` that are not counted, both
+    rounded up to whole cycles of the problem's. ``step_ms`` is the time
     of a decision (observe, propose, equilibrate, settle, filter), a world, batched. A ``belief`` goes on learning in
-    each chunk of worlds as it would in service (``copy(learning=False)`` does not); the one given stays as it is. With
-    ``health`` the metrics count agents that oscillate or are lazy, in congestion games.
+    each chunk of worlds as it would in service (``copy(learning=False)`` does not); the one given stays as it is.
+    ``value`` is of what is left in the agents' stores. With ``health`` the metrics count agents that oscillate or are
+    lazy, in congestion games.
     """
     parts: list[dict[str, Float]] = []
     allocations = violations = 0
     spent = 0.0
     seeds = list(seeds)
+    warmup, slots = problem.card.whole(WARMUP_SLOTS), problem.card.whole(slots)
     for start in range(0, len(seeds), chunk):
         some = seeds[start : start + chunk]
-        run = Rollout(problem, some, None if belief is None else belief.copy(belief.learning))
+        run = Rollout(problem, some, None if belief is None else belief.copy(belief.learning), value=value)
         # a policy with a memory keeps it from decision to decision
         speaker = recommender.carrying() if isinstance(recommender, ArrayPolicy) else recommender
         method: Method
@@ -69,10 +74,10 @@ def evaluate(
             assert coordinator is not None
             method = Execute(coordinator, speaker, prices)
         watch = _Watch(run) if health else None
-        for slot in range(WARMUP_SLOTS + slots):
-            if slot == WARMUP_SLOTS:
+        for slot in range(warmup + slots):
+            if slot == warmup:
                 run.tally.clear()
-            step = run.step(method, prices, before=watch if slot >= WARMUP_SLOTS else None)
+            step = run.step(method, prices, before=watch if slot >= warmup else None)
             spent += step.deciding_s
             if step.over.any() and isinstance(speaker, Carried):
                 speaker.reset(step.over)

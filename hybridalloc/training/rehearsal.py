@@ -24,6 +24,7 @@ from hybridalloc.problems.metrics import Metric
 from hybridalloc.reports.statistics import mean_of
 from hybridalloc.training.evaluation import evaluate
 from rl.proposal import Proposal, Recommender
+from rl.value import Valuer
 
 
 class Remembered(NamedTuple):
@@ -64,14 +65,21 @@ def earned(problem: AnyProblem, state: Any, allocations: list[SimpleNamespace]) 
 
 def rollouts(
     problem: AnyProblem, trusts: Float, coordinator: Coordinator, recommender: Recommender | None, prices: Prices,
-    belief: Belief | None, seeds: Sequence[int], slots: int,
+    belief: Belief | None, seeds: Sequence[int], slots: int, value: Valuer | None = None,
 ) -> Float:  # fmt: skip
     """(K, S) what each trust earns over whole episodes in each of the problem's scenarios, on common networks."""
     assert isinstance(problem, Shifts)
     aim: Metric = problem.card.aim
     worlds = [problem.shifted(scenario) for scenario in problem.scenarios()]
     run = lambda world, trust: evaluate(
-        world, prices, replace(coordinator, trust=float(trust)), recommender, seeds, slots=slots, belief=belief
+        world,
+        prices,
+        replace(coordinator, trust=float(trust)),
+        recommender,
+        seeds,
+        slots=slots,
+        belief=belief,
+        value=value,
     )
     found = [[aim.sign * mean_of(run(world, trust).metrics[aim.key]) for world in worlds] for trust in trusts]
     return np.nan_to_num(np.array(found))  # a world of nobody: every trust does alike

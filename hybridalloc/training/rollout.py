@@ -19,9 +19,11 @@ from coordinator.congestion import Congestion
 from coordinator.coordinator import game_of
 from hybridalloc.problems.contract import AnyProblem, Bool, Ends, Facts, Float, Int, Prices
 from hybridalloc.problems.metrics import Tally
+from hybridalloc.problems.stores import valued
 from hybridalloc.training.config import TOLERANCE
 from rl.learner import Learner
 from rl.proposal import Observation, Proposal, Recommender
+from rl.value import Valuer
 
 
 class Chosen(NamedTuple):
@@ -73,7 +75,7 @@ class Rollout:
 
     Args:
         seeds: one a world. belief: attached to all of them. spread: the worlds start spread over an episode's length,
-            so that their episodes do not end together.
+            so that their episodes do not end together. value: of what is left in their stores.
 
     Attributes:
         tally: counts since it was cleared. allocations, violations, overloads: decisions of one world executed, those
@@ -81,10 +83,11 @@ class Rollout:
     """
 
     def __init__(
-        self, problem: AnyProblem, seeds: Sequence[int] | NDArray[np.int64], belief: Any = None, spread: bool = False
-    ) -> None:
+        self, problem: AnyProblem, seeds: Sequence[int] | NDArray[np.int64], belief: Any = None, spread: bool = False,
+        value: Valuer | None = None,
+    ) -> None:  # fmt: skip
         card = problem.card
-        self.problem, self.world = problem, problem.worlds([int(seed) for seed in seeds], belief)
+        self.problem, self.world = problem, valued(problem.worlds([int(seed) for seed in seeds], belief), value)
         if spread:
             self.world.epoch[:] = card.epochs * np.arange(len(seeds)) // len(seeds)
         self.tally = Tally(card.metrics, len(seeds))
@@ -100,13 +103,14 @@ class Rollout:
         return self._seen
 
     def step(
-        self, method: Method, prices: Prices, final: bool = False, before: Callable[[Chosen], None] | None = None
-    ) -> Step:
+        self, method: Method, prices: Prices, final: bool = False, before: Callable[[Chosen], None] | None = None,
+        after: Callable[[], None] | None = None,
+    ) -> Step:  # fmt: skip
         """One decision of every world; those whose episode is over begin anew.
 
         Args:
             prices: by which raw choices are judged. final: also observe where episodes ended. before: called between
-                the decision and its execution.
+                the decision and its execution. after: between its execution and what follows.
         """
         started = time.perf_counter()
         chosen = method(self)
@@ -120,6 +124,8 @@ class Rollout:
         self.allocations += world.size
         facts = world.execute(chosen.plan)
         self.tally.add(facts.counts, facts.elapsed_s, requested)
+        if after is not None:
+            after()
         over = world.drift()
         some = bool(over.any())
         ended = world.terminated & over if isinstance(world, Ends) else None

@@ -24,6 +24,7 @@ from rl.learner import Blended, Learner
 from rl.policy import Notes
 from rl.proposal import Sizes
 from rl.registry import LEARNERS, make_learner
+from rl.value import StoreValue, Valuer
 
 if TYPE_CHECKING:  # torch is imported where training starts and not before
     from hybridalloc.training.checkpoints import Checkpoints
@@ -40,7 +41,8 @@ class Trained:
         allocations, violations: executed in training, and how many of them broke a capacity or power limit by
             the certificate's count.
         overloads: of them, how many would have overloaded a resource had the learner's own choice been executed raw.
-        seconds: time by stage. agent_steps: done, at most the budget (see :meth:`TrainConfig.extent`).
+        seconds: time by stage. agent_steps: done, at most the budget (see :meth:`TrainConfig.extent`). value: of the
+            agents' stores, under which it was trained.
     """
 
     learner: Learner
@@ -52,6 +54,7 @@ class Trained:
     overloads: int
     seconds: dict[str, float]
     agent_steps: int
+    value: Valuer | None = None
 
 
 def train(
@@ -61,6 +64,7 @@ def train(
     report: Callable[[int, dict[str, float]], None] | None = None,
     belief: Belief | None = None,
     checkpoints: Checkpoints | None = None,
+    value: StoreValue | None = None,
 ) -> Trained:
     """Train one recommender, alone or inside the hybrid.
 
@@ -69,6 +73,7 @@ def train(
         belief: one to go on from where ``config.belief`` asks for one; default a fresh one.
         report: called with the agent-steps done and the figures of each update.
         checkpoints: where the run keeps its state, and what it goes on from; default nowhere and nothing.
+        value: of what is left in the agents' stores, which the game charges; a run that goes on has its own.
 
     Returns:
         Trained; ``learner.policy`` is the recommender to execute.
@@ -86,12 +91,15 @@ def train(
     card = problem.card
     settings = learner_settings(problem, config)
     resumed = checkpoints is not None and checkpoints.open(problem, prices, config)
+    if resumed and checkpoints is not None:
+        found = checkpoints.part("value")
+        value = None if found is None else StoreValue.of(found)
     watch = replace(config, belief_steps=0) if resumed else config  # what it watched is in the checkpoint
     belief, allocations, violations = learn_belief(problem, prices, watch, belief)
     agents = max(card.agents, 1)
     networks, slots = config.extent(agents)
     rng = np.random.default_rng([config.seed, 77])
-    run = Rollout(problem, rng.integers(0, 2**31, networks), belief, spread=True)
+    run = Rollout(problem, rng.integers(0, 2**31, networks), belief, spread=True, value=value)
     trust = config.trust if config.kind == "hybrid" else 0.0
     learner = make_learner(config.learner, Sizes.of(run.observation), config.seed, settings)
     explore = Explore(Coordinator(config.kind, trust, learner.config.limit), prices, rng, learner)
@@ -103,6 +111,7 @@ def train(
     done = Progress(0, due, [], [], allocations, violations, 0, seconds)
     ranges, learned = Ranges(seed=config.seed), LearnedTrust(config.trust) if config.learn_trust else None
     parts = {"learner": learner, "rollout": run, "belief": belief, "rng": rng, "ranges": ranges, "trust": learned}
+    parts |= {} if value is None else {"value": value}
     if resumed:
         assert checkpoints is not None
         done = Progress(**checkpoints.restore(parts))
@@ -117,7 +126,14 @@ def train(
             known = None if belief is None else belief.copy(learning=False)
             seeds = TUNE_SEEDS[: config.check_seeds]
             means = evaluate(
-                problem, prices, explore.coordinator, learner.policy, seeds, slots=config.check_slots, belief=known
+                problem,
+                prices,
+                explore.coordinator,
+                learner.policy,
+                seeds,
+                slots=config.check_slots,
+                belief=known,
+                value=value,
             ).means()
             figures = {f"check_{k}": means[k] for k in card.headline if k in means}
             done.curve.append({"agent_steps": float(steps())} | figures)
@@ -188,7 +204,7 @@ def train(
     learner.policy.notes = Notes(learned_trust=learned_trust, ranges=ranges.bounds())  # drift, and trust="learned"
     return Trained(
         learner, belief, done.updates, done.curve, done.allocations, done.violations, done.overloads, done.seconds,
-        steps(),
+        steps(), value,
     )  # fmt: skip
 
 

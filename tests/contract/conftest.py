@@ -8,6 +8,7 @@ import pytest
 from examples.chargers import Chargers
 from hybridalloc.problems import make_problem
 from hybridalloc.problems.farm import Farm
+from tests.hybridalloc.depots import Depots
 
 
 def shifted(**more):
@@ -32,6 +33,7 @@ PROBLEMS = {
         "mec", agents=7, servers=2, priority_gap=0.1, power_control=False, floors=False, staleness=False, load=0.9,
         bits=(20e3, 60e3), episode=5,
     ),
+    "mec, set F": lambda: make_problem("mec", agents=6, servers=2, scenario="F", day=8, episode=16),
     "mec, shifted": lambda: shifted(load=1.5, cpu=2.0),
     "mec, late reports": lambda: shifted(staleness=1.5),
     "custom, farm": lambda: make_problem("custom", transition="hybridalloc.problems.farm:Farm"),
@@ -40,6 +42,7 @@ PROBLEMS = {
     ),
     "custom, table": table,
     "custom, two families": lambda: table(options=[[0, 2], [1, 2]], families=["cpu", "cpu", "air"]),
+    "depots": Depots,
     "chargers": Chargers,
     "chargers, settings": lambda: Chargers(cars=5, speeds_kw=(22.0, 350.0), gap_h=0.2, closes=1.0),
 }  # fmt: skip

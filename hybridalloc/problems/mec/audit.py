@@ -22,17 +22,19 @@ from numba import njit
 
 from games.certificate import Audit, rank_by
 from games.congestion import Float
-from hybridalloc.problems.mec.core import Prices
+from hybridalloc.problems.mec.core import Physics, Prices
 from hybridalloc.problems.mec.setting import MecSetting
+from rl.value import Worth
 
 
 class Believed(NamedTuple):
     """What a step believed: (N, B, Q) equally likely rates at nominal power in bit/s, ascending; (K,) and (B,) s of
-    backlog."""
+    backlog; what each device's battery is worth by its charge, None where energy has a price."""
 
     rates: Float
     cpu_wait_s: Float
     air_wait_s: Float
+    worth: Worth | None = None
 
 
 def reported(physics: Any, state: Any) -> Believed:
@@ -57,31 +59,67 @@ def audit(problem: MecSetting, state: Any, allocation: Any, prices: Prices, beli
     got = (allocation.shares["air"], allocation.shares["cpu"], allocation.power, allocation.fraction)
     air, cpu, power, fraction = (np.ascontiguousarray(x, np.float64) for x in got)
     in_time, by_reports = np.zeros(n, bool), np.zeros(n, bool)
+    worth, seen = seen.worth, seen._replace(worth=None)
     _times(p, state_of(state), seen, prices.caution, option, air, cpu, power, fraction, in_time)
     if believed is None:
         by_reports = in_time
     else:
         _times(p, state_of(state), reported(p, state), prices.caution, option, air, cpu, power, fraction, by_reports)
-    weight, private = np.zeros((n, bands + servers)), np.zeros((n, 1 + bands))
-    seconds, slack = np.zeros((n, 1 + bands, 2)), np.zeros((n, 1 + bands))
+    options = 1 + bands + int(problem.scenario.sheds)
+    weight, private = np.zeros((n, bands + servers)), np.zeros((n, options))
+    seconds, slack = np.zeros((n, options, 2)), np.zeros((n, options))
     home = np.zeros(n, bool)
-    _options(p, state_of(state), seen, prices, weight, private, seconds, slack, home)
-    allowed = np.ones((n, 1 + bands), bool)
-    allowed[:, 1:] = np.repeat(state.reachable, per, axis=1) & state.active[:, None]
+    charged = prices if worth is None else prices._replace(energy=0.0)
+    _options(p, state_of(state), seen, charged, weight, private, seconds, slack, home)
+    if worth is not None:
+        private += _spent(p, state, seen, worth, options)
+    allowed = np.ones((n, options), bool)
+    allowed[:, 1 : 1 + bands] = np.repeat(state.reachable, per, axis=1) & state.active[:, None]
     capacity = np.concatenate([np.ones(bands), state.server_hz])
     b = np.arange(bands)
-    rows = np.concatenate([[[-1, -1]], np.stack([b, bands + b // max(per, 1)], axis=1)]).astype(np.int64)
-    alone = private[:, 1:] + weight[:, :bands] ** 2 + (weight[:, bands:] ** 2 / state.server_hz).repeat(per, axis=1)
+    rows = np.full((options, 2), -1)
+    rows[1 : 1 + bands] = np.stack([b, bands + b // max(per, 1)], axis=1)
+    alone = (
+        private[:, 1 : 1 + bands]
+        + weight[:, :bands] ** 2
+        + (weight[:, bands:] ** 2 / state.server_hz).repeat(per, axis=1)
+    )
     acceptable = allowed & state.active[:, None]
+    if problem.scenario.sheds:  # by choice: then nothing is promised to anybody
+        private[:, -1] = np.where(state.active, prices.delay + prices.miss * state.worth, 0.0)
+        allowed[:, -1] = state.active
+        acceptable[:] = False
     acceptable[:, 0] = False
-    acceptable[:, 1:] &= (alone <= private[:, :1] * (1 + 1e-12)) & np.isfinite(seconds[:, 1:]).all(-1)
+    acceptable[:, 1 : 1 + bands] &= (alone <= private[:, :1] * (1 + 1e-12)) & np.isfinite(
+        seconds[:, 1 : 1 + bands]
+    ).all(-1)
     return Audit(
         rows, weight, capacity, private, allowed, np.full(bands + servers, prices.toll), state.active, in_time,
         by_reports,
-        seconds, slack, np.full((n, 1 + bands), np.inf), acceptable, home & state.active, _rank(problem, state), option,
+        seconds, slack, np.full((n, options), np.inf), acceptable, home & state.active, _rank(problem, state), option,
         np.asarray(allocation.held, bool), np.stack([air, cpu], axis=1),
         np.stack([allocation.floors["air"], allocation.floors["cpu"]], axis=1).astype(float),
     )  # fmt: skip
+
+
+def _spent(p: Physics, state: Any, seen: Believed, worth: Worth, options: int) -> Float:
+    """(N, O) what the charge that each option takes is worth to its device, from the definition of that worth."""
+    joule = np.zeros((state.agents, options))
+    own_j = p.kappa * state.device_hz**2 * state.task_cycles
+    able = (state.task_cycles / state.device_hz <= state.deadline_s) & (
+        own_j <= state.battery_j if p.batteries else True
+    )
+    joule[:, 0] = np.where(able, own_j, 0.0)
+    for b in range(seen.rates.shape[1]):
+        alone = state.task_bits[:, None] / seen.rates[:, b]
+        air_s = np.minimum(alone, state.deadline_s[:, None]).mean(axis=1)
+        joule[:, 1 + b] = p.nominal_w * air_s / p.efficiency
+    out = np.zeros((state.agents, options))
+    for gain, knot in zip(worth.gain.T, worth.knot, strict=True):
+        full = np.minimum(state.battery_j / worth.capacity, knot)[:, None]
+        left = np.maximum(state.battery_j[:, None] - joule, 0.0) / worth.capacity[:, None]
+        out += gain[:, None] * (full - np.minimum(left, knot))
+    return np.where(state.active[:, None], out, 0.0)
 
 
 def _rank(problem: MecSetting, state: Any) -> Any:
@@ -125,6 +163,7 @@ class Told(NamedTuple):
     deadline_s: Any
     device_hz: Any
     battery_j: Any
+    worth: Any
     last_server: Any
     server_hz: Any
     mean_gain_db: Any
@@ -147,6 +186,9 @@ def _times(p, s, seen, caution, option, air, cpu, power, fraction, in_time):
             in_time[i] = True
             continue
         o = option[i]
+        if o > bands:  # shed
+            in_time[i] = False
+            continue
         sent = fraction[i] if 0 < o <= bands else 0.0
         own_s = (1.0 - sent) * s.task_cycles[i] / s.device_hz[i]
         own_j = (1.0 - sent) * p.kappa * s.device_hz[i] ** 2 * s.task_cycles[i]
@@ -194,12 +236,12 @@ def _options(p, s, seen, prices, weight, private, seconds, slack, home):
         if not s.active[i]:
             continue
         tau, cycles, bits = s.deadline_s[i], s.task_cycles[i], s.task_bits[i]
-        per_second = prices.delay / tau
+        per_second, missed = prices.delay / tau, prices.miss * s.worth[i]
         own_s = cycles / s.device_hz[i]
         own_j = p.kappa * s.device_hz[i] ** 2 * cycles
         payable = own_j <= s.battery_j[i] or not p.batteries
         home[i] = payable and own_s <= tau
-        private[i, 0] = per_second * own_s + prices.energy * own_j / 0.1 if home[i] else prices.delay + prices.miss
+        private[i, 0] = per_second * own_s + prices.energy * own_j / 0.1 if home[i] else prices.delay + missed
         least = 1.0  # of the task that must be sent
         if home[i]:
             least = 0.0
@@ -223,12 +265,12 @@ def _options(p, s, seen, prices, weight, private, seconds, slack, home):
                 miss += 1.0 / (1.0 + np.exp(-min(max(x, -700.0), 700.0)))
             air_s, miss = air_s / values, miss / values
             joule = p.nominal_w * air_s / p.efficiency
-            cost = per_second * min(wait, tau) + prices.energy * joule / 0.1 + prices.miss * miss
+            cost = per_second * min(wait, tau) + prices.energy * joule / 0.1 + missed * miss
             cost += prices.backlog * (seen.cpu_wait_s[k] * cpu_s + seen.air_wait_s[b] * air_s) / p.slot_s**2
             if moves:
                 cost += prices.migration
             if p.batteries and joule > s.battery_j[i]:
-                cost += prices.miss
+                cost += missed
             if p.interference:
                 airtime = min(bits / (p.slot_s * _middle(seen.rates[i, b])), 1.0)
                 cost += prices.leakage * airtime * _leak(p, s, nearest, i, k, b - k * per)

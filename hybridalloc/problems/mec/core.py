@@ -90,6 +90,8 @@ class World(NamedTuple):
     last_server: Int
     activity: Float
     sla: Float
+    worth: Float  # of a task that is completed
+    harvest_log_j: Float  # (E, N, D) what each slot of the day brought, each day counting half; D = 0 without a day
     mean_gain: Float  # (E, N, K) linear, path loss and shadowing
     reported_gain: Float  # (E, N, B) linear, as last reported
     reachable: Bool  # (E, N, K)
@@ -99,6 +101,7 @@ class World(NamedTuple):
     air_queue_s: Float  # (E, B) reported
     noise_rise: Float  # (E, B) interference over noise, as last measured
     slot: Int  # (E,)
+    cloudy: Bool  # (E,) in the slot before
     # what is true
     fading: Float  # (E, N, B, 2)
     attenuation: Float  # (E, N, K)
@@ -109,6 +112,8 @@ class World(NamedTuple):
     bursting: Bool  # (E, N)
     position: Float  # (E, N, 2) m
     site: Float  # (E, K, 2) m
+    panel: Float  # (E, N) size of its solar panel, 1 on average
+    orientation_h: Float  # (E, N) hours by which its sun is early
     # what is believed of it; memory of the trainer
     rates: Float  # (E, N, B, Q) believed bit/s at nominal power: Q equally likely values, ascending
     rate: Float  # (E, N, B) their median
@@ -159,7 +164,7 @@ class Outcome(NamedTuple):
     server_j: Float  # (E,)
     sinr: Float  # nan where the device did not transmit
     switched: Bool
-    lost: Float  # smoothed completions lost by others in this slot
+    lost: Float  # worth of smoothed completions lost by others in this slot
     carried: Float  # (E, N, HORIZON): in this slot, because of what i left h + 1 slots ago
     rise: Float  # (E, B)
 
@@ -200,13 +205,14 @@ def fill_game(p, w, prices, weight, capacity, private, allowed):
                 continue
             tau = w.deadline_s[e, i]
             omega = prices.delay / tau
+            missed = prices.miss * w.worth[e, i]
             cycles = w.task_cycles[e, i]
             cpu_weight = np.sqrt(omega * cycles)
             local_s = cycles / w.device_hz[e, i]
             local_j = p.kappa * w.device_hz[e, i] ** 2 * cycles
             allowed[e, i, 0] = True
             if local_s > tau or (p.batteries and local_j > w.battery_j[e, i]):
-                private[e, i, 0] = prices.delay + prices.miss
+                private[e, i, 0] = prices.delay + prices.miss * w.worth[e, i]
             else:
                 private[e, i, 0] = omega * local_s + prices.energy * local_j / ENERGY_UNIT
             for k in range(servers):
@@ -223,18 +229,21 @@ def fill_game(p, w, prices, weight, capacity, private, allowed):
                     air_s += min(time, tau) / values
                     miss += _late(wait + prices.risk * (time + cpu_s), tau) / values
                 sent_j = p.nominal_w * air_s / p.efficiency
-                cost = omega * min(wait, tau) + prices.energy * sent_j / ENERGY_UNIT + prices.miss * miss
+                cost = omega * min(wait, tau) + prices.energy * sent_j / ENERGY_UNIT + missed * miss
                 cost += prices.backlog * (w.cpu_wait_s[e, k] * cpu_s + w.air_wait_s[e, b] * air_s) / p.slot_s**2
                 if moved:
                     cost += prices.migration
                 if p.batteries and sent_j > w.battery_j[e, i]:
-                    cost += prices.miss
+                    cost += missed
                 if leaks:
                     duty = min(w.task_bits[e, i] / w.rate[e, i, b] / p.slot_s, 1.0)
                     cost += prices.leakage * duty * _heard(p, w, e, i, b, near)
                 private[e, i, 1 + b] = cost
                 weight[e, i, b] = np.sqrt(omega * air_s)
                 allowed[e, i, 1 + b] = w.reachable[e, i, k]
+            if private.shape[2] > 1 + bands:  # the last option sheds the task
+                private[e, i, 1 + bands] = prices.delay + missed
+                allowed[e, i, 1 + bands] = True
 
 
 @njit(cache=True, error_model="numpy")
@@ -363,14 +372,15 @@ def _rate(p, power, gain):
 
 
 @njit(cache=True, error_model="numpy")
-def settle(p, w, prices, priority, rank, wish, trust, seated, plan):
+def settle(p, w, prices, priority, rank, wish, trust, seated, energy, plan):
     """Shares, power and fraction for ``plan.option`` on believed rates; then the safety filter.
 
     Where ``seated``, ``plan.held`` and the floors are given (see :mod:`games.admission`), and who is held is in time by
     construction. Otherwise a device's floors stretch its square-root shares until its deadline holds, and where they do
-    not all fit they are admitted by priority. Fits by construction: shares of a band or server sum to at most one,
-    power is within its limit and within what the battery can pay for, and no device starts local work that it cannot
-    pay for or finish in time. ``plan.served`` is who is in time with what it got, as believed.
+    not all fit they are admitted by priority. ``energy`` (E, N) is what a tenth of a joule is worth to each device.
+    Fits by construction: shares of a band or server sum to at most one, power is within its limit and within what the
+    battery can pay for, and no device starts local work that it cannot pay for or finish in time. ``plan.served`` is
+    who is in time with what it got, as believed.
     """
     networks, n, bands = w.rate.shape
     servers = w.server_hz.shape[1]
@@ -388,7 +398,7 @@ def settle(p, w, prices, priority, rank, wish, trust, seated, plan):
             else:
                 settle_alone(p, w, prices, e, i, plan)
         for k in range(servers):
-            settle_server(p, w, prices, priority, rank, wish, trust, seated, plan, e, k, member[k, : count[k]])
+            settle_server(p, w, prices, priority, rank, wish, trust, seated, energy, plan, e, k, member[k, : count[k]])
 
 
 @njit(cache=True, error_model="numpy")
@@ -400,7 +410,7 @@ def settle_alone(p, w, prices, e, i, plan):
 
 
 @njit(cache=True, error_model="numpy")
-def settle_server(p, w, prices, priority, rank, wish, trust, seated, plan, e, k, member):
+def settle_server(p, w, prices, priority, rank, wish, trust, seated, energy, plan, e, k, member):
     """One server's part of :func:`settle`: ``member`` (M,) are the devices that chose it, ascending. No server's part
     reads another's."""
     count = len(member)
@@ -446,7 +456,7 @@ def settle_server(p, w, prices, priority, rank, wish, trust, seated, plan, e, k,
                     if q != k and w.reuse_group[e, q] == w.reuse_group[e, k]:
                         harm += w.mean_gain[e, i, q] / p.noise_w
             share = air_weight[m] / air_total[band[m]]
-            watt_price = prices.energy / (p.efficiency * ENERGY_UNIT) + prices.interference * harm / tau
+            watt_price = energy[e, i] / (p.efficiency * ENERGY_UNIT) + prices.interference * harm / tau
             power = best_power(prices.delay / (tau * share), watt_price, gain[m], p.least_w, p.power_w)
             if np.isfinite(wish.power_spread[e, i]):  # in units of the range, where the cost's curvature is about 1
                 wish.power_response[e, i] = power
@@ -469,9 +479,9 @@ def settle_server(p, w, prices, priority, rank, wish, trust, seated, plan, e, k,
         rho = 1.0
         if p.partial and _own(p, w, e, i) < np.inf:
             rho = best_fraction(
-                prices.delay / w.deadline_s[e, i], prices.energy / ENERGY_UNIT, cycles / w.device_hz[e, i],
+                prices.delay / w.deadline_s[e, i], energy[e, i] / ENERGY_UNIT, cycles / w.device_hz[e, i],
                 p.kappa * w.device_hz[e, i] ** 2 * cycles, _wait(p, w, e, i, k * per + band[m], k), remote,
-                plan.power_w[e, i] * air_s[m] / p.efficiency, tau, prices.miss,
+                plan.power_w[e, i] * air_s[m] / p.efficiency, tau, prices.miss * w.worth[e, i],
             )  # fmt: skip
             if np.isfinite(wish.fraction_spread[e, i]):
                 wish.fraction_response[e, i] = rho
@@ -757,7 +767,7 @@ def execute(p, w, plan, out):
                 if p.batteries:
                     w.battery_j[e, i] = max(w.battery_j[e, i] - out.device_j[e, i], 0.0)
             w.age_slots[e, i] = 1.0 if out.done[e, i] else w.age_slots[e, i] + 1.0
-            reward = 1.0 if out.done[e, i] else 0.0
+            reward = w.worth[e, i] if out.done[e, i] else 0.0
             reward -= p.reward_energy * out.device_j[e, i] / ENERGY_UNIT
             reward -= p.reward_age * min(w.age_slots[e, i], 20.0) / 10.0
             if out.switched[e, i]:
@@ -771,9 +781,9 @@ def _charge(p, w, plan, out, e, band, duty, local_part, remote, air_part, cpu_pa
     """What each device costs the others, now and through the backlog it leaves; then move the queues on.
 
     A loss is the fall of the other's smooth completion, 1 - sigmoid(12 (T / tau - 1)) with T the later of its two
-    sides, against the slot replayed without the device: those of its band and server divide its shares in
-    proportion, those that hear it are rid of its signal, and its leftover is not in the queue. What the replay
-    holds fixed: everyone's choice, fraction, power and time on air, and what each queue takes in.
+    sides, times its task's worth, against the slot replayed without the device: those of its band and server divide
+    its shares in proportion, those that hear it are rid of its signal, and its leftover is not in the queue. What the
+    replay holds fixed: everyone's choice, fraction, power and time on air, and what each queue takes in.
     """
     n = band.shape[0]
     bands = w.air_backlog_s.shape[1]
@@ -812,7 +822,7 @@ def _charge(p, w, plan, out, e, band, duty, local_part, remote, air_part, cpu_pa
                 saved = cpu_part[j] * plan.cpu[e, i]
                 if band[j] == b:
                     saved += air_part[j] * plan.air[e, i]
-                lost += _loss(now[j], local_part[j], remote[j] - saved, w.deadline_s[e, j])
+                lost += w.worth[e, j] * _loss(now[j], local_part[j], remote[j] - saved, w.deadline_s[e, j])
             if p.interference:  # what those served by other servers of the group lose to i's signal
                 for q in range(servers):
                     if q == k or w.reuse_group[e, q] != w.reuse_group[e, k]:
@@ -825,7 +835,7 @@ def _charge(p, w, plan, out, e, band, duty, local_part, remote, air_part, cpu_pa
                         if band[j] == c and remote[j] - air_part[j] <= 1.5 * w.deadline_s[e, j]:
                             alone = np.log2(1.0 + out.sinr[e, j] * quiet) * p.band_hz + LEAST_RATE
                             saved = air_part[j] * (1.0 - rate[j] / alone)
-                            lost += _loss(now[j], local_part[j], remote[j] - saved, w.deadline_s[e, j])
+                            lost += w.worth[e, j] * _loss(now[j], local_part[j], remote[j] - saved, w.deadline_s[e, j])
         out.lost[e, i] = -lost
         for h in range(HORIZON - 1, -1, -1):
             out.carried[e, i, h] = 0.0
@@ -840,7 +850,7 @@ def _charge(p, w, plan, out, e, band, duty, local_part, remote, air_part, cpu_pa
                 j = member[k, m]
                 if j != i:
                     saved = w.trail_cpu_s[e, i, h] + (w.trail_air_s[e, i, h] if band[j] == b else 0.0)
-                    late += _loss(now[j], local_part[j], remote[j] - saved, w.deadline_s[e, j])
+                    late += w.worth[e, j] * _loss(now[j], local_part[j], remote[j] - saved, w.deadline_s[e, j])
             out.carried[e, i, h] = -late
             if h < HORIZON - 1:
                 left_cpu = _left(w.backlog_s[e, k] + cpu_in[k] - p.slot_s, w.trail_cpu_s[e, i, h], p.queue_cap_s)

@@ -25,6 +25,8 @@ ONE_BITS, MANTISSA = np.uint64(0x3FF0000000000000), np.uint64(0x000FFFFFFFFFFFFF
 EXACT_BITS, EXACT = np.uint64(0x4330000000000000), 4503599627370496.0  # 2^52: its low bits count in ones
 LOG_2, LOG_10, PI = 0.6931471805599453, 2.302585092994046, 3.141592653589793
 BLOCKED = 10**-1.5  # 15 dB
+TO_CLEAR, TO_CLOUD = 1.0 / 20.0, 1.0 / 30.0  # chances a slot that clouds go and come
+OVERCAST = TO_CLOUD / (TO_CLOUD + TO_CLEAR)  # of the time
 HOT_SPOT_SLOTS, HOT_SPOT_STEPS, DRIFT_SLOTS = 10, 4, 160
 
 
@@ -37,13 +39,20 @@ class Law(NamedTuple):
     deadline_s: tuple[float, float]
     device_hz: tuple[float, float]
     server_hz: tuple[float, float]
-    harvest_j: float
+    harvest_j: float  # mean a slot
     battery_j: float
     staleness: bool
     varied_fading: bool
     blockage: bool
     batteries: bool
     bursts: bool
+    day: int  # slots; 0: no sun, harvest and worth know no hour
+    panel: tuple[float, float]
+    orientation_h: float  # most by which a device's sun is early or late
+    cloudy: float  # part of the sun that clouds let through
+    worths: tuple[float, float, float]
+    day_mix: tuple[float, float, float]  # chances of the worths from 6 to 18 h
+    night_mix: tuple[float, float, float]
 
 
 def streams(seeds: Sequence[int]) -> Stream:
@@ -153,6 +162,8 @@ def restart(law, w, stream, e):
     gain(w, e, per)
     w.reported_gain[e] = w.true_gain[e]
     tasks(law, w, e, device)
+    if law.day > 0:
+        dawn(law, w, stream, e)
     if law.staleness:  # the report is of the slot before
         fade(w, e, fresh[2], fresh[3])
         gain(w, e, per)
@@ -168,6 +179,8 @@ def drift(law, w, stream):
     flip = np.empty((n, servers))
     real = np.empty((n, bands))
     imaginary = np.empty((n, bands))
+    day = np.empty(n + 1)
+    cloud = 1.0
     for e in range(networks):
         w.slot[e] += 1
         draw(stream, e, device.reshape(6 * n))
@@ -175,12 +188,24 @@ def drift(law, w, stream):
         draw(stream, e, real.reshape(n * bands))
         draw(stream, e, imaginary.reshape(n * bands))
         normal_pairs(real.reshape(n * bands), imaginary.reshape(n * bands))
+        if law.day > 0:
+            draw(stream, e, day)
+            if day[n] - 1.0 < (TO_CLEAR if w.cloudy[e] else TO_CLOUD):
+                w.cloudy[e] = not w.cloudy[e]
+            cloud = law.cloudy if w.cloudy[e] else 1.0
         for i in range(n):
             if law.batteries:
-                w.battery_j[e, i] = min(w.battery_j[e, i] + 2.0 * law.harvest_j * (device[5, i] - 1.0), law.battery_j)
+                got = 2.0 * law.harvest_j * (device[5, i] - 1.0)
+                if law.day > 0:
+                    got = sunshine(law, w, e, i, w.slot[e] - 1, cloud) * between(device[5, i], (0.6, 1.4))
+                    h = (w.slot[e] - 1) % law.day
+                    w.harvest_log_j[e, i, h] = 0.5 * w.harvest_log_j[e, i, h] + 0.5 * got
+                w.battery_j[e, i] = min(w.battery_j[e, i] + got, law.battery_j)
             if law.bursts and device[0, i] < 1.1:
                 w.bursting[e, i] = not w.bursting[e, i]
         tasks(law, w, e, device)
+        if law.day > 0:
+            worths(law, w, e, day[:n])
         if law.blockage:
             for i in range(n):
                 for k in range(servers):
@@ -220,6 +245,52 @@ def tasks(law, w, e, u):
         w.task_bits[e, i] = between(u[2, i], law.bits)
         w.task_cycles[e, i] = w.task_bits[e, i] * between(u[3, i], law.cycles_per_bit)
         w.deadline_s[e, i] = between(u[4, i], law.deadline_s)
+
+
+@njit(cache=True, error_model="numpy")
+def sunshine(law, w, e, i, slot, cloud):
+    """J that the sun brings device i in ``slot``, before chance: a half sine from 6 to 18 h, whose mean over a day and
+    the weather is law.harvest_j for a panel of 1."""
+    x = (24.0 * (slot % law.day) / law.day - 6.0 + w.orientation_h[e, i]) / 12.0
+    if not 0.0 < x < 1.0:
+        return 0.0
+    weather = cloud / (1.0 - OVERCAST + OVERCAST * law.cloudy)
+    return law.harvest_j * PI * weather * w.panel[e, i] * np.sin(PI * x)
+
+
+@njit(cache=True, error_model="numpy")
+def worths(law, w, e, u):
+    """Worth of each task of network ``e`` by the hour, from uniforms u (N,) in [1, 2); its service class goes by it."""
+    hour = 24.0 * (w.slot[e] % law.day) / law.day
+    mix = law.day_mix if 6.0 <= hour < 18.0 else law.night_mix
+    total = mix[0] + mix[1] + mix[2]
+    most = max(law.worths[0], law.worths[1], law.worths[2])
+    for i in range(len(u)):
+        at = (u[i] - 1.0) * total
+        k = 0 if at < mix[0] else (1 if at < mix[0] + mix[1] else 2)
+        w.worth[e, i] = law.worths[k]
+        w.sla[e, i] = law.worths[k] / most
+
+
+@njit(cache=True, error_model="numpy")
+def dawn(law, w, stream, e):
+    """What a day needs of a new network: panels, weather, the first tasks' worth and a log as of a day before."""
+    n = w.active.shape[1]
+    device = np.empty((3, n))
+    log = np.empty((n, law.day))
+    sky = np.empty(2)
+    draw(stream, e, device.reshape(3 * n))
+    draw(stream, e, log.reshape(n * law.day))
+    draw(stream, e, sky)
+    w.slot[e] = np.int64((sky[0] - 1.0) * law.day)
+    w.cloudy[e] = sky[1] - 1.0 < OVERCAST
+    usual = 1.0 - OVERCAST + OVERCAST * law.cloudy
+    for i in range(n):
+        w.panel[e, i] = between(device[0, i], law.panel)
+        w.orientation_h[e, i] = between(device[1, i], (-law.orientation_h, law.orientation_h))
+        for h in range(law.day):
+            w.harvest_log_j[e, i, h] = sunshine(law, w, e, i, h, usual) * between(log[i, h], (0.7, 1.3))
+    worths(law, w, e, device[2])
 
 
 @njit(cache=True, error_model="numpy")

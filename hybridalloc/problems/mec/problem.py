@@ -5,11 +5,15 @@ fading with correlation in time, noise -174 dBm/Hz + 5 dB, power up to 30 dBm, a
 has d bits, c cycles and a deadline tau; T_local = (1 - rho) c / f, T_remote = queues + rho d / R + rho c / F
 + 1 ms, T is the larger. Option 0 computes on the device (or sheds the task when that cannot be in time or the
 battery cannot pay); option 1 + b sends to band b of server b // (bands a server).
+Where tasks may be shed by choice, the last option, 1 + B, drops one that could be computed.
 
 Set A is the seed's range without dynamics. Set H (default) has tight deadlines and every dynamic, each a
 switch: stale channel and load reports, correlation per device, blockages, interference between servers of
 one reuse group, queues that carry over, batteries with harvest, migration, on/off bursts with a moving hot
 spot and a drifting load. Devices' admissions are told to nobody.
+
+Set F is where foresight pays: a slot is a synchronised wake-up every 15 minutes, batteries of .4 J hold about a night
+and live on the sun (panel, orientation, clouds), a task is worth .3, 1 or 3, most at night, and may be shed.
 
 A :class:`MecState` is what the operator is told, plus ``truth``, which only the simulator reads.
 """
@@ -29,9 +33,9 @@ from hybridalloc.problems.mec.audit import Believed, audit
 from hybridalloc.problems.mec.belief import BELIEFS, Belief, Memory, copy_history, remember_plan
 from hybridalloc.problems.mec.core import Plan, Prices
 from hybridalloc.problems.mec.late import LateWorld
-from hybridalloc.problems.mec.scenario import MOST, Dynamics, Scenario, scenario_of
+from hybridalloc.problems.mec.scenario import ADDED, MOST, Dynamics, Scenario, scenario_of
 from hybridalloc.problems.mec.setting import BASELINES
-from hybridalloc.problems.mec.shift import SHIFTS, Shift
+from hybridalloc.problems.mec.shift import SHIFTS, SUN_SHIFTS, Shift
 from hybridalloc.problems.mec.state import MecState
 from hybridalloc.problems.mec.whatif import WhatIf
 from hybridalloc.problems.mec.world import MecWorld
@@ -56,6 +60,8 @@ PRICE_SPACE = {  # a miss is the unit, as in the reward
     "backlog": (0.0, 0.5, False), "migration": (0.01, 0.5, True), "interference": (1e-4, 1e-1, True),
     "margin": (0.6, 1.0, False), "caution": (0.2, 0.9, False), "leakage": (1e-3, 0.3, True),
 }  # fmt: skip
+SUN_SPACE = {"energy": (0.2, 20.0, True)}  # where a battery holds a night's few tasks
+SUNNY = ("harvest", "battery")  # of a shift: files written before lack them
 REFERENCE_PRICES = {"toll 1": Prices(toll=1.0), "toll 0": Prices(toll=0.0)}
 
 
@@ -80,11 +86,15 @@ class Mec(WhatIf):
             name="mec", agents=self.agents, epochs=self.scenario.episode, prices=Prices, metrics=METRICS,
             headline=("welfare", "completion"), variant=f"set {self.scenario.name}",
             size=f"{self.agents} agents, {self.servers} servers, {self.sites} sites", agent_word="device",
-            options=("on the device", *(f"station {o}" for o in range(1, 1 + self.servers * self.bands))),
-            families=("air", "cpu"), baselines=BASELINES, price_space=PRICE_SPACE,
-            reference_prices=REFERENCE_PRICES, unpriced={"leakage": 0.0},
-            beliefs=BELIEFS, levels=power | ({"fraction": (0.0, 1.0)} if p.partial else {}),
-            unit_s=self.scenario.slot_s, datasets=("eua",) if real else (),
+            options=(
+                "on the device", *(f"station {o}" for o in range(1, 1 + self.servers * self.bands)),
+                *["shed"] * self.scenario.sheds,
+            ),
+            families=("air", "cpu"), baselines=BASELINES, reference_prices=REFERENCE_PRICES,
+            unpriced={"leakage": 0.0},
+            price_space=PRICE_SPACE | (SUN_SPACE if self.scenario.day else {}), beliefs=BELIEFS,
+            levels=power | ({"fraction": (0.0, 1.0)} if p.partial else {}), store="battery" if p.batteries else "",
+            cycle=max(self.scenario.day, 1), unit_s=self.scenario.slot_s, datasets=("eua",) if real else (),
             tags={"scenario": self.scenario.name, "sites": self.sites}, change_cost="migration",
         )  # fmt: skip
 
@@ -119,7 +129,7 @@ class Mec(WhatIf):
 
     def scenarios(self) -> tuple[Shift, ...]:
         """Worlds that a robust trust must hold against: as trained, and one thing or another worse by 2 x."""
-        return SHIFTS
+        return SUN_SHIFTS if self.scenario.day else SHIFTS
 
     def shifted(self, shift: Shift) -> Mec:
         """This problem in the world of ``shift``: another law for its simulator.
@@ -134,13 +144,16 @@ class Mec(WhatIf):
         p = self.physics
         n = state.agents
         option = np.asarray(allocation.option)
-        band = np.where(option > 0, option - 1, -1)
+        shed = np.bool_(self.scenario.sheds) & (option == 1 + state.reported_gain_db.shape[1])
+        band = np.where((option > 0) & ~shed, option - 1, -1)
         per = max(state.reported_gain_db.shape[1] // max(len(state.server_hz), 1), 1)
-        server = np.where(option > 0, (option - 1) // per, -1)
+        server = np.where(band >= 0, band // per, -1)
         left = np.where(option > 0, 1 - np.asarray(allocation.fraction), 1.0)  # done on the device
         local_s = left * state.task_cycles / state.device_hz
         local_j = left * p.kappa * state.device_hz**2 * state.task_cycles
-        started = state.active & (local_s <= state.deadline_s) & (local_j <= state.battery_j if p.batteries else True)
+        started = (
+            state.active & ~shed & (local_s <= state.deadline_s) & (local_j <= state.battery_j if p.batteries else True)
+        )
         sent_j = allocation.power * allocation.shares["air"] * state.deadline_s / p.efficiency
         energy = np.where(started, local_j, 0.0) + sent_j
         checks = [
@@ -154,7 +167,7 @@ class Mec(WhatIf):
         reached = np.zeros(n, bool)
         known = (server >= 0) & (server < len(state.server_hz))
         reached[known] = state.reachable[known, server[known]]
-        lost = np.flatnonzero((option != 0) & ~((option > 0) & reached))
+        lost = np.flatnonzero((option != 0) & ~shed & ~((option > 0) & reached))
         if len(lost):
             lines = tuple(f"reach: agent {i} takes option {option[i]}, which it cannot reach" for i in lost)
             checks.append(CapacityCheck(float("inf"), lines))
@@ -169,22 +182,29 @@ class Mec(WhatIf):
         """Stations, devices and which station serves whom, whatever the band, in m; {} where no places are known."""
         if state.truth is None:
             return {}
-        per = max(state.reported_gain_db.shape[1] // max(len(state.server_hz), 1), 1)
+        bands = state.reported_gain_db.shape[1]
+        per = max(bands // max(len(state.server_hz), 1), 1)
+        sent = np.where(allocation.option > bands, 0, allocation.option)
         return {
             "stations": state.truth.site.tolist(), "devices": state.truth.position.tolist(),
-            "option": (-(-allocation.option // per)).tolist(), "active": state.active.tolist(),
-            "site": "station",
+            "option": (-(-sent // per)).tolist(), "active": state.active.tolist(), "site": "station",
         }  # fmt: skip
 
     def describe(self) -> dict[str, Any]:
         """Plain settings, enough to make the problem again with :meth:`restore`."""
         scenario = described(self.scenario)
         dynamics = scenario.pop("dynamics")
+        for name in ADDED:  # at their defaults they are left out, as files written before they were there have it
+            if getattr(self.scenario, name) == getattr(Scenario(), name):
+                del scenario[name]
         out = {
             "name": "mec", "agents": self.agents, "servers": self.servers, "sites": self.sites, "scenario": scenario,
             "dynamics": dynamics,
         }  # fmt: skip
-        return out if self.shift is None else out | {"shift": described(self.shift)}
+        if self.shift is not None:
+            shift = described(self.shift)
+            out["shift"] = {name: value for name, value in shift.items() if name not in SUNNY or value != 1.0}
+        return out
 
     @classmethod
     def restore(cls, description: Mapping[str, Any]) -> Mec:
@@ -197,8 +217,16 @@ class Mec(WhatIf):
         given = alike({"agents": 50, "servers": 9, "sites": "", "scenario": {}, "dynamics": {}}, rest)
         dynamics = Dynamics(**alike(asdict(Dynamics()), given["dynamics"], "dynamics."))
         known = {name: value for name, value in asdict(Scenario()).items() if name != "dynamics"}
-        scenario = Scenario(**alike(known, given["scenario"], "scenario."), dynamics=dynamics)
-        shift = restored(Shift(""), description["shift"], "shift.") if "shift" in description else None
+        told = given["scenario"]
+        if isinstance(told, Mapping):
+            told = {name: known[name] for name in ADDED} | dict(told)
+        scenario = Scenario(**alike(known, told, "scenario."), dynamics=dynamics)
+        shift = None
+        if "shift" in description:
+            told = description["shift"]
+            if isinstance(told, Mapping):
+                told = dict.fromkeys(SUNNY, 1.0) | dict(told)
+            shift = restored(Shift(""), told, "shift.")
         return cls(given["agents"], given["servers"], given["sites"], scenario, shift)
 
 

@@ -58,6 +58,19 @@ class Scenario:
     floors: bool = True
     priority: tuple[float, float, float] = (0.4, 0.3, 0.3)  # the seed's alpha, beta, gamma: time, work, service class
     priority_gap: float | None = None  # of the score, within which devices are equals; None: by service class alone
+    nominal_w: float = 0.2  # power at which a device sends where it does not control it
+    battery_j: float = 1.0
+    reward_energy: float = 0.2  # a tenth of a joule
+    reward_age: float = 0.05  # ten slots
+    reward_switch: float = 0.1
+    sheds: bool = False  # a task may be dropped, as the last option, where it could be computed: what its joules earn
+    day: int = 0  # slots of a day; 0: harvest is uniform, and every task worth 1
+    panel: tuple[float, float] = (1.0, 1.0)
+    orientation_h: float = 0.0  # at most so many hours is a device's sun early or late
+    cloudy: float = 0.3  # of the sun; clouds stay 20 slots and are away for 30
+    worths: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    day_mix: tuple[float, float, float] = (1.0, 0.0, 0.0)  # chances of the worths from 6 to 18 h
+    night_mix: tuple[float, float, float] = (1.0, 0.0, 0.0)
     dynamics: Dynamics = field(default_factory=Dynamics)
 
 
@@ -67,7 +80,18 @@ SCENARIOS: dict[str, Scenario] = {
         name="A", slot_s=0.1, deadline_s=(0.03, 0.08), server_hz=(20e9, 20e9), channels=10, reuse=1, load=1.0,
         episode=1000, dynamics=Dynamics.none(),
     ),
+    "F": Scenario(
+        name="F", slot_s=900.0, deadline_s=(0.06, 0.2), device_hz=(0.3e9, 0.6e9), channel_hz=0.36e6, reuse=1, load=0.9,
+        harvest_j=0.0055, battery_j=0.4, episode=384, power_control=False, partial=False, priority=(0.0, 0.0, 1.0),
+        reward_energy=0.0, reward_age=0.0, reward_switch=0.05, sheds=True, day=96, panel=(0.1, 1.9), orientation_h=4.0,
+        worths=(0.3, 1.0, 3.0), day_mix=(0.75, 0.25, 0.0), night_mix=(0.1, 0.4, 0.5),
+        dynamics=Dynamics(staleness=False, interference=False, queues=False, bursts=False),
+    ),
 }  # fmt: skip
+ADDED = (  # settings that files written before may lack: as they were
+    "nominal_w", "battery_j", "reward_energy", "reward_age", "reward_switch", "sheds", "day", "panel", "orientation_h",
+    "cloudy", "worths", "day_mix", "night_mix",
+)  # fmt: skip
 
 
 def scenario_of(name: str, changes: dict[str, Any]) -> Scenario:
@@ -100,12 +124,12 @@ def _setting(name: str, value: Any, like: Any) -> Any:
             raise InvalidStateError(f"{name} = {echo(value)}; it must be true or false")
         return bool(value)
     if isinstance(like, int):
-        return whole_number(name, value, 1, MOST)
+        return whole_number(name, value, 0 if name == "day" else 1, MOST)
     if like is None or isinstance(like, float):
         number = read_array(name, value, "")
         if number.ndim or not np.isfinite(number) or number < 0:
             raise InvalidStateError(f"{name} = {echo(value)}; it must be a finite number >= 0")
-        if name in ("slot_s", "channel_hz") and not number > 0:
+        if name in ("slot_s", "channel_hz", "battery_j", "nominal_w") and not number > 0:
             raise InvalidStateError(f"{name} = {echo(value)}; it must be > 0")
         return float(number)
     if isinstance(like, tuple):

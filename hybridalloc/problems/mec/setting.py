@@ -49,33 +49,41 @@ class MecSetting:
 
     @cached_property
     def physics(self) -> Physics:
-        s, d = self.scenario, self.scenario.dynamics
+        s, d, shift = self.scenario, self.scenario.dynamics, self.shift or Shift("")
         band_hz = s.channel_hz * (1 if s.choose_channel else s.channels)
         noise_dbm = -174.0 + 5.0 + 10 * np.log10(band_hz)
         return Physics(
             slot_s=s.slot_s, band_hz=band_hz, noise_w=float(10 ** ((noise_dbm - 30) / 10)), power_w=1.0,
-            nominal_w=0.2, least_w=0.001, efficiency=0.35, kappa=s.kappa, backhaul_s=1e-3, switch_s=4e-3,
-            battery_j=1.0, queue_cap_s=3 * s.slot_s, server_j=3e-9, static_w=s.static_w, reward_energy=0.2,
-            reward_age=0.05, reward_switch=0.1, interference=d.interference, queues=d.queues,
-            batteries=d.batteries, migration=d.migration, power_control=s.power_control, partial=s.partial,
-            floors=s.floors,
+            nominal_w=s.nominal_w, least_w=0.001, efficiency=0.35, kappa=s.kappa, backhaul_s=1e-3, switch_s=4e-3,
+            battery_j=s.battery_j / shift.battery, queue_cap_s=3 * s.slot_s, server_j=3e-9, static_w=s.static_w,
+            reward_energy=s.reward_energy, reward_age=s.reward_age, reward_switch=s.reward_switch,
+            interference=d.interference, queues=d.queues, batteries=d.batteries, migration=d.migration,
+            power_control=s.power_control, partial=s.partial, floors=s.floors,
         )  # fmt: skip
 
     @cached_property
     def law(self) -> Law:
         """How tasks, batteries and channels change from slot to slot."""
-        s, d = self.scenario, self.scenario.dynamics
+        s, d, shift = self.scenario, self.scenario.dynamics, self.shift or Shift("")
         pair = lambda span: (float(span[0]), float(span[1]))
         return Law(
             load=float(s.load), bits=pair(s.bits), cycles_per_bit=pair(s.cycles_per_bit),
             deadline_s=pair(s.deadline_s), device_hz=pair(s.device_hz), server_hz=pair(s.server_hz),
-            harvest_j=float(s.harvest_j), battery_j=self.physics.battery_j, staleness=d.staleness,
-            varied_fading=d.varied_fading, blockage=d.blockage, batteries=d.batteries, bursts=d.bursts,
+            harvest_j=s.harvest_j / shift.harvest, battery_j=self.physics.battery_j, staleness=d.staleness,
+            varied_fading=d.varied_fading, blockage=d.blockage, batteries=d.batteries, bursts=d.bursts, day=s.day,
+            panel=pair(s.panel), orientation_h=float(s.orientation_h), cloudy=float(s.cloudy), worths=s.worths,
+            day_mix=s.day_mix, night_mix=s.night_mix,
         )  # fmt: skip
 
     def options(self, servers: int | None = None) -> Int:
-        """(1 + B, 2) resources of each option: none, then band b and the CPU of its server."""
+        """(O, 2) resources of each option: none, then band b and the CPU of its server; in a scenario that sheds
+        the last has none again."""
         k = self.servers if servers is None else servers
-        b = np.arange(k * self.bands)
-        rows = np.stack([b, k * self.bands + b // self.bands], axis=1)
-        return np.concatenate([[[-1, -1]], rows]).astype(np.int64)
+        return option_rows(k, k * self.bands, self.scenario.sheds)
+
+
+def option_rows(servers: int, bands: int, sheds: bool) -> Int:
+    """(1 + B, 2), or (2 + B, 2) where tasks may be shed, band and CPU of each option; -1 for none."""
+    b, none = np.arange(bands), [[-1, -1]]
+    rows = np.stack([b, bands + b // max(bands // max(servers, 1), 1)], axis=1)
+    return np.concatenate([none, rows, none if sheds else np.empty((0, 2))]).astype(np.int64)

@@ -14,7 +14,8 @@ class Shift(NamedTuple):
     Attributes:
         path_loss: of amplitudes, 2 is 6 dB. decorrelation: fading forgets in a slot what it did in as many.
         load: devices to the same servers. cpu: servers are slower. staleness: mean age of the reports, in slots:
-            all of a slot's are lost with chance 1 - 1/staleness, and the last ones stand.
+            all of a slot's are lost with chance 1 - 1/staleness, and the last ones stand. harvest: less comes in.
+        battery: holds less, which is told as its charge is.
     """
 
     name: str
@@ -23,9 +24,15 @@ class Shift(NamedTuple):
     load: float = 1.0
     cpu: float = 1.0
     staleness: float = 1.0
+    harvest: float = 1.0
+    battery: float = 1.0
 
 
 SHIFTS = (
     Shift("as trained"), Shift("path loss + 6 dB", path_loss=2.0), Shift("correlation squared", decorrelation=2.0),
     Shift("load x 2", load=2.0), Shift("CPU / 2", cpu=2.0), Shift("reports two slots old", staleness=2.0),
+)  # fmt: skip
+SUN_SHIFTS = (
+    Shift("as trained"), Shift("harvest / 2", harvest=2.0), Shift("battery / 2", battery=2.0),
+    Shift("path loss + 6 dB", path_loss=2.0), Shift("load x 2", load=2.0), Shift("CPU / 2", cpu=2.0),
 )  # fmt: skip

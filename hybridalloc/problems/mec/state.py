@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from games.congestion import Float, Int
 from games.errors import InvalidStateError
-from hybridalloc.problems.state import State, array, whole_number
+from hybridalloc.problems.state import State, array, echo, whole_number
 
 LAST_SLOT = 2**62  # later ones leave no room to count on
 
@@ -29,6 +29,8 @@ class MecTruth(State):
     bursting: NDArray[np.bool_] = array("N", dtype=bool)
     position: Float = array("N 2", "m")
     site: Float = array("K 2", "m")
+    panel: Float = array("N", low=0, fill=1)
+    orientation_h: Float = array("N", "h", fill=0)
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,15 @@ class MecState(State):
     last_server: Int = array("N", dtype=int, low=-1, fill=-1)
     activity: Float = array("N", low=0, high=1, fill=0.5)
     sla: Float = array("N", low=0, high=1, fill=0)
+    worth: Float = array("N", low=0, fill=1)
+    harvest_log_j: Float = array("N D", "J", low=0, fill=0)  # D slots a day; 0 where nothing is logged
     reachable: NDArray[np.bool_] = array("N K", dtype=bool, fill=1)
     queue_s: Float = array("K", "s", low=0, fill=0)
     air_queue_s: Float = array("B", "s", low=0, fill=0)
     noise_rise: Float = array("B", low=0, fill=0)
     reuse_group: Int = array("K", dtype=int, low=0, fill=0)
     slot: int = 0
+    cloudy: bool = False  # in the slot before
     truth: MecTruth | None = field(default=None, metadata={"nested": MecTruth})
 
     def validate(self) -> None:
@@ -76,6 +81,9 @@ class MecState(State):
             i = int(np.argmax(bad))
             raise InvalidStateError(f"last_server[{i}] = {self.last_server[i]}; servers are 0 to {k - 1}, -1 is none")
         object.__setattr__(self, "slot", whole_number("slot", self.slot, 0, LAST_SLOT))
+        if not isinstance(self.cloudy, bool | np.bool_):
+            raise InvalidStateError(f"cloudy = {echo(self.cloudy)}; it must be true or false")
+        object.__setattr__(self, "cloudy", bool(self.cloudy))
         if self.truth is not None:
             if not isinstance(self.truth, MecTruth):
                 raise InvalidStateError(f"truth is an object with named fields; got {type(self.truth).__name__}")
@@ -91,6 +99,6 @@ class MecState(State):
 
 OBSERVED = (  # by the operator, under the same name in a world
     "active", "task_bits", "task_cycles", "deadline_s", "device_hz", "battery_j", "age_slots", "last_server",
-    "activity", "sla", "reachable", "server_hz", "reuse_group", "queue_s", "air_queue_s", "noise_rise",
+    "activity", "sla", "worth", "reachable", "server_hz", "reuse_group", "queue_s", "air_queue_s", "noise_rise",
 )  # fmt: skip
 HIDDEN = tuple(f.name for f in fields(MecTruth))

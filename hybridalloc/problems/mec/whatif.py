@@ -76,7 +76,7 @@ class WhatIf(MecSetting, Admitting[MecState, Plan, Prices]):
         )  # fmt: skip
         per = max(state.reported_gain_db.shape[1] // max(len(state.server_hz), 1), 1)
         reached = np.flatnonzero(state.reachable[agent]).tolist() if allocation.seated else []
-        servers = [(option - 1) // per] if option > 0 else reached
+        servers = [(option - 1) // per] if 0 < option <= state.reported_gain_db.shape[1] else reached
         higher = self._classes_above(told, agent) if allocation.seated else [1.0] * (own < 1)
         promoted = lambda sla: replace(told, sla=changed(state.sla, agent, sla))
         return [

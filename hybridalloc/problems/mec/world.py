@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Self
 
 import numpy as np
@@ -14,6 +15,7 @@ from coordinator.improve import Start, Task
 from games.admission import Seating
 from games.certificate import count_excess
 from games.congestion import Bool, CongestionBatch, Float, Int
+from games.errors import InvalidStateError
 from games.places import Places, classes
 from hybridalloc.problems.contract import Facts
 from hybridalloc.problems.mec import core, law
@@ -22,15 +24,19 @@ from hybridalloc.problems.mec.belief import Belief, Memory, copy_history, new_hi
 from hybridalloc.problems.mec.climb import climb, expected, no_wish
 from hybridalloc.problems.mec.core import Outcome, Plan, Prices, World
 from hybridalloc.problems.mec.law import Counts, Stream, streams
-from hybridalloc.problems.mec.setting import BASELINES, MecSetting
+from hybridalloc.problems.mec.setting import BASELINES, MecSetting, option_rows
 from hybridalloc.problems.mec.sites import SITE_SIDE_M, draw_sites, reuse_groups
 from hybridalloc.problems.mec.state import HIDDEN, OBSERVED, MecState, MecTruth
 from hybridalloc.problems.slots import SlotWorld, named
+from hybridalloc.problems.stores import Storing
 from rl.proposal import Observation, Proposal
 from rl.proposal import named as named_levels
+from rl.value import Stored
+
+OF_A_DAY = ("worth", "harvest_log_j", "cloudy", "panel", "orientation_h")  # a network's, where hours differ
 
 
-class MecWorld(SlotWorld):
+class MecWorld(Storing, SlotWorld):
     """E networks stepped together. The trainer's view of the problem, and the allocator's with E = 1.
 
     ``world`` holds them as plain arrays, ``stream`` (E, 2) is the whole state of the random numbers (see
@@ -70,6 +76,7 @@ class MecWorld(SlotWorld):
 
     def _believe(self, which: Bool) -> None:
         """New reports of the networks ``which`` are in."""
+        self.moved_on()
         core.believe(self.physics, self.world, which)
         if self.belief is not None:
             notice(self.physics, self.world, self.history, which)
@@ -78,7 +85,7 @@ class MecWorld(SlotWorld):
     @classmethod
     def fresh(cls, problem: MecSetting, seeds: Sequence[int]) -> Self:
         e, n, k, per = len(seeds), problem.agents, problem.servers, problem.bands
-        world = cls(problem, _empty_world(e, n, k, k * per), problem.options(), streams(seeds))
+        world = cls(problem, _empty_world(e, n, k, k * per, problem.scenario.day), problem.options(), streams(seeds))
         world.restart(np.ones(e, bool))
         return world
 
@@ -86,10 +93,15 @@ class MecWorld(SlotWorld):
     def of_state(cls, problem: MecSetting, state: MecState) -> Self:
         n, k = state.mean_gain_db.shape
         bands = state.reported_gain_db.shape[1]
-        world = _empty_world(1, n, k, bands)
+        day = problem.scenario.day
+        world = _empty_world(1, n, k, bands, day)
         for name in OBSERVED:
             getattr(world, name)[0] = getattr(state, name)
-        world.slot[0] = state.slot
+        if (logged := state.harvest_log_j.shape[1]) not in (0, day):
+            raise InvalidStateError(f"harvest_log_j has {logged} slots a device; a day of this problem has {day}")
+        if logged:
+            world.harvest_log_j[0] = state.harvest_log_j
+        world.slot[0], world.cloudy[0] = state.slot, state.cloudy
         world.mean_gain[0] = 10 ** (state.mean_gain_db / 10)
         world.reported_gain[0] = 10 ** (state.reported_gain_db / 10)
         if state.truth is None:
@@ -105,8 +117,7 @@ class MecWorld(SlotWorld):
             for name in HIDDEN:
                 getattr(world, name)[0] = getattr(state.truth, name)
         law.gain(world, 0, bands // max(k, 1))
-        rows = problem.options(k) if bands == k * problem.bands else _options(k, bands)
-        return cls(problem, world, rows, streams([0]))
+        return cls(problem, world, option_rows(k, bands, problem.scenario.sheds), streams([0]))
 
     def state(self, e: int) -> MecState:
         """Network ``e`` as a state with its truth."""
@@ -116,15 +127,18 @@ class MecWorld(SlotWorld):
             **{name: getattr(w, name)[e] for name in OBSERVED},
             mean_gain_db=10 * np.log10(w.mean_gain[e]),
             reported_gain_db=10 * np.log10(np.maximum(w.reported_gain[e], 1e-30)),
+            harvest_log_j=w.harvest_log_j[e],
             slot=int(w.slot[e]),
+            cloudy=bool(w.cloudy[e]),
             truth=truth,
         )
 
     # --- what the coordinator and the recommenders read
 
     def observe(self) -> Observation:
-        """Features of every network; see :func:`hybridalloc.problems.mec.core.observe`."""
-        w = self.world
+        """Features of every network; see :func:`hybridalloc.problems.mec.core.observe`. Where there is a day, each
+        device sees what its task is worth and :meth:`outlook`, where tasks may be shed, what each option draws."""
+        w, s = self.world, self.problem.scenario
         e, n, b = w.rate.shape
         agent = np.empty((e, n, core.AGENT_FEATURES), np.float32)
         server = np.empty((e, b, core.SERVER_FEATURES), np.float32)
@@ -133,26 +147,83 @@ class MecWorld(SlotWorld):
         allowed = np.ones((e, n, 1 + b), bool)
         allowed[:, :, 1:] = np.repeat(w.reachable, b // max(w.server_hz.shape[1], 1), axis=2)
         rows = np.concatenate([[-1], np.arange(b)])
+        if s.day:
+            own = [(w.active * w.worth / max(s.worths))[..., None], self.outlook()]
+            agent = np.concatenate([agent, *own], axis=2, dtype=np.float32)
+        if s.sheds:
+            allowed = np.concatenate([allowed, np.ones((e, n, 1), bool)], axis=2)
+            rows = np.append(rows, -1)
+            pair = np.concatenate([pair, np.zeros((e, n, 1, core.PAIR_FEATURES), np.float32)], axis=2)
+            joules = np.minimum(8.0 * self.drawn() / self.physics.battery_j, 3.0)
+            shed = np.zeros(joules.shape)
+            shed[..., -1] = 1.0
+            pair = np.concatenate([pair, np.stack([joules, shed], axis=-1)], axis=3, dtype=np.float32)
         return Observation(agent, server, pair, w.active.copy(), allowed, rows)
 
-    def game(self, prices: Prices) -> CongestionBatch:
-        """The congestion game of each network under ``prices``; agents without a task are not live."""
+    def outlook(self) -> Float:
+        """(E, N, 12) what an operator knows of a device's days to come, each of order one: the hour, its harvest log
+        ahead (2, 6, 12, 24 h), clouds, its two best links, its speed. Without a day (E, N, 4): the links, its speed and
+        how often it has a task."""
+        w, p, day = self.world, self.physics, self.problem.scenario.day
+        e, n = w.active.shape
+        gain = np.pad(np.sort(w.mean_gain, axis=2)[..., ::-1], ((0, 0), (0, 0), (0, 2)))[..., :2]
+        own = [np.log1p(p.nominal_w * gain / p.noise_w) / 5 - 1, (w.device_hz / 1e9 - 0.9)[..., None]]
+        if not day:
+            return np.concatenate([*own, w.activity[..., None]], axis=-1)
+        turn = 2 * np.pi * (w.slot % day) / day
+        clock = np.stack([np.sin(turn), np.cos(turn), np.sin(2 * turn), np.cos(2 * turn)], axis=-1)
+        ahead = np.take_along_axis(w.harvest_log_j, ((w.slot[:, None] + np.arange(day)) % day)[:, None], axis=2)
+        until = [0, day // 12, day // 4, day // 2, day]
+        parts = [ahead[..., a:b].sum(axis=2) / p.battery_j for a, b in pairwise(until)]
+        alike = lambda x: np.broadcast_to(x[:, None], (e, n, x.shape[-1]))
+        return np.concatenate([alike(clock), np.stack(parts, axis=-1), alike(w.cloudy[:, None] * 1.0), *own], axis=-1)
+
+    def stored(self) -> Stored:
+        """Every device's battery, with what is known of its days to come."""
         w = self.world
+        capacity = np.full(w.battery_j.shape, self.physics.battery_j)
+        return Stored(w.battery_j.copy(), capacity, self.outlook(), self.drawn())
+
+    def refill(self, level: Float) -> None:
+        """Set every battery, in J."""
+        self.world.battery_j[:] = level
+        self.moved_on()
+
+    def drawn(self) -> Float:
+        """(E, N, O) J that each option is believed to draw from a device's battery: its own work where it can be done
+        in time and paid for, sending at nominal power for no more than the deadline, nothing."""
+        w, p = self.world, self.physics
+        out = np.zeros((*w.active.shape, len(self.options)))
+        local_j = p.kappa * w.device_hz**2 * w.task_cycles
+        able = (w.task_cycles <= w.deadline_s * w.device_hz) & ~(p.batteries & (local_j > w.battery_j))
+        air_s = np.minimum(w.task_bits[..., None, None] / w.rates, w.deadline_s[..., None, None]).mean(axis=3)
+        out[..., 0] = np.where(able, local_j, 0.0)
+        out[..., 1 : 1 + w.rate.shape[2]] = p.nominal_w / p.efficiency * air_s
+        return np.where(w.active[..., None], out, 0.0)
+
+    def game(self, prices: Prices) -> CongestionBatch:
+        """The congestion game of each network under ``prices``; agents without a task are not live. Where what is left
+        in a battery has a value, that is charged instead of the price of energy."""
+        w, worth = self.world, self.worth()
+        prices = prices if worth is None else prices._replace(energy=0.0)
         e, n, b = w.rate.shape
         r = b + w.server_hz.shape[1]
         weight = np.zeros((e, n, r))
         capacity = np.ones((e, r))
-        private = np.zeros((e, n, 1 + b))
-        allowed = np.zeros((e, n, 1 + b), bool)
+        private = np.zeros((e, n, len(self.options)))
+        allowed = np.zeros((e, n, len(self.options)), bool)
         allowed[..., 0] = True
         core.fill_game(self.physics, w, prices, weight, capacity, private, allowed)
+        if worth is not None:
+            private += self.store_costs(worth)
         return CongestionBatch(self.options, weight, capacity, private, allowed, w.active, np.full((e, r), prices.toll))
 
     def places(self, prices: Prices, game: CongestionBatch) -> Places | None:
         """What serving each device on each option takes, see :func:`.core.fill_places`. None in a scenario without
-        floors: nothing is reserved there. Nobody is moved to make room: being served is a matter of chance here, and a
-        move to a worse link costs more than one more place with little to spare brings."""
-        if not self.physics.floors:
+        floors, or where a task may be shed by choice: nothing is reserved there. Nobody is moved to make room: being
+        served is a matter of chance here, and a move to a worse link costs more than one more place with little to
+        spare brings."""
+        if not self.physics.floors or self.problem.scenario.sheds:
             return None
         w = self.world
         shape = game.private_cost.shape
@@ -174,7 +245,8 @@ class MecWorld(SlotWorld):
     ) -> Plan:  # fmt: skip
         """Shares, power and fractions for a joint choice (E, N), after the safety filter: what is executed.
 
-        A choice of a server out of reach, or of a device without a task, becomes option 0. ``proposal`` gives levels:
+        A choice of a server out of reach, or of a device without a task, becomes option 0; one of shedding the task
+        stays, and gets nothing. ``proposal`` gives levels:
         "power" in W and "fraction", either or both, (E, N, D) or, for whichever option is taken, (E, N, O, D); every
         device's best response is pulled towards its mean by its spread, the less the larger ``trust`` is.
         ``responses`` then holds those best responses, nan where there was none to pull.
@@ -184,6 +256,8 @@ class MecWorld(SlotWorld):
         e, n, b = w.rate.shape
         k = w.server_hz.shape[1]
         option = options_of(choice)
+        shed = w.active & self.sheds(option)
+        option = np.where(self.sheds(option), 0, option)
         server = np.maximum(option - 1, 0) // max(b // max(k, 1), 1)
         reached = np.take_along_axis(w.reachable, server[..., None], 2)[..., 0] if k else np.zeros((e, n), bool)
         plan = Plan(
@@ -202,7 +276,14 @@ class MecWorld(SlotWorld):
                 raise ValueError(f"a proposal's level is {min(unknown)!r}; mec decides power and fraction")
             levels = named_levels(proposal) or {}
             asked = asked._replace(**{name: for_option(value, plan.option) for name, value in levels.items()})
-        core.settle(self.physics, w, prices, self.priority(), self.classes(), asked, trust, seating is not None, plan)
+        at_work = self._at_work(shed)
+        worth = self.worth()
+        energy = np.full((e, n), prices.energy) if worth is None else core.ENERGY_UNIT * worth.price(w.battery_j)
+        core.settle(
+            self.physics, at_work, prices, self.priority(), self.classes(), asked, trust, seating is not None, energy,
+            plan,
+        )  # fmt: skip
+        plan.option[shed], plan.served[shed] = len(self.options) - 1, False
         return plan
 
     def expected(self, plan: Plan, against: Plan | None = None) -> Float:
@@ -212,11 +293,21 @@ class MecWorld(SlotWorld):
     def climb(self, start: Start, game: Congestion, task: Task) -> Start:
         """Single changes of option that raise what the slot is expected to be worth, prior included."""
         return climb(self, start, game, task)
+    def sheds(self, option: Int) -> Bool:
+        """Whose task is dropped by choice, of options of any shape."""
+        return (option == len(self.options) - 1) & self.problem.scenario.sheds
+
+    def _at_work(self, shed: Bool) -> World:
+        """The networks as if those (E, N) had no task."""
+        return self.world._replace(active=self.world.active & ~shed) if shed.any() else self.world
 
     def believed(self) -> Believed | None:
-        """What a belief says of network 0, as data for the certificate; None where the reports are believed."""
-        w = self.world
-        return None if self.belief is None else Believed(w.rates[0], w.cpu_wait_s[0], w.air_wait_s[0])
+        """What a belief says of network 0 and a value of its batteries, as data for the certificate; None where the
+        reports are believed and nothing is valued."""
+        w, worth = self.world, self.worth()
+        if self.belief is None and worth is None:
+            return None
+        return Believed(w.rates[0], w.cpu_wait_s[0], w.air_wait_s[0], None if worth is None else worth.one(0))
 
     def priority(self) -> Float:
         """(E, N) the seed's P = alpha (1 - t_remaining / tau) + beta c / c_max + gamma SLA, terms in [0, 1].
@@ -262,8 +353,9 @@ class MecWorld(SlotWorld):
         """(E,) worst relative excess over any capacity or power limit, by the certificate's own code."""
         w = self.world
         b, k = w.rate.shape[2], w.server_hz.shape[1]
-        band = np.where(plan.option > 0, plan.option - 1, -1)
-        server = np.where(plan.option > 0, (plan.option - 1) // (b // max(k, 1)), -1)
+        sent = (plan.option > 0) & ~self.sheds(plan.option)
+        band = np.where(sent, plan.option - 1, -1)
+        server = np.where(sent, (plan.option - 1) // (b // max(k, 1)), -1)
         worst = np.maximum(count_excess(band, plan.air, b), count_excess(server, plan.cpu, k))
         over = np.maximum(plan.power_w - self.physics.power_w, -plan.power_w) / self.physics.power_w
         return np.asarray(np.maximum(worst, over.max(axis=1, initial=0.0)))
@@ -271,7 +363,8 @@ class MecWorld(SlotWorld):
     def requested(self, option: Int, prices: Prices) -> Float:
         """(E,) share of used resources that a raw choice, executed as requested, would overload."""
         out = np.empty(self.size)
-        core.overload(self.physics, self.world, prices, np.ascontiguousarray(option, np.int64), out)
+        asked = np.where(self.sheds(option), 0, option).astype(np.int64)
+        core.overload(self.physics, self.world, prices, asked, out)
         return out
 
     # --- what the world does
@@ -294,7 +387,8 @@ class MecWorld(SlotWorld):
             f(n), np.zeros((e, n), bool), f(n), f(n), f(), f(n), np.zeros((e, n), bool), f(n), f(n, core.HORIZON), f(b)
         )
         queue, air_queue = w.backlog_s.copy(), w.air_backlog_s.copy()
-        core.execute(self.physics, w, plan, out)
+        self.moved_on()
+        core.execute(self.physics, self._at_work(w.active & self.sheds(plan.option)), plan, out)
         stale = self.problem.scenario.dynamics.staleness
         w.queue_s[:] = queue if stale else w.backlog_s
         w.air_queue_s[:] = air_queue if stale else w.air_backlog_s
@@ -368,29 +462,28 @@ class MecWorld(SlotWorld):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.blocked_then = self.blocked_then.copy()  # at first it is the network's own array
+        if not self.problem.scenario.day:  # files written before there were days lack what a network without one has
+            w = self.world
+            state = {f"world/{name}": getattr(w, name) for name in OF_A_DAY} | dict(state)
         super().load_state_dict(state)
+        self.moved_on()
 
     def reseed(self, seeds: Sequence[int]) -> None:
         """Draw from fresh streams from now on."""
         self.stream = streams(seeds)
 
 
-def _options(servers: int, bands: int) -> Int:
-    b = np.arange(bands)
-    return np.concatenate([[[-1, -1]], np.stack([b, bands + b // (bands // servers)], axis=1)]).astype(np.int64)
-
-
-def _empty_world(e: int, n: int, k: int, b: int) -> World:
+def _empty_world(e: int, n: int, k: int, b: int, day: int) -> World:
     f = lambda *shape: np.zeros((e, *shape))
     i = lambda *shape: np.zeros((e, *shape), np.int64)
     flag = lambda *shape: np.zeros((e, *shape), bool)
     h = core.HORIZON
     return World(
         active=flag(n), task_bits=f(n), task_cycles=f(n), deadline_s=f(n), device_hz=f(n), battery_j=f(n),
-        age_slots=f(n), last_server=i(n), activity=f(n), sla=f(n), mean_gain=f(n, k), reported_gain=f(n, b),
-        reachable=flag(n, k), server_hz=f(k), reuse_group=i(k), queue_s=f(k), air_queue_s=f(b), noise_rise=f(b),
-        slot=i(), fading=f(n, b, 2), attenuation=f(n, k), true_gain=f(n, b), backlog_s=f(k), air_backlog_s=f(b),
-        correlation=f(n), bursting=flag(n), position=f(n, 2), site=f(k, 2), rates=f(n, b, 1), rate=f(n, b),
-        cpu_wait_s=f(k), air_wait_s=f(b),
-        trail_band=i(n, h) - 1, trail_cpu_s=f(n, h), trail_air_s=f(n, h),
+        age_slots=f(n), last_server=i(n), activity=f(n), sla=f(n), worth=f(n) + 1, harvest_log_j=f(n, day),
+        mean_gain=f(n, k), reported_gain=f(n, b), reachable=flag(n, k), server_hz=f(k), reuse_group=i(k), queue_s=f(k),
+        air_queue_s=f(b), noise_rise=f(b), slot=i(), cloudy=flag(), fading=f(n, b, 2), attenuation=f(n, k),
+        true_gain=f(n, b), backlog_s=f(k), air_backlog_s=f(b), correlation=f(n), bursting=flag(n), position=f(n, 2),
+        site=f(k, 2), rates=f(n, b, 1), rate=f(n, b), panel=f(n) + 1, orientation_h=f(n),
+        cpu_wait_s=f(k), air_wait_s=f(b), trail_band=i(n, h) - 1, trail_cpu_s=f(n, h), trail_air_s=f(n, h),
     )  # fmt: skip
