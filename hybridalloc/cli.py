@@ -230,10 +230,8 @@ class Train:
         policy, trust = trained.learner.policy, config.final_trust
         with _kept_of(checkpoints):
             if self.kind == "hybrid" and self.calibrate:
-                from coordinator.improve import Improve
-
-                improve = Improve(starts=problem.card.starts)
-                trust = calibrate(problem, prices, policy, trust, belief=trained.belief, improve=improve).trust
+                given = {"belief": trained.belief, "improve": problem.card.improve}
+                trust = calibrate(problem, prices, policy, trust, **given).trust
             allocator = Allocator(problem, config.kind, policy, trust, prices=prices, belief=trained.belief)
             path = allocator.save(self.out)
         if self.json:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coordinator.coordinator import Situation
+from coordinator.improve import Improve
 from coordinator.why import Names
 from games.admission import Seating
 from games.certificate import Audit, CapacityCheck
@@ -110,6 +111,11 @@ class Card:
     tags: Mapping[str, str] = field(default_factory=dict)
     change_cost: float | str = 0.1
     unpriced: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def improve(self) -> Improve:
+        """How choices are improved where nothing else is said."""
+        return Improve(starts=self.starts)
 
     def metric(self, key: str) -> Metric:
         """A metric by its key."""
