@@ -1,12 +1,13 @@
 """What each part of a decision is worth on mec H: price, improving, prior; beside a learner alone and who sees more.
 
-    python benchmarks/improve.py rows --out folder [--before tuning.json] [--alone a.npz b.npz] [--seeds 5]
+    python benchmarks/improve.py rows --out folder [--alone a.npz b.npz] [--seeds 5]
     python benchmarks/improve.py settings --out folder [--networks 48]
 
 50 devices, 9 servers, EUA sites. ``rows``: every training seed has a belief and a prior of its own (IMAPPO,
-``--agent-steps``), then all rows are judged on the reporting seeds, paired. ``--before`` are prices that were tuned
-without ``leakage``, of as many trials as the new ones (``--trials``, half with the belief learned again). ``--alone``:
-allocators of a learner alone, which keep their own prices. ``settings`` varies width, share and sweeps on tuning seeds.
+``--agent-steps``), then all rows are judged on the reporting seeds, paired. Prices are tuned twice, with ``leakage`` and
+without, by as many trials (``--trials``, half with the belief learned again), for the game that is not improved;
+``--before`` takes those without from a comparison's ``tuning.json``. ``--alone``: allocators of a learner alone, such as
+``recipe.py alone --keep`` leaves, with prices of their own. ``settings`` varies width, share and sweeps on tuning seeds.
 Rows that are in the folder are not made again.
 
 *clairvoyant* is told what is true now (gains and backlogs), knows the interference of its own plan, and improves until
@@ -110,11 +111,11 @@ class Folder:
 def rows(given: argparse.Namespace) -> None:
     """The table."""
     folder, seeds = Folder(given.out), REPORT_SEEDS[: given.networks]
-    space = dict(PROBLEM.card.price_space)
     now = Prices(**folder.known("prices", lambda: tune_game(PROBLEM, "learned", given.trials).prices._asdict()))
-    assert "leakage" in space
-    before = now._replace(leakage=0.0)
-    if given.before is not None:
+    if given.before is None:
+        unpriced = lambda: tune_game(PROBLEM, "learned", given.trials, held={"leakage": 0.0}).prices._asdict()
+        before = Prices(**folder.known("prices-before", unpriced))
+    else:
         before = Prices(**({"leakage": 0.0} | json.loads(given.before.read_text())["learned"]["best"]))
     scores: dict[str, list[Any]] = {}
 

@@ -265,8 +265,8 @@ def test_it_is_saved_and_a_file_without_it_has_none(tmp_path):
 
 
 def test_a_hysteresis_is_charged_while_it_is_improved():
-    problem = table(5, 12, 4)
-    world, prices = problem.worlds([0]), problem.card.prices()
+    problem = make_problem("mec", agents=30, servers=6)
+    world, prices = problem.worlds([1]), problem.card.prices()
     coordinator = Coordinator("game", improve=EVERY)
     free = coordinator.decide(world, None, prices)
 
