@@ -4,11 +4,11 @@
     python benchmarks/improve.py settings --out folder [--networks 48]
 
 50 devices, 9 servers, EUA sites. ``rows``: every training seed has a belief and a prior of its own (IMAPPO,
-``--agent-steps``), then all rows are judged on the reporting seeds, paired. Prices are tuned twice, with ``leakage`` and
-without, by as many trials (``--trials``, half with the belief learned again), for the game that is not improved;
-``--before`` takes those without from a comparison's ``tuning.json``. ``--alone``: allocators of a learner alone, such as
-``recipe.py alone --keep`` leaves, with prices of their own. ``settings`` varies width, share and sweeps on tuning seeds.
-Rows that are in the folder are not made again.
+``--agent-steps``), then all rows are judged on the reporting seeds, paired. Prices are tuned twice, with ``leakage``
+and without, by as many trials (``--trials``, half with the belief learned again), for the game that is not improved;
+``--before`` takes those without from a comparison's ``tuning.json``. ``--alone``: allocators of a learner alone, such
+as ``recipe.py alone --keep`` leaves, with prices of their own. Heuristics are judged at both sets of prices. ``settings``
+varies width, share and sweeps on tuning seeds. Rows that are in the folder are not made again.
 
 *clairvoyant* is told what is true now (gains and backlogs), knows the interference of its own plan, and improves until
 nothing changes: it says how much room there is for one slot's decisions, not over a horizon.
@@ -119,9 +119,12 @@ def rows(given: argparse.Namespace) -> None:
         before = Prices(**({"leakage": 0.0} | json.loads(given.before.read_text())["learned"]["best"]))
     scores: dict[str, list[Any]] = {}
 
-    def judged(name: str, seed: int, prices: Prices, coordinator: Coordinator, belief: Any, policy: Any = None) -> None:
+    def judged(
+        name: str, seed: int, prices: Prices, coordinator: Coordinator | None, belief: Any = None, policy: Any = None,
+        rule: str | None = None,
+    ) -> None:  # fmt: skip
         def make() -> Any:
-            seen = evaluate(PROBLEM, prices, coordinator, policy, seeds, belief=belief)
+            seen = evaluate(PROBLEM, prices, coordinator, policy, seeds, rule, belief=belief)
             kept = {k: np.asarray(v).tolist() for k, v in seen.metrics.items() if k in ("welfare", "completion")}
             return kept | {"violations": seen.violations, "allocations": seen.allocations, "step_ms": seen.step_ms}
 
@@ -153,6 +156,9 @@ def rows(given: argparse.Namespace) -> None:
     for k, path in enumerate(given.alone):
         a = Allocator.load(path)
         judged("learner alone", k, a.prices, a.coordinator, a.belief, a.recommender)
+    for rule in PROBLEM.card.baselines:
+        for label, prices in (("before", before), ("now", now)):
+            judged(f"{rule}, prices {label}", 0, prices, None, rule=rule)
     for label, improve in (("clairvoyant game", None), ("clairvoyant", FULL)):
         name = f"{label}-0"
         scores[label] = [folder.known(name, lambda improve=improve: watch(now, seeds, improve))]
