@@ -334,6 +334,7 @@ class Step:
     """Load the transition that the allocator's file names though it is no installed entry point: its code runs."""
     trust: float | None = None
     improve: bool | None = None
+    """Try single changes on what the problem settles and expects; by default with the hybrid alone."""
     budget_ms: float | None = None
     example: bool = False
     """Write an example state instead (of --allocator's problem), to try: hybridalloc step --example | hybridalloc step.
