@@ -13,7 +13,8 @@ with t-intervals that count the few training seeds. Groups:
 * shift: the base law (one correlation for all, no blockage, interference or drifting arrivals), then each of these and
   all of them, which is set H; all tuned there. One oracle believes the base law all along, another knows the true one.
 
-In dynamics, shift and alone hybrids are executed at the trust that ``hybridalloc.training.calibration``
+Hybrids are merged and seated here, not improved (:mod:`coordinator.improve`; ``benchmarks/improve.py`` says what that
+brings). In dynamics, shift and alone they are executed at the trust that ``hybridalloc.training.calibration``
 chooses on tuning seeds.
 ``--out`` keeps every row's figures; a row that is in it, or in another group, is not run again.
 """

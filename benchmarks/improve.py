@@ -1,13 +1,14 @@
 """What each part of a decision is worth on mec H: price, improving, prior; beside a learner alone and who sees more.
 
-    python benchmarks/improve.py rows --out folder [--before tuning.json] [--alone a.npz b.npz] [--seeds 5]
+    python benchmarks/improve.py rows --out folder [--alone a.npz b.npz] [--seeds 5]
     python benchmarks/improve.py settings --out folder [--networks 48]
 
 50 devices, 9 servers, EUA sites. ``rows``: every training seed has a belief and a prior of its own (IMAPPO,
-``--agent-steps``), then all rows are judged on the reporting seeds, paired. ``--before`` are prices that were tuned
-without ``leakage``, of as many trials as the new ones (``--trials``, half with the belief learned again). ``--alone``:
-allocators of a learner alone, which keep their own prices. ``settings`` varies width, share and sweeps on tuning seeds.
-Rows that are in the folder are not made again.
+``--agent-steps``), then all rows are judged on the reporting seeds, paired. Prices are tuned twice, with ``leakage``
+and without, by as many trials (``--trials``, half with the belief learned again), for the game that is not improved;
+``--before`` takes those without from a comparison's ``tuning.json``. ``--alone``: allocators of a learner alone, such
+as ``recipe.py alone --keep`` leaves, with prices of their own. Heuristics are judged at both sets of prices.
+``settings`` varies width, share and sweeps on tuning seeds. Rows that are in the folder are not made again.
 
 *clairvoyant* is told what is true now (gains and backlogs), knows the interference of its own plan, and improves until
 nothing changes: it says how much room there is for one slot's decisions, not over a horizon.
@@ -110,17 +111,20 @@ class Folder:
 def rows(given: argparse.Namespace) -> None:
     """The table."""
     folder, seeds = Folder(given.out), REPORT_SEEDS[: given.networks]
-    space = dict(PROBLEM.card.price_space)
     now = Prices(**folder.known("prices", lambda: tune_game(PROBLEM, "learned", given.trials).prices._asdict()))
-    assert "leakage" in space
-    before = now._replace(leakage=0.0)
-    if given.before is not None:
+    if given.before is None:
+        unpriced = lambda: tune_game(PROBLEM, "learned", given.trials, held={"leakage": 0.0}).prices._asdict()
+        before = Prices(**folder.known("prices-before", unpriced))
+    else:
         before = Prices(**({"leakage": 0.0} | json.loads(given.before.read_text())["learned"]["best"]))
     scores: dict[str, list[Any]] = {}
 
-    def judged(name: str, seed: int, prices: Prices, coordinator: Coordinator, belief: Any, policy: Any = None) -> None:
+    def judged(
+        name: str, seed: int, prices: Prices, coordinator: Coordinator | None, belief: Any = None, policy: Any = None,
+        rule: str | None = None,
+    ) -> None:  # fmt: skip
         def make() -> Any:
-            seen = evaluate(PROBLEM, prices, coordinator, policy, seeds, belief=belief)
+            seen = evaluate(PROBLEM, prices, coordinator, policy, seeds, rule, belief=belief)
             kept = {k: np.asarray(v).tolist() for k, v in seen.metrics.items() if k in ("welfare", "completion")}
             return kept | {"violations": seen.violations, "allocations": seen.allocations, "step_ms": seen.step_ms}
 
@@ -152,6 +156,9 @@ def rows(given: argparse.Namespace) -> None:
     for k, path in enumerate(given.alone):
         a = Allocator.load(path)
         judged("learner alone", k, a.prices, a.coordinator, a.belief, a.recommender)
+    for rule in PROBLEM.card.baselines:
+        for label, prices in (("before", before), ("now", now)):
+            judged(f"{rule}, prices {label}", 0, prices, None, rule=rule)
     for label, improve in (("clairvoyant game", None), ("clairvoyant", FULL)):
         name = f"{label}-0"
         scores[label] = [folder.known(name, lambda improve=improve: watch(now, seeds, improve))]

@@ -37,6 +37,7 @@ from hybridalloc import Allocator, make_problem  # noqa: E402
 from hybridalloc.problems.beliefs import load_belief, save_belief  # noqa: E402
 from hybridalloc.problems.contract import AnyProblem, Belief, Float, Prices  # noqa: E402
 from hybridalloc.reports.statistics import paired_difference  # noqa: E402
+from hybridalloc.saved import saved_prices  # noqa: E402
 from hybridalloc.training.beliefs import learn_belief  # noqa: E402
 from hybridalloc.training.checkpoints import Checkpoints  # noqa: E402
 from hybridalloc.training.config import TUNE_SEEDS, WARMUP_SLOTS, TrainConfig, first_trust  # noqa: E402
@@ -195,7 +196,7 @@ def _prices(given: argparse.Namespace, problem: AnyProblem, kind: str) -> dict[s
         for key in rows.values():
             if key not in found:
                 raise SystemExit(f"{given.prices} has no prices {key!r}; it has: {', '.join(found)}")
-        return {name: problem.card.prices(**found[key]["best"]) for name, key in rows.items()}
+        return {name: saved_prices(problem, found[key]["best"]) for name, key in rows.items()}
     tuned = {"game": tune_game(problem, "learned", given.tuning, belief_steps=given.watched)}
     if kind == "rl":
         tuned["rl"] = tune_alone(

@@ -110,15 +110,12 @@ class Congestion:
         b = self.batch
         return CongestionGame(b.options, b.weight[e], b.capacity[e], b.private_cost[e], b.allowed[e], b.toll[e])
 
-    def seated(self, situation: Admits, prices: object, option: Int, effort: int) -> Seating | None:
-        """Stable admission from the choice ``option`` (E, N), under the tilt; None where there are no places.
+    def seated(self, places: Places, option: Int, effort: int) -> Seating:
+        """Stable admission from the choice ``option`` (E, N), under the tilt.
 
         Where agents had places before it is also tried from those, by replies: what serves more is taken, of as many
         what costs less, moving included.
         """
-        places = situation.places(prices, self.batch)
-        if places is None:
-            return None
         tilt = self.tilt if self.log_prior is not None and self.log_prior.any() else None
         seating = admit(self.batch, places, option, tilt, effort)
         if places.stay is None or not places.stay.any():

@@ -13,10 +13,10 @@ from coordinator.choose import choose_best
 from coordinator.congestion import Admits as Admits  # read from here too
 from coordinator.congestion import Congestion
 from coordinator.game import Choice, Game, Sample, levels_beside
-from coordinator.improve import Climbs, Expects, Improve, Start, Task, improve, tilt_worth
+from coordinator.improve import Climbs, Expects, Improve, Task, improve, start_of, tilt_worth
 from games.admission import Seating
 from games.congestion import Bool, CongestionBatch, Float, Int
-from games.places import EFFORT
+from games.places import EFFORT, Places
 from rl.proposal import Observation, Proposal, Recommender, proposal_of
 
 KINDS = ("hybrid", "rl", "game")
@@ -98,7 +98,8 @@ class Decision:
             not asked for, or the problem cannot say. moved, tried: (E,) changes of option made and tried. rest: (E,)
             whether no change tried would have raised it further.
         plan: as it was settled while it was improved; None where it was not. against: the plan under which the belief
-            was taken to hold meanwhile.
+            was taken to hold meanwhile. least: (E,) what a change had to bring.
+        unimproved: why improving failed, "" where it did not. places: in which agents were seated, None without.
     """
 
     choice: Choice
@@ -119,6 +120,9 @@ class Decision:
     rest: Bool | None = None
     plan: object = None
     against: object = None
+    least: Float | None = None
+    unimproved: str = ""
+    places: Places | None = None
 
     @property
     def option(self) -> Int:
@@ -218,15 +222,21 @@ class Coordinator:
             trust = steward.trusted(played, proposal, proposes)
             me = me if trust == me.trust else replace(me, trust=trust)
         decision = me.decide_on(played, proposal, proposes, clock)
-        if me.admits and clock.fits("admit"):
+        seats = me.admits and clock.fits("admit")
+        if seats:
             with clock.stage("admit"):
                 effort = me.effort
                 if clock.limited:
                     effort = int(min(effort, max(EFFORT_MS * clock.left_ms() / 2, 0.0)))
                 decision = me.seat(situation, prices, played, decision, effort)
-        if me.improves(situation, played) and clock.fits("improve"):
-            with clock.stage("improve"):
-                decision = me.improved(situation, prices, built, played, decision, clock)
+        if seats and me.improves(situation, played) and clock.fits("improve"):
+            try:
+                with clock.stage("improve"):
+                    decision = me.improved(situation, prices, built, played, decision, clock)
+            except Exception as error:
+                if steward is None:
+                    raise
+                decision = replace(decision, unimproved=f"{type(error).__name__}: {error}")
         return replace(decision, game=built, failure=failure)
 
     def decide_on(
@@ -275,15 +285,14 @@ class Coordinator:
             return decision
         if self.kind == "hybrid":
             game = game.tilted(decision.proposal, self.trust)
-        seating = game.seated(
-            cast(Admits, situation), prices, decision.option, self.effort if effort is None else effort
-        )
-        if seating is None:
+        places = cast(Admits, situation).places(prices, game.batch)
+        if places is None:
             return decision
+        seating = game.seated(places, decision.option, self.effort if effort is None else effort)
         stable = decision.stable & seating.stable
         return replace(
             decision, choice=decision.choice._replace(option=seating.option), stable=stable,
-            bound=np.where(stable, decision.bound, np.inf), seating=seating,
+            bound=np.where(stable, decision.bound, np.inf), seating=seating, places=places,
         )  # fmt: skip
 
     def improves(self, situation: Situation[Prices, Plan], game: Game) -> bool:
@@ -303,7 +312,6 @@ class Coordinator:
         if played is not built:
             charge = played.batch.private_cost - built.batch.private_cost
             game = replace(game, tilt=charge if game.tilt is None else game.tilt + charge)
-        places = cast(Admits, situation).places(prices, built.batch) if decision.seating is not None else None
         settled = lambda choice, seats: situation.settle(
             choice, prices, levels_beside(decision.proposal, choice.option), decision.trust, seats
         )
@@ -314,8 +322,6 @@ class Coordinator:
             return placed.choice, placed.seating
 
         began = clock.spent_ms()
-        count = len(decision.option)
-        none, unknown = np.zeros(count, np.int64), np.zeros(count, bool)
         first = settled(decision.choice, decision.seating)
         others = [decision.asked.option] if "proposal" in told.starts and self.kind == "hybrid" else []
         others += [built.solve(clock=clock).choice.option] if "game" in told.starts and self.kind == "hybrid" else []
@@ -328,17 +334,17 @@ class Coordinator:
             choice, seats = (decision.choice, decision.seating) if option is None else seat(option)
             plan = first if option is None else settled(choice, seats)
             worth = world.expected(plan, first) + tilt_worth(game, choice)
-            starts.append(Start(choice, seats, plan, worth, none, none, unknown))
+            starts.append(start_of(choice, seats, plan, worth))
         task = Task(
-            prices, decision.proposal, decision.trust, first, places, told.width, told.share, told.sweeps, clock,
-            (clock.spent_ms() - began) / len(starts),
+            prices, decision.proposal, decision.trust, first, decision.places, told.width, told.share, told.sweeps,
+            clock, (clock.spent_ms() - began) / len(starts),
         )  # fmt: skip
         found, before, origin = improve(world, game, starts, task, seat, settled)
         changed = (found.moved > 0) | (origin > 0)
         return replace(
             decision, choice=found.choice, seating=found.seating, plan=found.plan, gain=found.worth - before,
             moved=found.moved, tried=found.tried, rest=found.rest, stable=decision.stable & ~changed,
-            bound=np.where(changed, np.inf, decision.bound), against=first,
+            bound=np.where(changed, np.inf, decision.bound), against=first, least=found.least,
         )  # fmt: skip
 
     def settle(self, situation: Situation[Prices, Plan], decision: Decision, prices: Prices) -> Plan:

@@ -7,8 +7,8 @@ other tries its cheapest other options, everything that depends on it settled ag
 .. math:: W(s) + \frac1t \sum_i \ell_i(s_i)
 
 Its game is the marginal-contribution game, in which each agent is charged what it takes from that sum: the sum is its
-exact potential, so every change raises it by what its agent gains, and at rest nobody gains more than ``GAIN`` by any
-of the changes tried; without the prior nobody gains more than limit / t + ``GAIN``. See docs/coordinator.md.
+exact potential, so every change raises it by what its agent gains, and at rest nobody gains more than what a change
+must bring by any of the changes tried; without the prior, limit / t more. See docs/coordinator.md.
 
 Source: Vetta (2002), "Nash equilibria in competitive societies"; Wolpert and Tumer (2002) for marginal contributions.
 """
@@ -25,11 +25,13 @@ from coordinator.budget import Clock
 from coordinator.congestion import Congestion
 from coordinator.game import Choice
 from games.admission import Seating
+from games.changes import candidates, queue, weigh
 from games.congestion import Bool, Float, Int
-from games.places import Places
+from games.places import Places, Table
 from games.seated import offers, seats_of, table_of
 
-GAIN = 1e-6  # what a change must bring
+GAIN = 1e-6  # what a change must bring, where a world does not say
+ROUNDING = 1e-12
 Seat = Callable[[Int], tuple[Choice, Seating | None]]
 Settle = Callable[[Choice, Seating | None], Any]
 
@@ -62,7 +64,7 @@ class Start(NamedTuple):
     Attributes:
         choice, seating, plan: with who holds a place, settled. worth: (E,) tilt included.
         moved: (E,) changes made since the first start. tried: (E,) changes tried.
-        rest: (E,) whether the last visit to every agent changed nothing.
+        rest: (E,) whether the last visit to every agent changed nothing. least: (E,) what a change had to bring.
     """
 
     choice: Choice
@@ -72,6 +74,13 @@ class Start(NamedTuple):
     moved: Int
     tried: Int
     rest: Bool
+    least: Float
+
+
+def start_of(choice: Choice, seating: Seating | None, plan: Any, worth: Float) -> Start:
+    """A start from which nothing was tried."""
+    none = np.zeros(len(worth), np.int64)
+    return Start(choice, seating, plan, worth, none, none, none > 0, np.full(len(worth), GAIN))
 
 
 class Task(NamedTuple):
@@ -106,7 +115,8 @@ class Improve:
     starts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.share, int | float) and self.share > 0):
+        number = isinstance(self.share, int | float) and not isinstance(self.share, bool)
+        if not (number and 0 < self.share < float("inf")):
             raise ValueError(f"improve.share = {self.share!r:.40}; it is a number > 0 of changes tried for each agent")
         for name in ("width", "sweeps"):
             value = getattr(self, name)
@@ -132,7 +142,7 @@ def best_of(starts: Sequence[Start], places: Places | None = None) -> tuple[Star
         most = max(counts)
         able = [k for k, count in enumerate(counts) if count == most]
         top = max(able, key=lambda k: worth[k, e])
-        winner[e] = top if worth[top, e] > worth[able[0], e] + GAIN else able[0]
+        winner[e] = top if worth[top, e] > worth[able[0], e] + ROUNDING * abs(worth[able[0], e]) else able[0]
     if (winner == winner[0]).all():
         return starts[int(winner[0])], winner
     return _picked(starts, winner), winner
@@ -154,10 +164,8 @@ def _picked(starts: Sequence[Start], winner: Int) -> Start:
     seating = None
     if len(seats) == len(starts):
         seating = Seating(*(pick([getattr(seat, name) for seat in seats]) for name in Seating._fields))
-    rest = [getattr(s, name) for name in ("worth", "moved", "tried", "rest") for s in starts]
-    count = len(starts)
-    parts = [pick(rest[k * count : (k + 1) * count]) for k in range(4)]
-    return Start(choice, seating, None, *parts)
+    numbers = (pick([getattr(s, name) for s in starts]) for name in ("worth", "moved", "tried", "rest", "least"))
+    return Start(choice, seating, None, *numbers)
 
 
 def improve(
@@ -185,10 +193,10 @@ def improve(
     found = found._replace(plan=plan, worth=worth)
     kept, which = best_of([best, found], task.places)  # seats that were left free have been taken since, or rounding
     if not which.any():
-        return kept._replace(tried=found.tried, rest=found.rest), best.worth, origin
+        return kept._replace(tried=found.tried, rest=found.rest, least=found.least), best.worth, origin
     if kept.plan is None:
         kept = kept._replace(plan=settle(kept.choice, kept.seating))
-    return kept._replace(tried=found.tried, rest=found.rest), best.worth, origin
+    return kept._replace(tried=found.tried, rest=found.rest, least=found.least), best.worth, origin
 
 
 def climb_slowly(situation: Expects, game: Congestion, start: Start, task: Task, seat: Seat, settle: Settle) -> Start:
@@ -198,16 +206,23 @@ def climb_slowly(situation: Expects, game: Congestion, start: Start, task: Task,
     wish = start.choice.option.copy()
     worth, moved, tried = start.worth.copy(), start.moved.copy(), start.tried.copy()
     rest = np.zeros(len(wish), bool)
-    choice, seating = start.choice, start.seating
+    here = Start(start.choice, start.seating, None, worth, moved, tried, rest, np.full(len(wish), GAIN))
+    tables = [table_of(game.batch, None, game.tilt, e) for e in range(len(wish))]
+    best = np.empty(min(task.width, game.batch.private_cost.shape[2]), np.int64)
     for _ in range(task.sweeps):
-        before, reach = moved.copy(), _reach(game, wish, task)
+        before, reach = moved.copy(), np.zeros(len(wish))
+        for e, t in enumerate(tables):
+            most = max(round(task.share * int(game.live[e].sum())), 1)
+            _, reach[e] = queue(
+                t, _load(t, game.live[e], wish[e]), game.batch.allowed[e], game.live[e], wish[e], most, best
+            )
         for i in range(wish.shape[1]):
             if task.clock.limited and task.clock.left_ms() <= task.after_ms:
                 task.clock.skipped.append("improve")
-                return Start(choice, seating, None, worth, moved, tried, rest)
-            regret = _regrets(game, wish, i)
-            for o in np.argsort(regret, axis=1, kind="stable")[:, : task.width].T:
-                able = game.live[:, i] & (np.take_along_axis(regret, o[:, None], 1)[:, 0] <= reach)
+                return here
+            options, regret = _tries(game, tables, wish, i, best)
+            for o, more in zip(options.T, regret.T, strict=True):
+                able = game.live[:, i] & (o >= 0) & (more <= reach)
                 if not able.any():
                     continue
                 other = wish.copy()
@@ -218,34 +233,33 @@ def climb_slowly(situation: Expects, game: Congestion, start: Start, task: Task,
                 up = able & (value > worth + GAIN)
                 if up.any():
                     wish = np.where(up[:, None], other, wish)
-                    worth, moved = np.where(up, value, worth), moved + up
-                    here = Start(choice, seating, None, worth, moved, tried, rest)
-                    there = Start(seated, places, None, worth, moved, tried, rest)
-                    picked = _picked([here, there], up.astype(np.int64))
-                    choice, seating = picked.choice, picked.seating
-        rest = moved == before
+                    worth[up] = value[up]
+                    moved += up
+                    there = here._replace(choice=seated, seating=places)
+                    here = here._replace(**_picked([here, there], up.astype(np.int64))._asdict() | {
+                        "worth": worth, "moved": moved, "tried": tried, "rest": rest
+                    })  # fmt: skip
+        rest[:] = moved == before
         if rest.all():
             break
-    return Start(choice, seating, None, worth, moved, tried, rest)
+    return here
 
 
-def _reach(game: Congestion, option: Int, task: Task) -> Float:
-    """(E,) the regret that the first changes of a sweep stay below, as many as ``share`` allows."""
-    n = option.shape[1]
-    every = [np.sort(_regrets(game, option, i), axis=1)[:, : task.width] for i in range(n)]
-    ordered = np.sort(np.concatenate(every, axis=1), axis=1) if n else np.zeros((len(option), 0))
-    most = np.clip(np.round(task.share * game.live.sum(1)), 1, max(ordered.shape[1], 1)).astype(np.int64)
-    reach = np.take_along_axis(ordered, most[:, None] - 1, 1)[:, 0] if n else np.zeros(len(option))
-    return np.minimum(reach, np.finfo(float).max)  # never an option that there is not
+def _load(t: Table, live: Bool, option: Int) -> Float:
+    """(R,) sum of the live agents' weights on each resource."""
+    load = np.zeros(len(t.capacity))
+    for i in np.flatnonzero(live):
+        weigh(t, load, i, option[i], 1.0)
+    return load
 
 
-def _regrets(game: Congestion, option: Int, i: int) -> Float:
-    """(E, O) what each other option would cost agent i more than its own; inf where it may not be."""
-    costs = agent_costs(game, option, i)
-    own = np.take_along_axis(costs, option[:, i, None], 1)
-    regret = np.where(np.isfinite(costs), costs - own, np.inf)
-    np.put_along_axis(regret, option[:, i, None], np.inf, 1)
-    return regret
+def _tries(game: Congestion, tables: Sequence[Table], option: Int, i: int, best: Int) -> tuple[Int, Float]:
+    """(E, W) other options of agent i that cost least in the game, and what they cost more than its own."""
+    options, regret = np.empty((len(option), len(best)), np.int64), np.empty((len(option), len(best)))
+    for e, t in enumerate(tables):
+        load = _load(t, game.live[e], option[e])
+        candidates(t, load, game.batch.allowed[e], i, option[e, i], options[e], regret[e])
+    return options, regret
 
 
 class Regret(NamedTuple):
@@ -291,20 +305,3 @@ def marginal_regret(
             if gain > best.gain:
                 best = Regret(gain, int(i), option)
     return best
-
-
-def agent_costs(game: Congestion, option: Int, i: int) -> Float:
-    """(E, O) agent i's tilted costs of every option at the others' choices; inf where it may not be."""
-    b = game.batch
-    e = np.arange(len(option))
-    load = np.zeros(b.capacity.shape)
-    for j in range(option.shape[1]):
-        for r in b.options.T[:, option[:, j]] if j != i else ():
-            on = game.live[:, j] & (r >= 0)
-            load[e[on], r[on]] += b.weight[e[on], j, r[on]]
-    cost = b.private_cost[:, i].copy() if game.tilt is None else b.private_cost[:, i] + game.tilt[:, i]
-    for r in b.options.T:
-        w = np.where(r >= 0, b.weight[:, i, r], 0.0)
-        cost += np.where(r >= 0, w * (w + (1 + b.toll[:, r]) * load[:, r]) / b.capacity[:, r], 0.0)
-    cost[~b.allowed[:, i]] = np.inf
-    return cost

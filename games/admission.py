@@ -204,6 +204,13 @@ def seat_waiting(t, z, size, by):
 
 
 @njit(cache=True)
+def seat_rest(t, z):
+    """:func:`seat_waiting`, everybody in turn."""
+    size, by, _ = waiting_list(t)
+    return seat_waiting(t, z, size, by)
+
+
+@njit(cache=True)
 def _make_room(t, z, members, waiting, largest, effort):
     """Step 2 of the rule for one class."""
     legs = t.rows.shape[1]

@@ -71,3 +71,25 @@ def weigh(t, load, i, o, sign):
         r = t.rows[o, s]
         if r >= 0:
             load[r] += sign * t.weight[i, r]
+
+
+@njit(cache=True)
+def enter(member, size, k, i):
+    """Put agent i on the list of group k, which stays ascending; ``member`` (K, N), ``size`` (K,)."""
+    m = size[k]
+    while m > 0 and member[k, m - 1] > i:
+        member[k, m] = member[k, m - 1]
+        m -= 1
+    member[k, m] = i
+    size[k] += 1
+
+
+@njit(cache=True)
+def strike(member, size, k, i):
+    """Take agent i off it."""
+    m = 0
+    while member[k, m] != i:
+        m += 1
+    size[k] -= 1
+    for j in range(m, size[k]):
+        member[k, j] = member[k, j + 1]

@@ -270,3 +270,34 @@ def split_resources(weight, floor, resource, priority, share, served, price):
         if total[r] > 0.0 and left[r] > 0.0:
             unit = 1.0 if 1e-100 <= top[r] <= 1e100 else top[r]
             price[r] = (total[r] / left[r] * unit) ** 2
+
+
+@njit(cache=True)
+def capped_shares(weight, floor, cap, share):
+    """Delay shares of one resource with floors (which fit) and caps; fills ``share`` (M,) and returns the dual.
+
+    Who would exceed its cap is fixed at it and the rest is shared afresh; sharing what others give back only ever
+    raises a share, so who is capped once stays capped: exact, after at most M rounds.
+    """
+    size = len(weight)
+    part, met, price = np.empty(size), np.empty(size, np.bool_), np.zeros(1)
+    family, rank, fixed = np.zeros(size, np.int64), np.zeros(size), np.zeros(size, np.bool_)
+    left = 1.0
+    while True:
+        split_resources(
+            np.where(fixed, 0.0, weight), np.where(fixed, 0.0, floor / left), family, rank, part, met, price
+        )
+        again, used = False, 0.0
+        for m in range(size):
+            if not fixed[m]:
+                share[m] = part[m] * left
+                if share[m] > cap[m] * (1.0 + 1e-12):
+                    share[m], fixed[m], family[m], again = cap[m], True, -1, True
+            if fixed[m]:
+                used += share[m]
+        if not again:
+            break
+        left = max(1.0 - used, 1e-12)
+    for m in range(size):
+        share[m] = min(share[m], cap[m])
+    return price[0] / left**2

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from coordinator import Coordinator
 from coordinator.congestion import Admits, Congestion
 from coordinator.game import only_options
-from coordinator.improve import Expects, Regret, Start, marginal_regret
+from coordinator.improve import Expects, Regret, marginal_regret, start_of
 from coordinator.tables import html_table, text_table
 from coordinator.why import NUMBERS, WhatIf, Why, explain, tilt_of, what_if
 from coordinator.why_seated import explain_seated, what_if_seated
@@ -37,8 +37,9 @@ class Improvement(NamedTuple):
         off: why it was not, "" where it was. gain: what the changes added to what is expected of the best start, prior
             included, in the problem's reward. moved, tried: changes of option made and tried.
         rest: whether no change tried would add more; False where it was stopped by its sweeps or the budget.
-        regret: what an agent may still gain by any of the changes tried, in the marginal-contribution game and the
-            problem's reward: limit / trust and what a change must bring; inf where it was stopped.
+        bound: what an agent may still gain by any of the changes tried, in the marginal-contribution game and the
+            problem's reward, by claim 14 of docs/coordinator.md: limit / trust and what a change must bring; inf where
+            it was stopped. Not measured: ``allocation.marginal_regret()`` is.
     """
 
     off: str = ""
@@ -46,7 +47,7 @@ class Improvement(NamedTuple):
     moved: int = 0
     tried: int = 0
     rest: bool = False
-    regret: float = float("inf")
+    bound: float = float("inf")
 
     def __str__(self) -> str:
         if self.off:
@@ -240,16 +241,26 @@ class Allocation:
             f"the game alone would have it on {why.names.option(cheapest['option'])}, {gap:.4g} cheaper; the settled "
             "whole is expected to be worth more so"
         )
-        return replace(why, reason=reason, decided_by=(("improving", int(cheapest["option"])), *why.decided_by))
+        return replace(why, reason=reason, decided_by=(("improving", int(cheapest["option"])),), changes=())
 
     def what_if(self, **changes: Any) -> WhatIf:
         """The answer to a changed game, from this one: by best responses; where places were given (``seated``) by
-        those that fit, under the floors, and who is out is seated where that is possible now.
+        those that fit, under the floors, and who is out is seated where that is possible now. Nothing is improved in
+        it: where this choice was, the answer is held against the game's own replies to it.
 
         Args:
             changes: ``capacity={resource: factor}``, ``toll=``, ``private={(agent, option): cost added}``,
                 ``forbid={agent: option}``, ``without=agent``; resources as in ``game.options``.
         """
+        how = self.certificate.improvement
+        after = self._replied(changes)
+        if how is None or not how.moved:
+            return after
+        base = self._replied({})
+        moved = np.flatnonzero(base.choice != after.choice)
+        return replace(after, moved=tuple(moved.tolist()), cost=(base.cost[1], after.cost[1]))
+
+    def _replied(self, changes: Mapping[str, Any]) -> WhatIf:
         game, tilt = self._played(), tilt_of(self.log_prior, self.trust, self.anchor)
         if self.seated:
             return what_if_seated(game, *self._places(), tilt, **changes)
@@ -258,7 +269,7 @@ class Allocation:
     def marginal_regret(self) -> Regret:
         """The most that one agent gains by changing its option alone, in what the problem settles and expects of the
         whole (the marginal-contribution game), prior included: over all options, each settled and valued afresh, some
-        0.2 s for 50 x 9. ``certificate.improvement.regret`` bounds it over the changes that were tried.
+        0.2 s for 50 x 9. ``certificate.improvement.bound`` is promised over the changes that were tried.
 
         Raises:
             ValueError: the choice was not improved.
@@ -275,8 +286,7 @@ class Allocation:
             game = replace(game, tilt=self.anchor[None] if game.tilt is None else game.tilt + self.anchor)
         settle = lambda choice, seats: world.settle(choice, o.prices, o.proposal, self.trust, seats)
         places = world.places(o.prices, batch) if o.seating is not None and isinstance(world, Admits) else None
-        one, none = np.zeros(1, np.int64), np.zeros(1, bool)
-        start = Start(only_options(self.option[None]), o.seating, None, np.zeros(1), one, one, none)
+        start = start_of(only_options(self.option[None]), o.seating, None, np.zeros(1))
         if not isinstance(world, Expects):
             raise ValueError(f"{o.problem.card.name} does not say what it expects of a plan")
         return marginal_regret(world, game, start, places, o.against, settle)

@@ -19,7 +19,7 @@ from coordinator.drift import DriftWatch
 from coordinator.game import Choice, Game, levels_beside, only_options
 from coordinator.health import Health, HealthWatch
 from coordinator.hedge import Exp3, Hedge
-from coordinator.improve import GAIN, Improve
+from coordinator.improve import Improve
 from coordinator.robust import Robust
 from coordinator.trust import DEFAULT_TRUST, Trust
 from games.admission import Seating
@@ -344,15 +344,19 @@ class Allocator:
         told = self.coordinator.improve
         if told is None or self.method not in ("hybrid", "game"):
             return None
-        if d.gain is None or d.moved is None or d.tried is None or d.rest is None:
-            late = "improve" in clock.skipped or "admit" in clock.skipped
-            if late or d.kind == "rl":
-                return Improvement(f"budget of {self.budget_ms:g} ms" if late else "trust 0 leaves the proposal")
+        if d.gain is None or d.moved is None or d.tried is None or d.rest is None or d.least is None:
+            if d.unimproved:
+                self._warn("improving failed", f"improving failed ({d.unimproved}); the choice is as it was")
+                return Improvement(f"failed ({d.unimproved})")
+            if "improve" in clock.skipped or "admit" in clock.skipped:
+                return Improvement(f"budget of {self.budget_ms:g} ms")
+            if d.kind == "hybrid" and d.trust == 0:
+                return Improvement("trust 0 leaves the proposal as it is")
             return Improvement("the problem does not say what it expects of a plan")
         prior = self.coordinator.limit / d.trust if d.kind == "hybrid" and d.proposal.log_prior is not None else 0.0
         rest = bool(d.rest[0])
-        least = float(prior + GAIN) if rest else float("inf")
-        return Improvement("", float(d.gain[0]), int(d.moved[0]), int(d.tried[0]), rest, least)
+        bound = float(prior + d.least[0]) if rest else float("inf")
+        return Improvement("", float(d.gain[0]), int(d.moved[0]), int(d.tried[0]), rest, bound)
 
     def _next(self, state: Any, situation: AnyWorld | None, failed: Allocation, clock: Clock) -> Allocation:
         """After an allocation that did not pass its check: the game alone, then opting out; each says why."""
@@ -549,10 +553,13 @@ class Allocator:
 def _improve(problem: AnyProblem, asked: bool | Improve) -> Improve | None:
     """How choices are improved: as asked, or from the problem's heuristics too."""
     if isinstance(asked, Improve):
+        known = ("proposal", "game", *problem.card.baselines)
+        if unknown := [name for name in asked.starts if name not in known]:
+            raise nearest("start of improve", unknown[0], known)
         return asked
     if not isinstance(asked, bool):
         raise ValueError(f"improve = {asked!r:.60}; it is True, False or an Improve(width, share, sweeps, starts)")
-    return Improve(starts=problem.card.starts) if asked else None
+    return problem.card.improve if asked else None
 
 
 _PENDING = Certificate(False, float("inf"), (), float("inf"), float("inf"), "fallback", "pending", 0.0, ())

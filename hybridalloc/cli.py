@@ -248,11 +248,8 @@ class Train:
         policy, trust = trained.learner.policy, config.final_trust
         with _kept_of(checkpoints):
             if self.kind == "hybrid" and self.calibrate:
-                from coordinator.improve import Improve
-
-                given = {"belief": trained.belief, "value": trained.value}
-                improve = Improve(starts=problem.card.starts)
-                trust = calibrate(problem, prices, policy, trust, improve=improve, **given).trust
+                given = {"belief": trained.belief, "value": trained.value, "improve": problem.card.improve}
+                trust = calibrate(problem, prices, policy, trust, **given).trust
             allocator = Allocator(
                 problem, config.kind, policy, trust, prices=prices, belief=trained.belief, value=trained.value
             )
@@ -435,6 +432,7 @@ class Step:
     """Load the transition that the allocator's file names though it is no installed entry point: its code runs."""
     trust: float | None = None
     improve: bool | None = None
+    """Try single changes on what the problem settles and expects; by default with the hybrid alone."""
     budget_ms: float | None = None
     example: bool = False
     """Write an example state instead (of --allocator's problem), to try: hybridalloc step --example | hybridalloc step.

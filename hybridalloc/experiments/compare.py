@@ -209,7 +209,7 @@ def _tune(problem: AnyProblem, settings: Settings, folder: Path, record: dict[st
     if record.get("defaults") == DEFAULTS:
         wanted |= {name: (row.belief, row.learner or "") for name, row in rows.items() if row.kind == "rl"}
     path = folder / "tuning.json"
-    found = _tuned_before(path, card.prices())
+    found = _tuned_before(path, card)
     todo = [key for key in wanted if (key or "reports") not in found]
     if todo:
         bar = Stage("tuning prices", settings.tuning * len(todo), "trial", settings.quiet)
@@ -228,15 +228,16 @@ def _tune(problem: AnyProblem, settings: Settings, folder: Path, record: dict[st
     return dict(card.reference_prices) | tuned
 
 
-def _tuned_before(path: Path, default: Prices) -> dict[str, Any]:
-    """What an earlier try of the comparison tuned, by belief or row; what is not whole is tuned again."""
+def _tuned_before(path: Path, card: Card) -> dict[str, Any]:
+    """What an earlier try of the comparison tuned, by belief or row; what is not whole is tuned again. Prices that a
+    file may lack are not missed."""
     found = whole_json(path)
     return {
         belief: tuned
         for belief, tuned in (found.items() if isinstance(found, dict) else ())
         if isinstance(tuned, dict)
         and isinstance(tuned.get("best"), dict)
-        and set(tuned["best"]) == set(default._fields)
+        and set(card.unpriced) | set(tuned["best"]) == set(card.prices._fields)
         and all(type(value) in (int, float) for value in tuned["best"].values())
     }
 

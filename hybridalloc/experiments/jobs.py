@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from coordinator import Coordinator
-from coordinator.improve import Improve
 from hybridalloc.allocator import Allocator
 from hybridalloc.experiments import tracking
 from hybridalloc.experiments.executor import tell
@@ -190,7 +189,7 @@ def _run_job(job: Job) -> dict[str, Any]:
             allocations, violations = trained.allocations, trained.violations
             summary |= {f"train_seconds/{k}": v for k, v in trained.seconds.items()}
             summary["trained_agent_steps"] = trained.agent_steps  # at most the budget
-        improve = Improve(starts=problem.card.starts) if method.improve else None
+        improve = problem.card.improve if method.improve else None
         if recommender is not None and method.kind == "hybrid":
             few = SEEDS[: max(job.report_seeds, 2)]
             calibration = calibrate(problem, prices, recommender, trust, belief=belief, seeds=few, improve=improve)

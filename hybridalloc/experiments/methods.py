@@ -26,11 +26,9 @@ class Method(NamedTuple):
 
 
 KINDS = {"hybrid": "hybrid, {}", "rl": "{} alone"}  # of a learner's rows
-VARIANTS = ("-reports", "-plain")  # of a learner's row
 BELIEF_ROWS = {"learned": "game-belief", "bayesian": "game-bayes"}
 RIVALS = (
-    "hybrid-imappo-plain", "hybrid-untrained", "game-belief", "game-bayes", "game-tuned", "hybrid-imappo-reports",
-    "rl-imappo-reports",
+    "hybrid-untrained", "game-belief", "game-bayes", "game-tuned", "hybrid-imappo-reports", "rl-imappo-reports",
 )  # fmt: skip
 
 
@@ -48,9 +46,6 @@ def methods_of(card: Card) -> dict[str, Method]:
         for name, entry in LEARNERS.items()
     }
     rows["hybrid-untrained"] = Method("hybrid, no prior", "hybrid", None, learned, improve=True)
-    rows["hybrid-imappo-plain"] = rows["hybrid-imappo"]._replace(
-        label=rows["hybrid-imappo"].label + ", not improved", improve=False
-    )
     if card.beliefs:
         for kind in KINDS:
             row = rows[f"{kind}-imappo"]
@@ -68,8 +63,8 @@ def rows_of(card: Card, learners: Sequence[str]) -> tuple[str, ...]:
     """The table's methods: each learner in the hybrid and alone, what learns no prior, the problem's own heuristics."""
     first = [f"{kind}-{learner}" for kind in KINDS for learner in learners]
     every = methods_of(card)
-    rest = [name for name, row in every.items() if row.learner is None or name.endswith(VARIANTS)]
-    return tuple(first + [name for name in rest if "imappo" in learners or not name.endswith(VARIANTS)])
+    rest = [name for name, row in every.items() if row.learner is None or name.endswith("-reports")]
+    return tuple(first + [name for name in rest if "imappo" in learners or not name.endswith("-reports")])
 
 
 def method_of(name: str, card: Card) -> Method:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coordinator.coordinator import Situation
+from coordinator.improve import Improve
 from coordinator.why import Names
 from games.admission import Seating
 from games.certificate import Audit, CapacityCheck
@@ -115,6 +116,11 @@ class Card:
     unpriced: Mapping[str, float] = field(default_factory=dict)
     store: str = ""
     cycle: int = 1
+
+    @property
+    def improve(self) -> Improve:
+        """How choices are improved where nothing else is said."""
+        return Improve(starts=self.starts)
 
     def metric(self, key: str) -> Metric:
         """A metric by its key."""

@@ -234,9 +234,11 @@ def identity(problem: AnyProblem, prices: Prices, config: TrainConfig) -> str:
 
 
 def _told(text: str, problem: AnyProblem) -> dict[str, Any]:
-    """A checkpoint's identity with all of its learner's settings; a file that does not say them all has those that were
-    the defaults when it was written."""
+    """A checkpoint's identity with all of its prices and its learner's settings; a file that does not say them all has
+    those that held when it was written."""
     found: dict[str, Any] = json.loads(text)
+    if isinstance(found["prices"], dict):
+        found["prices"] = dict(problem.card.unpriced) | found["prices"]
     training = dict(found["training"])
     if "learner" not in found:
         given = {str(name): _tuples(value) for name, value in training.pop("settings")}

@@ -7,7 +7,7 @@ Source: Bergstra and Bengio (2012), "Random search for hyper-parameter optimizat
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,6 +48,7 @@ def tune_prices(
     belief: Belief | None = None,
     start: Any = None,
     recommender: Recommender | None = None,
+    held: Mapping[str, float] | None = None,
 ) -> Tuned:
     """Search ``problem.card.price_space`` for the prices with which a method does best.
 
@@ -56,18 +57,19 @@ def tune_prices(
         trials: evaluations beside that of the problem's default prices, which is always tried.
         seeds, slots: size of one evaluation.
         belief: what the method believes; its learning rests meanwhile.
-        start: prices to try first, instead of the problem's defaults.
+        start: prices to try first, instead of the problem's defaults. held: prices that are not searched, by name.
         report: called with the trial's number and the best so far.
     """
     rng = np.random.default_rng([seed, 55])
-    space, aim = problem.card.price_space, problem.card.aim
+    held, aim = dict(held or {}), problem.card.aim
+    space = {name: bounds for name, bounds in problem.card.price_space.items() if name not in held}
 
     def welfare(prices: Prices) -> float:
         seen = belief.copy(learning=False) if belief is not None else None
         result = evaluate(problem, prices, coordinator, recommender, TUNE_SEEDS[:seeds], slots=slots, belief=seen)
         return aim.sign * mean_of(result.metrics[aim.key])
 
-    best = problem.card.prices() if start is None else start
+    best = (problem.card.prices() if start is None else start)._replace(**held)
     top = welfare(best)
     tried = [(best, top)]
     for trial in range(trials):
@@ -91,20 +93,23 @@ def tune_game(
     report: Callable[[int, float], None] | None = None,
     seed: int = 0,
     belief_steps: int = BELIEF_STEPS,
+    held: Mapping[str, float] | None = None,
 ) -> Tuned:
-    """The best prices of a game that believes ``belief``, a name of the problem's ``beliefs`` or "" for the reports.
+    """The best prices of a game that believes ``belief``, a name of the problem's ``beliefs`` or "" for the reports;
+    those ``held`` are not searched.
 
     A learned belief depends on what is done, so it is learned again at half time, under the best prices so far.
     """
     halves = (trials // 2, trials - trials // 2) if belief == "learned" else (trials,)
-    tuned = Tuned(problem.card.prices(), -np.inf, [])
+    tuned = Tuned(problem.card.prices(**(held or {})), -np.inf, [])
     for half, count in enumerate(halves):
         known, _, _ = learn_belief(
             problem, tuned.prices, TrainConfig(belief=belief, belief_steps=belief_steps, seed=seed)
         )
         found = tune_prices(
-            problem, Coordinator("game"), count, seed=seed + half, belief=known, start=tuned.prices, report=report
-        )
+            problem, Coordinator("game"), count, seed=seed + half, belief=known, start=tuned.prices, report=report,
+            held=held,
+        )  # fmt: skip
         tuned = found._replace(trials=tuned.trials + found.trials)
     return tuned
 

@@ -211,7 +211,8 @@ def test_a_problem_that_raises_leaves_everyone_opted_out(problem, monkeypatch, p
     assert c.source == "fallback" and "ZeroDivisionError" in c.status
     assert not allocation.option.any() and not allocation.power.any()
     assert c.feasible and c.max_violation == 0 and c.epsilon_bound == np.inf
-    assert [str(w.message).split(":")[0] for w in caught] == ["all agents opt out"]
+    heads = [str(w.message).split(":")[0].split(" (")[0] for w in caught]  # each part that failed, once
+    assert heads[-1] == "all agents opt out" and heads[:-1] in ([], ["improving failed"])
     assert set(c.unserved) == set(np.flatnonzero(~allocation.served & state.active))
     if allocation.game is None:
         with pytest.raises(ValueError, match="there is no game to explain: all agents opt out"):

@@ -169,10 +169,11 @@ def test_a_checkpoint_of_another_run_is_refused_with_the_first_difference(finish
 
 
 def older(last, path):
-    """The file as it was written when only what differed from the defaults was said of the learner."""
+    """The file as it was written when only what differed from the defaults was said of the learner, and no leakage was
+    charged."""
     found = read(last)
     identity = json.loads(found["identity"])
-    del identity["learner"]
+    del identity["learner"], identity["prices"]["leakage"]
     identity["training"]["settings"] = [["horizon", 8], ["continuous", []]]
     write(path, found | {"identity": json.dumps(identity)})
 
@@ -183,7 +184,7 @@ def test_a_checkpoint_goes_on_with_the_settings_that_were_the_defaults_when_it_w
         ("minibatches", 4),
     )  # fmt: skip
     begun = replace(TINY, kind="rl", settings=(*was, ("limit", 10.0)))
-    whole = train(make(), make().card.prices(), begun, checkpoints=Checkpoints(tmp_path, 5 * 24))
+    whole = train(make(), make().card.prices(leakage=0.0), begun, checkpoints=Checkpoints(tmp_path, 5 * 24))
     older(tmp_path / "last.pt", tmp_path / "old.pt")
     _, prices, config = run_of(tmp_path / "old.pt", Flags())
     again = train(make(), prices, config, checkpoints=Checkpoints(tmp_path / "on", resume=tmp_path / "old.pt"))

@@ -9,7 +9,7 @@ import pytest
 
 from hybridalloc import Allocator, make_problem
 from hybridalloc.experiments import assemble
-from hybridalloc.experiments.compare import _jobs
+from hybridalloc.experiments.compare import _jobs, _tuned_before
 from hybridalloc.experiments.methods import method_of, rows_of
 from hybridalloc.experiments.settings import Settings
 from hybridalloc.experiments.stored import comparison_from
@@ -111,3 +111,11 @@ def test_a_comparison_goes_on_with_the_learners_defaults_that_it_began_with(tmp_
     begun = of(record)
     assert begun["rl-dqn"] == {"limit": 10.0}
     assert begun["hybrid-imappo"] == begun["rl-imappo"] | {"gae": 0.9} and begun["rl-imappo"]["gae"] == 0.6
+
+
+def test_what_was_tuned_before_a_price_was_there_is_kept(tmp_path):
+    card = make_problem("mec", agents=4, servers=2).card
+    old = {k: v for k, v in card.prices()._asdict().items() if k != "leakage"}
+    path = tmp_path / "tuning.json"
+    path.write_text(json.dumps({"reports": {"best": old}, "learned": {"best": {"toll": 1.0}}}))
+    assert set(_tuned_before(path, card)) == {"reports"}

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from coordinator.improve import Improve
 from coordinator.quadratic import Quadratic
 from games.certificate import CapacityCheck
 from games.quadratic_batch import quadratic_batch
@@ -63,7 +64,9 @@ class World:
 
 class Levels:
     name, state_type = "levels", Wanted
-    card = SimpleNamespace(baselines={}, starts=(), families=(), prices=Charge, cost_of_change=lambda prices: 0.1)
+    card = SimpleNamespace(
+        baselines={}, improve=Improve(), families=(), prices=Charge, cost_of_change=lambda prices: 0.1
+    )  # fmt: skip
 
     def world_at(self, state, memory=None):
         return World(state)

@@ -235,3 +235,9 @@ def test_a_learner_alone_has_prices_of_its_own_by_as_many_trials(problem, monkey
     assert second[0][0] == best and (tuned.prices, tuned.welfare) == max(second, key=lambda tried: tried[1])
     asked.clear()
     assert tuning.tune_alone(problem, "imappo", "", 0).prices == problem.card.prices() and not asked
+
+
+def test_prices_that_are_held_are_not_searched(problem):
+    tuned = tune_prices(problem, Coordinator("game"), 4, seeds=2, slots=5, held={"leakage": 0.0, "toll": 0.7})
+    assert all(prices.leakage == 0.0 and prices.toll == 0.7 for prices, _ in tuned.trials)
+    assert len({prices.delay for prices, _ in tuned.trials}) > 1

@@ -15,11 +15,10 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from games.admission import seat_waiting, waiting_list
-from games.changes import candidates, weigh
+from games.changes import candidates, enter, strike, weigh
 from games.congestion import Bool, Float, Int
 from games.places import copy_into, least_floors, leave, take
-from games.shares import split_resources
+from games.shares import capped_shares
 
 LATE = 10.0  # deadlines: what a job that is never done is taken to need
 GAIN = 1e-6  # of a job's mean cost: what a change must bring
@@ -70,7 +69,7 @@ def begin(j, t, tilt, option, floor, c):
             c.floor[i, s] = floor[i, s]
         if j.active[i]:
             weigh(t, c.load, i, option[i], 1.0)
-            _enter(j, c, i)
+            _note(j, c, i, True)
     for r in range(len(c.size)):
         _share_out(j, c, r)
     total = 0.0
@@ -81,29 +80,14 @@ def begin(j, t, tilt, option, floor, c):
 
 
 @njit(cache=True)
-def _enter(j, c, i):
-    """Note job i with the resources of its option on which it has work."""
+def _note(j, c, i, there):
+    """Note job i with the resources of its option on which it has work, or strike it there."""
     for r in j.rows[c.option[i]]:
         if r >= 0 and j.work[i, r] > 0.0:
-            m = c.size[r]
-            while m > 0 and c.member[r, m - 1] > i:
-                c.member[r, m] = c.member[r, m - 1]
-                m -= 1
-            c.member[r, m] = i
-            c.size[r] += 1
-
-
-@njit(cache=True)
-def _exit(j, c, i):
-    """Strike job i there."""
-    for r in j.rows[c.option[i]]:
-        if r >= 0 and j.work[i, r] > 0.0:
-            m = 0
-            while c.member[r, m] != i:
-                m += 1
-            for k in range(m, c.size[r] - 1):
-                c.member[r, k] = c.member[r, k + 1]
-            c.size[r] -= 1
+            if there:
+                enter(c.member, c.size, r, i)
+            else:
+                strike(c.member, c.size, r, i)
 
 
 @njit(cache=True)
@@ -117,14 +101,11 @@ def _leg(j, c, i, r):
 
 @njit(cache=True, error_model="numpy")
 def _share_out(j, c, r):
-    """Delay shares of resource r with floors and power caps: who would exceed its cap is fixed at it, and the rest is
-    shared afresh, as in :func:`hybridalloc.problems.custom.world._split`."""
+    """Shares of resource r."""
     size = c.size[r]
     if size == 0:
         return
-    weight, floor, cap, share = np.empty(size), np.empty(size), np.empty(size), np.zeros(size)
-    part, met, price = np.empty(size), np.empty(size, np.bool_), np.zeros(1)
-    family, rank, fixed = np.zeros(size, np.int64), np.zeros(size), np.zeros(size, np.bool_)
+    weight, floor, cap, share = np.empty(size), np.empty(size), np.empty(size), np.empty(size)
     for m in range(size):
         i = c.member[r, m]
         weight[m] = np.sqrt(j.delay[i] * (j.work[i, r] / j.capacity[r]))
@@ -134,27 +115,10 @@ def _share_out(j, c, r):
             if q >= 0 and j.work[i, q] > 0.0:
                 whole += j.draw[i, q]
         cap[m] = j.limit[i] / whole if whole > 0.0 else np.inf
-    left = 1.0
-    while True:
-        split_resources(
-            np.where(fixed, 0.0, weight), np.where(fixed, 0.0, floor / left), family, rank, part, met, price
-        )
-        again = False
-        used = 0.0
-        for m in range(size):
-            if not fixed[m]:
-                share[m] = part[m] * left
-                if share[m] > cap[m] * (1.0 + 1e-12):
-                    share[m], fixed[m], again = cap[m], True, True
-                    family[m] = -1
-            if fixed[m]:
-                used += share[m]
-        if not again:
-            break
-        left = max(1.0 - used, 1e-12)
+    capped_shares(weight, floor, cap, share)
     for m in range(size):
         i = c.member[r, m]
-        c.share[i, _leg(j, c, i, r)] = min(share[m], cap[m])
+        c.share[i, _leg(j, c, i, r)] = share[m]
 
 
 @njit(cache=True, error_model="numpy")
@@ -178,12 +142,12 @@ def _value(j, tilt, c, i):
 def _move(j, tilt, c, i, o, floor):
     """Put job i on option ``o`` with floors (S,), its old and new resources shared out again; the change of W."""
     old = c.option[i]
-    _exit(j, c, i)
+    _note(j, c, i, False)
     c.option[i] = o
     for s in range(len(floor)):
         c.floor[i, s] = floor[s]
         c.share[i, s] = 0.0
-    _enter(j, c, i)
+    _note(j, c, i, True)
     change = 0.0
     for p in (old, o):
         for r in j.rows[p]:
@@ -242,10 +206,10 @@ def visit(j, t, tilt, allowed, z, c, kept, order, best, reach, least):
             if change > top:
                 here, top, top_held = o, change, held
                 copy_into(top_floor, floor)
-            _exit(j, c, i)
+            _note(j, c, i, False)
             c.option[i] = start
             copy_into(c.floor[i], own)
-            _enter(j, c, i)
+            _note(j, c, i, True)
             c.value[:] = kept.value
             c.share[:] = kept.share
         if here != start:
@@ -260,10 +224,3 @@ def visit(j, t, tilt, allowed, z, c, kept, order, best, reach, least):
         else:
             z.option[i] = here
     return made
-
-
-@njit(cache=True)
-def seat_rest(t, z):
-    """Seat whoever waits for a place and fits; whether anybody does."""
-    size, by, _ = waiting_list(t)
-    return seat_waiting(t, z, size, by)

@@ -23,7 +23,7 @@ from games.certificate import count_excess
 from games.congestion import Bool, CongestionBatch, Float, Int
 from games.errors import InvalidStateError
 from games.places import Places, classes
-from games.shares import split_resources
+from games.shares import capped_shares
 from hybridalloc.problems.contract import Facts
 from hybridalloc.problems.custom.climb import climb
 from hybridalloc.problems.custom.expected import LATE
@@ -553,26 +553,19 @@ def _admit(resource, need, hopeless, order, room, admitted):
                     room[resource[i, s]] -= need[i, s]
 
 
-def _split(resource: Int, weight: Float, floor: Float, cap: Float, count: int) -> tuple[Float, Float]:
-    """Delay shares with floors (which fit) and caps of M legs on ``count`` resources, and each one's dual.
-
-    Who would exceed its cap is fixed at it and the rest is shared afresh; sharing what others give back only ever
-    raises a share, so who is capped once stays capped: exact, after at most M rounds.
-    """
+@njit(cache=True)
+def _split(resource, weight, floor, cap, count):
+    """Delay shares with floors (which fit) and caps of M legs on ``count`` resources, and each one's dual."""
     share, price = np.zeros(len(resource)), np.zeros(count)
-    fixed = np.zeros(len(resource), bool)
-    left = np.ones(count)
-    rank = np.zeros(len(resource))
-    while True:
-        room = np.where(resource >= 0, left[resource], 1.0)
-        part, met = np.empty(len(resource)), np.empty(len(resource), bool)
-        free = np.where(fixed, -1, resource)
-        split_resources(np.where(fixed, 0.0, weight), np.where(fixed, 0.0, floor / room), free, rank, part, met, price)
-        share = np.where(fixed, share, part * room)
-        over = ~fixed & (resource >= 0) & (share > cap * (1 + 1e-12))
-        if not over.any():
-            return np.minimum(share, cap), price / left**2
-        share[over] = cap[over]
-        fixed |= over
-        on = fixed & (resource >= 0)
-        left = np.maximum(1 - np.bincount(resource[on], share[on], count), 1e-12)
+    order = np.argsort(resource, kind="mergesort")
+    at = 0
+    while at < len(order):
+        r, begin = resource[order[at]], at
+        while at < len(order) and resource[order[at]] == r:
+            at += 1
+        if r >= 0:
+            here = order[begin:at]
+            part = np.empty(len(here))
+            price[r] = capped_shares(weight[here], floor[here], cap[here], part)
+            share[here] = part
+    return share, price

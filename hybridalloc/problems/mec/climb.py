@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
 from coordinator.congestion import Congestion
 from coordinator.improve import Start, Task
-from games.admission import Seating
+from games.admission import Seating, seat_rest
 from games.changes import queue
-from games.congestion import Float
+from games.congestion import Float, Int
 from games.seated import seats_of, table_of
 from hybridalloc.problems.mec import expected as core
-from hybridalloc.problems.mec.core import Plan, Wish
+from hybridalloc.problems.mec.core import Physics, Plan, Wish, World
 from rl.proposal import Proposal
 from rl.proposal import named as named_levels
 
-if TYPE_CHECKING:
-    from hybridalloc.problems.mec.world import MecWorld
+
+class Networks(Protocol):
+    """What is read of E networks."""
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def physics(self) -> Physics: ...
+
+    @property
+    def world(self) -> World: ...
+
+    def priority(self) -> Float: ...
+
+    def classes(self) -> Int: ...
 
 
 def no_wish(e: int, n: int) -> Wish:
@@ -26,14 +40,14 @@ def no_wish(e: int, n: int) -> Wish:
     return Wish(*(np.full((e, n), fill) for fill in (0.0, np.inf, 0.0, np.inf, np.nan, np.nan)))
 
 
-def expected(world: MecWorld, plan: Plan, against: Plan | None = None) -> Float:
+def expected(world: Networks, plan: Plan, against: Plan | None = None) -> Float:
     """(E,) what the slot is worth under a settled plan, as believed; see :mod:`.expected`."""
     out = np.empty(world.size)
     core.expected(world.physics, world.world, plan, rises(world, plan if against is None else against), out)
     return out
 
 
-def rises(world: MecWorld, plan: Plan) -> Float:
+def rises(world: Networks, plan: Plan) -> Float:
     """(E, B) interference over noise of a plan."""
     rise = np.empty(plan.air_price.shape)
     for e in range(world.size):
@@ -41,7 +55,7 @@ def rises(world: MecWorld, plan: Plan) -> Float:
     return rise
 
 
-def climb(world: MecWorld, start: Start, game: Congestion, task: Task) -> Start:
+def climb(world: Networks, start: Start, game: Congestion, task: Task) -> Start:
     """Single changes of option that raise what the slot is expected to be worth, prior included; its plan
     is left to settle where whoever waited was seated."""
     p, w, b = world.physics, world.world, game.batch
@@ -80,13 +94,15 @@ def climb(world: MecWorld, start: Start, game: Congestion, task: Task) -> Start:
             if made == 0 or "improve" in task.clock.skipped:
                 break
         if seated and c.tries[2]:
-            settled &= not core.seat_rest(t, z)
+            settled &= not seat_rest(t, z)
         option[g], held[g], floor[g] = z.option if seated else plan.option[g], z.held, z.floor
         moved[g] += c.tries[1]
         tried[g] += c.tries[0]
     seats = None if start.seating is None else Seating(option, held, floor, start.seating.stable)
     answer = plan if settled else None
-    return Start(start.choice._replace(option=option), seats, answer, start.worth, moved, tried, rest)
+    return Start(
+        start.choice._replace(option=option), seats, answer, start.worth, moved, tried, rest, np.full(e, core.GAIN)
+    )
 
 
 def _asked(levels: Proposal | None, e: int, n: int) -> Float:

@@ -21,8 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from games.admission import seat_waiting, waiting_list
-from games.changes import candidates, weigh
+from games.changes import candidates, enter, strike, weigh
 from games.congestion import Bool, Float, Int
 from games.places import copy_into, least_floors, leave, take
 from hybridalloc.problems.mec.core import (
@@ -267,28 +266,6 @@ def _server(p, w, e, k, plan, tilt, c):
 
 
 @njit(cache=True)
-def _leave(c, k, i):
-    """Take device i off server k's list."""
-    m = 0
-    while c.member[k, m] != i:
-        m += 1
-    c.size[k] -= 1
-    for j in range(m, c.size[k]):
-        c.member[k, j] = c.member[k, j + 1]
-
-
-@njit(cache=True)
-def _join(c, k, i):
-    """Put device i on server k's list, which stays ascending."""
-    m = c.size[k]
-    while m > 0 and c.member[k, m - 1] > i:
-        c.member[k, m] = c.member[k, m - 1]
-        m -= 1
-    c.member[k, m] = i
-    c.size[k] += 1
-
-
-@njit(cache=True)
 def ask(wish, asked, e, i, o):
     """What is proposed for device i's levels on option o; ``asked`` (N, 1 or O, 4), or nothing where it is 0 wide."""
     if asked.shape[1] > 0:
@@ -313,9 +290,9 @@ def _move(p, w, prices, priority, rank, wish, asked, trust, seated, plan, e, i, 
                 _spread(p, w, e, j, plan.option[e, j] - 1, -c.duty[j], c.rise)
     if a != z:
         if a >= 0:
-            _leave(c, a, i)
+            strike(c.member, c.size, a, i)
         if z >= 0:
-            _join(c, z, i)
+            enter(c.member, c.size, z, i)
     plan.option[e, i] = o
     ask(wish, asked, e, i, o)
     change = 0.0
@@ -421,13 +398,23 @@ def visit(
             _hold(plan, e, i, top_held, top_floor)
             weigh(t, c.load, i, start, -1.0)
             weigh(t, c.load, i, here, 1.0)
-            _move(p, w, prices, priority, rank, wish, asked, trust, seated, plan, e, i, here, tilt, c, redo, False)
-            made += 1
-            c.tries[1] += 1
-            for o in (start, here):
-                if o > 0:
-                    c.stamp[(o - 1) // per] = c.tries[1]
-            c.tries[2] += 1 if holds and not home else 0
+            change = _move(
+                p, w, prices, priority, rank, wish, asked, trust, seated, plan, e, i, here, tilt, c, redo, False
+            )
+            if change > GAIN:
+                made += 1
+                c.tries[1] += 1
+                for o in (start, here):
+                    if o > 0:
+                        c.stamp[(o - 1) // per] = c.tries[1]
+                c.tries[2] += 1 if holds and not home else 0
+            else:  # those who hear it lose more than their slopes told
+                _hold(plan, e, i, holds, own if holds else none)
+                weigh(t, c.load, i, here, -1.0)
+                weigh(t, c.load, i, start, 1.0)
+                _move(p, w, prices, priority, rank, wish, asked, trust, seated, plan, e, i, start, tilt, c, redo, False)
+                here, top_held = start, holds
+                copy_into(top_floor, own if holds else none)
         if seated:
             if top_held:
                 take(t, z, i, here, top_floor)
@@ -478,19 +465,12 @@ def _restore(w, e, i, start, o, plan, c, old, before):
     a, z = (start - 1) // per if start > 0 else -1, (o - 1) // per if o > 0 else -1
     if a != z:
         if z >= 0:
-            _leave(c, z, i)
+            strike(c.member, c.size, z, i)
         if a >= 0:
-            _join(c, a, i)
+            enter(c.member, c.size, a, i)
     _keep_device(e, i, before, plan)
     for k in (a, z):
         if k >= 0:
             _keep_server(e, k, per, before, plan)
             for m in range(c.size[k]):
                 _keep_device(e, c.member[k, m], before, plan)
-
-
-@njit(cache=True)
-def seat_rest(t, z):
-    """Seat whoever waits for a place and fits; whether anybody does."""
-    size, by, _ = waiting_list(t)
-    return seat_waiting(t, z, size, by)
