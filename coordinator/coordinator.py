@@ -333,7 +333,7 @@ class Coordinator:
                 break
             choice, seats = (decision.choice, decision.seating) if option is None else seat(option)
             plan = first if option is None else settled(choice, seats)
-            worth = world.expected(plan, first) + tilt_worth(game, choice)
+            worth = world.expected(plan, prices, first) + tilt_worth(game, choice)
             starts.append(start_of(choice, seats, plan, worth))
         task = Task(
             prices, decision.proposal, decision.trust, first, decision.places, told.width, told.share, told.sweeps,

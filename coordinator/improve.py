@@ -40,10 +40,11 @@ Settle = Callable[[Choice, Seating | None], Any]
 class Expects(Protocol):
     """Worlds that say what a settled plan is worth in one decision, as believed."""
 
-    def expected(self, plan: Any, against: Any = None) -> Float:
+    def expected(self, plan: Any, prices: Any, against: Any = None) -> Float:
         """(E,) expected sum of rewards of the decision and of what it leaves behind, under the belief.
 
         Args:
+            prices: of the game, of which those count that stand for what is left behind.
             against: the plan under which the belief is taken to hold, where it tells what depends on others' choices
                 (interference); None: the plan itself.
         """
@@ -189,7 +190,7 @@ def improve(
     if not found.moved.any():
         return found._replace(plan=best.plan, choice=best.choice, seating=best.seating), best.worth, origin
     plan = settle(found.choice, found.seating) if found.plan is None else found.plan
-    worth = situation.expected(plan, task.against) + tilt_worth(game, found.choice)
+    worth = situation.expected(plan, task.prices, task.against) + tilt_worth(game, found.choice)
     found = found._replace(plan=plan, worth=worth)
     kept, which = best_of([best, found], task.places)  # seats that were left free have been taken since, or rounding
     if not which.any():
@@ -228,7 +229,7 @@ def climb_slowly(situation: Expects, game: Congestion, start: Start, task: Task,
                 other = wish.copy()
                 other[:, i] = np.where(able, o, wish[:, i])
                 seated, places = seat(other)
-                value = situation.expected(settle(seated, places), task.against) + tilt_worth(game, seated)
+                value = situation.expected(settle(seated, places), task.prices, task.against) + tilt_worth(game, seated)
                 tried += able
                 up = able & (value > worth + GAIN)
                 if up.any():
@@ -272,7 +273,7 @@ class Regret(NamedTuple):
 
 
 def marginal_regret(
-    situation: Expects, game: Congestion, start: Start, places: Places | None, against: Any, settle: Settle
+    situation: Expects, prices: Any, game: Congestion, start: Start, places: Places | None, against: Any, settle: Settle
 ) -> Regret:
     """Every single change of option in one world, each settled and valued as a whole.
 
@@ -281,9 +282,11 @@ def marginal_regret(
     problem's own settling and ``expected``.
     """
     o = game.batch.private_cost.shape[2]
-    worth = float(
-        situation.expected(settle(start.choice, start.seating), against)[0] + tilt_worth(game, start.choice)[0]
-    )
+
+    def of(choice: Choice, seats: Seating | None) -> float:
+        return float(situation.expected(settle(choice, seats), prices, against)[0] + tilt_worth(game, choice)[0])
+
+    worth = of(start.choice, start.seating)
     best = Regret(0.0, -1, -1)
     t = table_of(game.batch, places, game.tilt)
     z = None if start.seating is None else seats_of(t, start.seating)
@@ -301,7 +304,7 @@ def marginal_regret(
                 floor[0, i] = 0.0 if given is None else given.floor[option]
                 seats = seats._replace(option=picked, floor=floor)
             choice = start.choice._replace(option=picked)
-            gain = float(situation.expected(settle(choice, seats), against)[0] + tilt_worth(game, choice)[0]) - worth
+            gain = of(choice, seats) - worth
             if gain > best.gain:
                 best = Regret(gain, int(i), option)
     return best

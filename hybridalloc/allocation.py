@@ -279,7 +279,7 @@ class Allocation:
             raise ValueError(
                 f"this choice was not improved: {'nobody asked' if c.improvement is None else c.improvement}"
             )
-        world = o.problem.world_at(o.state, o.memory)
+        world = valued(o.problem.world_at(o.state, o.memory), o.value)
         batch = self._played().batch()
         game = Congestion(batch).tilted(Proposal(self.log_prior[None]), self.trust)
         if self.anchor is not None:
@@ -289,7 +289,7 @@ class Allocation:
         start = start_of(only_options(self.option[None]), o.seating, None, np.zeros(1))
         if not isinstance(world, Expects):
             raise ValueError(f"{o.problem.card.name} does not say what it expects of a plan")
-        return marginal_regret(world, game, start, places, o.against, settle)
+        return marginal_regret(world, o.prices, game, start, places, o.against, settle)
 
     def _places(self) -> tuple[Places, Seating]:
         """What serving takes, as it was read in the step, and who was seated."""

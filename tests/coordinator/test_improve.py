@@ -13,6 +13,7 @@ from games.seated import seats_of, table_of
 from hybridalloc import Allocator, make_problem, saved
 from hybridalloc.problems.mec import expected as mec_expected
 from rl.proposal import Observation, Proposal
+from rl.value import StoreValue
 
 EVERY = Improve(width=50, share=1e6, sweeps=30)
 
@@ -40,16 +41,16 @@ class Slanted:
         return Proposal(np.random.default_rng(7).uniform(-4, 0, shape))
 
 
-def slot_worth(world, plan, against) -> np.ndarray:
+def slot_worth(world, plan, prices, against) -> np.ndarray:
     """What a slot of ``mec`` is worth as believed, from the definitions, one device and one rate after the other."""
-    p, w = world.physics, world.world
+    p, w, dynamics = world.physics, world.world, world.problem.scenario.dynamics
     per = w.rate.shape[2] // w.server_hz.shape[1]
 
     def rises(of, e):
         rise = np.zeros(w.rate.shape[2])
         for i in range(w.rate.shape[1]) if p.interference else ():
             o = of.option[e, i]
-            if not (w.active[e, i] and o and of.fraction[e, i] > 0 and of.air[e, i] > 0):
+            if not (w.active[e, i] and 0 < o <= w.rate.shape[2] and of.fraction[e, i] > 0 and of.air[e, i] > 0):
                 continue
             k, channel = divmod(o - 1, per)
             gain = (2 ** ((w.rate[e, i, o - 1] - 1e4) / p.band_hz) - 1) / p.nominal_w
@@ -60,12 +61,20 @@ def slot_worth(world, plan, against) -> np.ndarray:
                     rise[q * per + channel] += duty * of.power_w[e, i] / p.noise_w * w.mean_gain[e, i, q]
         return rise
 
+    def left(e, i, drawn):  # what a draw takes from what is left in the battery
+        level, most = w.battery_j[e, i], p.battery_j
+        if world.value is None:
+            return drawn * prices.energy / 0.1 if dynamics.batteries and not p.reward_energy else 0.0
+        gain, knots = world.worth().gain[e, i], world.worth().knot
+        of = lambda b: sum(g * min(max(b, 0.0) / most, c) for g, c in zip(gain, knots, strict=True))
+        return of(level) - of(level - drawn)
+
     out = np.zeros(len(w.rate))
     for e in range(len(out)):
         now, held = rises(plan, e), rises(against, e)
         for i in range(w.rate.shape[1]):
             older = min(w.age_slots[e, i] + 1, 20)
-            if not w.active[e, i]:
+            if not w.active[e, i] or plan.option[e, i] > w.rate.shape[2]:  # nothing to do, or shed
                 out[e] -= p.reward_age * older / 10
                 continue
             tau, cycles, o, rho = w.deadline_s[e, i], w.task_cycles[e, i], plan.option[e, i], plan.fraction[e, i]
@@ -87,25 +96,78 @@ def slot_worth(world, plan, against) -> np.ndarray:
                     time = ready + w.cpu_wait_s[e, k] + air_s / plan.air[e, i]
                     time += rho * cycles / w.server_hz[e, k] / plan.cpu[e, i]
                     late = 1 / (1 + np.exp(-12 * (max(time, local_s) / tau - 1)))
+                    if w.rates.shape[3] == 1 and not (dynamics.staleness or dynamics.interference):
+                        late = max(time, local_s) > tau
                     done.append(able * (1 - late))
                     air.append(min(air_s, plan.air[e, i] * max(tau - ready, 0)))
             joule = plan.power_w[e, i] * np.mean(air) / p.efficiency + able * local_j
             share = np.mean(done)
-            out[e] += share - p.reward_energy * joule / 0.1 - p.reward_age * (share + (1 - share) * older) / 10
+            for used in air:
+                drawn = plan.power_w[e, i] * used / p.efficiency + able * local_j
+                out[e] -= left(e, i, drawn) / len(air)
+            out[e] += (
+                w.worth[e, i] * share
+                - p.reward_energy * joule / 0.1
+                - p.reward_age * (share + (1 - share) * older) / 10
+            )
             out[e] -= p.reward_switch * moved
     return out
 
 
-@pytest.mark.parametrize("scenario", ["H", "A"])
+def short_of_energy(valued: bool, agents: int = 14, networks: int = 6):
+    """Networks by night of a set where foresight pays, batteries anywhere; what is left valued or priced."""
+    problem = make_problem("mec", agents=agents, servers=3, scenario="F")
+    world = problem.worlds(range(networks))
+    if valued:
+        value = StoreValue(world.stored().features.shape[-1], seed=3)
+        value.weights[-1] += 8.0  # a full battery is worth some twenty tasks
+        world.valuing(value)
+    rng = np.random.default_rng(4)
+    world.refill(world.physics.battery_j * rng.random(world.active.shape))
+    return problem, world, problem.card.prices(energy=6.0)
+
+
+@pytest.mark.parametrize("scenario", ["H", "A", "F", "F, valued"])
 def test_what_mec_expects_is_that_of_the_definitions(scenario):
-    problem = make_problem("mec", agents=14, servers=3, scenario=scenario)
-    world, prices = problem.worlds(range(6)), problem.card.prices()
+    if scenario[0] == "F":
+        _, world, prices = short_of_energy("valued" in scenario)
+    else:
+        problem = make_problem("mec", agents=14, servers=3, scenario=scenario)
+        world, prices = problem.worlds(range(6)), problem.card.prices()
     first, before = decided(world, prices, None)
     _, after = decided(world, prices, EVERY)
     assert not (first.option == after.option).all() or scenario == "A"
-    for plan in (before, after):
-        np.testing.assert_allclose(world.expected(plan, before), slot_worth(world, plan, before), rtol=1e-6, atol=1e-7)
-    np.testing.assert_allclose(world.expected(before), slot_worth(world, before, before), rtol=1e-6, atol=1e-7)
+    for plan, against in ((before, before), (after, before), (before, None)):
+        theirs = slot_worth(world, plan, prices, before if against is None else against)
+        np.testing.assert_allclose(world.expected(plan, prices, against), theirs, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("valued", [False, True])
+def test_where_energy_is_short_improving_sheds_and_keeps_and_rests_where_no_change_brings_more(valued):
+    problem, world, prices = short_of_energy(valued)
+    d, after = decided(world, prices, EVERY)
+    _, before = decided(world, prices, None)
+    rise = world.expected(after, prices) - world.expected(before, prices)
+    np.testing.assert_allclose(rise, d.gain, atol=1e-9)
+    assert d.rest.all() and (d.gain >= 0).all() and d.gain.max() > 0.05
+    shed = world.sheds(after.option) & world.active
+    assert (shed != (world.sheds(before.option) & world.active)).any() and shed.any()
+    assert not after.served[shed].any() and not after.power_w[shed].any()
+    again = world.settle(d.choice, prices, None, d.trust, d.seating)
+    for mine, theirs in zip(after, again, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    for e in range(world.size):
+        for i in np.flatnonzero(world.active[e]):
+            for o in range(len(world.options)):
+                option = d.option.copy()
+                option[e, i] = o
+                changed = world.expected(world.settle(option, prices), prices)[e]
+                assert changed <= world.expected(after, prices)[e] + mec_expected.GAIN + 1e-9
+    if valued:
+        allocator = Allocator(problem, "game", prices=prices, value=world.value, improve=EVERY)
+        allocation = allocator.step(world.state(0))
+        assert allocation.certificate.status == "ok" and allocation.certificate.improvement.rest
+        assert allocation.marginal_regret().gain <= mec_expected.GAIN + 1e-9
 
 
 @pytest.mark.parametrize("kind", ["game", "hybrid"])
@@ -130,7 +192,7 @@ def test_improving_is_never_below_where_it_began_and_keeps_every_place(name, kin
     better, after = decided(world, prices, Improve(), kind, given)
     assert better.gain is not None and (better.gain >= 0).all()
     if kind == "game":
-        rise = world.expected(after, before) - world.expected(before, before)
+        rise = world.expected(after, prices, before) - world.expected(before, prices, before)
         np.testing.assert_allclose(rise, better.gain, atol=1e-9)
     assert (better.seating.held.sum(1) >= plain.seating.held.sum(1)).all()
     changed = better.moved > 0
@@ -145,7 +207,7 @@ def test_at_rest_no_single_change_of_a_table_brings_more(seed):
     game, places = world.game(prices), world.places(prices, world.game(prices))
     d, plan = decided(world, prices, EVERY)
     assert d.rest is not None and d.rest.all()
-    worth = world.expected(plan)[0]
+    worth = world.expected(plan, prices)[0]
     t = table_of(game, places)
     for i in range(8):
         for o in range(4):
@@ -156,7 +218,7 @@ def test_at_rest_no_single_change_of_a_table_brings_more(seed):
             option[0, i] = o
             seats = d.seating._replace(option=option, floor=d.seating.floor.copy())
             seats.floor[0, i] = 0.0
-            changed = world.expected(world.settle(option, prices, None, np.inf, seats))[0]
+            changed = world.expected(world.settle(option, prices, None, np.inf, seats), prices)[0]
             assert changed <= worth + 1e-5 * max(1.0, abs(worth))
 
 
@@ -190,7 +252,7 @@ def test_worlds_that_only_say_what_a_plan_is_worth_are_improved_too():
     prices = problem.card.prices()
 
     class Expecting(type(problem.worlds([0]))):
-        def expected(self, plan, against=None):
+        def expected(self, plan, prices, against=None):
             return -np.square(np.bincount(plan.option[0], minlength=3)[None]).sum(1).astype(float)
 
     world = problem.worlds(range(1))
@@ -198,7 +260,7 @@ def test_worlds_that_only_say_what_a_plan_is_worth_are_improved_too():
     _, before = decided(world, prices, None)
     better, after = decided(world, prices, EVERY)
     assert better.gain[0] >= 0 and better.rest.all()
-    assert world.expected(after)[0] >= world.expected(before)[0]
+    assert world.expected(after, prices)[0] >= world.expected(before, prices)[0]
 
 
 def test_a_problem_that_does_not_say_what_it_expects_says_so_in_the_certificate():
@@ -307,7 +369,7 @@ def test_a_world_that_cannot_say_what_it_expects_leaves_the_choice_as_it_is_and_
     state = problem.reset(3)
     plain = Allocator(problem, improve=False).step(state)
 
-    def fails(self, plan, against=None):
+    def fails(self, plan, prices, against=None):
         raise ZeroDivisionError("nothing to expect")
 
     monkeypatch.setattr(type(problem.worlds([0])), "expected", fails)

@@ -102,7 +102,7 @@ def allocated(option, served, seated):
     option, served = np.array(option), np.array(served)
     return SimpleNamespace(
         option=option, served=served, held=served & seated, seated=seated, log_prior=np.zeros((len(option), 3)),
-        trust=np.inf, anchor=None,
+        trust=np.inf, anchor=None, origin=None,
     )  # fmt: skip
 
 

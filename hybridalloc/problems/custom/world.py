@@ -289,7 +289,7 @@ class CustomWorld(SlotWorld):
         power = (share * draw).sum(-1)
         return CustomPlan(option, resource, share, power, served, time, price.reshape(e, r), held, promised)
 
-    def expected(self, plan: CustomPlan, against: CustomPlan | None = None) -> Float:
+    def expected(self, plan: CustomPlan, prices: CustomPrices, against: CustomPlan | None = None) -> Float:
         """(E,) the model's reward of a settled plan: what the state says is taken as it is."""
         return np.asarray(self._model_reward(plan).sum(axis=1))
 

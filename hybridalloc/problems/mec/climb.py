@@ -13,9 +13,10 @@ from games.changes import queue
 from games.congestion import Float, Int
 from games.seated import seats_of, table_of
 from hybridalloc.problems.mec import expected as core
-from hybridalloc.problems.mec.core import Physics, Plan, Wish, World
+from hybridalloc.problems.mec.core import Physics, Plan, Prices, Wish, World
 from rl.proposal import Proposal
 from rl.proposal import named as named_levels
+from rl.value import Worth
 
 
 class Networks(Protocol):
@@ -34,16 +35,21 @@ class Networks(Protocol):
 
     def classes(self) -> Int: ...
 
+    def energy(self, prices: Prices) -> Float: ...
+
+    def left(self, prices: Prices) -> Worth: ...
+
 
 def no_wish(e: int, n: int) -> Wish:
     """Nothing is asked of power and fraction, (E, N) each."""
     return Wish(*(np.full((e, n), fill) for fill in (0.0, np.inf, 0.0, np.inf, np.nan, np.nan)))
 
 
-def expected(world: Networks, plan: Plan, against: Plan | None = None) -> Float:
+def expected(world: Networks, plan: Plan, prices: Prices, against: Plan | None = None) -> Float:
     """(E,) what the slot is worth under a settled plan, as believed; see :mod:`.expected`."""
     out = np.empty(world.size)
-    core.expected(world.physics, world.world, plan, rises(world, plan if against is None else against), out)
+    left = world.left(prices)
+    core.expected(world.physics, world.world, left, plan, rises(world, plan if against is None else against), out)
     return out
 
 
@@ -72,7 +78,8 @@ def climb(world: Networks, start: Start, game: Congestion, task: Task) -> Start:
     asked, against, wish = _asked(task.levels, e, n), rises(world, task.against), no_wish(e, n)
     for g, i in np.argwhere(w.active) if asked.shape[2] else ():
         core.ask(wish, asked[g], g, i, plan.option[g, i])
-    given = (p, w, task.prices, world.priority(), world.classes(), wish)
+    left, energy = world.left(task.prices), world.energy(task.prices)
+    given = (p, w, left, task.prices, world.priority(), world.classes(), wish)
     best = np.empty(max(min(task.width, bands), 1), np.int64)
     moved, tried, rest = start.moved.copy(), start.tried.copy(), np.zeros(e, bool)
     settled = not asked.shape[2]  # what answers levels that are proposed is told by settling the whole
@@ -81,14 +88,29 @@ def climb(world: Networks, start: Start, game: Congestion, task: Task) -> Start:
         z = seats_of(t, Seating(option, held, floor, rest), g)
         c = core.new_climb(n, servers, bands, values, resources, against[g])
         kept = core.new_climb(n, servers, bands, 0, 0, against[g]), scratch
-        core.begin(p, w, g, plan, tilt, t, c)
+        core.begin(p, w, left, g, plan, tilt, t, c)
         most = max(round(task.share * int(w.active[g].sum())), 1)
         for _ in range(task.sweeps):
             made = 0
             order, reach = queue(t, c.load, b.allowed[g], w.active[g], plan.option[g], most, best)
             for part in task.clock.portions(order, "improve", task.after_ms):
                 made += core.visit(
-                    *given, asked[g], task.trust, seated, plan, g, tilt, t, b.allowed, z, c, kept, part, best, reach
+                    *given,
+                    asked[g],
+                    task.trust,
+                    seated,
+                    energy,
+                    plan,
+                    g,
+                    tilt,
+                    t,
+                    b.allowed,
+                    z,
+                    c,
+                    kept,
+                    part,
+                    best,
+                    reach,
                 )
             rest[g] = made == 0 and "improve" not in task.clock.skipped
             if made == 0 or "improve" in task.clock.skipped:

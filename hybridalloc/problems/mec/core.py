@@ -49,6 +49,7 @@ class Physics(NamedTuple):
     reward_energy: float
     reward_age: float
     reward_switch: float
+    certain: bool  # what is reported is how the slot will be
     interference: bool
     queues: bool
     batteries: bool

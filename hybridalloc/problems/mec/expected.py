@@ -1,13 +1,16 @@
 r"""What a settled plan of ``mec`` is worth in one slot, as believed, and single changes of option that raise it.
 
-.. math:: W = \sum_i \Big[ E_q(done_i) - reward_{energy} E_q(J_i) - reward_{age} E_q(age_i) - reward_{switch} moved_i
-          + \tfrac{1}{trust} \ell_i(o_i) \Big] - leftover
+.. math:: W = \sum_i \Big[ worth_i E_q(done_i) - reward_{energy} E_q(J_i) - reward_{age} E_q(age_i)
+          - reward_{switch} moved_i - E_q\big(V_i(b_i) - V_i(b_i - J_i)\big) + \tfrac{1}{trust} \ell_i(o_i) \Big]
+          - leftover
 
 Rates are the belief's Q equally likely ones, each device's own; completion is the smooth one of the rewards,
-1 - sigmoid(12 (T / tau - 1)). The belief tells rates under the signals that it expects; those of a plan differ from
-them as its *rise* (mean interference over noise, at median rates and mean gains) differs from that of the plan
-``against`` which the belief is taken to hold: signal over noise scales by (1 + rise_against) / (1 + rise). ``leftover``
-is what queues would keep beyond the slot, in slots, at ``LEFTOVER`` each.
+1 - sigmoid(12 (T / tau - 1)), or the deadline itself where one rate is known for certain. V is what is left in a
+battery, by a value of stores (see :mod:`rl.value`) or, where the reward charges no energy, by the price of a joule. A
+task that is shed draws nothing and earns nothing. The belief tells rates under the signals that it expects; those of a
+plan differ from them as its *rise* (mean interference over noise, at median rates and mean gains) differs from that of
+the plan ``against`` which the belief is taken to hold: signal over noise scales by (1 + rise_against) / (1 + rise).
+``leftover`` is what queues would keep beyond the slot, in slots, at ``LEFTOVER`` each.
 
 A change of option changes shares on two servers and interference on the servers of their groups: those alone are worked
 out again (:func:`visit`). With seats (see :mod:`games.admission`) a holder moves only to a place that fits, floors
@@ -33,6 +36,7 @@ from hybridalloc.problems.mec.core import (
     settle_alone,
     settle_server,
 )
+from rl.value import worth_at
 
 LEFTOVER = 0.0  # a slot of backlog that a queue is left with
 GAIN = 1e-4  # what a change must bring
@@ -73,7 +77,7 @@ def rises(p, w, e, plan, rise):
 def _duty(p, w, e, i, plan):
     """Mean transmitted power of device i over noise, as believed."""
     o = plan.option[e, i]
-    if not (w.active[e, i] and o > 0 and plan.fraction[e, i] > 0.0 and plan.air[e, i] > 0.0):
+    if not (w.active[e, i] and 0 < o <= w.rate.shape[2] and plan.fraction[e, i] > 0.0 and plan.air[e, i] > 0.0):
         return 0.0
     rate = _rate(p, plan.power_w[e, i], _snr(p, w.rate[e, i, o - 1]))
     air_s = plan.fraction[e, i] * w.task_bits[e, i] / rate
@@ -94,16 +98,35 @@ def _spread(p, w, e, i, b, duty, rise):
 
 
 @njit(cache=True, error_model="numpy", inline="always")
-def _device(p, w, e, i, plan, gain, ratio):
-    """Expected reward of an active device; ``gain`` (Q,) of its band, ``ratio`` what scales them. Also what it sends,
-    as expected: s on air and s of the server's time."""
+def _idle(p, w, e, i):
+    """Reward of a device that does nothing."""
+    return -p.reward_age * min(w.age_slots[e, i] + 1.0, 20.0) / 10.0
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def _taken(v, w, e, i, joule):
+    """What a draw takes from the worth of device i's battery."""
+    if v.gain.shape[2] == 0 or joule <= 0.0:
+        return 0.0
+    level, capacity = w.battery_j[e, i], v.capacity[e, i]
+    after = worth_at(v.gain[e, i], v.knot, (level - joule) / capacity)
+    return worth_at(v.gain[e, i], v.knot, level / capacity) - after
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def _device(p, w, v, e, i, plan, gain, ratio):
+    """Expected reward of an active device, less what it takes from its battery's worth ``v``; ``gain`` (Q,) of its
+    band, ``ratio`` what scales them. Also what it sends, as expected: s on air and s of the server's time."""
     tau, cycles, o = w.deadline_s[e, i], w.task_cycles[e, i], plan.option[e, i]
+    if o > w.rate.shape[2]:
+        return _idle(p, w, e, i), 0.0, 0.0
     sends = o > 0 and plan.fraction[e, i] > 0.0 and plan.air[e, i] > 0.0
     rho = plan.fraction[e, i] if sends else 0.0
     local_s = (1.0 - rho) * cycles / w.device_hz[e, i]
     local_j = (1.0 - rho) * p.kappa * w.device_hz[e, i] ** 2 * cycles
     able = local_s <= tau and not (p.batteries and local_j > w.battery_j[e, i])
-    done = joule = air_in = cpu_in = 0.0
+    own_j = local_j if able else 0.0
+    done = joule = air_in = cpu_in = taken = 0.0
     moved = False
     if sends:
         b = o - 1
@@ -114,23 +137,31 @@ def _device(p, w, e, i, plan, gain, ratio):
         cpu_s = rho * cycles / w.server_hz[e, k]
         cpu_t = cpu_s / max(plan.cpu[e, i], 1e-12)
         share = 1.0 / len(gain)
+        certain = p.certain and len(gain) == 1
         room = plan.air[e, i] * max(tau - before, 0.0)
         for q in range(len(gain)):
             air_s = rho * w.task_bits[e, i] / _rate(p, plan.power_w[e, i], gain[q] * ratio)
             air_t = air_s / plan.air[e, i]
             used = min(air_s, room)
             air_in += share * used
+            taken += share * _taken(v, w, e, i, own_j + plan.power_w[e, i] * used / p.efficiency)
             if before + air_t <= tau:
                 cpu_in += share * cpu_s
             if able:
-                done += share * (1.0 - _late(max(local_s, wait + air_t + cpu_t), tau))
+                time = max(local_s, wait + air_t + cpu_t)
+                if certain:
+                    done += 1.0 if time <= tau else 0.0
+                else:
+                    done += share * (1.0 - _late(time, tau))
         joule = plan.power_w[e, i] * air_in / p.efficiency
     elif able:
         done = 1.0
+        taken = _taken(v, w, e, i, own_j)
     if able:
         joule += local_j
     older = min(w.age_slots[e, i] + 1.0, 20.0)
-    worth = done - p.reward_energy * joule / ENERGY_UNIT - p.reward_age * (done + (1.0 - done) * older) / 10.0
+    worth = w.worth[e, i] * done - p.reward_energy * joule / ENERGY_UNIT
+    worth -= p.reward_age * (done + (1.0 - done) * older) / 10.0 + taken
     return worth - (p.reward_switch if moved else 0.0), air_in, cpu_in
 
 
@@ -144,8 +175,9 @@ def _gains(p, w, e, i, b, gain, known):
 
 
 @njit(cache=True, error_model="numpy")
-def expected(p, w, plan, against, out):
-    """Fill ``out`` (E,) with W of a settled plan, without the tilt; ``against`` (E, B) from :func:`rises`."""
+def expected(p, w, v, plan, against, out):
+    """Fill ``out`` (E,) with W of a settled plan, without the tilt; ``against`` (E, B) from :func:`rises`, ``v`` a
+    :class:`rl.value.Worth`."""
     networks, n, bands, values = w.rates.shape
     servers = w.server_hz.shape[1]
     per = bands // servers if servers else 1
@@ -158,15 +190,15 @@ def expected(p, w, plan, against, out):
         out[e] = 0.0
         for i in range(n):
             if not w.active[e, i]:
-                out[e] -= p.reward_age * min(w.age_slots[e, i] + 1.0, 20.0) / 10.0
+                out[e] += _idle(p, w, e, i)
                 continue
-            b = plan.option[e, i] - 1
+            b = plan.option[e, i] - 1 if plan.option[e, i] <= bands else -1
             ratio = 1.0
             if b >= 0:
                 ratio = (1.0 + against[e, b]) / (1.0 + rise[b])
                 for q in range(values):
                     gain[q] = _snr(p, w.rates[e, i, b, q])
-            worth, air_in, cpu_in = _device(p, w, e, i, plan, gain, ratio)
+            worth, air_in, cpu_in = _device(p, w, v, e, i, plan, gain, ratio)
             out[e] += worth
             if b >= 0:
                 air[b] += air_in
@@ -197,7 +229,7 @@ def new_climb(n: int, k: int, b: int, q: int, resources: int, against: Float) ->
 
 
 @njit(cache=True, error_model="numpy")
-def begin(p, w, e, plan, tilt, t, c):
+def begin(p, w, v, e, plan, tilt, t, c):
     """Set a climb ``c`` to a settled plan of network ``e``."""
     n, bands = w.rate.shape[1:]
     per = bands // len(c.size)
@@ -208,8 +240,8 @@ def begin(p, w, e, plan, tilt, t, c):
         if not w.active[e, i]:
             continue
         o = plan.option[e, i]
-        if o > 0:
-            k = (o - 1) // per
+        k = _at(w, o, per)
+        if k >= 0:
             c.member[k, c.size[k]] = i
             c.size[k] += 1
         weigh(t, c.load, i, o, 1.0)
@@ -217,15 +249,21 @@ def begin(p, w, e, plan, tilt, t, c):
     rises(p, w, e, plan, c.rise)
     c.at[:] = c.rise
     for i in range(n):
-        if w.active[e, i] and plan.option[e, i] == 0:
-            c.value[i] = _device(p, w, e, i, plan, c.gain[i, 0], 1.0)[0] - tilt[e, i, 0]
+        if w.active[e, i] and _at(w, plan.option[e, i], per) < 0:
+            c.value[i] = _device(p, w, v, e, i, plan, c.gain[i, 0], 1.0)[0] - tilt[e, i, plan.option[e, i]]
     for k in range(len(c.size)):
-        _server(p, w, e, k, plan, tilt, c)
-        _slopes(p, w, e, k, plan, c)
+        _server(p, w, v, e, k, plan, tilt, c)
+        _slopes(p, w, v, e, k, plan, c)
+
+
+@njit(cache=True, inline="always")
+def _at(w, o, per):
+    """The server of an option; -1 for none."""
+    return (o - 1) // per if 0 < o <= w.rate.shape[2] else -1
 
 
 @njit(cache=True, error_model="numpy")
-def _slopes(p, w, e, k, plan, c):
+def _slopes(p, w, v, e, k, plan, c):
     """Slope of the values of server k's devices by the rise on each of its bands."""
     if not p.interference:
         return
@@ -237,13 +275,13 @@ def _slopes(p, w, e, k, plan, c):
         b = plan.option[e, i] - 1
         noise = 1.0 + c.at[b]
         ratio = (1.0 + c.against[b]) / (noise * (1.0 + STEP))
-        worth, _, _ = _device(p, w, e, i, plan, c.gain[i, b], ratio)
-        same, _, _ = _device(p, w, e, i, plan, c.gain[i, b], (1.0 + c.against[b]) / noise)
+        worth, _, _ = _device(p, w, v, e, i, plan, c.gain[i, b], ratio)
+        same, _, _ = _device(p, w, v, e, i, plan, c.gain[i, b], (1.0 + c.against[b]) / noise)
         c.slope[b] += (worth - same) / (STEP * noise)
 
 
 @njit(cache=True, error_model="numpy")
-def _server(p, w, e, k, plan, tilt, c):
+def _server(p, w, v, e, k, plan, tilt, c):
     """Work out the values of the devices of server k, and what its queues keep, at ``c.at``; their sum's change."""
     bands = w.rate.shape[2]
     air = np.zeros(bands)
@@ -253,7 +291,7 @@ def _server(p, w, e, k, plan, tilt, c):
         b = plan.option[e, i] - 1
         _gains(p, w, e, i, b, c.gain, c.known)
         ratio = (1.0 + c.against[b]) / (1.0 + c.at[b])
-        worth, air_in, cpu_in = _device(p, w, e, i, plan, c.gain[i, b], ratio)
+        worth, air_in, cpu_in = _device(p, w, v, e, i, plan, c.gain[i, b], ratio)
         worth -= tilt[e, i, b + 1]
         air[b] += air_in
         cpu += cpu_in
@@ -275,12 +313,12 @@ def ask(wish, asked, e, i, o):
 
 
 @njit(cache=True, error_model="numpy")
-def _move(p, w, prices, priority, rank, wish, asked, trust, seated, plan, e, i, o, tilt, c, redo, trial):
+def _move(p, w, v, prices, priority, rank, wish, asked, trust, seated, energy, plan, e, i, o, tilt, c, redo, trial):
     """Put device i on option o: settle its old and its new server again, then the values of whoever hears it. The
     change of W. ``redo`` (K,) is scratch. As a ``trial``, those who hear it are counted by their slopes."""
     per = w.rate.shape[2] // len(c.size)
     old = plan.option[e, i]
-    a, z = (old - 1) // per if old > 0 else -1, (o - 1) // per if o > 0 else -1
+    a, z = _at(w, old, per), _at(w, o, per)
     redo[:] = False
     for k in (a, z):
         if k >= 0 and not redo[k]:
@@ -298,14 +336,16 @@ def _move(p, w, prices, priority, rank, wish, asked, trust, seated, plan, e, i, 
     change = 0.0
     if z < 0:
         settle_alone(p, w, prices, e, i, plan)
+        plan.served[e, i] &= o == 0
         c.duty[i] = 0.0
-        worth = _device(p, w, e, i, plan, c.gain[i, 0], 1.0)[0] - tilt[e, i, 0]
+        worth = _device(p, w, v, e, i, plan, c.gain[i, 0], 1.0)[0] - tilt[e, i, o]
         change += worth - c.value[i]
         c.value[i] = worth
     for k in (a, z):
         if k >= 0 and redo[k]:
             redo[k] = False
-            settle_server(p, w, prices, priority, rank, wish, trust, seated, plan, e, k, c.member[k, : c.size[k]])
+            member = c.member[k, : c.size[k]]
+            settle_server(p, w, prices, priority, rank, wish, trust, seated, energy, plan, e, k, member)
             for m in range(c.size[k]):
                 j = c.member[k, m]
                 c.duty[j] = _duty(p, w, e, j, plan)
@@ -322,16 +362,17 @@ def _move(p, w, prices, priority, rank, wish, asked, trust, seated, plan, e, i, 
             change += c.slope[b] * (c.rise[b] - c.at[b])
     for k in range(len(c.size)):
         if redo[k]:
-            change += _server(p, w, e, k, plan, tilt, c)
+            change += _server(p, w, v, e, k, plan, tilt, c)
             if not trial:
-                _slopes(p, w, e, k, plan, c)
+                _slopes(p, w, v, e, k, plan, c)
     return change
 
 
 @njit(cache=True)
-def _stamp(c, o, per):
+def _stamp(w, c, o, per):
     """The last change on an option's server; 0 for none."""
-    return c.stamp[(o - 1) // per] if o > 0 else 0
+    k = _at(w, o, per)
+    return c.stamp[k] if k >= 0 else 0
 
 
 @njit(cache=True)
@@ -343,7 +384,28 @@ def _hold(plan, e, i, held, floor):
 
 @njit(cache=True, error_model="numpy")
 def visit(
-    p, w, prices, priority, rank, wish, asked, trust, seated, plan, e, tilt, t, allowed, z, c, kept, order, best, reach
+    p,
+    w,
+    v,
+    prices,
+    priority,
+    rank,
+    wish,
+    asked,
+    trust,
+    seated,
+    energy,
+    plan,
+    e,
+    tilt,
+    t,
+    allowed,
+    z,
+    c,
+    kept,
+    order,
+    best,
+    reach,
 ):
     """One visit to each of the devices ``order`` (M,) of network ``e``: it tries its cheapest other options, as many as
     ``best`` (W,) holds and at most ``reach`` dearer than its own, and takes the one that raises W most.
@@ -374,7 +436,7 @@ def visit(
             o = best[m]
             if o < 0 or regret[m] > reach:
                 break
-            if max(_stamp(c, start, per), _stamp(c, o, per)) <= c.seen[i]:
+            if max(_stamp(w, c, start, per), _stamp(w, c, o, per)) <= c.seen[i]:
                 continue  # neither server has changed since it was tried
             copy_into(floor, none)
             held = home
@@ -387,7 +449,9 @@ def visit(
             c.tries[0] += 1
             _keep(w, e, i, start, o, plan, c, old, before)
             _hold(plan, e, i, held, floor)
-            change = _move(p, w, prices, priority, rank, wish, asked, trust, seated, plan, e, i, o, tilt, c, redo, True)
+            change = _move(
+                p, w, v, prices, priority, rank, wish, asked, trust, seated, energy, plan, e, i, o, tilt, c, redo, True
+            )
             if change > top:
                 here, top, top_held = o, change, held
                 copy_into(top_floor, floor)
@@ -399,20 +463,58 @@ def visit(
             weigh(t, c.load, i, start, -1.0)
             weigh(t, c.load, i, here, 1.0)
             change = _move(
-                p, w, prices, priority, rank, wish, asked, trust, seated, plan, e, i, here, tilt, c, redo, False
+                p,
+                w,
+                v,
+                prices,
+                priority,
+                rank,
+                wish,
+                asked,
+                trust,
+                seated,
+                energy,
+                plan,
+                e,
+                i,
+                here,
+                tilt,
+                c,
+                redo,
+                False,
             )
             if change > GAIN:
                 made += 1
                 c.tries[1] += 1
                 for o in (start, here):
-                    if o > 0:
-                        c.stamp[(o - 1) // per] = c.tries[1]
+                    if _at(w, o, per) >= 0:
+                        c.stamp[_at(w, o, per)] = c.tries[1]
                 c.tries[2] += 1 if holds and not home else 0
             else:  # those who hear it lose more than their slopes told
                 _hold(plan, e, i, holds, own if holds else none)
                 weigh(t, c.load, i, here, -1.0)
                 weigh(t, c.load, i, start, 1.0)
-                _move(p, w, prices, priority, rank, wish, asked, trust, seated, plan, e, i, start, tilt, c, redo, False)
+                _move(
+                    p,
+                    w,
+                    v,
+                    prices,
+                    priority,
+                    rank,
+                    wish,
+                    asked,
+                    trust,
+                    seated,
+                    energy,
+                    plan,
+                    e,
+                    i,
+                    start,
+                    tilt,
+                    c,
+                    redo,
+                    False,
+                )
                 here, top_held = start, holds
                 copy_into(top_floor, own if holds else none)
         if seated:
@@ -431,8 +533,8 @@ def _keep(w, e, i, start, o, plan, c, old, before):
     per = w.rate.shape[2] // len(c.size)
     _keep_device(e, i, plan, before)
     for q in (start, o):
-        if q > 0:
-            k = (q - 1) // per
+        k = _at(w, q, per)
+        if k >= 0:
             _keep_server(e, k, per, plan, before)
             for m in range(c.size[k]):
                 _keep_device(e, c.member[k, m], plan, before)
@@ -462,7 +564,7 @@ def _restore(w, e, i, start, o, plan, c, old, before):
     for x, y in ((c.value, old.value), (c.duty, old.duty), (c.rise, old.rise), (c.at, old.at), (c.left, old.left)):
         copy_into(x, y)
     per = w.rate.shape[2] // len(c.size)
-    a, z = (start - 1) // per if start > 0 else -1, (o - 1) // per if o > 0 else -1
+    a, z = _at(w, start, per), _at(w, o, per)
     if a != z:
         if z >= 0:
             strike(c.member, c.size, z, i)

@@ -57,8 +57,9 @@ class MecSetting:
             nominal_w=s.nominal_w, least_w=0.001, efficiency=0.35, kappa=s.kappa, backhaul_s=1e-3, switch_s=4e-3,
             battery_j=s.battery_j / shift.battery, queue_cap_s=3 * s.slot_s, server_j=3e-9, static_w=s.static_w,
             reward_energy=s.reward_energy, reward_age=s.reward_age, reward_switch=s.reward_switch,
-            interference=d.interference, queues=d.queues, batteries=d.batteries, migration=d.migration,
-            power_control=s.power_control, partial=s.partial, floors=s.floors,
+            certain=not (d.staleness or d.interference), interference=d.interference, queues=d.queues,
+            batteries=d.batteries, migration=d.migration, power_control=s.power_control, partial=s.partial,
+            floors=s.floors,
         )  # fmt: skip
 
     @cached_property

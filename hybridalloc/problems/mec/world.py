@@ -31,7 +31,7 @@ from hybridalloc.problems.slots import SlotWorld, named
 from hybridalloc.problems.stores import Storing
 from rl.proposal import Observation, Proposal
 from rl.proposal import named as named_levels
-from rl.value import Stored
+from rl.value import Stored, Worth
 
 OF_A_DAY = ("worth", "harvest_log_j", "cloudy", "panel", "orientation_h")  # a network's, where hours differ
 
@@ -277,22 +277,39 @@ class MecWorld(Storing, SlotWorld):
             levels = named_levels(proposal) or {}
             asked = asked._replace(**{name: for_option(value, plan.option) for name, value in levels.items()})
         at_work = self._at_work(shed)
-        worth = self.worth()
-        energy = np.full((e, n), prices.energy) if worth is None else core.ENERGY_UNIT * worth.price(w.battery_j)
         core.settle(
-            self.physics, at_work, prices, self.priority(), self.classes(), asked, trust, seating is not None, energy,
-            plan,
+            self.physics, at_work, prices, self.priority(), self.classes(), asked, trust, seating is not None,
+            self.energy(prices), plan,
         )  # fmt: skip
         plan.option[shed], plan.served[shed] = len(self.options) - 1, False
         return plan
 
-    def expected(self, plan: Plan, against: Plan | None = None) -> Float:
+    def energy(self, prices: Prices) -> Float:
+        """(E, N) what a tenth of a joule is worth to each device: its battery's own slope, or the price."""
+        worth = self.worth()
+        if worth is None:
+            return np.full(self.active.shape, prices.energy)
+        return core.ENERGY_UNIT * worth.price(self.world.battery_j)
+
+    def left(self, prices: Prices) -> Worth:
+        """What is left in every battery is worth after the slot. Where no value says, the price of a joule does, if
+        the reward itself charges none; nothing otherwise."""
+        worth, p = self.worth(), self.physics
+        if worth is not None:
+            return worth
+        capacity = np.full(self.active.shape, p.battery_j)
+        joule = prices.energy / core.ENERGY_UNIT if p.batteries and not p.reward_energy else 0.0
+        knot = np.ones(1 if joule > 0.0 else 0)
+        return Worth(np.full((*capacity.shape, len(knot)), joule * p.battery_j), knot, capacity)
+
+    def expected(self, plan: Plan, prices: Prices, against: Plan | None = None) -> Float:
         """(E,) what the slot is worth under a settled plan, as believed; see :mod:`.expected`."""
-        return expected(self, plan, against)
+        return expected(self, plan, prices, against)
 
     def climb(self, start: Start, game: Congestion, task: Task) -> Start:
         """Single changes of option that raise what the slot is expected to be worth, prior included."""
         return climb(self, start, game, task)
+
     def sheds(self, option: Int) -> Bool:
         """Whose task is dropped by choice, of options of any shape."""
         return (option == len(self.options) - 1) & self.problem.scenario.sheds
