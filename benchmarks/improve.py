@@ -7,8 +7,9 @@
 ``--agent-steps``), then all rows are judged on the reporting seeds, paired. Prices are tuned twice, with ``leakage``
 and without, by as many trials (``--trials``, half with the belief learned again), for the game that is not improved;
 ``--before`` takes those without from a comparison's ``tuning.json``. ``--alone``: allocators of a learner alone,
-by a name of their row, such as ``recipe.py alone --keep`` leaves, with prices of their own. Heuristics are judged at both sets of prices.
-``settings`` varies width, share and sweeps on tuning seeds. Rows that are in the folder are not made again.
+by a name of their row, such as ``recipe.py alone --keep`` leaves, with prices of their own. Heuristics are judged at
+both sets of prices. ``settings`` varies width, share and sweeps on tuning seeds. Rows that are in the folder are not
+made again.
 
 *clairvoyant* is told what is true now (gains and backlogs), knows the interference of its own plan, and improves until
 nothing changes: it says how much room there is for one slot's decisions, not over a horizon.
