@@ -1,14 +1,15 @@
 """What each part of a decision is worth on mec H: price, improving, prior; beside a learner alone and who sees more.
 
-    python benchmarks/improve.py rows --out folder [--alone a.npz b.npz] [--seeds 5]
+    python benchmarks/improve.py rows --out folder [--alone "2 M"=a.npz "2 M"=b.npz] [--seeds 5]
     python benchmarks/improve.py settings --out folder [--networks 48]
 
 50 devices, 9 servers, EUA sites. ``rows``: every training seed has a belief and a prior of its own (IMAPPO,
 ``--agent-steps``), then all rows are judged on the reporting seeds, paired. Prices are tuned twice, with ``leakage``
 and without, by as many trials (``--trials``, half with the belief learned again), for the game that is not improved;
-``--before`` takes those without from a comparison's ``tuning.json``. ``--alone``: allocators of a learner alone, such
-as ``recipe.py alone --keep`` leaves, with prices of their own. Heuristics are judged at both sets of prices.
-``settings`` varies width, share and sweeps on tuning seeds. Rows that are in the folder are not made again.
+``--before`` takes those without from a comparison's ``tuning.json``. ``--alone``: allocators of a learner alone,
+by a name of their row, such as ``recipe.py alone --keep`` leaves, with prices of their own. Heuristics are judged at
+both sets of prices. ``settings`` varies width, share and sweeps on tuning seeds. Rows that are in the folder are not
+made again.
 
 *clairvoyant* is told what is true now (gains and backlogs), knows the interference of its own plan, and improves until
 nothing changes: it says how much room there is for one slot's decisions, not over a horizon.
@@ -153,9 +154,10 @@ def rows(given: argparse.Namespace) -> None:
         judged("+ prior, not improved", seed, now, plain, a.belief, a.recommender)
         judged("+ improve + prior", seed, now, a.coordinator, a.belief, a.recommender)
     judged("oracle + price + improve", 0, now, Coordinator("game", improve=Improve()), make_belief(PROBLEM, "bayesian"))
-    for k, path in enumerate(given.alone):
-        a = Allocator.load(path)
-        judged("learner alone", k, a.prices, a.coordinator, a.belief, a.recommender)
+    for text in given.alone:
+        name, path = text.split("=", 1)
+        name, a = f"learner alone, {name}", Allocator.load(path)
+        judged(name, len(scores.get(name, ())), a.prices, a.coordinator, a.belief, a.recommender)
     for rule in PROBLEM.card.baselines:
         for label, prices in (("before", before), ("now", now)):
             judged(f"{rule}, prices {label}", 0, prices, None, rule=rule)
@@ -214,7 +216,7 @@ def main() -> None:
     parser.add_argument("what", choices=("rows", "settings"))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--before", type=Path)
-    parser.add_argument("--alone", type=Path, nargs="*", default=[])
+    parser.add_argument("--alone", nargs="*", default=[])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--networks", type=int, default=100)
     parser.add_argument("--trials", type=int, default=150)

@@ -9,7 +9,7 @@
 mec, set H, EUA sites, a learned belief, and prices tuned for the game and for the learner alone (``--prices``, as a
 comparison's ``tuning.json`` has them; tuned here without). Beside the settings listed here, ``--random N`` draws N from
 ``SPACE``: as many for both kinds, so that neither is better searched than the other. Each is trained from training
-seeds 0 on and judged on tuning seeds: at its checks on the way (``curve``, their mean), and at the end on
+seeds 0 (``--first``) on and judged on tuning seeds: at its checks on the way (``curve``, their mean), and at the end on
 ``--networks`` others, paired with the game. An interval is the t-interval over training seeds where there are several.
 ``drawn`` is what a learner alone earns where its options are drawn, as in training, instead of the most likely. Rows
 that are in ``--out`` are not run again. With ``--keep`` each run leaves a folder with its checkpoints, its curve as it
@@ -219,7 +219,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--checks", type=int, default=5, help="on the way")
     parser.add_argument("--keep", type=Path, default=None, help="folder for what is trained")
     parser.add_argument("--agent-steps", type=int, default=400_000)
-    parser.add_argument("--seeds", type=int, default=3, help="training seeds, from 0")
+    parser.add_argument("--seeds", type=int, default=3, help="training seeds, from --first")
+    parser.add_argument("--first", type=int, default=0, help="the first training seed")
     parser.add_argument("--networks", type=int, default=48)
     parser.add_argument("--agents", type=int, default=50)
     parser.add_argument("--servers", type=int, default=9)
@@ -241,7 +242,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         wanted = {k: v for k, v in GROUPS[given.group].items() if given.only is None or k in given.only}
     rows = [json.loads(line) for line in given.out.read_text().splitlines()] if given.out.exists() else []
-    for seed in range(given.seeds):
+    for seed in range(given.first, given.first + given.seeds):
         for name, settings in wanted.items():
             if any(row["name"] == name and row["seed"] == seed for row in rows):
                 continue
