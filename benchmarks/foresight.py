@@ -1,6 +1,7 @@
 """What the value of what is left in a battery is worth on set F, beside its honest rivals.
 
-    python benchmarks/foresight.py rivals shift clairvoyant --out folder
+    python benchmarks/foresight.py rivals shift clairvoyant --out folder [--decide improved]
+    python benchmarks/foresight.py rivals prior --out folder --decide improved
     python benchmarks/foresight.py rl --out folder --agent-steps 2000000 8000000 --learner imappo
 
 ``mec``, set F, 12 devices, 3 servers: a slot is a wake-up every 15 minutes, three days are measured after one. Rows:
@@ -10,8 +11,9 @@
   equivalent, nobody else in it), and charges what it would leave by that plan. No learning; three numbers tuned.
 * table: the price of a joule by battery level and hour, 7 numbers. formula: by what is known of the device too, 14.
 * value: learned from coupled roll-outs (:mod:`rl.value`), ``--training`` seeds.
-* rl: RL alone, without a game. clairvoyant: a feasible plan that knows all to come, its own best reply device by
-  device, planned a day longer than is measured; on the first ``--foreseen`` of the networks.
+* prior: a hybrid trained under the value of its training seed, calibrated. rl: RL alone, without a game.
+* clairvoyant: a feasible plan that knows all to come, its own best reply device by device, planned a day longer than
+  is measured; on the first ``--foreseen`` of the networks.
 
 Each rival that is tuned has ``--trials`` evaluations on tuning seeds by CMA-ES (Hansen 2016, "The CMA evolution
 strategy: a tutorial"). *shift*: harvest and batteries halved, nothing tuned again. Reporting seeds, paired, 95 %
@@ -38,6 +40,7 @@ import numpy as np  # noqa: E402
 from numba import njit  # noqa: E402
 
 from coordinator import Coordinator  # noqa: E402
+from coordinator.improve import Improve  # noqa: E402
 from hybridalloc import make_problem  # noqa: E402
 from hybridalloc.problems.contract import Float, Int, Prices  # noqa: E402
 from hybridalloc.problems.mec.core import ENERGY_UNIT  # noqa: E402
@@ -46,6 +49,7 @@ from hybridalloc.problems.mec.problem import Mec  # noqa: E402
 from hybridalloc.problems.mec.shift import Shift  # noqa: E402
 from hybridalloc.problems.mec.world import MecWorld  # noqa: E402
 from hybridalloc.reports.statistics import paired_difference  # noqa: E402
+from hybridalloc.training.calibration import calibrate  # noqa: E402
 from hybridalloc.training.config import REPORT_SEEDS, TUNE_SEEDS, WARMUP_SLOTS, TrainConfig  # noqa: E402
 from hybridalloc.training.evaluation import evaluate  # noqa: E402
 from hybridalloc.training.rollout import Chosen, Execute, Rollout  # noqa: E402
@@ -54,7 +58,10 @@ from hybridalloc.training.trainer import train  # noqa: E402
 from hybridalloc.training.tuning import tune_prices  # noqa: E402
 from rl.value import StoreValue, Valuer, Worth, linear_pieces  # noqa: E402
 
-DECIDE = {"game": Coordinator("game")}  # how a choice is made from prices and values
+DECIDE = {
+    "game": Coordinator("game"),
+    "improved": Coordinator("game", improve=Improve()),
+}  # how a choice is made from prices and values
 DAYS = 3
 SEARCHED, UNSEEN = TUNE_SEEDS[:64], TUNE_SEEDS[64:]  # tuned on; looked at with --tuning
 SHIFTS = {
@@ -100,7 +107,7 @@ class Planner:
     def __init__(self, theta: Float, problem: Mec, every: int = 8, tasks: int = 12) -> None:
         self.factor = float(np.exp(np.clip(theta[0], -2.0, 2.0)))
         self.sure = float(np.clip(0.95 + 0.2 * theta[1], 0.2, 1.0))
-        self.horizon = int(problem.scenario.day * np.clip(1.5 * np.exp(0.5 * theta[2]), 0.25, 3.0))
+        self.horizon = max(int(problem.scenario.day * np.clip(1.5 * np.exp(0.5 * theta[2]), 0.25, 3.0)), every)
         self.problem, self.every, self.tasks = problem, every, tasks
         self.world: MecWorld | None = None
 
@@ -110,21 +117,21 @@ class Planner:
         if self.world is not world:
             self.world, self.at = world, -1
             self.joules, self.noted = np.full((e, n, self.tasks), 0.02), np.zeros((e, n), int)
-            self.values = np.zeros((e, n, PIECES + 1))
+            self.values = np.zeros((e, n, self.every, PIECES + 1))
         if self.at != world.epoch[0]:
             self._note(world)
             if self.at < 0 or world.epoch[0] % self.every == 0:
                 log = w.harvest_log_j.reshape(e * n, -1)
                 mixes = np.array([s.night_mix, s.day_mix])
                 mixes /= mixes.sum(axis=1, keepdims=True)
-                out = np.zeros((e * n, PIECES + 1))
+                out = np.zeros((e * n, self.every, PIECES + 1))
                 plan_ahead(
                     log, mixes, np.array(s.worths), self.joules.reshape(e * n, -1), s.load, world.physics.battery_j,
                     np.repeat(w.slot % s.day, n), self.horizon, self.sure, out,
                 )  # fmt: skip
-                self.values = self.factor * out.reshape(e, n, -1)
+                self.values, self.planned = self.factor * out.reshape(self.values.shape), world.epoch[0]
             self.at = world.epoch[0]
-        return linear_pieces(self.values, np.full((e, n), world.physics.battery_j))
+        return linear_pieces(self.values[:, :, self.at - self.planned], np.full((e, n), world.physics.battery_j))
 
     def _note(self, world: MecWorld) -> None:
         """What the task at hand takes by the cheapest option that is likely in time."""
@@ -141,10 +148,10 @@ class Planner:
 
 @njit(cache=True)
 def plan_ahead(log, mixes, worths, joules, load, capacity, now, horizon, sure, out):
-    """Fill ``out`` (D, G + 1): what D devices' batteries are worth after slot ``now``, by level, on a harvest as logged
-    and tasks like the last ones, by dynamic programming over ``horizon`` slots."""
+    """Fill ``out`` (D, S, G + 1): what D devices' batteries are worth after slot ``now`` and the S - 1 after it, by
+    level, on a harvest as logged and tasks like the last ones, by dynamic programming over ``horizon`` >= S slots."""
     devices, day = log.shape
-    tasks, levels = joules.shape[1], out.shape[1]
+    tasks, soon, levels = joules.shape[1], out.shape[1], out.shape[2]
     step = capacity / (levels - 1)
     for i in range(devices):
         v = np.zeros(levels)
@@ -155,8 +162,8 @@ def plan_ahead(log, mixes, worths, joules, load, capacity, now, horizon, sure, o
                 b = min(g * step + log[i, h], capacity) / step
                 k = min(int(b), levels - 2)
                 later[g] = v[k] + (b - k) * (v[k + 1] - v[k])
-            if ahead == 0:
-                break
+            if ahead < soon:
+                out[i, ahead] = later - later[0]
             mix = mixes[1 if 4 * h >= day and 4 * h < 3 * day else 0]
             for g in range(levels):
                 gain = 0.0
@@ -169,7 +176,6 @@ def plan_ahead(log, mixes, worths, joules, load, capacity, now, horizon, sure, o
                     for c in range(len(worths)):
                         gain += mix[c] * max(0.0, sure * worths[c] + left - later[g])
                 v[g] = later[g] + load * gain / tasks
-        out[i] = later - later[0]
 
 
 def cma(score: Callable[[Float, Sequence[int]], float], start: Float, trials: int, sigma: float, seed: int) -> Float:
@@ -434,6 +440,18 @@ class Study:
         run = lambda v: evaluate(world, prices, self.decide, None, self.seeds, slots=slots, value=v)
         return np.array([run(v).metrics["welfare"] for v in values])
 
+    def prior(self, seed: int, prices: Prices) -> Float:
+        """A hybrid under the value of its training seed."""
+        value = self.learned(seed, prices)
+        config = TrainConfig(self.args.learner, "hybrid", self.args.agent_steps[0], trust=20.0, seed=seed, checks=2)
+        policy = train(self.problem, prices, config, value=value).learner.policy
+        improve = self.decide.improve
+        found = calibrate(self.problem, prices, policy, 20.0, slots=self.day, improve=improve, value=value)
+        print(f"prior {seed}: trust {found.trust:g}", flush=True)
+        at = Coordinator("hybrid", found.trust, improve=improve)
+        seen = evaluate(self.problem, prices, at, policy, self.seeds, slots=DAYS * self.day, value=value)
+        return seen.metrics["welfare"]
+
     def alone(self, steps: int, gamma: float, seed: int, prices: Prices) -> Float:
         """RL without a game, at its own recipe but for gamma."""
         config = TrainConfig(self.args.learner, "rl", steps, seed=seed, checks=2, settings=(("gamma", gamma),))
@@ -460,7 +478,7 @@ def told(name: str, a: Float, b: Float) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="+", choices=("rivals", "shift", "clairvoyant", "rl"))
+    parser.add_argument("parts", nargs="+", choices=("rivals", "shift", "clairvoyant", "prior", "rl"))
     parser.add_argument("--out", required=True)
     parser.add_argument("--trials", type=int, default=240)
     parser.add_argument("--networks", type=int, default=48)
@@ -480,6 +498,10 @@ def main() -> None:
         rows = {
             n: study.row(f"{world}/{n}", lambda v=v, s=shift: study.measure(v, prices, s)) for n, v in rivals.items()
         }
+        if "prior" in args.parts and shift is None:
+            rows["prior"] = study.row(
+                f"{world}/prior", lambda: np.array([study.prior(seed, prices) for seed in range(args.training)])
+            )
         if "rl" in args.parts and shift is None:
             for steps in args.agent_steps:
                 for gamma in (0.0, 0.99):
