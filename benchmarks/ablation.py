@@ -1,6 +1,6 @@
 """What each part of the hybrid is worth: parts on and off, trust, credit, dynamics in turn, laws that shift.
 
-    python benchmarks/ablation.py parts credit trust dynamics shift [--agent-steps 1000000] [--seeds 5] [--networks 50]
+    python benchmarks/ablation.py parts credit trust dynamics shift improve [--agent-steps 1000000] [--seeds 5]
 
 mec, set H, 50 x 9. Every setting has its own prices (random search on the tuning seeds, ``--tuning`` trials) and its
 own belief, unless the line says otherwise; training seeds 0 on, reporting seeds 10000 on, differences paired on both,
@@ -13,8 +13,10 @@ with t-intervals that count the few training seeds. Groups:
 * shift: the base law (one correlation for all, no blockage, interference or drifting arrivals), then each of these and
   all of them, which is set H; all tuned there. One oracle believes the base law all along, another knows the true one.
 
-Hybrids are merged and seated here, not improved (:mod:`coordinator.improve`; ``benchmarks/improve.py`` says what that
-brings). In dynamics, shift and alone they are executed at the trust that ``hybridalloc.training.calibration``
+* improve: in the worlds of dynamics and shift, the belief game and the hybrid, each also with its choices improved
+  (:mod:`coordinator.improve`); the trust of the improved is calibrated with it.
+
+In all other groups hybrids are merged and seated, not improved. In dynamics, shift and alone they are executed at the trust that ``hybridalloc.training.calibration``
 chooses on tuning seeds.
 ``--out`` keeps every row's figures; a row that is in it, or in another group, is not run again.
 """
@@ -35,6 +37,7 @@ os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS
 sys.path[0] = str(Path(__file__).resolve().parents[1])  # benchmarks/games.py would hide the package games
 
 from coordinator import Coordinator  # noqa: E402
+from coordinator.improve import Improve  # noqa: E402
 from hybridalloc import make_problem  # noqa: E402
 from hybridalloc.problems import restore_problem  # noqa: E402
 from hybridalloc.problems.mec.scenario import Dynamics  # noqa: E402
@@ -124,7 +127,18 @@ def rows_of(group: str) -> list[Row]:
             for name, on in SHIFTS.items() for label, row in (hybrid, game, oracle, knows, prior)
             if label != prior[0] or name in ("base law", "all of these")
         ]  # fmt: skip
-    raise SystemExit(f"unknown group {group!r}; there are parts, credit, trust, dynamics, shift, alone")
+    if group == "improve":
+        worlds = {"all on": ()} | {f"without {name}": (name,) for name in NAMED}
+        worlds |= {
+            f"base law, {name}": tuple(d for d in BASE if d not in on) for name, on in SHIFTS.items() if on != BASE
+        }
+        worlds["all off"] = tuple(f.name for f in fields(Dynamics))
+        hybrid, game, _ = _three()
+        return [
+            row._replace(label=f"{name}: {label}", changes=tuple((d, False) for d in off))
+            for name, off in worlds.items() for label, row in (game, hybrid)
+        ]  # fmt: skip
+    raise SystemExit(f"unknown group {group!r}; there are parts, credit, trust, dynamics, shift, alone, improve")
 
 
 def _three() -> tuple[tuple[str, Row], ...]:
@@ -136,11 +150,18 @@ def tune(description: dict[str, Any], belief: str, trials: int) -> dict[str, flo
 
 
 def measure(
-    row: Row, description: dict[str, Any], prices: dict[str, float], steps: int, seed: int, networks: int, more: bool
+    row: Row,
+    description: dict[str, Any],
+    prices: dict[str, float],
+    steps: int,
+    seed: int,
+    networks: int,
+    more: bool,
+    improve: bool,
 ) -> Any:
     """Figures on the reporting seeds after training with one seed: welfare (V,), completion, violations, trust.
 
-    With ``more`` also at the trust chosen after training.
+    With ``more`` also at the trust chosen after training, with ``improve`` also improved.
     """
     problem = restore_problem(description)
     charged = problem.card.prices(**prices)
@@ -171,6 +192,16 @@ def measure(
         out["calibrated"] = {
             "welfare": again.metrics["welfare"].tolist(), "completion": float(again.metrics["completion"].mean()),
             "violations": chosen.violations + again.violations, "trust": chosen.trust,
+        }  # fmt: skip
+    if improve:
+        how = Improve()
+        if kind == "hybrid" and policy is not None:
+            trust_now = calibrate(problem, charged, policy, config.final_trust, belief=belief, improve=how).trust
+        at = Coordinator(kind, trust_now if kind == "hybrid" else 0.0, improve=how)
+        again = evaluate(problem, charged, at, policy, REPORT_SEEDS[:networks], belief=belief)
+        out["improved"] = {
+            "welfare": again.metrics["welfare"].tolist(), "completion": float(again.metrics["completion"].mean()),
+            "violations": again.violations, "trust": trust_now,
         }  # fmt: skip
     return out
 
@@ -220,13 +251,15 @@ def main() -> int:
 
     def missing(row: Row, seed: int) -> bool:
         at = key(row, seed)
-        return at not in kept or (more and row.kind == row.executed_kind == "hybrid" and "calibrated" not in kept[at])
+        if at not in kept or (improve and "improved" not in kept[at]):
+            return True
+        return more and row.kind == row.executed_kind == "hybrid" and "calibrated" not in kept[at]
 
     groups = {group: rows_of(group) for group in given.groups}
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
         waiting: dict[str, Any] = {}
         for group, rows in groups.items():
-            more = group in ("dynamics", "shift", "alone")
+            more, improve = group in ("dynamics", "shift", "alone", "improve"), group == "improve"
             for row in rows:
                 where = prices_key(row)
                 if row.tuned and where not in kept and where not in waiting:
@@ -239,8 +272,9 @@ def main() -> int:
                 for seed in range(given.seeds if row.many else 1):
                     if missing(row, seed):
                         waiting[key(row, seed)] = pool.submit(
-                            measure, row, problem_of(row), prices, given.agent_steps, seed, given.networks, more
-                        )
+                            measure, row, problem_of(row), prices, given.agent_steps, seed, given.networks, more,
+                            improve,
+                        )  # fmt: skip
             print(f"\n## {group}: {given.agent_steps:,} agent-steps, {given.seeds} x {given.networks} seeds\n")
             print("| setting | welfare | completion % | less the first of its kind | 95 % t-interval | violations |")
             print("|---|---:|---:|---:|---:|---:|", flush=True)
@@ -258,7 +292,9 @@ def main() -> int:
                 trusts = ", ".join(f"{f['trust']:.3g}" for f in shipped)
                 learned = dict(row.config).get("learn_trust") or (more and "calibrated" in found[0])
                 show(row.label + (f" (trust {trusts})" if learned else ""), shipped, first)
-                if more and "calibrated" in found[0]:
+                if improve:
+                    show(f"{row.label}, improved", [f["improved"] for f in found], first)
+                elif more and "calibrated" in found[0]:
                     show(f"{row.label}, at the trust of training", found, first)
     return 0
 

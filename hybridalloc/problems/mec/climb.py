@@ -48,8 +48,9 @@ def no_wish(e: int, n: int) -> Wish:
 def expected(world: Networks, plan: Plan, prices: Prices, against: Plan | None = None) -> Float:
     """(E,) what the slot is worth under a settled plan, as believed; see :mod:`.expected`."""
     out = np.empty(world.size)
-    left = world.left(prices)
-    core.expected(world.physics, world.world, left, plan, rises(world, plan if against is None else against), out)
+    held = rises(world, plan if against is None else against)
+    rise = held if against is None or against is plan else rises(world, plan)
+    core.expected(world.physics, world.world, world.left(prices), plan, rise, held, out)
     return out
 
 
@@ -75,7 +76,8 @@ def climb(world: Networks, start: Start, game: Congestion, task: Task) -> Start:
     held = plan.held.copy() if start.seating is None else start.seating.held.copy()
     floor = np.zeros((e, n, 2)) if start.seating is None else start.seating.floor.copy()
     option = plan.option.copy() if start.seating is None else start.seating.option.copy()
-    asked, against, wish = _asked(task.levels, e, n), rises(world, task.against), no_wish(e, n)
+    asked, wish, against = _asked(task.levels, e, n), no_wish(e, n), rises(world, task.against)
+    rise = against if start.plan is task.against else rises(world, start.plan)
     for g, i in np.argwhere(w.active) if asked.shape[2] else ():
         core.ask(wish, asked[g], g, i, plan.option[g, i])
     left, energy = world.left(task.prices), world.energy(task.prices)
@@ -88,7 +90,7 @@ def climb(world: Networks, start: Start, game: Congestion, task: Task) -> Start:
         z = seats_of(t, Seating(option, held, floor, rest), g)
         c = core.new_climb(n, servers, bands, values, resources, against[g])
         kept = core.new_climb(n, servers, bands, 0, 0, against[g]), scratch
-        core.begin(p, w, left, g, plan, tilt, t, c)
+        core.begin(p, w, left, g, plan, rise[g], tilt, t, c)
         most = max(round(task.share * int(w.active[g].sum())), 1)
         for _ in range(task.sweeps):
             made = 0

@@ -175,16 +175,15 @@ def _gains(p, w, e, i, b, gain, known):
 
 
 @njit(cache=True, error_model="numpy")
-def expected(p, w, v, plan, against, out):
-    """Fill ``out`` (E,) with W of a settled plan, without the tilt; ``against`` (E, B) from :func:`rises`, ``v`` a
-    :class:`rl.value.Worth`."""
+def expected(p, w, v, plan, rise, against, out):
+    """Fill ``out`` (E,) with W of a settled plan, without the tilt; its ``rise`` (E, B) and that ``against`` which the
+    belief holds are from :func:`rises`, ``v`` a :class:`rl.value.Worth`."""
     networks, n, bands, values = w.rates.shape
     servers = w.server_hz.shape[1]
     per = bands // servers if servers else 1
-    rise, gain = np.empty(bands), np.empty(values)
+    gain = np.empty(values)
     air, cpu = np.empty(bands), np.empty(servers)
     for e in range(networks):
-        rises(p, w, e, plan, rise)
         air[:] = 0.0
         cpu[:] = 0.0
         out[e] = 0.0
@@ -195,7 +194,7 @@ def expected(p, w, v, plan, against, out):
             b = plan.option[e, i] - 1 if plan.option[e, i] <= bands else -1
             ratio = 1.0
             if b >= 0:
-                ratio = (1.0 + against[e, b]) / (1.0 + rise[b])
+                ratio = (1.0 + against[e, b]) / (1.0 + rise[e, b])
                 for q in range(values):
                     gain[q] = _snr(p, w.rates[e, i, b, q])
             worth, air_in, cpu_in = _device(p, w, v, e, i, plan, gain, ratio)
@@ -229,8 +228,8 @@ def new_climb(n: int, k: int, b: int, q: int, resources: int, against: Float) ->
 
 
 @njit(cache=True, error_model="numpy")
-def begin(p, w, v, e, plan, tilt, t, c):
-    """Set a climb ``c`` to a settled plan of network ``e``."""
+def begin(p, w, v, e, plan, rise, tilt, t, c):
+    """Set a climb ``c`` to a settled plan of network ``e`` that has ``rise`` (B,)."""
     n, bands = w.rate.shape[1:]
     per = bands // len(c.size)
     c.size[:] = 0
@@ -246,8 +245,8 @@ def begin(p, w, v, e, plan, tilt, t, c):
             c.size[k] += 1
         weigh(t, c.load, i, o, 1.0)
         c.duty[i] = _duty(p, w, e, i, plan)
-    rises(p, w, e, plan, c.rise)
-    c.at[:] = c.rise
+    c.rise[:] = rise
+    c.at[:] = rise
     for i in range(n):
         if w.active[e, i] and _at(w, plan.option[e, i], per) < 0:
             c.value[i] = _device(p, w, v, e, i, plan, c.gain[i, 0], 1.0)[0] - tilt[e, i, plan.option[e, i]]
