@@ -16,9 +16,9 @@ with t-intervals that count the few training seeds. Groups:
 * improve: in the worlds of dynamics and shift, the belief game and the hybrid, each also with its choices improved
   (:mod:`coordinator.improve`); the trust of the improved is calibrated with it.
 
-In all other groups hybrids are merged and seated, not improved. In dynamics, shift and alone they are executed at the trust that ``hybridalloc.training.calibration``
-chooses on tuning seeds.
-``--out`` keeps every row's figures; a row that is in it, or in another group, is not run again.
+In all other groups hybrids are merged and seated, not improved. In dynamics, shift and alone they are executed at the
+trust that ``hybridalloc.training.calibration`` chooses on tuning seeds. ``--out`` keeps every row's figures; a row that
+is in it, or in another group, is not run again.
 """
 
 from __future__ import annotations
