@@ -138,6 +138,9 @@ def _spoil_field(data: dict[str, Any], name: str, problem: Any, rng: np.random.G
         return Fault(name)
     part, index = data[name], []
     for _ in spec.axes:
+        if not part:  # an axis of length 0
+            data[name] = WRONG[int(rng.integers(1, len(WRONG)))]
+            return Fault(name)
         index.append(int(rng.integers(len(part))))
         if len(index) < len(spec.axes):
             part = part[index[-1]]

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence, Sized
 from dataclasses import MISSING, dataclass, field, fields
 from itertools import chain
+from textwrap import shorten
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -140,7 +141,7 @@ class State:
         for name in data:
             if name not in known:
                 close = difflib.get_close_matches(str(name)[:60], known, n=1)
-                hint = f"did you mean {close[0]!r}?" if close else f"known fields: {', '.join(known)}"
+                hint = f"did you mean {close[0]!r}?" if close else f"known fields: {shorten(', '.join(known), 200)}"
                 raise InvalidStateError(f"unknown field {echo(name, 30)}; {hint}")
         missing = [n for n, f in known.items() if n not in data and f.default is MISSING]
         if missing:
