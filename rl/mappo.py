@@ -195,11 +195,11 @@ class Mappo(OnPolicy):
                         for name, figure in taken.figures.items():
                             note(name, figure)
                 if isinstance(self.critic, LightCritic):
-                    loss = self.critic.learn(
+                    cost = self.critic.learn(
                         own, resource, part.numpy(), held.numpy(), target.numpy(), c.value_clip, c.huber
                     )
                     note("critic_norm", step(self.critic_optimizer, self.critic, c.gradient_norm))
-                    note("value_loss", loss)
+                    note("value_loss", cost)
                 else:
                     predicted = self.critic(batch.own[part], batch.resource[part])
                     missed = clipped_value_loss(predicted, held[part], target[part], c.value_clip, c.huber)

@@ -32,7 +32,7 @@ class Scorer(NamedTuple):
     mix_bias: Float32  # (M,)
     out: Float32  # (M,)
     out_bias: Float32  # (1,)
-    scale: Float32  # ()
+    scale: np.float32
 
 
 class Slopes(NamedTuple):

@@ -80,7 +80,7 @@ class ArrayPolicy:
         return Proposal(log_prior, mean, spread, tuple(str(n) for n in self.weights["continuous.names"]))
 
     def _scores(self, observation: Observation, memory: Float32 | None) -> Float:
-        out = np.zeros(observation.pair.shape[:3])
+        out: Float = np.zeros(observation.pair.shape[:3])
         row, agent = np.nonzero(observation.live)
         if not len(row):
             return out
