@@ -22,7 +22,7 @@ NEVER = -1e300
 PRICE_PASSES = 1.5
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def sweep_games(
     options, weight, capacity, private, allowed, live, toll, log_prior, trust, mixed, costs, tolerance,
     max_sweeps, sweeps,

@@ -18,10 +18,9 @@ import torch
 
 from rl.descent import set_gradients
 from rl.networks import Sizes
-from rl.on_policy import OnPolicy, OnPolicyConfig, descend, entropy_of, explained_variance, step
+from rl.on_policy import Batch, OnPolicy, OnPolicyConfig, descend, entropy_of, explained_variance, step
 from rl.pairs import PLAIN
 from rl.ppo import JointCritic
-from rl.proposal import Observation
 
 
 @dataclass(frozen=True)
@@ -43,11 +42,9 @@ class A2c(OnPolicy):
         self.config = config or A2cConfig()
         super().__init__(sizes, self.config, seed, JointCritic, partial(torch.optim.RMSprop, alpha=0.99))
 
-    def update(self, last: Observation, progress: float) -> dict[str, float]:
-        """Learn from the rollout; ``last`` is what came after it, ``progress`` in [0, 1] sets the rate."""
+    def learn(self, batch: Batch, progress: float) -> dict[str, float]:
         c = self.config
         rate = self.set_rate(progress)
-        batch = self.batch(last)
         advantage, returns, value = self.advantages(batch)
         self.norm.update(returns)
         shape = batch.live.shape

@@ -99,6 +99,8 @@ class A3c(A2c):
 
     name = "a3c"
 
+    overlaps = False
+
     def __init__(self, sizes: Sizes, config: A3cConfig | None = None, seed: int = 0) -> None:
         c = config or A3cConfig()
         super().__init__(sizes, c, seed)
@@ -154,7 +156,9 @@ class A3c(A2c):
                 worker.due = self.config.horizon
                 worker.fetch()
         names = dict.fromkeys(k for row in logs for k in row)
-        return self.finish({k: [row[k] for row in logs if k in row] for k in names})
+        figures = self.finish({k: [row[k] for row in logs if k in row] for k in names})
+        self.policy = self.export()
+        return figures
 
     def state_dict(self) -> dict[str, Any]:
         """The shared weights, and each worker's copy and unfinished rollout."""

@@ -26,7 +26,6 @@ from torch import Tensor, nn
 from rl.leave_one_out import Others
 from rl.networks import Sizes
 from rl.on_policy import Batch, Float, OnPolicy, OnPolicyConfig, descend, entropy_of, explained_variance
-from rl.proposal import Observation
 
 
 @dataclass(frozen=True)
@@ -71,6 +70,7 @@ class Coma(OnPolicy):
     """The learner; ``policy`` is its actor as arrays, refreshed at each update."""
 
     name = "coma"
+    passes = False
     critic: nn.Module
 
     def __init__(self, sizes: Sizes, config: ComaConfig | None = None, seed: int = 0) -> None:
@@ -82,11 +82,9 @@ class Coma(OnPolicy):
         """No value of a state alone is learned: a cut leaves nothing to bootstrap from."""
         return np.zeros(own.shape[:2])
 
-    def update(self, last: Observation, progress: float) -> dict[str, float]:
-        """Learn from the rollout; ``progress`` in [0, 1] sets the rate."""
+    def learn(self, batch: Batch, progress: float) -> dict[str, float]:
         c = self.config
         rate = self.set_rate(progress)
-        batch = self.batch(last)
         every = torch.arange(len(batch.option))
         with torch.no_grad():
             q = self.target(batch, every).gather(-1, batch.option[..., None])[..., 0].numpy()

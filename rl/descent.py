@@ -23,7 +23,7 @@ ENGINES = ("auto", "compiled", "torch")
 LAYERS = {"agent", "pair", "resource", "mix", "out"}
 
 
-def engine_of(wanted: str, actor: nn.Module) -> str:
+def engine_of(wanted: str, actor: nn.Module, passes: bool = True) -> str:
     """ "compiled" or "torch": what computes the gradients of an actor, where "auto" takes the first that can.
 
     Raises:
@@ -32,6 +32,7 @@ def engine_of(wanted: str, actor: nn.Module) -> str:
     if wanted not in ENGINES:
         raise ValueError(f"engine = {wanted!r}; it must be one of {', '.join(ENGINES)}")
     more = {name for name, _ in actor.named_children()} - LAYERS
+    more |= set() if passes else {"a loss of another kind"}
     if isinstance(actor, PairScorer) and actor.information != "own":
         more.add(f"network {actor.information!r}")
     if wanted == "compiled" and more:

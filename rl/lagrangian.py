@@ -64,6 +64,7 @@ class Lagrangian(Mappo):
 
     name = "mappo_lagrangian"
     wants_cost = True
+    overlaps = False
     config: LagrangianConfig
 
     def __init__(self, sizes: Sizes, config: LagrangianConfig | None = None, seed: int = 0) -> None:
@@ -113,9 +114,9 @@ class Lagrangian(Mappo):
             value = self.cost_critic(torch.from_numpy(own), torch.from_numpy(resource)).numpy()
         return np.asarray(self.cost_norm.centre + self.cost_norm.spread * value, np.float64)
 
-    def update(self, last: Observation, progress: float) -> dict[str, float]:
+    def learn(self, batch: Batch, progress: float) -> dict[str, float]:
         """MAPPO's on A_r - lambda A_c."""
-        return super().update(last, progress) | {"multiplier": self.multiplier, "cost": self.cost}
+        return super().learn(batch, progress) | {"multiplier": self.multiplier, "cost": self.cost}
 
     def baseline(self, batch: Batch, value: Float) -> Float:
         """(T, E, N) with which the return less this is A_r - lambda A_c; lambda takes its step before."""

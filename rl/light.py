@@ -108,7 +108,7 @@ def _zeros(w: Weights) -> Weights:
     return Weights(*(np.zeros_like(x) for x in w))
 
 
-@njit(cache=True, error_model="numpy", fastmath=RULES)
+@njit(cache=True, error_model="numpy", fastmath=RULES, nogil=True)
 def _rows(own, resource, rows, w, held, target, clip, huber, learning, out, d):
     """Values of ``rows``: filled in ``out`` (B, N), or learned from, the gradients of the mean loss added to ``d``; the
     loss. ``resource`` (B, S) are means."""

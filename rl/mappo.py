@@ -39,7 +39,6 @@ from rl.on_policy import (
     scaled,
     step,
 )
-from rl.proposal import Observation
 
 CRITICS, BASELINES = ("central", "light", "own"), ("value", "leave_one_out")
 
@@ -152,15 +151,10 @@ class Mappo(OnPolicy):
                 [p for p in self.without.parameters() if p.requires_grad], self.config.rate, eps=1e-5
             )
 
-    def update(self, last: Observation, progress: float) -> dict[str, float]:
-        """Learn from the rollout; ``last`` is what came after it, ``progress`` in [0, 1] sets the rate.
-
-        Raises:
-            FloatingPointError: a gradient is not finite; the weights are left as they were.
-        """
+    def learn(self, batch: Batch, progress: float) -> dict[str, float]:
         c = self.config
         rate = self.set_rate(progress)
-        batch, returns, targets, value, weight = self.lesson(self.batch(last))
+        batch, returns, targets, value, weight = self.lesson(batch)
         shape = batch.live.shape
         normal = lambda x: torch.from_numpy(((x - self.norm.centre) / self.norm.spread).reshape(shape)).float()
         a = scaled(returns - self.baseline(batch, value), batch.live)

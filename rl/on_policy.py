@@ -159,6 +159,8 @@ class OnPolicy(Learner):
 
     name = "on-policy"
     wants_cost = False
+    passes = True  # its update has a compiled pass
+    overlaps = True  # its networks are not read while a rollout is collected, but for the exported policy
 
     def __init__(
         self,
@@ -173,7 +175,7 @@ class OnPolicy(Learner):
             torch.manual_seed(seed)
             self.actor = self.make_actor(sizes)
             self.critic = critic(sizes, config.hidden)
-        self.engine = engine_of(config.engine, self.actor)
+        self.engine = engine_of(config.engine, self.actor, self.passes)
         self.generator = torch.Generator().manual_seed(seed)
         self.actor_optimizer = optimizer(self.actor.parameters(), config.rate, eps=1e-5)
         self.critic_optimizer = optimizer(self.critic.parameters(), config.rate, eps=1e-5)
@@ -229,10 +231,9 @@ class OnPolicy(Learner):
             "reward": paid(reward, c.credit, option, observation), "elapsed": lasted, "cut": truncated | ended,
             "ended": ended,
         } | self.remember(observation))  # fmt: skip
-        after = np.zeros(reward.shape)
+        self.slots[-1]["after"] = np.zeros(reward.shape)
         if final is not None and truncated.any():
-            after = self.values(own_features(self.seen(final)), final.resource)
-        self.slots[-1]["after"] = np.where(ended[:, None], 0.0, after)
+            self.slots[-1]["final"] = own_features(self.seen(final)), final.resource  # valued when it is learned from
         if c.credit == "difference" and c.carry:
             self.late = carried.shape[-1]
             since = np.zeros(len(option))
@@ -256,6 +257,23 @@ class OnPolicy(Learner):
         """``horizon`` slots are new, and some have all of their charges."""
         return len(self.slots) - self.held >= horizon and len(self.slots) > self.late
 
+    def update(self, last: Observation, progress: float) -> dict[str, float]:
+        """See :meth:`rl.learner.Learner.update`."""
+        figures = self.learn(self.batch(last), progress)
+        self.policy = self.export()
+        return figures
+
+    def learn(self, batch: Batch, progress: float) -> dict[str, float]:
+        """Learn from a rollout, and say how it went; ``policy`` stays what it was.
+
+        Args:
+            progress: of the whole training, in [0, 1]; it sets the rate.
+
+        Raises:
+            FloatingPointError: a gradient is not finite; the weights are left as they were.
+        """
+        raise NotImplementedError(f"{type(self).__name__}.learn(batch, progress) -> figures")
+
     def values(self, own: NDArray[Any], resource: NDArray[Any]) -> Float:
         """(B, N) the critic's values in units of reward."""
         if isinstance(self.critic, LightCritic):
@@ -270,6 +288,9 @@ class OnPolicy(Learner):
         ends = len(self.slots) - self.late
         slots, self.slots = self.slots[:ends], self.slots[ends:]
         self.held = len(self.slots)
+        for slot in slots:
+            if "final" in slot:
+                slot["after"] = np.where(slot["ended"][:, None], 0.0, self.values(*slot.pop("final")))
         timed: dict[str, Any] = {k: np.stack([s[k] for s in slots]) for k in TIMED}
         timed["discount"] = discounts(self.settings.gamma, timed.pop("elapsed"))
         flat: dict[str, Any] = {
@@ -323,9 +344,8 @@ class OnPolicy(Learner):
         return rate
 
     def finish(self, logs: dict[str, list[float]], **figures: float) -> dict[str, float]:
-        """After an update: export the actor, and average the figures of its steps."""
+        """After an update: count it, and average the figures of its steps."""
         self.updates += 1
-        self.policy = self.export()
         return {k: float(np.mean(v)) for k, v in logs.items() if v} | figures
 
     def state_dict(self) -> dict[str, Any]:
@@ -336,6 +356,7 @@ class OnPolicy(Learner):
             "critic_optimizer": self.critic_optimizer.state_dict(),
             "generator": self.generator.get_state(), "updates": self.updates,
             "slots": [dict(s) for s in self.slots], "held": self.held, "late": self.late,
+            "acting": dict(self.policy.weights),
         }  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -343,8 +364,11 @@ class OnPolicy(Learner):
             getattr(self, name).load_state_dict(state[name])
         self.generator.set_state(state["generator"])
         self.updates, self.held, self.late = state["updates"], state["held"], state["late"]
-        self.slots = [{k: v.copy() for k, v in s.items()} for s in state["slots"]]
+        copied = lambda v: tuple(x.copy() for x in v) if isinstance(v, tuple) else v.copy()
+        self.slots = [{k: copied(v) for k, v in s.items()} for s in state["slots"]]
         self.policy = self.export()
+        if "acting" in state:  # an older one, where a rollout is collected while the last is learned from
+            self.policy = ArrayPolicy({k: v.copy() for k, v in state["acting"].items()}, self.name)
 
     def export(self) -> ArrayPolicy:
         """The actor as arrays."""

@@ -113,7 +113,7 @@ def add(total, part):
             total[a, b] += part[a, b]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", nogil=True)
 def scores(own, pair, shared, row, w, out):
     """Fill ``out`` (K, O) with the unscaled scores of K agents' pairs (K, O, P)."""
     agents, options = out.shape
@@ -192,7 +192,7 @@ def _heads(log, allowed, away, figures):
             figures[4] -= (ONE - total) * np.log(ONE - total)
 
 
-@njit(cache=True, error_model="numpy", fastmath=RULES)
+@njit(cache=True, error_model="numpy", fastmath=RULES, nogil=True)
 def learn(own, pair, shared, at, agent, row, bias, allowed, option, old, advantage, away, w, kind, limit, clip, entropy,
           d, figures):  # fmt: skip
     """Add to ``d`` the gradient of the mean loss -gain - ``entropy`` H over K live agents; note ``FIGURES``, summed.
@@ -250,7 +250,7 @@ def learn(own, pair, shared, at, agent, row, bias, allowed, option, old, advanta
         _back(x, z, y, s, row[first:last], w, mix, room[1, :many], d, first)
 
 
-@njit(cache=True, error_model="numpy", fastmath=RULES)
+@njit(cache=True, error_model="numpy", fastmath=RULES, nogil=True)
 def densities(own, pair, shared, at, agent, row, bias, allowed, option, w, limit, out):
     """Fill ``out`` (K,) with the executed log-densities of what K live agents did; arguments as in :func:`learn`."""
     agents, options = len(at), pair.shape[2]
@@ -273,7 +273,7 @@ def densities(own, pair, shared, at, agent, row, bias, allowed, option, w, limit
             out[k] = log[option[at[k], agent[k]]]
 
 
-@njit(cache=True, error_model="numpy", fastmath=RULES)
+@njit(cache=True, error_model="numpy", fastmath=RULES, nogil=True)
 def summarise(agent, pair, out):
     """Fill ``out`` (E, N, A + 3 P): an agent's features, and the mean, least and greatest of its pairs'."""
     networks, n, options, p = pair.shape

@@ -20,7 +20,6 @@ from rl.mappo import clipped_value_loss
 from rl.networks import Sizes, orthogonal
 from rl.on_policy import Batch, OnPolicy, OnPolicyConfig, descend, entropy_of, explained_variance, scaled, step
 from rl.pairs import PLAIN
-from rl.proposal import Observation
 
 
 @dataclass(frozen=True)
@@ -62,11 +61,9 @@ class Ppo(OnPolicy):
         self.config = config or PpoConfig()
         super().__init__(sizes, self.config, seed, JointCritic)
 
-    def update(self, last: Observation, progress: float) -> dict[str, float]:
-        """Learn from the rollout; ``last`` is what came after it, ``progress`` in [0, 1] sets the rate."""
+    def learn(self, batch: Batch, progress: float) -> dict[str, float]:
         c = self.config
         rate = self.set_rate(progress)
-        batch = self.batch(last)
         advantage, returns, value = self.advantages(batch)
         joint = scaled(advantage.mean(axis=2, keepdims=True), batch.live.any(1, keepdim=True))[:, 0]
         normal = lambda x: torch.from_numpy((x - self.norm.centre) / self.norm.spread).reshape(batch.live.shape).float()

@@ -240,7 +240,7 @@ def _told(text: str, problem: AnyProblem) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(text)
     if isinstance(found["prices"], dict):
         found["prices"] = dict(problem.card.unpriced) | found["prices"]
-    training = dict(found["training"])
+    found["training"] = training = {"overlap": False} | found["training"]
     if "learner" not in found:
         given = {str(name): _tuples(value) for name, value in training.pop("settings")}
         settings = unwritten(training["learner"], training["kind"]) | given

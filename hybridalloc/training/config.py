@@ -36,6 +36,7 @@ class TrainConfig:
         belief_steps: agent-steps of the game's own exploration in which a belief is learned before the learner starts;
             it goes on learning ever after. Whole slots, the last one begun in full: not part of ``agent_steps``.
         credit: weight of what others lose in the slot because of an agent, for a learner paid by its difference.
+        overlap: collect the next rollout while the last is learned from, see :mod:`hybridalloc.training.ahead`.
         checks: evaluations of the executed policy on the first ``check_seeds`` tuning seeds, from step 0 to the end.
     """
 
@@ -51,6 +52,7 @@ class TrainConfig:
     belief_steps: int = BELIEF_STEPS
     credit: float = 1.0
     seed: int = 0
+    overlap: bool = False
     checks: int = 10
     check_seeds: int = 16
     check_slots: int = 60

@@ -85,6 +85,8 @@ def train(
     """
     import torch
 
+    from hybridalloc.training.ahead import Ahead
+
     if config.learner not in LEARNERS:
         raise nearest("learner", config.learner, LEARNERS)
     torch.set_num_threads(1)
@@ -112,6 +114,8 @@ def train(
     ranges, learned = Ranges(seed=config.seed), LearnedTrust(config.trust) if config.learn_trust else None
     parts = {"learner": learner, "rollout": run, "belief": belief, "rng": rng, "ranges": ranges, "trust": learned}
     parts |= {} if value is None else {"value": value}
+    ahead = Ahead(learner) if config.overlap else None
+    parts |= {} if ahead is None else {"ahead": ahead}
     if resumed:
         assert checkpoints is not None
         done = Progress(**checkpoints.restore(parts))
@@ -140,6 +144,8 @@ def train(
             if report is not None:
                 report(steps(), figures)
             if checkpoints is not None:
+                if ahead is not None:
+                    ahead.settle()
                 score = card.aim.sign * means.get(card.aim.key, -card.aim.sign * np.inf)
                 checkpoints.judge(score, steps(), parts, vars(done))
 
@@ -177,7 +183,13 @@ def train(
             )
         try:
             full = learner.ready() or (short and done.slot + 1 == slots and learner.ready(final=True))
-            figures = learner.update(following, progress) if full else None
+            figures = None
+            if full:
+                figures = learner.update(following, progress) if ahead is None else ahead.turn(following, progress)
+            if ahead is not None and done.slot + 1 == slots:
+                last = ahead.finish()
+                done.updates += [] if figures is None else [{"agent_steps": float(steps())} | figures]
+                figures = last or figures
         except FloatingPointError as error:
             left = "nothing was kept" if checkpoints is None else checkpoints.last_good()
             raise FloatingPointError(f"training stopped after {steps():,} agent-steps: {error}; {left}") from error
@@ -199,6 +211,8 @@ def train(
                 report(steps(), figures)
         check()
         if checkpoints is not None and (done.slot == slots or checkpoints.due(steps())):
+            if ahead is not None:
+                ahead.settle()
             checkpoints.keep(steps(), parts, vars(done))
     learned_trust = None if learned is None else learned.trust
     learner.policy.notes = Notes(learned_trust=learned_trust, ranges=ranges.bounds())  # drift, and trust="learned"

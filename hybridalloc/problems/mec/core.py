@@ -190,7 +190,7 @@ class Outcome(NamedTuple):
     rise: Float  # (E, B)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", nogil=True)
 def believe(p, w, which):
     """Take the reports of networks ``which`` (E,) at their word: ``w.rates`` (all alike), ``w.rate``, the queues."""
     networks, n, bands = w.reported_gain.shape
@@ -207,7 +207,7 @@ def believe(p, w, which):
                 w.rates[e, i, b] = rate
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", nogil=True)
 def fill_game(p, w, prices, weight, capacity, private, allowed):
     """The congestion game of each network: resources are B bands (capacity 1), then K CPUs (Hz)."""
     networks, n, bands, values = w.rates.shape
@@ -392,7 +392,7 @@ def _rate(p, power, gain):
     return p.band_hz * np.log2(1.0 + power * gain) + LEAST_RATE
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", nogil=True)
 def settle(p, w, prices, priority, rank, wish, trust, seated, energy, plan):
     """Shares, power and fraction for ``plan.option`` on believed rates; then the safety filter.
 
@@ -691,7 +691,7 @@ def overload(p, w, prices, option, out):
         out[e] = over / used if used else 0.0
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", nogil=True)
 def execute(p, w, plan, out):
     """Run one slot of true physics and update batteries, ages, queues and servers in ``w``."""
     networks, n, bands = w.rate.shape
@@ -917,7 +917,7 @@ def _left(queue, work, cap):
     return min(max(queue, 0.0), cap) - min(max(queue - work, 0.0), cap)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", nogil=True)
 def observe(p, w, agent, server, pair):
     """Features for the recommenders, each of order one: agent (E, N, .), server (E, B, .), pair (E, N, 1 + B, .)."""
     networks, n, bands, values = w.rates.shape

@@ -1,0 +1,97 @@
+"""The next rollout while the last is learned from: one update behind, the same on any machine, resumed to the bit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hybridalloc import make_problem
+from hybridalloc.training.ahead import Ahead
+from hybridalloc.training.checkpoints import Checkpoints
+from hybridalloc.training.config import TrainConfig
+from hybridalloc.training.trainer import train
+from rl.proposal import Sizes
+from rl.registry import make_learner
+
+TINY = TrainConfig(
+    "imappo", "hybrid", 6 * 8 * 4 * 5, networks=4, checks=1, check_seeds=2, check_slots=4, overlap=True,
+    settings=(("horizon", 8),),
+)  # fmt: skip
+
+
+def make():
+    return make_problem("mec", agents=6, servers=2, episode=12)
+
+
+def weights(trained):
+    return trained.learner.policy.weights
+
+
+def test_a_run_is_the_same_each_time_and_learns_from_every_rollout():
+    one, two = (train(make(), make().card.prices(), TINY) for _ in "ab")
+    for name, value in weights(one).items():
+        np.testing.assert_array_equal(value, weights(two)[name])
+    assert len(one.updates) == one.learner.updates == 5
+    plain = train(make(), make().card.prices(), replace(TINY, overlap=False))
+    assert plain.learner.updates == 5
+    assert any((weights(one)[k] != weights(plain)[k]).any() for k in ("pair.weight", "mix.weight"))
+
+
+def test_a_run_goes_on_to_the_bit(tmp_path):
+    problem, prices = make(), make().card.prices()
+    whole = train(problem, prices, TINY)
+    kept = Checkpoints(tmp_path, 2 * 8 * 24)  # every other rollout
+    stopped = []
+
+    def stop(steps, figures):
+        stopped.append(steps)
+        if len(stopped) == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(problem, prices, TINY, stop, checkpoints=kept)
+    again = train(problem, prices, TINY, checkpoints=Checkpoints(tmp_path / "on", resume=tmp_path / "last.pt"))
+    for name, value in weights(whole).items():
+        np.testing.assert_array_equal(value, weights(again)[name])
+    strip = lambda rows: [{k: v for k, v in row.items() if not k.startswith("time/")} for row in rows]
+    assert strip(again.updates) == strip(whole.updates)
+
+
+def test_who_acts_is_one_update_behind():
+    world = make().worlds(range(3))
+    seen = world.observe()
+    learner = make_learner("imappo", Sizes.of(seen), 0, {"horizon": 2, "gain": 1.0})
+    ahead, rng = Ahead(learner), np.random.default_rng(0)
+    first, acting = learner.policy, []
+    for _ in range(3):
+        for _ in range(2):
+            bias = np.zeros(seen.allowed.shape)
+            reward = rng.normal(size=seen.live.shape)
+            learner.record(
+                seen, seen.allowed.argmax(-1), learner.propose(seen).log_prior, bias, reward,
+                np.zeros((*reward.shape, 1)), np.zeros(3, bool), None,
+            )  # fmt: skip
+        if learner.ready():
+            ahead.turn(seen, 0.0)
+            acting.append(learner.policy)
+    assert acting[0] is first and acting[1] is not first
+    ahead.settle()
+    assert learner.policy is acting[-1]
+    assert ahead.finish() is not None and learner.policy is not acting[-1] and ahead.finish() is None
+
+
+@pytest.mark.parametrize(
+    ("learner", "settings"),
+    [("dqn", ()), ("a3c", ()), ("mappo_lagrangian", ()), ("imappo", (("memory", 4),)), ("coma", ())],
+)
+def test_a_learner_that_is_read_while_it_acts_is_refused_by_name(learner, settings):
+    config = replace(TINY, learner=learner, settings=settings, checks=0)
+    with pytest.raises(ValueError, match=f"{learner} as it is set cannot learn while it acts"):
+        train(make(), make().card.prices(), config)
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run_with_what_was_kept(tmp_path):
+    with pytest.raises(FloatingPointError, match=r"training stopped after .* not finite"):
+        train(make(), make().card.prices(), replace(TINY, settings=(("horizon", 8), ("rate", 1e30))))
