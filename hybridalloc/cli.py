@@ -161,6 +161,8 @@ class Train:
     """Trials of the price search before training."""
     calibrate: bool = True
     """Weigh the trained prior by what it is worth on tuning seeds; without, at the trust of training."""
+    overlap: bool = False
+    """Collect the next rollout while the last is learned from, on a second core: faster, one update behind."""
     seed: int = 0
     checkpoint_every: int = 250_000
     """Agent-steps between two checkpoints; the last and the best are kept in a folder beside --out. 0: none."""
@@ -230,7 +232,7 @@ class Train:
                 prices = tuned.prices
             config = TrainConfig(
                 self.learner, self.kind, self.agent_steps, trust=first_trust(problem.card, belief), belief=belief,
-                belief_steps=watched, seed=self.seed,
+                belief_steps=watched, overlap=self.overlap, seed=self.seed,
             )  # fmt: skip
             if self.value == "learned":
                 value = _learn_value(problem, prices, self.seed, self.quiet).value
