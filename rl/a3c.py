@@ -26,7 +26,7 @@ from rl.a2c import A2c, A2cConfig
 from rl.elapsed import durations, ends
 from rl.learner import Blended
 from rl.networks import Sizes
-from rl.on_policy import Batch, Float
+from rl.on_policy import Batch, Float, copied
 from rl.policy import ArrayPolicy
 from rl.proposal import Observation, Proposal
 
@@ -177,7 +177,7 @@ class A3c(A2c):
             worker.actor.load_state_dict(kept["actor"])
             worker.critic.load_state_dict(kept["critic"])
             worker.due, worker.held, worker.late = kept["due"], kept["held"], kept["late"]
-            worker.slots = [{k: v.copy() for k, v in s.items()} for s in kept["slots"]]
+            worker.slots = [copied(s) for s in kept["slots"]]
             worker.policy = ArrayPolicy(worker.actor.export(), self.name)
 
 

@@ -364,8 +364,7 @@ class OnPolicy(Learner):
             getattr(self, name).load_state_dict(state[name])
         self.generator.set_state(state["generator"])
         self.updates, self.held, self.late = state["updates"], state["held"], state["late"]
-        copied = lambda v: tuple(x.copy() for x in v) if isinstance(v, tuple) else v.copy()
-        self.slots = [{k: copied(v) for k, v in s.items()} for s in state["slots"]]
+        self.slots = [copied(s) for s in state["slots"]]
         self.policy = self.export()
         if "acting" in state:  # an older one, where a rollout is collected while the last is learned from
             self.policy = ArrayPolicy({k: v.copy() for k, v in state["acting"].items()}, self.name)
@@ -373,6 +372,11 @@ class OnPolicy(Learner):
     def export(self) -> ArrayPolicy:
         """The actor as arrays."""
         return ArrayPolicy(self.actor.export(), self.name)
+
+
+def copied(slot: Mapping[str, Any]) -> dict[str, Any]:
+    """A recorded slot that shares no array with the one given."""
+    return {k: tuple(x.copy() for x in v) if isinstance(v, tuple | list) else v.copy() for k, v in slot.items()}
 
 
 def paid(reward: Float, credit: str, option: NDArray[np.int64], observation: Observation) -> Float:

@@ -123,7 +123,7 @@ def test_a_cut_clears_the_memory_of_its_network_alone():
     held = np.abs(learner.memory.state).max(axis=(1, 2))
     assert (held[cut] == 0).all() and (held[~cut] > 0).all()
     # the value at the cut was taken with the memory that the network had then
-    kept = learner.slots[-1]["after"]
+    kept = learner.values(*learner.slots[-1]["final"])
     with_memory = learner.values(learner.slots[-1]["own"], o.resource)
     assert kept.shape == with_memory.shape and not np.allclose(kept, with_memory)
 
