@@ -19,6 +19,7 @@ set, so at most N rounds are needed.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -181,17 +182,35 @@ def admit(floor, resource, priority, need, served):
             room[r] -= floor[i]
 
 
+class Split(NamedTuple):
+    """Scratch of :func:`split_into`, for at least N agents and R resources; whatever it holds."""
+
+    by_resource: Float  # (6, R)
+    own: Float  # (N,)
+    bound: Bool  # (N,)
+
+
 @njit(cache=True)
 def split_resources(weight, floor, resource, priority, share, served, price):
     """Delay shares of every resource at once, compiled; arrays as in :func:`delay_shares`.
 
     ``share`` (N,), ``served`` (N,) and ``price`` (R,) are filled.
     """
+    room = Split(np.empty((6, len(price))), np.empty(len(weight)), np.empty(len(weight), np.bool_))
+    split_into(weight, floor, resource, priority, share, served, price, room)
+
+
+@njit(cache=True)
+def split_into(weight, floor, resource, priority, share, served, price, room):
+    """:func:`split_resources` with scratch given; nothing is allocated where all floors fit."""
     n = weight.shape[0]
     resources = price.shape[0]
-    need = np.zeros(resources)
-    top = np.zeros(resources)
-    price[:] = 0.0
+    need, top, left = room.by_resource[0], room.by_resource[1], room.by_resource[2]
+    taken, total, used = room.by_resource[3], room.by_resource[4], room.by_resource[5]
+    bound = room.bound
+    for r in range(resources):
+        need[r] = top[r] = taken[r] = total[r] = used[r] = price[r] = 0.0
+        left[r] = 1.0
     for i in range(n):
         share[i] = 0.0
         served[i] = True
@@ -199,14 +218,14 @@ def split_resources(weight, floor, resource, priority, share, served, price):
         if r >= 0:
             need[r] += floor[i]
             top[r] = max(top[r], weight[i])
-    admit(floor, resource, priority, need, served)
+    admit(floor, resource, priority, need[:resources], served)
     # weights whose sums or products could leave float64 are taken in units of their largest; all 0: all alike
     odd = False
     for r in range(resources):
         odd = odd or not 1e-100 <= top[r] <= 1e100
     own = weight
     if odd:
-        own = np.empty(n)
+        own = room.own
         for i in range(n):
             r = resource[i]
             if r < 0:
@@ -216,11 +235,8 @@ def split_resources(weight, floor, resource, priority, share, served, price):
             else:
                 own[i] = weight[i] if 1e-100 <= top[r] <= 1e100 else weight[i] / top[r]
     # f_i = max(floor_i, nu w_i): fix the floors that bind, share the rest, repeat
-    left = np.ones(resources)
-    taken = np.zeros(resources)
-    total = np.zeros(resources)
-    bound = np.zeros(n, np.bool_)
     for i in range(n):
+        bound[i] = False
         if resource[i] >= 0:
             total[resource[i]] += own[i]
     changed = True
@@ -236,8 +252,9 @@ def split_resources(weight, floor, resource, priority, share, served, price):
                 changed = True
                 taken[r] += floor[i]
         # summed afresh: taking large weights off a sum would leave the small ones to rounding
-        left[:] = np.maximum(1.0 - taken, 0.0)
-        total[:] = 0.0
+        for r in range(resources):
+            left[r] = max(1.0 - taken[r], 0.0)
+            total[r] = 0.0
         for i in range(n):
             if resource[i] >= 0 and not bound[i]:
                 total[resource[i]] += own[i]
@@ -252,7 +269,6 @@ def split_resources(weight, floor, resource, priority, share, served, price):
             if served[i]:
                 share[i] = max(share[i], floor[i])
     # rounding: never above one
-    used = np.zeros(resources)
     for i in range(n):
         if resource[i] >= 0:
             used[resource[i]] += share[i]

@@ -16,8 +16,10 @@ from functools import partial
 
 import torch
 
+from rl.descent import set_gradients
 from rl.networks import Sizes
-from rl.on_policy import OnPolicy, OnPolicyConfig, descend, entropy_of, explained_variance
+from rl.on_policy import OnPolicy, OnPolicyConfig, descend, entropy_of, explained_variance, step
+from rl.pairs import PLAIN
 from rl.ppo import JointCritic
 from rl.proposal import Observation
 
@@ -54,7 +56,13 @@ class A2c(OnPolicy):
         target = torch.from_numpy((returns - self.norm.centre) / self.norm.spread).reshape(shape).float()
         every = torch.arange(len(a))
         logs: dict[str, list[float]] = {k: [] for k in ("policy_loss", "value_loss", "entropy", "kl", "norm")}
-        if batch.live.any():
+        if self.engine == "compiled" and batch.live.any():
+            figures = set_gradients(self.actor, batch, every, a, c.limit, 0.0, c.entropy, PLAIN)
+            logs["norm"].append(step(self.actor_optimizer, self.actor, c.gradient_norm))
+            for name in ("policy_loss", "entropy"):
+                logs[name].append(figures[name])
+            logs["kl"].append(self.kl(batch, every))
+        elif batch.live.any():
             log_pi, mask, row, agent = self.log_pi(batch, every)
             chosen = log_pi.gather(1, batch.option[row, agent][:, None])[:, 0]
             gain = (chosen * a[row, agent]).mean()

@@ -54,6 +54,7 @@ class ImappoConfig(MappoConfig):
     """
 
     credit: str = "difference"
+    critic: str = "light"
     rate: float = 6e-3
     epochs: int = 1
     minibatches: int = 8

@@ -23,7 +23,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rl.descent import set_gradients
 from rl.leave_one_out import LeaveOneOut
+from rl.light import LightCritic
 from rl.networks import Critic, Sizes, orthogonal
 from rl.on_policy import (
     Batch,
@@ -35,10 +37,11 @@ from rl.on_policy import (
     explained_variance,
     head_entropies,
     scaled,
+    step,
 )
 from rl.proposal import Observation
 
-CRITICS, BASELINES = ("central", "own"), ("value", "leave_one_out")
+CRITICS, BASELINES = ("central", "light", "own"), ("value", "leave_one_out")
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class MappoConfig(OnPolicyConfig):
     """Settings of MAPPO.
 
     Attributes:
-        critic: "central" (MAPPO) or "own" (IPPO).
+        critic: "central" (MAPPO), "light" (the same, smaller and compiled: :mod:`rl.light`) or "own" (IPPO).
         clip: of the probability ratio. value_clip: of the value, in units of the returns' spread.
         epochs, minibatches: passes over a rollout and its parts.
         huber: width of the value loss's quadratic part, in units of the returns' spread.
@@ -138,7 +141,8 @@ class Mappo(OnPolicy):
 
     def __init__(self, sizes: Sizes, config: MappoConfig | None = None, seed: int = 0) -> None:
         self.config = config or MappoConfig()
-        super().__init__(sizes, self.config, seed, Critic if self.config.critic == "central" else OwnCritic)
+        critics = {"central": Critic, "light": LightCritic, "own": OwnCritic}
+        super().__init__(sizes, self.config, seed, critics[self.config.critic])
         self.without: LeaveOneOut | None = None
         if self.config.leave_one_out:
             with torch.random.fork_rng():
@@ -165,11 +169,17 @@ class Mappo(OnPolicy):
         held = normal(value)  # the critic's own output: in the units it was made in
         self.norm.update(targets)
         target = normal(targets)
+        own, resource = batch.own.numpy(), batch.resource.numpy()
         logs: dict[str, list[float]] = {}
         note = lambda name, x: logs.setdefault(name, []).append(float(x))
         for _ in range(c.epochs):
             for part in self.parts(batch):
-                if batch.live[part].any():
+                if self.engine == "compiled" and batch.live[part].any():
+                    figures = set_gradients(self.actor, batch, part, a, c.limit, c.clip, c.entropy)
+                    note("norm", step(self.actor_optimizer, self.actor, c.gradient_norm))
+                    for name, figure in figures.items():
+                        note(name, figure)
+                elif batch.live[part].any():
                     taken = self.taken(batch, part)
                     at, agent = part[taken.row], taken.agent
                     log_ratio = taken.log_density - batch.old[at, agent]
@@ -184,10 +194,17 @@ class Mappo(OnPolicy):
                         note("clipped", ((ratio - 1).abs() > c.clip).float().mean())
                         for name, figure in taken.figures.items():
                             note(name, figure)
-                predicted = self.critic(batch.own[part], batch.resource[part])
-                loss = clipped_value_loss(predicted, held[part], target[part], c.value_clip, c.huber)
-                note("critic_norm", descend(loss, self.critic_optimizer, self.critic, c.gradient_norm))
-                note("value_loss", loss.detach())
+                if isinstance(self.critic, LightCritic):
+                    cost = self.critic.learn(
+                        own, resource, part.numpy(), held.numpy(), target.numpy(), c.value_clip, c.huber
+                    )
+                    note("critic_norm", step(self.critic_optimizer, self.critic, c.gradient_norm))
+                    note("value_loss", cost)
+                else:
+                    predicted = self.critic(batch.own[part], batch.resource[part])
+                    missed = clipped_value_loss(predicted, held[part], target[part], c.value_clip, c.huber)
+                    note("critic_norm", descend(missed, self.critic_optimizer, self.critic, c.gradient_norm))
+                    note("value_loss", missed.detach())
                 self.fit_baseline(batch, part, target[part])
         logs |= {k: [0.0] for k in ("policy_loss", "entropy", "kl", "clipped", "norm") if k not in logs}
         return self.finish(logs, explained_variance=explained_variance(returns, value), learning_rate=rate)

@@ -19,9 +19,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from rl.descent import engine_of, log_densities
 from rl.elapsed import discounts, durations, ends
 from rl.information import NETWORKS, make_network
 from rl.learner import Blended, Learner
+from rl.light import LightCritic
 from rl.networks import PairScorer, Sizes
 from rl.policy import ArrayPolicy
 from rl.proposal import Observation, Proposal, own_features
@@ -52,6 +54,8 @@ class OnPolicyConfig:
             stands for the same resource as its own, itself included; its own outcome where it uses none), "own" or
             "difference" (its own less what the others lose because of it). The trainer reads it.
         carry: weight of what others lose in later slots through an agent ("difference" alone).
+        engine: what computes the actor's gradients: "compiled" (:mod:`rl.descent`, of the plain pair scorer alone),
+            "torch", or "auto", the first that can.
     """
 
     credits: ClassVar[tuple[str, ...]] = ("team", "region", "own", "difference")
@@ -70,6 +74,7 @@ class OnPolicyConfig:
     gain: float = 0.0
     credit: str = "team"
     carry: float = 1.0
+    engine: str = "auto"
 
     def __post_init__(self) -> None:
         if self.network not in NETWORKS:
@@ -168,6 +173,7 @@ class OnPolicy(Learner):
             torch.manual_seed(seed)
             self.actor = self.make_actor(sizes)
             self.critic = critic(sizes, config.hidden)
+        self.engine = engine_of(config.engine, self.actor)
         self.generator = torch.Generator().manual_seed(seed)
         self.actor_optimizer = optimizer(self.actor.parameters(), config.rate, eps=1e-5)
         self.critic_optimizer = optimizer(self.critic.parameters(), config.rate, eps=1e-5)
@@ -252,8 +258,11 @@ class OnPolicy(Learner):
 
     def values(self, own: NDArray[Any], resource: NDArray[Any]) -> Float:
         """(B, N) the critic's values in units of reward."""
-        with torch.no_grad():
-            value = self.critic(torch.from_numpy(own), torch.from_numpy(resource)).numpy()
+        if isinstance(self.critic, LightCritic):
+            value = self.critic.values(own, resource)
+        else:
+            with torch.no_grad():
+                value = self.critic(torch.from_numpy(own), torch.from_numpy(resource)).numpy()
         return np.asarray(self.norm.centre + self.norm.spread * value, np.float64)
 
     def batch(self, last: Observation) -> Batch:
@@ -295,6 +304,10 @@ class OnPolicy(Learner):
 
     def kl(self, batch: Batch, part: Tensor) -> float:
         """Approximate KL, E[r - 1 - log r], of what would be executed now from what was in rows ``part``."""
+        if self.engine == "compiled":
+            now, row, agent = log_densities(self.actor, batch, part, self.settings.limit)
+            x = now - batch.old.numpy()[part.numpy()[row], agent]
+            return float((np.exp(x) - 1 - x).mean())
         with torch.no_grad():
             log_pi, _, row, agent = self.log_pi(batch, part)
             at = part[row]
@@ -403,7 +416,7 @@ def head_entropies(log_pi: Tensor, mask: Tensor, resource_of: Tensor) -> dict[st
     mode = -(log_away.exp() * log_away + log_home.exp() * log_home.clamp(min=-1e4))
     given = (log_pi - log_away[:, None]).masked_fill(~away, 0.0)
     server = -(given.exp() * given * away).sum(-1)
-    return {"entropy_mode": float(mode.mean()), "entropy_server": float(server.mean())}
+    return {"entropy_mode": float(mode.detach().mean()), "entropy_server": float(server.detach().mean())}
 
 
 def scaled(advantage: Float, live: Tensor) -> Tensor:
@@ -423,6 +436,15 @@ def descend(loss: Tensor, optimizer: torch.optim.Optimizer, module: nn.Module, l
     """
     optimizer.zero_grad()
     loss.backward()
+    return step(optimizer, module, limit)
+
+
+def step(optimizer: torch.optim.Optimizer, module: nn.Module, limit: float) -> float:
+    """One step along the gradients that ``module`` has, clipped to norm ``limit``; returns the norm before.
+
+    Raises:
+        FloatingPointError: a gradient is not finite; the weights are left as they were.
+    """
     norm = float(nn.utils.clip_grad_norm_(module.parameters(), limit))
     if not np.isfinite(norm):
         raise FloatingPointError("a gradient is not finite; the weights are as they were before this step")

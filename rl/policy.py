@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from rl.pairs import Scorer, scores
 from rl.proposal import Observation, Proposal, own_features
 
 Float = NDArray[np.float64]
@@ -79,13 +80,23 @@ class ArrayPolicy:
         return Proposal(log_prior, mean, spread, tuple(str(n) for n in self.weights["continuous.names"]))
 
     def _scores(self, observation: Observation, memory: Float32 | None) -> Float:
-        out = np.zeros(observation.pair.shape[:3])
+        out: Float = np.zeros(observation.pair.shape[:3])
         row, agent = np.nonzero(observation.live)
-        if len(row):
-            z = self._embed(self.seen(observation, memory), row, agent, "")
-            w = self.weights
-            score = (z @ w["out.weight"][0] + w["out.bias"][0]) * w["scale"]
-            out[row, agent] = score.reshape(len(row), -1)
+        if not len(row):
+            return out
+        w, seen = self.weights, self.seen(observation, memory)
+        if "node.weight" in w or "pool.weight" in w:
+            z = self._embed(seen, row, agent, "")
+            score = (z @ w["out.weight"][0] + w["out.bias"][0]).reshape(len(row), -1)
+        else:
+            own = seen.agent[row, agent] @ w["agent.weight"].T + w["agent.bias"]
+            none = np.zeros((len(out), 1, own.shape[1]), np.float32)
+            shared = np.concatenate([none, seen.resource @ w["resource.weight"].T], axis=1)
+            turned = np.ascontiguousarray(w["pair.weight"].T), np.ascontiguousarray(w["mix.weight"].T)
+            scorer = Scorer(*turned, w["mix.bias"], w["out.weight"][0], w["out.bias"], np.float32(1.0))
+            score = np.empty((len(row), out.shape[2]), np.float32)
+            scores(own, seen.pair[row, agent], shared[:, seen.resource_of + 1], row, scorer, score)
+        out[row, agent] = score * w["scale"]
         return out
 
     def _levels(self, observation: Observation, memory: Float32 | None) -> tuple[Float, Float]:

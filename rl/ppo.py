@@ -11,12 +11,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rl.descent import log_densities, set_gradients
 from rl.mappo import clipped_value_loss
 from rl.networks import Sizes, orthogonal
-from rl.on_policy import OnPolicy, OnPolicyConfig, descend, entropy_of, explained_variance, scaled
+from rl.on_policy import Batch, OnPolicy, OnPolicyConfig, descend, entropy_of, explained_variance, scaled, step
+from rl.pairs import PLAIN
 from rl.proposal import Observation
 
 
@@ -75,7 +78,10 @@ class Ppo(OnPolicy):
         }
         for _ in range(c.epochs):
             for part in torch.randperm(len(joint), generator=self.generator).chunk(c.minibatches):
-                if batch.live[part].any():
+                if self.engine == "compiled" and batch.live[part].any():
+                    for name, figure in self.compiled_step(batch, part, joint).items():
+                        logs[name].append(figure)
+                elif batch.live[part].any():
                     log_pi, mask, row, agent = self.log_pi(batch, part)
                     at = part[row]
                     change = log_pi.gather(1, batch.option[at, agent][:, None])[:, 0] - batch.old[at, agent]
@@ -96,3 +102,22 @@ class Ppo(OnPolicy):
                 descend(loss, self.critic_optimizer, self.critic, c.gradient_norm)
                 logs["value_loss"].append(float(loss.detach()))
         return self.finish(logs, explained_variance=explained_variance(returns, value), learning_rate=rate)
+
+    def compiled_step(self, batch: Batch, part: Tensor, joint: Tensor) -> dict[str, float]:
+        """One step on ``part``: the slope of a row's joint loss is the advantage of all its agents in a plain one."""
+        c, rows = self.config, part.numpy()
+        now, row, agent = log_densities(self.actor, batch, part, c.limit)
+        log_ratio = np.bincount(row, now - batch.old.numpy()[rows[row], agent], len(rows))
+        ratio, a = np.exp(log_ratio), joint.numpy()[rows]
+        gain = np.minimum(ratio * a, np.clip(ratio, 1 - c.clip, 1 + c.clip) * a)
+        slope = (
+            np.where(ratio * a <= gain, ratio * a, 0.0) * len(row) / len(rows)
+        )  # a plain step takes the agents' mean
+        slopes = np.zeros(batch.live.shape, np.float32)
+        slopes[rows] = slope[:, None]
+        found = set_gradients(self.actor, batch, part, torch.from_numpy(slopes), c.limit, c.clip, c.entropy, PLAIN)
+        return {
+            "policy_loss": -float(gain.mean()), "entropy": found["entropy"],
+            "kl": float((ratio - 1 - log_ratio).mean()), "clipped": float((abs(ratio - 1) > c.clip).mean()),
+            "norm": step(self.actor_optimizer, self.actor, c.gradient_norm),
+        }  # fmt: skip

@@ -7,6 +7,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from rl.pairs import summarise
+
 
 class Observation(NamedTuple):
     """Features of E joint situations, each of order one.
@@ -38,9 +40,10 @@ class Sizes(NamedTuple):
 
 def own_features(observation: Observation) -> NDArray[np.float32]:
     """(E, N, A + 3 P): an agent's features and the mean, least and greatest of its pairs'."""
-    pair = observation.pair
-    parts = [observation.agent, pair.mean(axis=2), pair.min(axis=2), pair.max(axis=2)]
-    return np.concatenate(parts, axis=2)
+    agent, pair = observation.agent, observation.pair
+    out = np.empty((*agent.shape[:2], agent.shape[2] + 3 * pair.shape[3]), np.float32)
+    summarise(agent, pair, out)
+    return out
 
 
 class Proposal(NamedTuple):

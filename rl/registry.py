@@ -58,7 +58,15 @@ LEARNERS: dict[str, Entry] = {
 
 ALONE: dict[str, Any] = {"limit": 40.0}  # of every learner that no game corrects: no bound rests on its log-priors
 ALONE_BY_NAME: dict[str, dict[str, Any]] = {
-    "imappo": {"gamma": 0.5, "gae": 0.6, "entropy": 1.6e-2, "rate": 3e-3, "epochs": 2, "minibatches": 8}
+    "imappo": {
+        "critic": "central",
+        "gamma": 0.5,
+        "gae": 0.6,
+        "entropy": 1.6e-2,
+        "rate": 3e-3,
+        "epochs": 2,
+        "minibatches": 8,
+    }
 }  # and what was searched for one of them alone (benchmarks/recipe.py)
 
 

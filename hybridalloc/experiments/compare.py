@@ -49,7 +49,7 @@ from hybridalloc.problems.contract import AnyProblem, Card, Prices
 from hybridalloc.saved import saved_prices
 from hybridalloc.text import quoted
 from hybridalloc.training.config import BELIEF_STEPS, REPORT_SEEDS, REPORT_SLOTS, TRAIN_SEEDS, WARMUP_SLOTS
-from hybridalloc.training.learners import DEFAULTS, unwritten
+from hybridalloc.training.learners import DEFAULTS, TUNED_ALONE, unwritten
 from rl.registry import LEARNERS
 
 LOCK = ".comparison.lock"  # held while a comparison runs
@@ -206,7 +206,7 @@ def _tune(problem: AnyProblem, settings: Settings, folder: Path, record: dict[st
     card = problem.card
     rows = {name: method_of(name, card) for name in settings.methods}
     wanted = {row.belief: (row.belief, "") for row in rows.values()}
-    if record.get("defaults") == DEFAULTS:
+    if record.get("defaults", 1) >= TUNED_ALONE:
         wanted |= {name: (row.belief, row.learner or "") for name, row in rows.items() if row.kind == "rl"}
     path = folder / "tuning.json"
     found = _tuned_before(path, card)
@@ -290,7 +290,7 @@ def _jobs(
         method = method_of(name, problem.card)
         tuned = name if method.kind == "rl" and name in prices else method.belief
         charged = prices[tuned if method.prices == "tuned" else method.prices]._asdict()
-        begun = {} if record.get("defaults") == DEFAULTS else unwritten(method.learner or "", method.kind, True)
+        begun = unwritten(method.learner or "", method.kind, True, record.get("defaults", 1))
         for seed in range(settings.train_seeds) if method.learner or learns(method.belief) else (0,):
             belief = belief_file(folder, method.belief, seed) if method.belief else ""
             jobs.append(

@@ -33,6 +33,7 @@ from hybridalloc.saved import saved_prices
 from hybridalloc.text import printable, quoted
 from hybridalloc.training.config import TrainConfig
 from hybridalloc.training.learners import learner_settings, unwritten
+from rl.registry import resolved
 
 FORMAT = 3
 HEAD = f"hybridalloc checkpoint {FORMAT} sha256 "
@@ -245,6 +246,8 @@ def _told(text: str, problem: AnyProblem) -> dict[str, Any]:
         settings = unwritten(training["learner"], training["kind"]) | given
         config = TrainConfig(**training, settings=tuple(settings.items()))
         found |= {"training": training, "learner": json.loads(json.dumps(learner_settings(problem, config)))}
+    if "engine" not in found["learner"] and "engine" in resolved(found["training"]["learner"]):
+        found["learner"]["engine"] = "auto"  # the same gradients, to rounding
     return found
 
 

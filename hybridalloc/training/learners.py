@@ -8,18 +8,24 @@ from hybridalloc.problems.contract import AnyProblem
 from hybridalloc.training.config import TrainConfig
 from rl.registry import resolved, settings_for
 
-DEFAULTS = 2  # which of the learners' defaults a comparison began with; a record that does not say had the first
-UNWRITTEN: dict[str, dict[str, Any]] = {
-    "": {"limit": 10.0},
-    "imappo": {"gamma": 0.9, "gae": 0.9, "epochs": 4, "minibatches": 4, "rate": 3e-3, "entropy": 2e-3},
-}  # of runs whose files do not say: every learner's, then one's own
-UNWRITTEN_ALONE: dict[str, dict[str, Any]] = {"imappo": {"gae": 0.6}}  # in a comparison
+DEFAULTS = 3  # which of the learners' defaults a comparison began with; a record that does not say had the first
+TUNED_ALONE = 2  # since when a learner alone has prices of its own
+UNWRITTEN: dict[int, dict[str, dict[str, Any]]] = {
+    1: {
+        "": {"limit": 10.0},
+        "imappo": {"gamma": 0.9, "gae": 0.9, "epochs": 4, "minibatches": 4, "rate": 3e-3, "entropy": 2e-3},
+    },
+    2: {"imappo": {"critic": "central"}},
+}  # what each of them had otherwise than the next: every learner's, then one's own
+UNWRITTEN_ALONE: dict[str, dict[str, Any]] = {"imappo": {"gae": 0.6}}  # of the first, in a comparison
 
 
-def unwritten(learner: str, kind: str = "hybrid", compared: bool = False) -> dict[str, Any]:
-    """Settings of a run whose files do not say, ``compared`` where a comparison made it."""
-    own = UNWRITTEN_ALONE.get(learner, {}) if compared and kind == "rl" else {}
-    return UNWRITTEN[""] | UNWRITTEN.get(learner, {}) | own
+def unwritten(learner: str, kind: str = "hybrid", compared: bool = False, defaults: int = 1) -> dict[str, Any]:
+    """Settings of a run whose files say only which ``defaults`` held, ``compared`` where a comparison made it."""
+    found: dict[str, Any] = {}
+    for version in range(max(defaults, 1), DEFAULTS):
+        found = UNWRITTEN[version].get("", {}) | UNWRITTEN[version].get(learner, {}) | found
+    return found | (UNWRITTEN_ALONE.get(learner, {}) if compared and kind == "rl" and defaults < 2 else {})
 
 
 def continuous_settings(problem: AnyProblem, learner: str, settings: dict[str, Any], trust: float) -> dict[str, Any]:

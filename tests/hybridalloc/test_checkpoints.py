@@ -181,7 +181,7 @@ def older(last, path):
 def test_a_checkpoint_goes_on_with_the_settings_that_were_the_defaults_when_it_was_written(tmp_path):
     was = (
         *TINY.settings, ("gamma", 0.9), ("gae", 0.9), ("entropy", 2e-3), ("rate", 3e-3), ("epochs", 4),
-        ("minibatches", 4),
+        ("minibatches", 4), ("critic", "central"),
     )  # fmt: skip
     begun = replace(TINY, kind="rl", settings=(*was, ("limit", 10.0)))
     whole = train(make(), make().card.prices(leakage=0.0), begun, checkpoints=Checkpoints(tmp_path, 5 * 24))

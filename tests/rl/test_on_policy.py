@@ -143,5 +143,5 @@ def test_a_gradient_that_is_not_finite_stops_and_leaves_the_weights(lab):
 def test_unknown_settings_are_named():
     with pytest.raises(ValueError, match=r"credit = 'regoin'.*team, region, own, difference"):
         MappoConfig(credit="regoin")
-    with pytest.raises(ValueError, match=r"critic = 'graph'.*central, own"):
+    with pytest.raises(ValueError, match=r"critic = 'graph'.*central, light, own"):
         MappoConfig(critic="graph")

@@ -19,7 +19,7 @@ from numba import njit
 
 from coordinator.continuous import best_fraction, best_power, blend
 from games.congestion import Bool, Float, Int
-from games.shares import split_resources
+from games.shares import Split, split_into
 
 AGENT_FEATURES, SERVER_FEATURES, PAIR_FEATURES = 12, 8, 11
 HORIZON = 5  # slots over which a leftover backlog is charged to the agent that left it
@@ -153,6 +153,26 @@ class Wish(NamedTuple):
     fraction_spread: Float
     power_response: Float
     fraction_response: Float
+
+
+class Room(NamedTuple):
+    """Scratch of :func:`settle_server`, for up to N devices; whatever it holds."""
+
+    number: Float  # (9, N)
+    whole: Int  # (2, N)
+    met: Bool  # (N,)
+    band: Float  # (2, B / K)
+    one: Float  # (1,)
+    split: Split
+
+
+@njit(cache=True)
+def new_room(n, per):
+    """Room for ``n`` devices and ``per`` bands a server."""
+    size = max(n, 1)
+    split = Split(np.empty((6, max(per, 1))), np.empty(size), np.empty(size, np.bool_))
+    whole, met = np.empty((2, size), np.int64), np.empty(size, np.bool_)
+    return Room(np.empty((9, size)), whole, met, np.empty((2, per)), np.empty(1), split)
 
 
 class Outcome(NamedTuple):
@@ -388,6 +408,7 @@ def settle(p, w, prices, priority, rank, wish, trust, seated, energy, plan):
     per = bands // servers if servers else 1
     count = np.zeros(servers, np.int64)
     member = np.empty((servers, n), np.int64)
+    room = new_room(n, per)
     for e in range(networks):
         count[:] = 0
         for i in range(n):
@@ -399,7 +420,8 @@ def settle(p, w, prices, priority, rank, wish, trust, seated, energy, plan):
             else:
                 settle_alone(p, w, prices, e, i, plan)
         for k in range(servers):
-            settle_server(p, w, prices, priority, rank, wish, trust, seated, energy, plan, e, k, member[k, : count[k]])
+            these = member[k, : count[k]]
+            settle_server(p, w, prices, priority, rank, wish, trust, seated, energy, plan, e, k, these, room)
 
 
 @njit(cache=True, error_model="numpy")
@@ -411,32 +433,27 @@ def settle_alone(p, w, prices, e, i, plan):
 
 
 @njit(cache=True, error_model="numpy")
-def settle_server(p, w, prices, priority, rank, wish, trust, seated, energy, plan, e, k, member):
+def settle_server(p, w, prices, priority, rank, wish, trust, seated, energy, plan, e, k, member, room):
     """One server's part of :func:`settle`: ``member`` (M,) are the devices that chose it, ascending. No server's part
-    reads another's."""
+    reads another's. ``room`` from :func:`new_room`."""
     count = len(member)
     bands, servers = w.rate.shape[2], w.server_hz.shape[1]
     per = bands // servers
-    band = np.empty(count, np.int64)  # of this server's, from 0; -1 for who sends nothing after all
-    server = np.zeros(count, np.int64)  # the same for its processor
-    gain = np.empty(count)
-    air_s = np.empty(count)
-    air_weight = np.empty(count)
-    cpu_weight = np.empty(count)
-    air_floor = np.zeros(count)
-    cpu_floor = np.zeros(count)
-    first = np.empty(count)  # who is named first where floors do not all fit
-    air = np.empty(count)
-    cpu = np.empty(count)
-    met = np.empty(count, np.bool_)
-    air_total = np.zeros(per)
+    band = room.whole[0, :count]  # of this server's, from 0; -1 for who sends nothing after all
+    server = room.whole[1, :count]  # the same for its processor
+    gain, air_s, air_weight = room.number[0, :count], room.number[1, :count], room.number[2, :count]
+    cpu_weight, air_floor, cpu_floor = room.number[3, :count], room.number[4, :count], room.number[5, :count]
+    first, air, cpu = room.number[6, :count], room.number[7, :count], room.number[8, :count]
+    met, cpu_price = room.met[:count], room.one
+    air_total, air_price = room.band[0], room.band[1]
+    air_total[:] = 0.0
     cpu_total = 0.0
-    cpu_price = np.zeros(1)
-    air_price = np.zeros(per)
     for m in range(count):
         i = member[m]
         band[m] = plan.option[e, i] - 1 - k * per
-        first[m] = priority[e, i]
+        first[m] = priority[e, i]  # who is named first where floors do not all fit
+        server[m] = 0
+        air_floor[m] = cpu_floor[m] = 0.0
         omega = prices.delay / w.deadline_s[e, i]
         rate = _exceeded(w.rates[e, i, k * per + band[m]], prices.caution)
         gain[m] = _snr(p, rate)
@@ -519,11 +536,11 @@ def settle_server(p, w, prices, priority, rank, wish, trust, seated, energy, pla
                 cpu_floor[m] = cpu_even * time / slack
     if seated:
         _keep_places(plan, e, member, band, first, rank, air_floor, cpu_floor, per)
-    split_resources(air_weight, air_floor, band, first, air, met, air_price)
+    split_into(air_weight, air_floor, band, first, air, met, air_price, room.split)
     for m in range(count):
         if band[m] >= 0 and not met[m]:
             cpu_floor[m] = 0.0
-    split_resources(cpu_weight, cpu_floor, server, first, cpu, met, cpu_price)
+    split_into(cpu_weight, cpu_floor, server, first, cpu, met, cpu_price, room.split)
     for b in range(per):
         plan.air_price[e, k * per + b] = air_price[b]
     plan.cpu_price[e, k] = cpu_price[0] / w.server_hz[e, k]  # weights are per cycle: now in cost, like the air's

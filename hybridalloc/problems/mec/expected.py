@@ -29,10 +29,12 @@ from games.congestion import Bool, Float, Int
 from games.places import copy_into, least_floors, leave, take
 from hybridalloc.problems.mec.core import (
     ENERGY_UNIT,
+    Room,
     _late,
     _rate,
     _snr,
     _wait,
+    new_room,
     settle_alone,
     settle_server,
 )
@@ -62,6 +64,7 @@ class Climb(NamedTuple):
     tries: Int  # (3,) changes tried, changes made, holders moved
     stamp: Int  # (K,) the last change on each server, counted from 1
     seen: Int  # (N,) the last change before each device was visited
+    room: Room  # scratch
 
 
 @njit(cache=True, error_model="numpy")
@@ -224,6 +227,7 @@ def new_climb(n: int, k: int, b: int, q: int, resources: int, against: Float) ->
     return Climb(
         f(n), f(n), f(b), f(b), against, f(b), f(k), np.zeros((k, n), np.int64), np.zeros(k, np.int64), f(resources),
         f((n, b, q)), np.zeros((n, b), bool), np.zeros(3, np.int64), np.zeros(k, np.int64), np.full(n, -1),
+        new_room(n, b // max(k, 1)),
     )  # fmt: skip
 
 
@@ -344,7 +348,7 @@ def _move(p, w, v, prices, priority, rank, wish, asked, trust, seated, energy, p
         if k >= 0 and redo[k]:
             redo[k] = False
             member = c.member[k, : c.size[k]]
-            settle_server(p, w, prices, priority, rank, wish, trust, seated, energy, plan, e, k, member)
+            settle_server(p, w, prices, priority, rank, wish, trust, seated, energy, plan, e, k, member, c.room)
             for m in range(c.size[k]):
                 j = c.member[k, m]
                 c.duty[j] = _duty(p, w, e, j, plan)

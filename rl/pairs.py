@@ -1,0 +1,295 @@
+r"""The pair scorer compiled: scores, and the gradient of what is learned from them, without a tensor library.
+
+Per pair, z = relu(own_i + P pair + shared_r), y = relu(M z + m), score = w y + b: a few hundred numbers in and out, so
+a tensor library spends its time moving (M, O, H) intermediates through memory. Here a few agents' pairs at a time go
+all the way: features, scores, what is executed, the loss's slope, and back. float32 throughout; the same sums as
+:class:`rl.networks.PairScorer` in another order. Weights are (inputs, outputs).
+
+Source of recomputing instead of keeping: Chen et al. (2016), "Training deep nets with sublinear memory cost".
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+Float32 = NDArray[np.float32]
+BLOCK = 32  # agents at a time: their pairs' intermediates fit the second-level cache
+ZERO, ONE = np.float32(0.0), np.float32(1.0)
+CLIPPED, PLAIN = 0, 1  # what is ascended: the clipped ratio times the advantage, the log-density times it
+FIGURES = ("gain", "entropy", "kl", "clipped", "entropy_mode", "entropy_server", "able", "home")
+RULES = {"contract", "reassoc", "nsz"}  # of floating-point arithmetic that the compiler may bend
+
+
+class Scorer(NamedTuple):
+    """Weights of what is beyond an agent's own and the shared part: P pair features, H hidden, M mixed."""
+
+    pair: Float32  # (P, H)
+    mix: Float32  # (H, M)
+    mix_bias: Float32  # (M,)
+    out: Float32  # (M,)
+    out_bias: Float32  # (1,)
+    scale: np.float32
+
+
+class Slopes(NamedTuple):
+    """Gradients, added up: of K agents' own parts, the shared parts of B rows, and the weights."""
+
+    own: Float32  # (K, H)
+    shared: Float32  # (B, O, H)
+    pair: Float32
+    mix: Float32  # (M, H): as (outputs, inputs)
+    mix_bias: Float32
+    out: Float32
+    out_bias: Float32
+
+
+def no_slopes(agents: int, rows: int, options: int, w: Scorer) -> Slopes:
+    """All 0."""
+    f = lambda *shape: np.zeros(shape, np.float32)
+    hidden, mixed = w.mix.shape
+    return Slopes(
+        f(agents, hidden), f(rows, options, hidden), f(*w.pair.shape), f(mixed, hidden), f(mixed), f(mixed), f(1)
+    )
+
+
+@njit(cache=True, error_model="numpy", fastmath=RULES)
+def _hidden(x, own, shared, row, w, z, y):
+    """Fill z (pairs, H) and y (pairs, M) of the agents whose pairs are ``x`` (pairs, P)."""
+    options = len(x) // len(own)
+    np.dot(x, w.pair, z)
+    for i in range(len(own)):
+        for o in range(options):
+            here, base, there = z[i * options + o], own[i], shared[row[i], o]
+            for h in range(len(here)):
+                here[h] = max(here[h] + base[h] + there[h], ZERO)
+    np.dot(z, w.mix, y)
+    for r in range(len(y)):
+        here = y[r]
+        for h in range(len(here)):
+            here[h] = max(here[h] + w.mix_bias[h], ZERO)
+
+
+@njit(cache=True, error_model="numpy", fastmath=RULES)
+def _back(x, z, y, s, row, w, mix, spare, d, first):
+    """Add to ``d`` the gradients of pairs whose unscaled scores have slopes ``s`` (pairs,); y and ``spare`` are lost.
+    The agents are those from ``first`` on of ``d.own``; ``mix`` is ``w.mix`` turned."""
+    agents = len(row)
+    options, size, mixed = len(s) // agents, z.shape[1], y.shape[1]
+    part = np.dot(s, y)
+    for h in range(mixed):
+        d.out[h] += part[h]
+    for r in range(len(s)):  # y is done with: from here on it is its own gradient
+        here = y[r]
+        for h in range(mixed):
+            here[h] = s[r] * w.out[h] if here[h] > ZERO else ZERO
+        for h in range(mixed):
+            d.mix_bias[h] += here[h]
+        d.out_bias[0] += s[r]
+    add(d.mix, np.dot(y.T, z))
+    np.dot(y, mix, spare)
+    for i in range(agents):
+        mine = d.own[first + i]
+        for o in range(options):
+            r = i * options + o
+            here, there, common = spare[r], z[r], d.shared[row[i], o]
+            for h in range(size):
+                here[h] = here[h] if there[h] > ZERO else ZERO
+            for h in range(size):
+                mine[h] += here[h]
+            for h in range(size):
+                common[h] += here[h]
+    add(d.pair, np.dot(x.T, spare))
+
+
+@njit(cache=True)
+def add(total, part):
+    """Add ``part`` to ``total``, both (A, B)."""
+    for a in range(total.shape[0]):
+        for b in range(total.shape[1]):
+            total[a, b] += part[a, b]
+
+
+@njit(cache=True, error_model="numpy")
+def scores(own, pair, shared, row, w, out):
+    """Fill ``out`` (K, O) with the unscaled scores of K agents' pairs (K, O, P)."""
+    agents, options = out.shape
+    z_room = np.empty((BLOCK * options, w.mix.shape[0]), np.float32)
+    y_room = np.empty((BLOCK * options, w.mix.shape[1]), np.float32)
+    for first in range(0, agents, BLOCK):
+        last = min(first + BLOCK, agents)
+        many = (last - first) * options
+        x = pair[first:last].reshape(many, pair.shape[2])
+        _hidden(x, own[first:last], shared, row[first:last], w, z_room[:many], y_room[:many])
+        out[first:last] = (np.dot(y_room[:many], w.out) + w.out_bias[0]).reshape(last - first, options)
+
+
+@njit(cache=True, error_model="numpy")
+def slopes(slope, own, pair, shared, row, w, d):
+    """Add to ``d`` the gradients of K agents' pairs whose unscaled scores have slopes ``slope`` (K, O)."""
+    agents, options = slope.shape
+    hidden, mixed = w.mix.shape
+    room = np.empty((2, BLOCK * options, hidden), np.float32)
+    y_room = np.empty((BLOCK * options, mixed), np.float32)
+    mix = np.ascontiguousarray(w.mix.T)
+    for first in range(0, agents, BLOCK):
+        last = min(first + BLOCK, agents)
+        many = (last - first) * options
+        x, y = pair[first:last].reshape(many, pair.shape[2]), y_room[:many]
+        _hidden(x, own[first:last], shared, row[first:last], w, room[0, :many], y)
+        s = slope[first:last].reshape(many)
+        _back(x, room[0, :many], y, s, row[first:last], w, mix, room[1, :many], d, first)
+
+
+@njit(cache=True, error_model="numpy", fastmath=RULES)
+def _execute(raw, bias, allowed, limit, log):
+    """Fill ``log`` (O,) with what is executed, log softmax of the clipped log-prior plus the game's part; its entropy.
+    Options that are not allowed keep what they had."""
+    options = len(raw)
+    top, most, total, entropy = np.float32(-np.inf), np.float32(-np.inf), ZERO, ZERO
+    for o in range(options):
+        if allowed[o]:
+            top = max(top, raw[o])
+    for o in range(options):
+        if allowed[o]:
+            log[o] = max(raw[o] - top, -limit) + bias[o]
+            most = max(most, log[o])
+    for o in range(options):
+        if allowed[o]:
+            total += np.exp(log[o] - most)
+    norm = most + np.log(total)
+    for o in range(options):
+        if allowed[o]:
+            log[o] -= norm
+            entropy -= np.exp(log[o]) * log[o]
+    return top, entropy
+
+
+@njit(cache=True, error_model="numpy", fastmath=RULES)
+def _heads(log, allowed, away, figures):
+    """Note the entropies of the mode (no resource, or any) and of the resource given one is used."""
+    total, within = ZERO, ZERO
+    able = home = False
+    for o in range(len(log)):
+        if allowed[o]:
+            if away[o]:
+                able = True
+                chance = np.exp(log[o])
+                total += chance
+                within -= chance * log[o]
+            else:
+                home = True
+    if able:
+        figures[6] += ONE
+        figures[7] += ONE if home else ZERO
+        if total > ZERO:
+            figures[5] += within / total + np.log(total)
+            figures[4] -= total * np.log(total)
+        if home and total < ONE:
+            figures[4] -= (ONE - total) * np.log(ONE - total)
+
+
+@njit(cache=True, error_model="numpy", fastmath=RULES)
+def learn(own, pair, shared, at, agent, row, bias, allowed, option, old, advantage, away, w, kind, limit, clip, entropy,
+          d, figures):  # fmt: skip
+    """Add to ``d`` the gradient of the mean loss -gain - ``entropy`` H over K live agents; note ``FIGURES``, summed.
+
+    Args:
+        own: (K, H). pair, bias, allowed: (B, N, O, ...), option, old, advantage: (B, N): of the whole rollout, of which
+            the agents are ``agent`` (K,) of rows ``at`` (K,). shared: (b, O, H) of the part's rows, theirs is ``row``.
+        away: (O,) options that use a resource. kind: ``CLIPPED`` or ``PLAIN``.
+    """
+    agents, options = len(at), pair.shape[2]
+    hidden, mixed = w.mix.shape
+    x_room = np.empty((BLOCK * options, pair.shape[3]), np.float32)
+    room = np.empty((2, BLOCK * options, hidden), np.float32)
+    y_room, s_room = np.empty((BLOCK * options, mixed), np.float32), np.empty(BLOCK * options, np.float32)
+    raw, log = np.empty(options, np.float32), np.empty(options, np.float32)
+    mix = np.ascontiguousarray(w.mix.T)
+    share, scale = ONE / np.float32(agents), np.float32(w.scale)
+    for first in range(0, agents, BLOCK):
+        last = min(first + BLOCK, agents)
+        many = (last - first) * options
+        x, z, y, s = x_room[:many], room[0, :many], y_room[:many], s_room[:many]
+        for k in range(first, last):
+            x[(k - first) * options : (k - first + 1) * options] = pair[at[k], agent[k]]
+        _hidden(x, own[first:last], shared, row[first:last], w, z, y)
+        score = np.dot(y, w.out)
+        for k in range(first, last):
+            e, i = at[k], agent[k]
+            base = (k - first) * options
+            for o in range(options):
+                raw[o] = scale * (score[base + o] + w.out_bias[0])
+            top, spread = _execute(raw, bias[e, i], allowed[e, i], limit, log)
+            taken, a = option[e, i], advantage[e, i]
+            change = log[taken] - old[e, i]
+            ratio = np.exp(change)
+            if kind == CLIPPED:
+                near = min(max(ratio, ONE - clip), ONE + clip)
+                gain = min(ratio * a, near * a)
+                slope = -ratio * a * share if ratio * a <= near * a else ZERO
+            else:
+                gain = log[taken] * a
+                slope = -a * share
+            figures[0] += gain
+            figures[1] += spread
+            figures[2] += ratio - ONE - change
+            figures[3] += ONE if abs(ratio - ONE) > clip else ZERO
+            _heads(log, allowed[e, i], away, figures)
+            for o in range(options):
+                down = ZERO
+                if allowed[e, i, o] and raw[o] - top >= -limit:
+                    chance = np.exp(log[o])
+                    down = entropy * share * chance * (log[o] + spread) - slope * chance
+                    if o == taken:
+                        down += slope
+                s[base + o] = down * scale
+        _back(x, z, y, s, row[first:last], w, mix, room[1, :many], d, first)
+
+
+@njit(cache=True, error_model="numpy", fastmath=RULES)
+def densities(own, pair, shared, at, agent, row, bias, allowed, option, w, limit, out):
+    """Fill ``out`` (K,) with the executed log-densities of what K live agents did; arguments as in :func:`learn`."""
+    agents, options = len(at), pair.shape[2]
+    x_room = np.empty((BLOCK * options, pair.shape[3]), np.float32)
+    z_room = np.empty((BLOCK * options, w.mix.shape[0]), np.float32)
+    y_room = np.empty((BLOCK * options, w.mix.shape[1]), np.float32)
+    raw, log = np.empty(options, np.float32), np.empty(options, np.float32)
+    for first in range(0, agents, BLOCK):
+        last = min(first + BLOCK, agents)
+        many = (last - first) * options
+        x = x_room[:many]
+        for k in range(first, last):
+            x[(k - first) * options : (k - first + 1) * options] = pair[at[k], agent[k]]
+        _hidden(x, own[first:last], shared, row[first:last], w, z_room[:many], y_room[:many])
+        score = np.dot(y_room[:many], w.out)
+        for k in range(first, last):
+            for o in range(options):
+                raw[o] = np.float32(w.scale) * (score[(k - first) * options + o] + w.out_bias[0])
+            _execute(raw, bias[at[k], agent[k]], allowed[at[k], agent[k]], limit, log)
+            out[k] = log[option[at[k], agent[k]]]
+
+
+@njit(cache=True, error_model="numpy", fastmath=RULES)
+def summarise(agent, pair, out):
+    """Fill ``out`` (E, N, A + 3 P): an agent's features, and the mean, least and greatest of its pairs'."""
+    networks, n, options, p = pair.shape
+    a = agent.shape[2]
+    for e in range(networks):
+        for i in range(n):
+            here = out[e, i]
+            here[:a] = agent[e, i]
+            mean, least, most = here[a : a + p], here[a + p : a + 2 * p], here[a + 2 * p :]
+            for f in range(p):
+                mean[f] = least[f] = most[f] = pair[e, i, 0, f]
+            for o in range(1, options):
+                one = pair[e, i, o]
+                for f in range(p):
+                    mean[f] += one[f]
+                    least[f] = min(least[f], one[f])
+                    most[f] = max(most[f], one[f])
+            for f in range(p):
+                mean[f] /= np.float32(options)
