@@ -188,6 +188,7 @@ class Train:
         from hybridalloc.training.calibration import calibrate
         from hybridalloc.training.checkpoints import Checkpoints, run_of
         from hybridalloc.training.config import BELIEF_STEPS, TrainConfig, first_trust
+        from hybridalloc.training.curve import Curve
         from hybridalloc.training.trainer import train
         from hybridalloc.training.tuning import ALONE_STEPS, tune_alone, tune_game
         from rl.registry import LEARNERS
@@ -200,6 +201,7 @@ class Train:
         _whole("--checkpoint-every", self.checkpoint_every, 0)
         check_file("--out", self.out if self.out.suffix == ".npz" else self.out.with_name(self.out.name + ".npz"))
         folder = self.out.with_name(self.out.name.removesuffix(".npz") + ".checkpoints")
+        lines = check_file("--out", self.out.with_name(self.out.name.removesuffix(".npz") + ".curve.jsonl"))
         kept = bool(self.checkpoint_every) or self.resume is not None
         if kept:
             check_folder("--out", folder)
@@ -236,13 +238,14 @@ class Train:
             )  # fmt: skip
             if self.value == "learned":
                 value = _learn_value(problem, prices, self.seed, self.quiet).value
-        checkpoints = None
+        checkpoints, curve = None, Curve(lines, self.resume is not None)
         if kept:
             checkpoints = Checkpoints(folder, self.checkpoint_every or config.agent_steps, self.resume)
         with _kept_of(checkpoints), Stage("training", config.agent_steps, "step", self.quiet) as stage:
 
             def report(steps: int, figures: dict[str, float]) -> None:
                 stage.update(steps - stage.n)
+                curve.note(steps, figures)
                 if (check := f"check_{problem.card.aim.key}") in figures:
                     stage.note(**{problem.card.aim.key: f"{figures[check]:.4f}"})
 
@@ -264,6 +267,7 @@ class Train:
             return _print_json(told)
         steps = f"{trained.agent_steps:,} of {config.agent_steps:,} agent-steps"
         _print(f"saved {path}; {steps}; violations in training: {trained.violations}; trust {trust:g}")
+        _print(f"curve {curve.path.resolve()}: a line of JSON an update and check")
         if checkpoints is not None:
             _print(f"checkpoints {checkpoints.folder.resolve()}: last.pt, best.pt")
         return 0
