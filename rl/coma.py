@@ -71,6 +71,7 @@ class Coma(OnPolicy):
     """The learner; ``policy`` is its actor as arrays, refreshed at each update."""
 
     name = "coma"
+    passes = False
     critic: nn.Module
 
     def __init__(self, sizes: Sizes, config: ComaConfig | None = None, seed: int = 0) -> None:
