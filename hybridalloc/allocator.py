@@ -477,8 +477,9 @@ class Allocator:
                 decider = replace(self.coordinator, kind=draft.source, trust=draft.trust)
             limit = self.coordinator.limit
             against = None if situation is None else draft.against
+            value = situation.value if isinstance(situation, Stores) else None
             origin = Origin(
-                self.problem, state, self.prices, levels, limit, memory, draft.seating, decider, against, self.value
+                self.problem, state, self.prices, levels, limit, memory, draft.seating, decider, against, value
             )
             allocation = Allocation(
                 **with_levels(parts), certificate=_PENDING, game=game, log_prior=prior[0], trust=draft.trust,

@@ -6,18 +6,16 @@ memory) is the reference; the gradients agree to float32's rounding.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from rl.batch import Batch
 from rl.networks import PairScorer
-from rl.pairs import CLIPPED, FIGURES, Scorer, densities, learn, no_slopes
-
-if TYPE_CHECKING:
-    from rl.on_policy import Batch
+from rl.pairs import CLIPPED, FIGURES, Scorer, densities, learn, no_slopes, scorer_of
 
 ENGINES = ("auto", "compiled", "torch")
 LAYERS = {"agent", "pair", "resource", "mix", "out"}
@@ -27,7 +25,8 @@ def engine_of(wanted: str, actor: nn.Module, passes: bool = True) -> str:
     """ "compiled" or "torch": what computes the gradients of an actor, where "auto" takes the first that can.
 
     Raises:
-        ValueError: "compiled" is wanted, and the actor has more than a pair scorer's layers; or a name that is none.
+        ValueError: "compiled" is wanted, and the actor has more than a pair scorer's layers or the learner's loss has
+            no pass (``passes``); or a name that is none.
     """
     if wanted not in ENGINES:
         raise ValueError(f"engine = {wanted!r}; it must be one of {', '.join(ENGINES)}")
@@ -37,7 +36,7 @@ def engine_of(wanted: str, actor: nn.Module, passes: bool = True) -> str:
         more.add(f"network {actor.information!r}")
     if wanted == "compiled" and more:
         raise ValueError(
-            f"engine = 'compiled' knows the plain pair scorer alone, and this actor has {', '.join(sorted(more))}; "
+            f"engine = 'compiled' knows the plain pair scorer alone, and here there is {', '.join(sorted(more))}; "
             "engine = 'torch' or 'auto' learns it"
         )
     return "torch" if more or wanted == "torch" else "compiled"
@@ -65,10 +64,7 @@ def part_of(actor: PairScorer, batch: Batch, rows: NDArray[np.int64]) -> Part:
     resource = batch.resource.numpy()[rows] @ n(actor.resource.weight).T
     none = np.zeros((len(rows), 1, own.shape[1]), np.float32)
     shared = np.concatenate([none, resource], axis=1)[:, batch.resource_of.numpy() + 1]
-    w = Scorer(
-        np.ascontiguousarray(n(actor.pair.weight).T), np.ascontiguousarray(n(actor.mix.weight).T), n(actor.mix.bias),
-        n(actor.out.weight)[0], n(actor.out.bias), np.float32(actor.scale),
-    )  # fmt: skip
+    w = scorer_of({name: n(p) for name, p in actor.named_parameters()}, actor.scale)
     return Part(at, agent, row, features, own, shared, w)
 
 

@@ -11,15 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rl.pairs import Scorer, no_slopes, scores, slopes
+from rl.pairs import LINEAR, no_slopes, scorer_of, scores, slopes
 
 
 class _Score(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *parts: Tensor) -> Tensor:
         own, pair, shared, row, w_pair, w_mix, b_mix, w_out, b_out = (p.detach().contiguous().numpy() for p in parts)
-        turned = np.ascontiguousarray(w_pair.T), np.ascontiguousarray(w_mix.T)
-        w = Scorer(*turned, b_mix, w_out[0], b_out, np.float32(1.0))
+        w = scorer_of(dict(zip(LINEAR, (w_pair, w_mix, b_mix, w_out, b_out), strict=True)))
         out = np.empty(pair.shape[:2], np.float32)
         scores(own, pair, shared, row, w, out)
         ctx.arrays = (own, pair, shared, row, w)

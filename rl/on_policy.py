@@ -10,15 +10,16 @@ al. (2016), "Learning values across many orders of magnitude", and Yu et al. (20
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from rl.batch import Batch as Batch  # read from here too
 from rl.descent import engine_of, log_densities
 from rl.elapsed import discounts, durations, ends
 from rl.information import NETWORKS, make_network
@@ -90,37 +91,6 @@ class OnPolicyConfig:
         scheduled(1.0, 0.0, 0.0, self.schedule)
 
 
-class Batch(NamedTuple):
-    """A rollout of T slots of E networks as tensors of B = T E rows, in order of time.
-
-    agent (B, N, A), pair (B, N, O, P), resource (B, R, S), own (B, N, A + 3 P); option (B, N) executed; bias
-    (B, N, O) the game's part; allowed (B, N, O); live (B, N); old (B, N) log-density at execution; resource_of
-    (O,). What stays an array in time: reward (T, E, N); cut and ended (T, E), the episode's end and whether it was for
-    good; discount (T, E) of what came next; after (T, E, N), the value of what came next at a cut. next_own and
-    next_resource are the critic's view of what came after the last slot. ``more`` holds what a learner adds to its
-    slots, (B, ...).
-    """
-
-    agent: Tensor
-    pair: Tensor
-    resource: Tensor
-    own: Tensor
-    option: Tensor
-    bias: Tensor
-    allowed: Tensor
-    live: Tensor
-    old: Tensor
-    resource_of: Tensor
-    reward: Float
-    cut: NDArray[np.bool_]
-    ended: NDArray[np.bool_] = np.zeros(0, bool)
-    discount: Float = np.zeros(0)
-    after: Float = np.zeros(0)
-    next_own: NDArray[Any] = np.zeros(0)
-    next_resource: NDArray[Any] = np.zeros(0)
-    more: Mapping[str, Tensor] = {}
-
-
 class ValueNorm:
     """Running mean and spread of the returns: a debiased exponential average; the critic predicts normalised."""
 
@@ -159,7 +129,7 @@ class OnPolicy(Learner):
 
     name = "on-policy"
     wants_cost = False
-    passes = True  # its update has a compiled pass
+    passes = True  # its loss has a compiled pass
     overlaps = True  # its networks are not read while a rollout is collected, but for the exported policy
 
     def __init__(

@@ -10,7 +10,8 @@ Source of recomputing instead of keeping: Chen et al. (2016), "Training deep net
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -33,6 +34,24 @@ class Scorer(NamedTuple):
     out: Float32  # (M,)
     out_bias: Float32  # (1,)
     scale: np.float32
+
+
+LINEAR = ("pair.weight", "mix.weight", "mix.bias", "out.weight", "out.bias")
+
+
+def scorer_of(weights: Mapping[str, NDArray[Any]], scale: float = 1.0) -> Scorer:
+    """The scorer of ``LINEAR`` weights as torch's Linear has them: pair (H, P), mix (M, H), out (1, M).
+
+    Raises:
+        ValueError: shapes that do not fit each other; compiled code would read beyond them.
+    """
+    pair, mix, mix_bias, out, out_bias = (weights[name] for name in LINEAR)
+    shapes = tuple(x.shape for x in (pair, mix, mix_bias, out, out_bias))
+    hidden, mixed = pair.shape[0], mix.shape[0]
+    if shapes != (pair.shape, (mixed, hidden), (mixed,), (1, mixed), (1,)):
+        raise ValueError(f"a scorer's weights have shapes {shapes}; they must fit each other")
+    f = lambda x: np.ascontiguousarray(x, np.float32)
+    return Scorer(f(pair.T), f(mix.T), f(mix_bias), f(out[0]), f(out_bias), np.float32(scale))
 
 
 class Slopes(NamedTuple):

@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from rl.pairs import Scorer, scores
+from rl.pairs import scorer_of, scores
 from rl.proposal import Observation, Proposal, own_features
 
 Float = NDArray[np.float64]
@@ -89,13 +89,16 @@ class ArrayPolicy:
             z = self._embed(seen, row, agent, "")
             score = (z @ w["out.weight"][0] + w["out.bias"][0]).reshape(len(row), -1)
         else:
+            scorer = scorer_of(w)
             own = seen.agent[row, agent] @ w["agent.weight"].T + w["agent.bias"]
-            none = np.zeros((len(out), 1, own.shape[1]), np.float32)
-            shared = np.concatenate([none, seen.resource @ w["resource.weight"].T], axis=1)
-            turned = np.ascontiguousarray(w["pair.weight"].T), np.ascontiguousarray(w["mix.weight"].T)
-            scorer = Scorer(*turned, w["mix.bias"], w["out.weight"][0], w["out.bias"], np.float32(1.0))
+            rows = seen.resource @ w["resource.weight"].T
+            if not own.shape[1] == rows.shape[2] == len(scorer.mix):
+                raise ValueError(f"agents have {own.shape[1]}, resources {rows.shape[2]} hidden units; pairs have "
+                                 f"{len(scorer.mix)}")  # fmt: skip
+            shared = np.concatenate([np.zeros((len(out), 1, own.shape[1])), rows], axis=1)[:, seen.resource_of + 1]
             score = np.empty((len(row), out.shape[2]), np.float32)
-            scores(own, seen.pair[row, agent], shared[:, seen.resource_of + 1], row, scorer, score)
+            f = lambda x: np.ascontiguousarray(x, np.float32)
+            scores(f(own), f(seen.pair[row, agent]), f(shared), row, scorer, score)
         out[row, agent] = score * w["scale"]
         return out
 

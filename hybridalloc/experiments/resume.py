@@ -15,6 +15,7 @@ from hybridalloc.experiments.settings import SAME, Settings, check_counts, check
 from hybridalloc.problems import restore_problem
 from hybridalloc.problems.contract import AnyProblem, Simulates
 from hybridalloc.text import printable, quoted
+from hybridalloc.training.learners import DEFAULTS
 
 HOW = "`hybridalloc compare` makes one"
 
@@ -46,7 +47,11 @@ def go_on(folder: Path, record: dict[str, Any], asked: Settings, trust_code: boo
     Raises:
         CheckpointError: what is asked for differs from what it was asked for, by name.
     """
-    kept, default = record["settings"], Settings()
+    kept, default, defaults = record["settings"], Settings(), record.get("defaults", 1)
+    if type(defaults) is not int or not 1 <= defaults <= DEFAULTS:
+        raise CheckpointError(
+            f"{folder} was begun with defaults {quoted(defaults)} of the learners; this version knows 1 to {DEFAULTS}"
+        )
     pairs = dict(settings_pairs(kept["settings"], folder))
     # given as it was, it is the user's word
     again = bool(asked.settings) and plain(dict(asked.settings)) == pairs

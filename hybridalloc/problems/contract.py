@@ -275,6 +275,8 @@ class Stores(Protocol):
     """A world whose agents each live on a store that their options draw from and time fills: a battery, a tank, a
     queue's room. :class:`hybridalloc.problems.stores.Storing` has what is the same for all."""
 
+    value: Valuer | None  # that says what is left is worth; None: nobody does
+
     def stored(self) -> Stored:
         """Level, capacity, features and what each option is believed to draw, before the decision at hand."""
 

@@ -149,6 +149,10 @@ def test_what_differs_from_a_stopped_comparison_is_named(here, tmp_path, monkeyp
     (folder / "comparison.json").write_text(json.dumps(record | {"data_digest": "\x1b[31m"}))
     assert main(["compare", "--resume", str(folder), "--quiet"]) == 2
     assert "is of other data: '\\x1b[31m' there, synthetic here" in capsys.readouterr().err
+    for forged in ("2", None, 0, 99, True):
+        (folder / "comparison.json").write_text(json.dumps(record | {"defaults": forged}))
+        assert main(["compare", "--resume", str(folder), "--quiet"]) == 2
+        assert "was begun with defaults" in capsys.readouterr().err
     (folder / "comparison.json").write_text(json.dumps({k: v for k, v in record.items() if k != "settings"}))
     assert main(["compare", "--resume", str(folder), "--quiet"]) == 2
     assert "does not say what was asked for" in capsys.readouterr().err

@@ -16,7 +16,7 @@ from hybridalloc.problems.members import check_problem
 from hybridalloc.problems.stores import valued
 from hybridalloc.training.evaluation import evaluate
 from hybridalloc.training.stores import coupled, learn_value
-from rl.value import StoreValue
+from rl.value import StoreValue, Worth
 from tests.hybridalloc.depots import PAYS, ROOM, Depots, Prices, optimum
 
 F = make_problem("mec", scenario="F", agents=6, servers=2)
@@ -225,3 +225,27 @@ def test_the_commands_learn_a_value_go_by_it_and_train_under_it(tmp_path, capsys
         assert "names no store" in capsys.readouterr().err
     assert main(["learn-value", "--rounds", "0"]) == 2
     assert "--rounds" in capsys.readouterr().err
+
+
+def test_a_value_that_fails_in_service_is_said_and_what_is_asked_of_the_answer_goes_by_the_price_too():
+    problem = make_problem("mec", scenario="F", agents=8, servers=2)
+
+    class Fails:
+        able = True
+
+        def worth(self, world):
+            if self.able:
+                stores = world.stored()
+                return Worth(np.ones((*stores.level.shape, 1)), np.ones(1), stores.capacity)
+            raise ZeroDivisionError("no value")
+
+    value = Fails()
+    allocator = Allocator(problem, "game", value=value, improve=True)
+    value.able = False
+    with pytest.warns(RuntimeWarning, match="value failed"):
+        allocation = allocator.step(problem.reset(3))
+    assert "a price instead" in allocation.certificate.status
+    assert allocation.origin.value is None
+    assert allocation.marginal_regret().gain >= 0
+    alone = Allocator(problem, "game", improve=True).step(problem.reset(3))
+    np.testing.assert_array_equal(allocation.option, alone.option)

@@ -12,7 +12,9 @@ from rl.mappo import clipped_value_loss
 from rl.networks import PairScorer, Sizes
 from rl.on_policy import entropy_of, executed_log_density, head_entropies
 from rl.pairs import CLIPPED, PLAIN
+from rl.policy import ArrayPolicy
 from rl.proposal import Observation, own_features
+from rl.registry import make_learner
 
 SIZES = Sizes(agent=5, resource=4, pair=3)
 
@@ -127,3 +129,35 @@ def test_what_an_agent_shows_of_its_pairs_is_mean_least_and_greatest():
     )
     parts = [seen.agent, seen.pair.mean(axis=2), seen.pair.min(axis=2), seen.pair.max(axis=2)]
     np.testing.assert_allclose(own_features(seen), np.concatenate(parts, axis=2), rtol=1e-6, atol=1e-6)
+
+
+def test_what_computes_the_gradients_is_chosen_by_name_and_refused_where_it_cannot():
+    of = lambda name, **settings: make_learner(name, SIZES, 0, settings).engine
+    assert of("imappo") == of("ppo") == of("a2c") == of("mappo", engine="compiled") == "compiled"
+    assert of("imappo", memory=4) == of("coma") == of("mappo", network="graph") == of("ppo", engine="torch") == "torch"
+    for name, settings, has in (
+        ("imappo", {"memory": 4}, "memory"), ("mappo", {"network": "graph"}, "neighbours"),
+        ("coma", {}, "another kind"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=f"engine = 'compiled' knows the plain pair scorer alone.*{has}"):
+            of(name, engine="compiled", **settings)
+    with pytest.raises(ValueError, match="engine = 'numpy'; it must be one of auto, compiled, torch"):
+        of("mappo", engine="numpy")
+
+
+def test_weights_that_do_not_fit_each_other_are_refused_before_compiled_code_reads_them():
+    policy = make_learner("imappo", SIZES, 0, {"gain": 1.0}).policy
+    rng = np.random.default_rng(0)
+    f = lambda *shape: rng.normal(size=shape)
+    seen = Observation(
+        f(2, 5, 5), f(2, 4, 4), f(2, 5, 5, 3), np.ones((2, 5), bool), np.ones((2, 5, 5), bool), np.arange(5) - 1
+    )
+    wide = {k: v.astype(np.float64) for k, v in policy.weights.items()}
+    for weights in (policy.weights, wide):  # whatever the precision of features and weights
+        assert np.isfinite(ArrayPolicy(weights).propose(seen).log_prior).all()
+    for name in ("mix.bias", "agent.bias", "resource.weight", "out.weight"):
+        short = policy.weights | {
+            name: policy.weights[name][..., :-1] if name == "out.weight" else policy.weights[name][:-1]
+        }
+        with pytest.raises(ValueError):
+            ArrayPolicy(short).propose(seen)

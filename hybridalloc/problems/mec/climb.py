@@ -80,8 +80,10 @@ def climb(world: Networks, start: Start, game: Congestion, task: Task) -> Start:
     rise = against if start.plan is task.against else rises(world, start.plan)
     for g, i in np.argwhere(w.active) if asked.shape[2] else ():
         core.ask(wish, asked[g], g, i, plan.option[g, i])
-    left, energy = world.left(task.prices), world.energy(task.prices)
-    given = (p, w, left, task.prices, world.priority(), world.classes(), wish)
+    model = core.Model(
+        p, w, world.left(task.prices), task.prices, world.priority(), world.classes(), wish, asked, float(task.trust),
+        world.energy(task.prices), seated,
+    )  # fmt: skip
     best = np.empty(max(min(task.width, bands), 1), np.int64)
     moved, tried, rest = start.moved.copy(), start.tried.copy(), np.zeros(e, bool)
     settled = not asked.shape[2]  # what answers levels that are proposed is told by settling the whole
@@ -90,30 +92,13 @@ def climb(world: Networks, start: Start, game: Congestion, task: Task) -> Start:
         z = seats_of(t, Seating(option, held, floor, rest), g)
         c = core.new_climb(n, servers, bands, values, resources, against[g])
         kept = core.new_climb(n, servers, bands, 0, 0, against[g]), scratch
-        core.begin(p, w, left, g, plan, rise[g], tilt, t, c)
+        core.begin(p, w, model.left, g, plan, rise[g], tilt, t, c)
         most = max(round(task.share * int(w.active[g].sum())), 1)
         for _ in range(task.sweeps):
             made = 0
             order, reach = queue(t, c.load, b.allowed[g], w.active[g], plan.option[g], most, best)
             for part in task.clock.portions(order, "improve", task.after_ms):
-                made += core.visit(
-                    *given,
-                    asked[g],
-                    task.trust,
-                    seated,
-                    energy,
-                    plan,
-                    g,
-                    tilt,
-                    t,
-                    b.allowed,
-                    z,
-                    c,
-                    kept,
-                    part,
-                    best,
-                    reach,
-                )
+                made += core.visit(model, plan, g, tilt, t, b.allowed, z, c, kept, part, best, reach)
             rest[g] = made == 0 and "improve" not in task.clock.skipped
             if made == 0 or "improve" in task.clock.skipped:
                 break

@@ -29,7 +29,11 @@ from games.congestion import Bool, Float, Int
 from games.places import copy_into, least_floors, leave, take
 from hybridalloc.problems.mec.core import (
     ENERGY_UNIT,
+    Physics,
+    Prices,
     Room,
+    Wish,
+    World,
     _late,
     _rate,
     _snr,
@@ -38,7 +42,7 @@ from hybridalloc.problems.mec.core import (
     settle_alone,
     settle_server,
 )
-from rl.value import worth_at
+from rl.value import Worth, worth_at
 
 LEFTOVER = 0.0  # a slot of backlog that a queue is left with
 GAIN = 1e-4  # what a change must bring
@@ -65,6 +69,22 @@ class Climb(NamedTuple):
     stamp: Int  # (K,) the last change on each server, counted from 1
     seen: Int  # (N,) the last change before each device was visited
     room: Room  # scratch
+
+
+class Model(NamedTuple):
+    """What a climb settles and values by."""
+
+    physics: Physics
+    world: World
+    left: Worth  # what batteries are worth
+    prices: Prices
+    priority: Float  # (E, N)
+    rank: Int  # (E, N)
+    wish: Wish
+    asked: Float  # (E, N, 1 or O, 4), see :func:`ask`
+    trust: float
+    energy: Float  # (E, N)
+    seated: bool
 
 
 @njit(cache=True, error_model="numpy")
@@ -316,9 +336,10 @@ def ask(wish, asked, e, i, o):
 
 
 @njit(cache=True, error_model="numpy")
-def _move(p, w, v, prices, priority, rank, wish, asked, trust, seated, energy, plan, e, i, o, tilt, c, redo, trial):
+def _move(model, plan, e, i, o, tilt, c, redo, trial):
     """Put device i on option o: settle its old and its new server again, then the values of whoever hears it. The
     change of W. ``redo`` (K,) is scratch. As a ``trial``, those who hear it are counted by their slopes."""
+    p, w, v = model.physics, model.world, model.left
     per = w.rate.shape[2] // len(c.size)
     old = plan.option[e, i]
     a, z = _at(w, old, per), _at(w, o, per)
@@ -335,10 +356,10 @@ def _move(p, w, v, prices, priority, rank, wish, asked, trust, seated, energy, p
         if z >= 0:
             enter(c.member, c.size, z, i)
     plan.option[e, i] = o
-    ask(wish, asked, e, i, o)
+    ask(model.wish, model.asked[e], e, i, o)
     change = 0.0
     if z < 0:
-        settle_alone(p, w, prices, e, i, plan)
+        settle_alone(p, w, model.prices, e, i, plan)
         plan.served[e, i] &= o == 0
         c.duty[i] = 0.0
         worth = _device(p, w, v, e, i, plan, c.gain[i, 0], 1.0)[0] - tilt[e, i, o]
@@ -348,7 +369,10 @@ def _move(p, w, v, prices, priority, rank, wish, asked, trust, seated, energy, p
         if k >= 0 and redo[k]:
             redo[k] = False
             member = c.member[k, : c.size[k]]
-            settle_server(p, w, prices, priority, rank, wish, trust, seated, energy, plan, e, k, member, c.room)
+            settle_server(
+                p, w, model.prices, model.priority, model.rank, model.wish, model.trust, model.seated, model.energy,
+                plan, e, k, member, c.room,
+            )  # fmt: skip
             for m in range(c.size[k]):
                 j = c.member[k, m]
                 c.duty[j] = _duty(p, w, e, j, plan)
@@ -386,30 +410,7 @@ def _hold(plan, e, i, held, floor):
 
 
 @njit(cache=True, error_model="numpy")
-def visit(
-    p,
-    w,
-    v,
-    prices,
-    priority,
-    rank,
-    wish,
-    asked,
-    trust,
-    seated,
-    energy,
-    plan,
-    e,
-    tilt,
-    t,
-    allowed,
-    z,
-    c,
-    kept,
-    order,
-    best,
-    reach,
-):
+def visit(model, plan, e, tilt, t, allowed, z, c, kept, order, best, reach):
     """One visit to each of the devices ``order`` (M,) of network ``e``: it tries its cheapest other options, as many as
     ``best`` (W,) holds and at most ``reach`` dearer than its own, and takes the one that raises W most.
 
@@ -419,6 +420,7 @@ def visit(
         how many changed.
     """
     old, before = kept
+    w, seated = model.world, model.seated
     legs, per = t.rows.shape[1], w.rate.shape[2] // len(c.size)
     floor, own, top_floor, none = np.zeros(legs), np.zeros(legs), np.zeros(legs), np.zeros(legs)
     regret = np.empty(len(best))
@@ -452,40 +454,18 @@ def visit(
             c.tries[0] += 1
             _keep(w, e, i, start, o, plan, c, old, before)
             _hold(plan, e, i, held, floor)
-            change = _move(
-                p, w, v, prices, priority, rank, wish, asked, trust, seated, energy, plan, e, i, o, tilt, c, redo, True
-            )
+            change = _move(model, plan, e, i, o, tilt, c, redo, True)
             if change > top:
                 here, top, top_held = o, change, held
                 copy_into(top_floor, floor)
             _restore(w, e, i, start, o, plan, c, old, before)
-        ask(wish, asked, e, i, here)
+        ask(model.wish, model.asked[e], e, i, here)
         c.seen[i] = c.tries[1]
         if here != start:
             _hold(plan, e, i, top_held, top_floor)
             weigh(t, c.load, i, start, -1.0)
             weigh(t, c.load, i, here, 1.0)
-            change = _move(
-                p,
-                w,
-                v,
-                prices,
-                priority,
-                rank,
-                wish,
-                asked,
-                trust,
-                seated,
-                energy,
-                plan,
-                e,
-                i,
-                here,
-                tilt,
-                c,
-                redo,
-                False,
-            )
+            change = _move(model, plan, e, i, here, tilt, c, redo, False)
             if change > GAIN:
                 made += 1
                 c.tries[1] += 1
@@ -497,27 +477,7 @@ def visit(
                 _hold(plan, e, i, holds, own if holds else none)
                 weigh(t, c.load, i, here, -1.0)
                 weigh(t, c.load, i, start, 1.0)
-                _move(
-                    p,
-                    w,
-                    v,
-                    prices,
-                    priority,
-                    rank,
-                    wish,
-                    asked,
-                    trust,
-                    seated,
-                    energy,
-                    plan,
-                    e,
-                    i,
-                    start,
-                    tilt,
-                    c,
-                    redo,
-                    False,
-                )
+                _move(model, plan, e, i, start, tilt, c, redo, False)
                 here, top_held = start, holds
                 copy_into(top_floor, own if holds else none)
         if seated:
