@@ -1,45 +1,69 @@
-"""Training speed against stable-baselines3, paired in one run: agent-steps a second, and where the time goes.
+"""Training speed beside public libraries, and what is learned in it; paired in one run, in turns.
 
-    pip install --no-deps stable-baselines3   # or the extra [bench]; without it only our own rows are measured
-    python benchmarks/throughput.py
+    python benchmarks/throughput.py                                    # speed, by stage
+    python benchmarks/throughput.py learning --against ../checkout     # learning curves, two versions of hybridalloc
+    python -m pip install --no-deps stable-baselines3; python -m pip install benchmarl "torch<2.14"   # for their rows
 
-Same problem (mec set H), same number of networks, slots a rollout, epochs and minibatches, one thread each, in turns.
-The library's PPO shares its parameters between agents: every device of every network is one of its environments, fed
-from the PettingZoo view through a thin VecEnv (SuperSuit's wrappers would only add to its time). Its network is its
-own default (two layers of 64 each for policy and value) on an agent's own row of features; ours score every option.
-Seconds are the process's CPU time, so that a busy machine does not count; stages of ours are shares of elapsed time.
+**Speed**: one problem (mec, set H), 32 networks and 32 slots a rollout for us and for stable-baselines3; agent-steps a
+second of elapsed time, the median of ``--rounds`` turns. Every turn measures all rows, and ratios are between rows of a
+turn, so that what else the machine does meets all alike. "two cores" collects the next rollout while the last is
+learned from; stable-baselines3 has two threads, or one, and the faster counts. Its PPO shares its parameters between
+agents: every device of every network is one of its environments, fed from the PettingZoo view through a thin VecEnv
+(SuperSuit's wrappers would only add to its time); it learns in as many passes over a rollout as ours ("1 pass of 8
+parts"), in 4 of 4, and at its own default of 10 with batches of 64. Its network is its own default (two layers of 64
+each for policy and value) on an agent's own row of features; ours score every option. BenchMARL's MAPPO has the view
+of one network, its own defaults but for the batch (``--frames`` slots).
+
+Stages are shares of elapsed time; where a rollout is collected beside the update, the update's share is what was waited
+for it. The ceiling is what would be left without any update.
+
+**Learning**: IMAPPO in the hybrid without belief, the settings of either version, checks on the first 16 tuning seeds;
+the welfare at the end, and seconds until it is above the game's own by .002, without the time of checks.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import subprocess
 import sys
 import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-sys.path[0] = str(Path(__file__).resolve().parents[1])  # benchmarks/games.py would hide the package games
+os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
+HERE = Path(__file__).resolve().parents[1]
+sys.path[0] = os.environ.get("HYBRIDALLOC_TREE", str(HERE))  # benchmarks/games.py would hide the package games
 
 from hybridalloc import make_problem  # noqa: E402
 from hybridalloc.environments import make_env  # noqa: E402
+from hybridalloc.reports.statistics import paired_difference  # noqa: E402
 from hybridalloc.training.config import TrainConfig  # noqa: E402
 from hybridalloc.training.trainer import train  # noqa: E402
 
-TARGET = 10.0
-OURS = (("mappo", "rl"), ("imappo", "rl"), ("mappo", "hybrid"), ("imappo", "hybrid"))
+CALL = "import json, runpy, sys; f = runpy.run_path(sys.argv[1])['run']; print(json.dumps(f(*json.loads(sys.argv[2]))))"
+NETWORKS, HORIZON, ABOVE = 32, 32, 0.002
+Rate = tuple[float, dict[str, float]]  # agent-steps a second, and seconds by stage
 
 
-def ours(learner: str, kind: str, a: argparse.Namespace, slots: int) -> tuple[float, dict[str, float]]:
-    """Agent-steps a second of ``hybridalloc.training.trainer``, and seconds by stage."""
+def ours(a: argparse.Namespace, **config: Any) -> Rate:
+    """Of ``hybridalloc.training.trainer``, from the first update to the last."""
     problem = make_problem("mec", agents=a.agents, servers=a.servers)
-    settings = (("horizon", a.horizon), ("epochs", a.epochs), ("minibatches", a.minibatches))
-    steps = slots * a.networks * a.agents
-    config = TrainConfig(learner, kind, steps, networks=a.networks, checks=0, settings=settings)
-    began = time.process_time()
-    trained = train(problem, problem.card.prices(), config)
-    return steps / (time.process_time() - began), trained.seconds
+    rollout = HORIZON * NETWORKS * a.agents
+    told: list[tuple[int, float]] = []
+    steps = a.rollouts * rollout
+    given = TrainConfig("imappo", "hybrid", steps, networks=NETWORKS, checks=0, belief_steps=rollout // 4)
+    trained = train(
+        problem, problem.card.prices(), replace(given, **config),
+        lambda steps, _: told.append((steps, time.perf_counter())),
+    )  # fmt: skip
+    (first, began), (last, ended) = told[0], told[-1]
+    return (last - first) / (ended - began), trained.seconds
 
 
 def shared_agents(networks: int, agents: int, servers: int) -> Any:
@@ -64,7 +88,7 @@ def shared_agents(networks: int, agents: int, servers: int) -> Any:
             self.chosen = np.asarray(actions).reshape(len(self.parts), -1)
 
         def step_wait(self) -> Any:
-            began = time.process_time()
+            began = time.perf_counter()
             seen, reward, done, infos = [], [], [], []
             for part, chosen in zip(self.parts, self.chosen, strict=True):
                 obs, paid, _, cut, _ = part.step(dict(zip(self.names, chosen.tolist(), strict=True)))
@@ -79,7 +103,7 @@ def shared_agents(networks: int, agents: int, servers: int) -> Any:
                 reward += paid.values()
                 done += [ended] * len(self.names)
             out = np.array(seen), np.array(reward, np.float32), np.array(done), infos
-            self.seconds += time.process_time() - began
+            self.seconds += time.perf_counter() - began
             return out
 
         def close(self) -> None:
@@ -100,83 +124,234 @@ def shared_agents(networks: int, agents: int, servers: int) -> Any:
     return SharedAgents()
 
 
-def theirs(a: argparse.Namespace, slots: int) -> tuple[float, dict[str, float]]:
-    """Agent-steps a second of stable-baselines3's PPO, and seconds by stage."""
+def sb3(a: argparse.Namespace, epochs: int, batch: int, threads: int) -> Rate:
+    """Of stable-baselines3's PPO, from the first rollout on."""
+    import torch
     from stable_baselines3 import PPO
 
-    env = shared_agents(a.networks, a.agents, a.servers)
-    size = a.horizon * a.networks * a.agents
+    env = shared_agents(NETWORKS, a.agents, a.servers)
     updating = 0.0
 
     class Timed(PPO):
         def train(self) -> None:
             nonlocal updating
-            began = time.process_time()
+            began = time.perf_counter()
             super().train()
-            updating += time.process_time() - began
+            updating += time.perf_counter() - began
 
+    torch.set_num_threads(threads)
+    size = HORIZON * NETWORKS * a.agents
     model = Timed(
-        "MlpPolicy", env, n_steps=a.horizon, batch_size=size // a.minibatches, n_epochs=a.epochs, gamma=0.9,
-        gae_lambda=0.9, device="cpu", seed=0,
+        "MlpPolicy", env, n_steps=HORIZON, batch_size=batch or size // 8, n_epochs=epochs, gamma=0.9, gae_lambda=0.9,
+        device="cpu", seed=0,
     )  # fmt: skip
-    rollouts = max(round(slots / a.horizon), 1)
-    began = time.process_time()
-    model.learn(rollouts * size)
-    spent = time.process_time() - began
-    stages = {"environment": env.seconds, "update": updating, "policy": spent - env.seconds - updating}
-    return rollouts * size / spent, stages
+    began = time.perf_counter()
+    model.learn(size)
+    spent = time.perf_counter() - began
+    torch.set_num_threads(1)
+    return size / spent, {"environment": env.seconds, "update": updating, "policy": spent - env.seconds - updating}
 
 
-def show(label: str, rates: list[float], stages: dict[str, float], against: float) -> None:
-    total = sum(stages.values())
-    parts = ", ".join(f"{k} {100 * v / total:.0f} %" for k, v in sorted(stages.items(), key=lambda x: -x[1]))
-    rate = float(np.median(rates))
-    ratio = f"{rate / against:6.1f} x" if against else ""
-    print(f"{label:28s} {rate:12,.0f} {ratio:>9s}   {parts}", flush=True)
+def benchmarl(a: argparse.Namespace) -> Rate:
+    """Of BenchMARL's MAPPO over one network's PettingZoo view."""
+    import tempfile
+
+    import torch
+    from benchmarl.algorithms import MappoConfig
+    from benchmarl.environments import PettingZooTask
+    from benchmarl.experiment import Experiment, ExperimentConfig
+    from benchmarl.models.mlp import MlpConfig
+    from torchrl.envs import PettingZooWrapper
+
+    base = PettingZooTask.SIMPLE_SPREAD.get_from_yaml()
+
+    class View(type(base)):  # type: ignore[misc]
+        def get_env_fun(self, num_envs: int, continuous_actions: bool, seed: Any, device: Any) -> Any:
+            def make() -> Any:
+                view = make_env("mec", view="pettingzoo", agents=a.agents, servers=a.servers)
+                group = {"agents": list(view.possible_agents)}  # their names' stem, "device", has another meaning there
+                return PettingZooWrapper(view, categorical_actions=True, device=device, seed=seed, group_map=group)
+
+            return make
+
+        def __reduce__(self) -> Any:  # BenchMARL pickles its task, which nobody reads here
+            return str, ("mec",)
+
+        def supports_continuous_actions(self) -> bool:
+            return False
+
+        def supports_discrete_actions(self) -> bool:
+            return True
+
+        def has_state(self) -> bool:
+            return False
+
+        def has_render(self, env: Any) -> bool:
+            return False
+
+        def max_steps(self, env: Any) -> int:
+            return 100
+
+    torch.set_num_threads(1)
+    config = ExperimentConfig.get_from_yaml()
+    config.on_policy_collected_frames_per_batch, config.max_n_frames = a.frames, 2 * a.frames
+    config.on_policy_n_envs_per_worker, config.evaluation, config.render = 1, False, False
+    config.loggers, config.create_json, config.checkpoint_interval = [], False, 0
+    config.sampling_device = config.train_device = config.buffer_device = "cpu"
+    config.save_folder = tempfile.mkdtemp()
+    experiment = Experiment(
+        task=View("hybridalloc", {}), algorithm_config=MappoConfig.get_from_yaml(),
+        model_config=MlpConfig.get_from_yaml(), critic_model_config=MlpConfig.get_from_yaml(), seed=0, config=config,
+    )  # fmt: skip
+    began = time.perf_counter()
+    experiment.run()
+    return 2 * a.frames * a.agents / (time.perf_counter() - began), {}
+
+
+def peers(a: argparse.Namespace) -> dict[str, Any]:
+    """Rows of the libraries that are installed."""
+    rows: dict[str, Any] = {}
+    size = HORIZON * NETWORKS * a.agents
+    try:
+        import stable_baselines3  # noqa: F401
+
+        for label, epochs, batch in (
+            ("1 pass of 8 parts", 1, 0), ("4 passes of 4 parts", 4, size // 4), ("its default, 10 of 64", 10, 64),
+        ):  # fmt: skip
+            if batch != 64 or a.defaults:
+                rows |= {
+                    f"stable-baselines3 PPO, {label}, {threads} thread(s)": partial(sb3, a, epochs, batch, threads)
+                    for threads in (1, 2)
+                }
+    except ImportError:
+        print("stable-baselines3 is not installed: no rows of it (pip install --no-deps stable-baselines3)")
+    try:
+        import benchmarl as _  # noqa: F401
+
+        rows["BenchMARL MAPPO"] = partial(benchmarl, a)
+    except ImportError:
+        print('BenchMARL is not installed: no row of it (pip install benchmarl "torch<2.14")')
+    return rows
+
+
+def speed(a: argparse.Namespace) -> None:
+    """Print the table of speeds."""
+    mine = {
+        "hybrid IMAPPO, two cores": partial(ours, a, overlap=True),
+        "hybrid IMAPPO, one core": partial(ours, a),
+        "the same in torch, one core": partial(ours, a, settings=(("engine", "torch"),)),
+        "with a learned belief, two cores": partial(ours, a, belief="learned", overlap=True),
+        "with a learned belief, one core": partial(ours, a, belief="learned"),
+        "IMAPPO alone, one core": partial(ours, a, kind="rl"),
+    }
+    others = peers(a)
+    for row in mine.values():
+        row()  # compiles
+    rates: dict[str, list[float]] = {name: [] for name in (*mine, *others)}
+    stages: dict[str, dict[str, float]] = {}
+    for _ in range(a.rounds):
+        for name, row in (mine | others).items():
+            rate, stages[name] = row()
+            rates[name].append(rate)
+    print(
+        f"mec set H, {a.agents} devices x {a.servers} servers, {NETWORKS} networks, {HORIZON} slots a rollout; "
+        f"median of {a.rounds} turns\n"
+    )
+    print("| | agent-steps/s | time |\n|---|---:|---|")
+    for name, found in rates.items():
+        total = sum(stages[name].values())
+        parts = ", ".join(f"{k} {100 * v / total:.0f} %" for k, v in sorted(stages[name].items(), key=lambda x: -x[1]))
+        print(f"| {name} | {np.median(found):,.0f} | {parts} |", flush=True)
+    one = stages["hybrid IMAPPO, one core"]
+    ceiling = np.median(rates["hybrid IMAPPO, one core"]) * sum(one.values()) / (sum(one.values()) - one["update"])
+    print(f"| the ceiling: roll-outs of the hybrid without update, one core | {ceiling:,.0f} | |")
+    ratio = lambda x, y: np.median(np.array(rates[x]) / np.array(rates[y]))
+    print()
+    for label in sorted({name.rsplit(",", 1)[0] for name in others if name.startswith("stable")}):
+        both = [name for name in others if name.startswith(label)]
+        best = max(both, key=lambda name: np.median(rates[name]))
+        for name in ("hybrid IMAPPO, two cores", "with a learned belief, two cores", "hybrid IMAPPO, one core"):
+            print(f"{name}: {ratio(name, best):.1f} x {best}")
+    if "BenchMARL MAPPO" in others:
+        print(f"hybrid IMAPPO, two cores: {ratio('hybrid IMAPPO, two cores', 'BenchMARL MAPPO'):.0f} x BenchMARL MAPPO")
+
+
+def run(steps: int, seed: int, overlap: bool, checks: int = 20) -> dict[str, Any]:
+    """One training run of whatever version is imported: checked welfare by agent-steps, seconds, the game's welfare."""
+    from coordinator import Coordinator
+    from hybridalloc.training.config import TUNE_SEEDS
+    from hybridalloc.training.evaluation import evaluate
+
+    problem = make_problem("mec", agents=50, servers=9)
+    prices, extra = problem.card.prices(), {"overlap": True} if overlap else {}
+    config = TrainConfig("imappo", "hybrid", steps, seed=seed, checks=checks, **extra)
+    trained = train(problem, prices, config)
+    on = TUNE_SEEDS[: config.check_seeds]
+    game = evaluate(problem, prices, Coordinator("game"), None, on, slots=config.check_slots).means()["welfare"]
+    key = next(k for k in trained.curve[0] if k.endswith("welfare"))
+    return {"steps": [row["agent_steps"] for row in trained.curve], "welfare": [row[key] for row in trained.curve],
+            "seconds": sum(trained.seconds.values()), "game": game}  # fmt: skip
+
+
+def elsewhere(tree: Path, steps: int, seed: int, overlap: bool) -> dict[str, Any]:
+    """:func:`run` by the version in ``tree``, in a process of its own."""
+    words = [sys.executable, "-c", CALL, __file__, json.dumps([steps, seed, overlap])]
+    answer = subprocess.run(words, env=os.environ | {"HYBRIDALLOC_TREE": str(tree)}, capture_output=True, text=True)
+    if answer.returncode:
+        raise SystemExit(answer.stderr[-2000:])
+    found: dict[str, Any] = json.loads(answer.stdout.splitlines()[-1])
+    return found
+
+
+def reached(found: list[dict[str, Any]]) -> float:
+    """Seconds until the mean curve is above the game by ``ABOVE``, between two checks by a line; nan where never."""
+    above = np.mean([np.array(f["welfare"]) - f["game"] for f in found], 0) - ABOVE
+    at = np.mean([np.array(f["steps"]) * f["seconds"] / f["steps"][-1] for f in found], 0)
+    over = np.flatnonzero(above >= 0)
+    if not len(over):
+        return float("nan")
+    k = over[0]
+    return float(at[k] if k == 0 else np.interp(0.0, above[k - 1 : k + 1], at[k - 1 : k + 1]))
+
+
+def learning(a: argparse.Namespace) -> None:
+    """Print what either version learns, and in what time."""
+    versions = {"this version, two cores": (HERE, True), "this version, one core": (HERE, False)}
+    versions |= {f"version in {a.against}": (a.against, False)} if a.against else {}
+    for steps in a.steps:
+        found: dict[str, list[dict[str, Any]]] = {name: [] for name in versions}
+        for seed in range(a.seeds):
+            for name, (tree, overlap) in versions.items():
+                found[name].append(elsewhere(tree, steps, seed, overlap))
+        print(f"\n{steps:,} agent-steps, {a.seeds} training seeds\n")
+        print(f"| | above the game at the end | seconds | until {ABOVE:+.3f} |\n|---|---|---:|---:|")
+        for name, runs in found.items():
+            ends = np.array([f["welfare"][-1] - f["game"] for f in runs])
+            seconds = np.mean([f["seconds"] for f in runs])
+            each = ", ".join(f"{x:+.4f}" for x in ends)
+            print(f"| {name} | {ends.mean():+.4f} ({each}) | {seconds:.1f} | {reached(runs):.1f} |")
+        last = list(found)[-1]
+        for name in list(found)[:-1]:
+            d = paired_difference([[f["welfare"][-1]] for f in found[name]], [[f["welfare"][-1]] for f in found[last]])
+            low, high = d.conservative or (d.low, d.high)
+            sooner = reached(found[last]) / reached(found[name])
+            print(f"{name} less {last}: {d.mean:+.4f} [{low:+.4f}, {high:+.4f}]; {sooner:.1f} x sooner")
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the tables asked for."""
     import torch
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, value in (
-        ("agents", 50), ("servers", 9), ("networks", 32), ("horizon", 32), ("epochs", 4), ("minibatches", 4),
-        ("slots", 128), ("rounds", 3),
-    ):  # fmt: skip
+    parser.add_argument("table", nargs="?", choices=("speed", "learning"), default="speed")
+    for name, value in (("agents", 50), ("servers", 9), ("rollouts", 6), ("rounds", 5), ("frames", 200), ("seeds", 5)):
         parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--defaults", action="store_true", help="stable-baselines3 also at its own 10 passes")
+    parser.add_argument("--steps", type=int, nargs="+", default=[400_000, 2_000_000])
+    parser.add_argument("--against", type=Path, help="a checkout of another version")
     a = parser.parse_args()
     torch.set_num_threads(1)
-    try:
-        import stable_baselines3
-    except ImportError:
-        stable_baselines3 = None
-        print("stable-baselines3 is not installed: no comparison (pip install --no-deps stable-baselines3)")
-    print(
-        f"mec set H, {a.agents} devices x {a.servers} servers, {a.networks} networks, {a.horizon} slots a rollout, "
-        f"{a.epochs} epochs of {a.minibatches} minibatches, one thread; median of {a.rounds} rounds in turns"
-    )
-    print(f"{'':28s} {'agent-steps/s':>12s} {'ratio':>9s}   time")
-    for learner, kind in OURS:
-        ours(learner, kind, a, a.horizon)  # compiles
-    rates: dict[Any, list[float]] = {}
-    stages: dict[Any, dict[str, float]] = {}
-    for _ in range(a.rounds):
-        for case in OURS:
-            rate, stages[case] = ours(*case, a, a.slots)
-            rates.setdefault(case, []).append(rate)
-        if stable_baselines3 is not None:
-            rate, stages["library"] = theirs(a, a.horizon)
-            rates.setdefault("library", []).append(rate)
-    against = float(np.median(rates["library"])) if "library" in rates else 0.0
-    for case in OURS:
-        show(
-            f"{case[0]}, {'inside the hybrid' if case[1] == 'hybrid' else 'alone'}", rates[case], stages[case], against
-        )
-    if against:
-        show("stable-baselines3 PPO", rates["library"], stages["library"], against)
-        worst = min(float(np.median(rates[case])) for case in OURS) / against
-        print(f"slowest of ours against the library: {worst:.1f} x, target {TARGET:.0f} x")
+    {"speed": speed, "learning": learning}[a.table](a)
 
 
 if __name__ == "__main__":

@@ -172,6 +172,8 @@ class Train:
     """With --resume: load the transition that the checkpoint names though it is no installed entry point."""
     settings: tuple[str, ...] = ()
     """More settings of the problem, such as --settings transition=my_module:Farm episode=100."""
+    tracking_uri: str = field(default_factory=_tracking_uri)
+    """MLflow's store; default MLFLOW_TRACKING_URI, or else a file in this folder; "": MLflow gets nothing."""
     quiet: bool = False
     """No progress on standard error."""
     json: bool = False
@@ -181,6 +183,8 @@ class Train:
         from hybridalloc.allocator import Allocator
         from hybridalloc.errors import nearest
         from hybridalloc.experiments.progress import Stage
+        from hybridalloc.experiments.recording import Recording
+        from hybridalloc.experiments.tracking import how_to_open
         from hybridalloc.places import check_file, check_folder
         from hybridalloc.problems import make_with
         from hybridalloc.problems.stores import check_stores, check_value
@@ -188,7 +192,6 @@ class Train:
         from hybridalloc.training.calibration import calibrate
         from hybridalloc.training.checkpoints import Checkpoints, run_of
         from hybridalloc.training.config import BELIEF_STEPS, TrainConfig, first_trust
-        from hybridalloc.training.curve import Curve
         from hybridalloc.training.trainer import train
         from hybridalloc.training.tuning import ALONE_STEPS, tune_alone, tune_game
         from rl.registry import LEARNERS
@@ -200,8 +203,8 @@ class Train:
         _whole("--seed", self.seed, 0)
         _whole("--checkpoint-every", self.checkpoint_every, 0)
         check_file("--out", self.out if self.out.suffix == ".npz" else self.out.with_name(self.out.name + ".npz"))
-        folder = self.out.with_name(self.out.name.removesuffix(".npz") + ".checkpoints")
-        lines = check_file("--out", self.out.with_name(self.out.name.removesuffix(".npz") + ".curve.jsonl"))
+        beside = lambda what: self.out.with_name(f"{self.out.name.removesuffix('.npz')}.{what}")
+        folder, runs = beside("checkpoints"), check_folder("--out", beside("runs"))
         kept = bool(self.checkpoint_every) or self.resume is not None
         if kept:
             check_folder("--out", folder)
@@ -238,20 +241,26 @@ class Train:
             )  # fmt: skip
             if self.value == "learned":
                 value = _learn_value(problem, prices, self.seed, self.quiet).value
-        checkpoints, curve = None, Curve(lines, self.resume is not None)
+        checkpoints = None
         if kept:
             checkpoints = Checkpoints(folder, self.checkpoint_every or config.agent_steps, self.resume)
-        with _kept_of(checkpoints), Stage("training", config.agent_steps, "step", self.quiet) as stage:
+        again = self.resume is not None
+        with (
+            _kept_of(checkpoints),
+            Recording(runs, problem, prices, config, self.tracking_uri, again) as record,
+        ):
+            with Stage("training", config.agent_steps, "step", self.quiet) as stage:
 
-            def report(steps: int, figures: dict[str, float]) -> None:
-                stage.update(steps - stage.n)
-                curve.note(steps, figures)
-                if (check := f"check_{problem.card.aim.key}") in figures:
-                    stage.note(**{problem.card.aim.key: f"{figures[check]:.4f}"})
+                def report(steps: int, figures: dict[str, float]) -> None:
+                    if (check := f"check_{problem.card.aim.key}") in figures:
+                        stage.note(**{problem.card.aim.key: f"{figures[check]:.4f}"})
+                    if again and not stage.n:  # what the run before had done; its next update is not known
+                        stage.skip(steps)
+                    stage.update(steps - stage.n)
+                    record.log.metrics(steps, figures)
 
-            trained = train(problem, prices, config, report, checkpoints=checkpoints, value=value)
-        policy, trust = trained.learner.policy, config.final_trust
-        with _kept_of(checkpoints):
+                trained = train(problem, prices, config, report, checkpoints=checkpoints, value=value)
+            policy, trust = trained.learner.policy, config.final_trust
             if self.kind == "hybrid" and self.calibrate:
                 given = {"belief": trained.belief, "value": trained.value, "improve": problem.card.improve}
                 trust = calibrate(problem, prices, policy, trust, **given).trust
@@ -259,15 +268,19 @@ class Train:
                 problem, config.kind, policy, trust, prices=prices, belief=trained.belief, value=trained.value
             )
             path = allocator.save(self.out)
+            record.end(trained, trust, path)
         if self.json:
             told = {
                 "saved": str(path), "violations": trained.violations, "trust": trust, "curve": trained.curve,
-                "agent_steps": trained.agent_steps,
+                "agent_steps": trained.agent_steps, "record": str(record.folder), "engine": trained.learner.engine,
             }  # fmt: skip
             return _print_json(told)
         steps = f"{trained.agent_steps:,} of {config.agent_steps:,} agent-steps"
         _print(f"saved {path}; {steps}; violations in training: {trained.violations}; trust {trust:g}")
-        _print(f"curve {curve.path.resolve()}: a line of JSON an update and check")
+        _print(f"record {record.log.path.resolve()}: a line of JSON an update and check")
+        if record.mirrored is not None:
+            _say(f"MLflow {record.mirrored}")
+            _print(f"    {how_to_open(self.tracking_uri, record.mirrored.experiment_id)}")
         if checkpoints is not None:
             _print(f"checkpoints {checkpoints.folder.resolve()}: last.pt, best.pt")
         return 0
@@ -549,7 +562,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Sync:
-    """Bring MLflow up to date with a stored comparison: what it has is found again and not doubled."""
+    """Bring MLflow up to date with a stored comparison or training run: what it has is found again, not doubled."""
 
     folder: tyro.conf.Positional[Path]
     tracking_uri: str = field(default_factory=_tracking_uri)

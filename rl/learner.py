@@ -46,11 +46,13 @@ class Learner(Protocol):
 
     Attributes:
         name: in :data:`rl.registry.LEARNERS`. policy: what it would execute now, as arrays. updates: made so far.
-        wants_cost: ``record`` must be told the cost of each decision.
+        wants_cost: ``record`` must be told the cost of each decision. engine: what computes its gradients, "compiled"
+            or "torch".
     """
 
     name: str
     wants_cost: bool
+    engine: str
     config: Settings
     policy: ArrayPolicy
     updates: int

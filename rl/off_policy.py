@@ -68,6 +68,7 @@ class OffPolicy(Learner):
 
     name = "off-policy"
     wants_cost = False
+    engine = "torch"
     policy: ArrayPolicy
     PARTS: tuple[str, ...] = ()  # networks and optimizers, by attribute
 

@@ -10,7 +10,7 @@ al. (2016), "Learning values across many orders of magnitude", and Yu et al. (20
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -326,7 +326,7 @@ class OnPolicy(Learner):
             "critic_optimizer": self.critic_optimizer.state_dict(),
             "generator": self.generator.get_state(), "updates": self.updates,
             "slots": [dict(s) for s in self.slots], "held": self.held, "late": self.late,
-            "acting": dict(self.policy.weights),
+            "acting": {k: v for k, v in self.policy.weights.items() if v.dtype.kind == "f"},
         }  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -337,7 +337,8 @@ class OnPolicy(Learner):
         self.slots = [copied(s) for s in state["slots"]]
         self.policy = self.export()
         if "acting" in state:  # an older one, where a rollout is collected while the last is learned from
-            self.policy = ArrayPolicy({k: v.copy() for k, v in state["acting"].items()}, self.name)
+            acting = {k: v.copy() for k, v in state["acting"].items()}
+            self.policy = ArrayPolicy(dict(self.policy.weights) | acting, self.name)
 
     def export(self) -> ArrayPolicy:
         """The actor as arrays."""

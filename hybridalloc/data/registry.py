@@ -88,6 +88,14 @@ def digest(dataset: str) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
+def digest_of(names: Iterable[str]) -> str:
+    """What tells the data of ``names`` apart from other data; "synthetic" where there are none."""
+    found = {name: digest(name) for name in names}
+    if len(found) == 1:
+        return next(iter(found.values()))
+    return ", ".join(f"{name} {one}" for name, one in found.items()) or "synthetic"
+
+
 def verify(dataset: str) -> tuple[FileCheck, ...]:
     """Check each file of a data set where it lies, without a network; one result a file."""
     checks = []

@@ -10,17 +10,16 @@ import json
 import multiprocessing
 import os
 import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hybridalloc.data import registry as data
+from hybridalloc.data.registry import digest_of
 from hybridalloc.errors import CheckpointError, WorkError, nearest
 from hybridalloc.experiments import tracking
 from hybridalloc.experiments.assemble import assemble, levels, snapshots
@@ -54,7 +53,6 @@ from rl.registry import LEARNERS
 
 LOCK = ".comparison.lock"  # held while a comparison runs
 LEAVE_S = 15.0  # workers of a killed comparison leave within two seconds, on a loaded machine a little later
-MLFLOW_SLOW_S = 4.5  # what a slow or silent MLflow may cost at the end; `hybridalloc sync` brings the rest
 
 
 def compare(settings: Settings, resume: str | Path | None = None, trust_code: bool = False) -> dict[str, Any]:
@@ -81,7 +79,7 @@ def compare(settings: Settings, resume: str | Path | None = None, trust_code: bo
     else:
         folder, record = stopped(Path(resume))
         problem, settings = go_on(folder, record, settings, trust_code)
-    digest = _digest(problem.card)
+    digest = digest_of(problem.card.datasets)
     check_file("--report", settings.report)
     if resume is None:
         place = check_folder("--runs", settings.runs)
@@ -116,14 +114,6 @@ def _begin(settings: Settings) -> tuple[AnyProblem, Settings]:
     check_methods(problem, settings.methods)
     problem.reset(0)  # data that is missing is missed here
     return problem, replace(settings, methods=settings.methods or rows_of(problem.card, settings.learners))
-
-
-def _digest(card: Card) -> str:
-    """Of the data that its worlds are made of, "synthetic" where there are none."""
-    found = {name: data.digest(name) for name in card.datasets}
-    if len(found) == 1:
-        return next(iter(found.values()))
-    return ", ".join(f"{name} {digest}" for name, digest in found.items()) or "synthetic"
 
 
 def _record(folder: Path, problem: AnyProblem, settings: Settings, digest: str) -> dict[str, Any]:
@@ -164,8 +154,7 @@ def _explained(folder: Path) -> Iterator[None]:
 def _work(settings: Settings, problem: AnyProblem, folder: Path, record: dict[str, Any]) -> dict[str, Any]:
     """All that a comparison computes and writes, less what is in its folder already."""
     began = time.time()
-    opener = threading.Thread(target=_open_store, args=(folder, settings.tracking_uri), daemon=True)
-    opener.start()  # MLflow's first contact with a new store takes seconds: meanwhile we work
+    store = tracking.Opening(folder, settings.tracking_uri)
     prices = _tune(problem, settings, folder, record)
     counts = _learn_beliefs(problem, settings, folder, prices)
     jobs = _jobs(settings, folder, problem, prices, record)
@@ -186,16 +175,8 @@ def _work(settings: Settings, problem: AnyProblem, folder: Path, record: dict[st
     comparison["counts"] = counts
     comparison["seconds"] = round(time.time() - began, 1)
     comparison["folder"] = str(folder)
-    _publish(comparison, settings, folder, opener)
+    _publish(comparison, settings, folder, store)
     return comparison
-
-
-def _open_store(folder: Path, uri: str) -> None:
-    import warnings
-
-    with warnings.catch_warnings(), suppress(tracking.TrackingError, OSError):
-        warnings.simplefilter("ignore")  # the mirror at the end says what is missing
-        tracking.mirror(folder, uri, only=(), slow_s=MLFLOW_SLOW_S)
 
 
 def _tune(problem: AnyProblem, settings: Settings, folder: Path, record: dict[str, Any]) -> dict[str, Prices]:
@@ -349,7 +330,7 @@ def _result(future: Future[dict[str, Any]], job: Job) -> dict[str, Any]:
         ) from error
 
 
-def _publish(comparison: dict[str, Any], settings: Settings, folder: Path, opener: threading.Thread) -> None:
+def _publish(comparison: dict[str, Any], settings: Settings, folder: Path, store: tracking.Opening) -> None:
     from hybridalloc.reports.pictures import write_pictures
     from hybridalloc.reports.report import markdown_table, text_table, write_report
 
@@ -359,10 +340,7 @@ def _publish(comparison: dict[str, Any], settings: Settings, folder: Path, opene
     inside = write_report(folder / "report.html", comparison)
     failed = _copy_report(inside, settings.report)
     comparison["tables"] = {"text": text_table(comparison), "markdown": markdown_table(comparison)}
-    if _opened(opener, settings.tracking_uri):
-        mirrored = tracking.mirror(folder, settings.tracking_uri, stall_s=MLFLOW_SLOW_S, slow_s=MLFLOW_SLOW_S)
-    else:  # two at once would make its runs twice
-        mirrored = tracking.left_out(folder, "MLflow has not answered yet")
+    mirrored = store.mirror()
     comparison["mirror"] = str(mirrored)
     comparison["open"] = tracking.how_to_open(settings.tracking_uri, mirrored.experiment_id)
     if failed:
@@ -376,18 +354,6 @@ def _copy_report(inside: Path, path: str) -> str:
     except OSError as error:  # it could be written when the comparison began
         return f"--report {path} cannot be written ({error.strerror}); all else is done, and the report is {inside}"
     return ""
-
-
-def _opened(opener: threading.Thread, uri: str) -> bool:
-    """Wait for the first contact: while it works, not while it only waits for a store that does not answer."""
-    waits = 0  # seconds in which nobody in this process worked
-    for _ in range(30 if uri.startswith("sqlite:") else 3):  # a new file's tables: half a minute on a loaded machine
-        worked = time.process_time()
-        opener.join(1.0)
-        waits = 0 if time.process_time() - worked > 0.02 else waits + 1
-        if not opener.is_alive() or waits >= MLFLOW_SLOW_S:
-            break
-    return not opener.is_alive()
 
 
 def summary_lines(comparison: dict[str, Any]) -> list[str]:

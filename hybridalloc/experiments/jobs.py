@@ -187,6 +187,7 @@ def _run_job(job: Job) -> dict[str, Any]:
             belief = trained.belief
             recommender, curve = trained.learner.policy, trained.curve
             allocations, violations = trained.allocations, trained.violations
+            log.params({"engine": trained.learner.engine})
             summary |= {f"train_seconds/{k}": v for k, v in trained.seconds.items()}
             summary["trained_agent_steps"] = trained.agent_steps  # at most the budget
         improve = problem.card.improve if method.improve else None

@@ -19,7 +19,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ DEFAULT_URI = "sqlite:///mlflow.db"
 OPEN_AGAIN_S = (1.0, 2.0, 4.0)  # waits before opening an sqlite file again
 NO_WAITING = ("disk is full", "No space left", "readonly database", "unable to open", "disk I/O")  # of no use then
 FAIR_CALL_S = 0.5  # what a call may take before it counts as waiting
+SLOW_S = 4.5  # what a slow or silent MLflow may cost at the end of other work; `hybridalloc sync` brings the rest
 BATCH = 900  # metrics a call; MLflow takes 1,000 entities a batch, tags included
 KEY_TAG = "hybridalloc.run_key"
 LINES_TAG = "hybridalloc.lines"
@@ -327,6 +328,8 @@ class _Replay:
                 points = [Metric(_key(k), v, stamp, line["step"]) for k, v in _there(line["values"])]
             elif line["kind"] == "end":
                 points = [Metric(_key(SUMMARY_PREFIX + k), v, stamp, step) for k, v in _there(line["summary"])]
+            elif line["kind"] == "params":
+                self._params(client, run_id, _flatten(line["params"]))
             elif line["kind"] == "artifact":
                 send(number - 1)
                 self._artifact(client, run_id, line["path"])
@@ -430,6 +433,41 @@ def left_out(directory: str | Path, reason: str) -> MirrorResult:
     result = MirrorResult(None, None, (), tuple(record.name for record in read_runs(directory)), reason)
     warnings.warn(str(result), RuntimeWarning, stacklevel=2)
     return result
+
+
+class Opening:
+    """MLflow's first contact with a new store takes seconds: it is had on a thread, while the caller works.
+
+    Args:
+        directory: the folder to bring there in the end.
+    """
+
+    def __init__(self, directory: str | Path, tracking_uri: str) -> None:
+        self.folder, self.uri = Path(directory), tracking_uri
+        self._thread = threading.Thread(target=self._open, name="hybridalloc-opening", daemon=True)
+        self._thread.start()
+
+    def _open(self) -> None:
+        with warnings.catch_warnings(), suppress(TrackingError, OSError):
+            warnings.simplefilter("ignore")  # the mirror at the end says what is missing
+            mirror(self.folder, self.uri, only=(), slow_s=SLOW_S)
+
+    def opened(self) -> bool:
+        """Wait for the first contact: while it works, not while it only waits for a store that does not answer."""
+        waits = 0  # seconds in which nobody in this process worked
+        for _ in range(30 if _is_sqlite(self.uri) else 3):  # a new file's tables: half a minute on a loaded machine
+            worked = time.process_time()
+            self._thread.join(1.0)
+            waits = 0 if time.process_time() - worked > 0.02 else waits + 1
+            if not self._thread.is_alive() or waits >= SLOW_S:
+                break
+        return not self._thread.is_alive()
+
+    def mirror(self) -> MirrorResult:
+        """Bring MLflow up to date, at a bounded cost; see :func:`mirror`."""
+        if self.opened():
+            return mirror(self.folder, self.uri, stall_s=SLOW_S, slow_s=SLOW_S)
+        return left_out(self.folder, "MLflow has not answered yet")  # two at once would make its runs twice
 
 
 def _short(digest: str) -> str:

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar with the time left on a terminal, one line a stage in a log, nothing if quiet."""
+"""Progress of long work: a bar with speed and time left on a terminal, a line at times in a log, nothing if quiet."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any, Self
 
 from tqdm import tqdm
 
+SAY_EVERY_S = 30.0  # in a log
+
 
 class Stage:
     """One stage of work, counted in units; a context manager.
@@ -19,8 +21,9 @@ class Stage:
     """
 
     def __init__(self, title: str, total: int, unit: str, quiet: bool = False) -> None:
-        self.title, self.unit, self.quiet = title, unit, quiet
+        self.title, self.total, self.unit, self.quiet = title, total, unit, quiet
         self.began, self.n, self.notes = time.monotonic(), 0, ""
+        self._said, self._before = self.began, 0
         terminal = sys.stderr.isatty()
         self._bar = tqdm(
             total=total, desc=title, unit=unit, unit_scale=True, smoothing=0.05, disable=quiet or not terminal
@@ -33,6 +36,21 @@ class Stage:
         """That many more units are done."""
         self.n += units
         self._bar.update(units)
+        now = time.monotonic()
+        if self._log and self.n > self._before and now - self._said >= SAY_EVERY_S:
+            self._said = now
+            speed = (self.n - self._before) / (now - self.began)
+            left = f", {max(self.total - self.n, 0) / speed:,.0f} s left"
+            pace = f"{speed:,.0f} {self.unit}s/s" if speed >= 10 else f"{60 * speed:,.1f} {self.unit}s/min"
+            more = f", {self.notes}" if self.notes else ""
+            self._say(f"{self.title}: {self.n:,} of {self.total:,} {self.unit}s, {pace}{left}{more}")
+
+    def skip(self, units: int) -> None:
+        """That many units were done before, by a run that this one goes on with; they say nothing about its speed."""
+        self.n += units
+        self._before += units
+        self._bar.update(units)
+        self._bar.unpause()
 
     def note(self, **figures: Any) -> None:
         """Figures to show beside the bar, and on the log's last line."""
@@ -44,7 +62,10 @@ class Stage:
         self._bar.close()
         if self._log:
             more = f", {self.notes}" if self.notes else ""
-            self._say(f"{self.title}: done in {time.monotonic() - self.began:.0f} s{more}")
+            spent = time.monotonic() - self.began
+            done = self.n - self._before
+            speed = f", {done / spent:,.0f} {self.unit}s/s" if done >= 10 * spent > 0 else ""
+            self._say(f"{self.title}: done in {spent:.0f} s{speed}{more}")
             self._log = False
 
     def __enter__(self) -> Self:

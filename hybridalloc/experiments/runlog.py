@@ -7,6 +7,7 @@ The lines of a run are, in order of writing,
 
     {"kind": "start", "method": "...", "seed": 0, "params": {}, "tags": {}, "time": 0.0}
     {"kind": "metrics", "step": 0, "time": 0.0, "values": {"welfare": 0.0}}
+    {"kind": "params", "params": {}, "time": 0.0}
     {"kind": "artifact", "path": "relative/to/the/comparison.pt", "time": 0.0}
     {"kind": "end", "status": "FINISHED", "summary": {"welfare": 0.0}, "time": 0.0}
 
@@ -33,6 +34,7 @@ from hybridalloc.files import write_text
 from hybridalloc.text import printable, quoted
 
 COMPARISON_FILE = "comparison.json"
+KINDS = ("start", "metrics", "params", "artifact", "end")  # of a run's lines
 STATUSES = ("FINISHED", "FAILED")
 
 
@@ -45,7 +47,7 @@ class RunRecord:
     """What a run's file says.
 
     `status` is "RUNNING" until an end line was written. `metrics` are (step, time in s, values) by step;
-    a step logged twice (a resumed run) keeps its last values. `lines` are the parsed lines as they lie.
+    a figure logged twice at a step (by a resumed run) keeps its last value. `lines` are the parsed lines as they lie.
     """
 
     name: str
@@ -116,6 +118,10 @@ class RunLog:
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Log numbers of one step (agent-steps, iterations: whatever the comparison counts)."""
         self._write("metrics", step=int(step), values={key: float(value) for key, value in values.items()})
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Add settings that were not known when the run began."""
+        self._write("params", params=dict(values))
 
     def artifact(self, path: str | Path) -> None:
         """Name a file inside the comparison's folder (absolute, or relative to it) as the run's.
@@ -255,13 +261,17 @@ def _record(path: Path, lines: list[dict[str, Any]]) -> RunRecord:
     if not lines or lines[0]["kind"] != "start":
         raise TrackingError(f"{path}, line 1: a line of kind start is required")
     start = lines[0]
+    params = dict(start["params"])
     steps: dict[int, tuple[int, float, dict[str, float]]] = {}
     artifacts: dict[str, None] = {}
     end: dict[str, Any] | None = None
     for line in lines:
         if line["kind"] == "metrics":
             values = {key: float(value) for key, value in line["values"].items()}
-            steps[line["step"]] = (line["step"], line["time"], values)
+            before = steps[line["step"]][2] if line["step"] in steps else {}
+            steps[line["step"]] = (line["step"], line["time"], before | values)
+        elif line["kind"] == "params":
+            params |= line["params"]
         elif line["kind"] == "artifact":
             artifacts[line["path"]] = None
         else:  # a start after an end is a resumed run, which runs again
@@ -270,7 +280,7 @@ def _record(path: Path, lines: list[dict[str, Any]]) -> RunRecord:
         name=path.stem,
         method=start["method"],
         seed=start["seed"],
-        params=start["params"],
+        params=params,
         tags=start["tags"],
         started=start["time"],
         ended=end["time"] if end else None,
@@ -347,8 +357,8 @@ def _parse(path: Path) -> list[dict[str, Any]]:
             line = json.loads(row)
         except json.JSONDecodeError as error:
             raise TrackingError(f"{path}, line {number}, column {error.colno}: {error.msg}") from None
-        if not isinstance(line, dict) or line.get("kind") not in ("start", "metrics", "artifact", "end"):
-            raise TrackingError(f"{path}, line {number}: kind start, metrics, artifact or end is required")
+        if not isinstance(line, dict) or line.get("kind") not in KINDS:
+            raise TrackingError(f"{path}, line {number}: kind {', '.join(KINDS[:-1])} or {KINDS[-1]} is required")
         lines.append(line)
     return lines
 

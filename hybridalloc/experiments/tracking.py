@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hybridalloc.experiments.mirror import DEFAULT_URI, MirrorResult, how_to_open, left_out, mirror
+from hybridalloc.experiments.mirror import DEFAULT_URI, MirrorResult, Opening, how_to_open, left_out, mirror
 from hybridalloc.experiments.runlog import (
     RunLog,
     RunRecord,
@@ -19,6 +19,7 @@ from hybridalloc.experiments.runlog import (
 __all__ = [
     "DEFAULT_URI",
     "MirrorResult",
+    "Opening",
     "RunLog",
     "RunRecord",
     "TrackingError",

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+from hybridalloc.errors import WorkError
 from rl.learner import Learner
 from rl.on_policy import OnPolicy
 from rl.proposal import Observation
@@ -42,7 +43,7 @@ class Ahead:
         """The rollout is full: act by what the last update left, and learn from it. What that update said; None first.
 
         Raises:
-            FloatingPointError: a gradient of that update was not finite.
+            FloatingPointError: a gradient of that update was not finite. WorkError: the update before failed otherwise.
         """
         told = self.finish()
         batch = self.learner.batch(last)
@@ -53,7 +54,13 @@ class Ahead:
         """Wait until nothing is being learned; whoever acts stays who it is."""
         if self._running is not None:
             running, self._running = self._running, None
-            self._told = running.result()
+            try:
+                self._told = running.result()
+            except FloatingPointError:
+                raise
+            except Exception as error:
+                reason = f"{type(error).__name__}: {error}"
+                raise WorkError(f"the learner's thread ended ({reason}); the last checkpoint is whole") from error
 
     def finish(self) -> dict[str, float] | None:
         """Wait, and act by what was learned. What the update said; None where there was none."""

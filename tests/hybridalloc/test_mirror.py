@@ -309,26 +309,24 @@ def test_how_to_open() -> None:
     assert how_to_open("http://host:80/", "7") == "open http://host:80/#/experiments/7/runs"
 
 
-def test_the_first_contact_is_waited_for_while_it_works_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    from hybridalloc.experiments import compare
+def test_the_first_contact_is_waited_for_while_it_works_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hybridalloc.experiments import mirror as module
 
-    monkeypatch.setattr(compare, "MLFLOW_SLOW_S", 2.0)
+    monkeypatch.setattr(module, "SLOW_S", 2.0)
     release = threading.Event()
-    waiting = threading.Thread(target=release.wait, daemon=True)
-    waiting.start()
+    monkeypatch.setattr(module, "mirror", lambda *_, **__: release.wait())
     start = time.monotonic()
-    assert not compare._opened(waiting, "sqlite:///hanging.db")
+    assert not tracking.Opening(tmp_path, "sqlite:///hanging.db").opened()
     assert 1.5 < time.monotonic() - start < 8  # seconds in which nobody worked; a busy machine adds to them
     release.set()
 
-    def work() -> None:
+    def work(*_: object, **__: object) -> None:
         until = time.thread_time() + 0.5
         while time.thread_time() < until:
             sum(range(1000))
 
-    working = threading.Thread(target=work, daemon=True)
-    working.start()
-    assert compare._opened(working, "sqlite:///new.db")
+    monkeypatch.setattr(module, "mirror", work)
+    assert tracking.Opening(tmp_path, "sqlite:///new.db").opened()
 
 
 def test_a_store_that_never_answered_leaves_every_run_named(tmp_path: Path) -> None:

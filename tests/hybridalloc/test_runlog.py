@@ -97,7 +97,7 @@ def test_artifact_outside_or_missing_is_refused(tmp_path: Path) -> None:
         ("", "line 1: a line of kind start is required"),
         ('{"kind":"end"}\n', "line 1: a line of kind start is required"),
         ('{"kind":"start"}\n{"kind"\n{}\n', "line 2, column 8: Expecting"),
-        ('{"kind":"start"}\n{"kind":"stop"}\n', "line 2: kind start, metrics, artifact or end is required"),
+        ('{"kind":"start"}\n{"kind":"stop"}\n', "line 2: kind start, metrics, params, artifact or end is required"),
         ('{"kind":"start"}\n7\n', "line 2: kind start"),
     ],
 )
