@@ -56,7 +56,7 @@ class Climbs(Expects, Protocol):
 
     def climb(self, start: Start, game: Congestion, task: Task) -> Start:
         """``start`` with single changes that raise the expected worth, tilt included; its plan is None where it is left
-        to settle."""
+        to settle, otherwise settled, and its worth worked out as a whole."""
 
 
 class Start(NamedTuple):
@@ -189,9 +189,10 @@ def improve(
         found = climb_slowly(situation, game, best, task, seat, settle)
     if not found.moved.any():
         return found._replace(plan=best.plan, choice=best.choice, seating=best.seating), best.worth, origin
-    plan = settle(found.choice, found.seating) if found.plan is None else found.plan
-    worth = situation.expected(plan, task.prices, task.against) + tilt_worth(game, found.choice)
-    found = found._replace(plan=plan, worth=worth)
+    if found.plan is None:
+        plan = settle(found.choice, found.seating)
+        worth = situation.expected(plan, task.prices, task.against) + tilt_worth(game, found.choice)
+        found = found._replace(plan=plan, worth=worth)
     kept, which = best_of([best, found], task.places)  # seats that were left free have been taken since, or rounding
     if not which.any():
         return kept._replace(tried=found.tried, rest=found.rest, least=found.least), best.worth, origin
