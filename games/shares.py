@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numba import njit
+from numba.extending import register_jitable
 from numpy.typing import ArrayLike
 
 from games.congestion import Bool, Float, Int, whole_numbers
@@ -197,7 +198,7 @@ class Split(NamedTuple):
     bound: Bool  # (N,)
 
 
-@njit(cache=True)
+@register_jitable
 def new_split(n, resources):
     """Scratch for ``n`` agents and ``resources``."""
     f = np.empty

@@ -7,8 +7,11 @@ import pytest
 
 from coordinator import Coordinator
 from coordinator.budget import Clock
-from coordinator.improve import GAIN, Improve
+from coordinator.game import Choice
+from coordinator.improve import GAIN, Improve, best_of, start_of
 from examples.chargers import Chargers
+from games.admission import Seating
+from games.places import Places
 from games.seated import seats_of, table_of
 from hybridalloc import Allocator, make_problem, saved
 from hybridalloc.problems.mec import expected as mec_expected
@@ -299,6 +302,25 @@ def test_rl_alone_is_left_as_it_is_and_the_game_unless_it_is_asked_for():
     for bad in ({"width": 0}, {"sweeps": 1.5}, {"share": 0.0}):
         with pytest.raises(ValueError, match=f"improve.{next(iter(bad))}"):
             Improve(**bad)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_best_start_serves_most_of_the_highest_class_and_then_is_worth_most(seed):
+    rng = np.random.default_rng(seed)
+    e, n, count = 5, 4, 3
+    rank = rng.integers(0, 3, (e, n))
+    places = Places(*[None] * 4, rank, None, None)
+    starts = []
+    for _ in range(count):
+        seats = Seating(np.zeros((e, n), int), rng.random((e, n)) < 0.5, np.zeros((e, n, 2)), np.ones(e, bool))
+        choice = Choice(rng.integers(0, 9, (e, n)), np.zeros((e, n, 0)))
+        starts.append(start_of(choice, seats, None, rng.integers(0, 3, e) * 1.0))
+    best, winner = best_of(starts, places)
+    for k in range(e):
+        served = lambda s, k=k: [int((s.seating.held[k] & (rank[k] == c)).sum()) for c in range(3)]
+        want = max(range(count), key=lambda j: (served(starts[j]), starts[j].worth[k], -j))
+        assert winner[k] == want
+        np.testing.assert_array_equal(best.choice.option[k], starts[want].choice.option[k])
 
 
 def test_a_budget_stops_it_with_the_best_so_far():

@@ -17,6 +17,8 @@ from rl.proposal import Proposal
 from rl.proposal import named as named_levels
 from rl.value import Worth
 
+NOTHING = np.array([0.0, np.inf, 0.0, np.inf, np.nan, np.nan])[:, None, None]
+
 
 class Networks(Protocol):
     """What is read of E networks."""
@@ -41,7 +43,9 @@ class Networks(Protocol):
 
 def no_wish(e: int, n: int) -> Wish:
     """Nothing is asked of power and fraction, (E, N) each."""
-    return Wish(*(np.full((e, n), fill) for fill in (0.0, np.inf, 0.0, np.inf, np.nan, np.nan)))
+    parts = np.empty((6, e, n))
+    parts[:] = NOTHING
+    return Wish(*parts)
 
 
 def expected(world: Networks, plan: Plan, prices: Prices, against: Plan | None = None) -> Float:
@@ -75,10 +79,9 @@ def climb(world: Networks, start: Start, game: Congestion, task: Task) -> Start:
     option, held, floor = seats.option.copy(), seats.held.copy(), seats.floor.copy()
     rank = np.zeros((e, n), np.int64) if task.places is None else task.places.rank  # read where agents are seated
     asked = _asked(task.levels, e, n)
-    most = np.maximum(np.rint(task.share * w.active.sum(axis=1)), 1.0).astype(np.int64)
     model = core.Model(
         p, w, world.left(task.prices), task.prices, world.priority(), rank, asked, float(task.trust),
-        world.energy(task.prices), tilt, b.allowed, seated, task.sweeps, most,
+        world.energy(task.prices), tilt, b.allowed, seated, task.sweeps, float(task.share),
     )  # fmt: skip
     c = core.new_climb(n, servers, bands, values, resources, b.options.shape[1], max(min(task.width, bands), 1))
     moved, tried, worth = start.moved.copy(), start.tried.copy(), start.worth.copy()

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numba import njit
+from numba.extending import register_jitable
 
 from coordinator.continuous import best_fraction, blend, falling_until, power_exponent
 from games.congestion import Bool, Float, Int
@@ -221,7 +222,7 @@ class Room(NamedTuple):
     split: Split
 
 
-@njit(cache=True)
+@register_jitable
 def new_room(n, per):
     """Room for ``n`` devices and ``per`` bands a server."""
     f, w = np.empty, np.int64

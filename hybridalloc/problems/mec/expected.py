@@ -150,7 +150,7 @@ class Model(NamedTuple):
     allowed: Bool  # (E, N, O)
     seated: bool
     sweeps: int  # at most
-    most: Int  # (E,) changes tried in a sweep
+    share: float  # changes tried in a sweep by the number of devices that have a task
 
 
 class _One(NamedTuple):
@@ -175,12 +175,16 @@ class _One(NamedTuple):
 def rises(p, w, e, plan, rise):
     """Fill ``rise`` (B,): mean interference over noise of network ``e`` under a plan."""
     rise[:] = 0.0
-    if not p.interference:
-        return
-    one = network(w, e)
-    bands, servers = one.rate.shape[1], len(one.server_hz)
-    per = bands // servers
-    near, nears = np.empty((servers, servers), np.int64), np.empty(servers, np.int64)
+    servers = w.server_hz.shape[1]
+    if p.interference and servers:
+        _rises(p, network(w, e), e, plan, np.empty((servers, servers), np.int64), np.empty(servers, np.int64), rise)
+
+
+@njit(**LEAN)
+def _rises(p, one, e, plan, near, nears, rise):
+    """:func:`rises`, added to ``rise``; ``near`` (K, K) and ``nears`` (K,) are scratch."""
+    bands = one.rate.shape[1]
+    per = bands // len(nears)
     _neighbours(p, one, near, nears)
     for i in range(one.rate.shape[0]):
         o, rho, air, power = plan.option[e, i], plan.fraction[e, i], plan.air[e, i], plan.power_w[e, i]
@@ -308,11 +312,17 @@ def expected(p, w, v, plan, against, same, out):
 @njit(cache=True, error_model="numpy")
 def _whole(p, one, store, knot, capacity, e, plan, rise, against):
     """W of one network under a plan that has ``rise`` (B,)."""
+    gain, row = np.empty((1, one.rates.shape[2])), np.empty((1, ROW))
+    air, cpu = np.zeros(one.rate.shape[1]), np.zeros(len(one.server_hz))
+    return _sum_up(p, one, store, knot, capacity, e, plan, rise, against, gain, row, air, cpu)
+
+
+@njit(**LEAN)
+def _sum_up(p, one, store, knot, capacity, e, plan, rise, against, gain, row, air, cpu):
+    """:func:`_whole`; ``gain`` (1, Q) and ``row`` (1, ROW) are scratch, ``air`` (B,) and ``cpu`` (K,) zero."""
     n, bands, values = one.rates.shape
-    servers = len(one.server_hz)
+    servers = len(cpu)
     per = bands // servers if servers else 1
-    gain, row = np.empty((1, values)), np.empty((1, ROW))
-    air, cpu = np.zeros(bands), np.zeros(servers)
     total = 0.0
     for i in range(n):
         o = plan.option[e, i]
@@ -737,12 +747,13 @@ def climb(model, e, against, same, plan, t, z, c, count, worth):
         model.asked[e], model.trust, model.energy[e], model.tilt[e], model.seated,
     )  # fmt: skip
     active, allowed = w.active[e], model.allowed[e]
+    most = max(np.int64(np.rint(model.share * active.sum())), 1)
     while True:
         count, state = _go(one, e, plan, t, z, c, count, allowed, per, model.sweeps, fresh)
         fresh = False
         if state != RUNNING or at[AT] < at[COUNT]:
             break
-        order, c.reach[0] = queue(t, c.load, allowed, active, c.option, model.most[e], c.best)
+        order, c.reach[0] = queue(t, c.load, allowed, active, c.option, most, c.best)
         copy_into(c.order, order)
         at[SWEEP], at[AT], at[COUNT], at[MADE] = at[SWEEP] + 1, 0, len(order), 0
     if state != RUNNING:
