@@ -155,8 +155,9 @@ def best_of(starts: Sequence[Start], places: Places | None = None) -> tuple[Star
         worth = [float(starts[k].worth[e]) for k in able]
         top = worth.index(max(worth))
         winner[e] = able[top] if worth[top] > worth[0] + ROUNDING * abs(worth[0]) else able[0]
-    if (winner == winner[0]).all():
-        return starts[int(winner[0])], winner
+    picked = set(winner.tolist())
+    if len(picked) == 1:
+        return starts[picked.pop()], winner
     return _picked(starts, winner), winner
 
 

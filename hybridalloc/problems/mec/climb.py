@@ -10,6 +10,7 @@ from coordinator.congestion import Congestion
 from coordinator.improve import Start, Task
 from games.admission import Seating, seat_rest
 from games.congestion import Float, Int
+from games.places import Seats, Table
 from games.seated import seats_of, table_of
 from hybridalloc.problems.mec import expected as core
 from hybridalloc.problems.mec.core import Physics, Plan, Prices, Wish, World
@@ -68,9 +69,8 @@ def climb(world: Networks, start: Start, game: Congestion, task: Task) -> Start:
     """Single changes of option that raise what the slot is expected to be worth, prior included; its plan
     is left to settle where whoever waited was seated."""
     p, w, b = world.physics, world.world, game.batch
-    e, n, bands, values = w.rates.shape
-    servers, (_, resources) = w.server_hz.shape[1], b.capacity.shape
-    if not servers or not n:
+    e, n, bands, _ = w.rates.shape
+    if not w.server_hz.shape[1] or not n:
         return start._replace(rest=np.ones(e, bool))
     tilt = np.zeros(b.private_cost.shape) if game.tilt is None else game.tilt
     plan = Plan(*[part.copy() for part in start.plan])
@@ -83,34 +83,49 @@ def climb(world: Networks, start: Start, game: Congestion, task: Task) -> Start:
         p, w, world.left(task.prices), task.prices, world.priority(), rank, asked, float(task.trust),
         world.energy(task.prices), tilt, b.allowed, seated, task.sweeps, float(task.share),
     )  # fmt: skip
-    c = core.new_climb(n, servers, bands, values, resources, b.options.shape[1], max(min(task.width, bands), 1))
+    width = max(min(task.width, bands), 1)
     moved, tried, worth = start.moved.copy(), start.tried.copy(), start.worth.copy()
     settled = not asked.shape[2]  # what answers levels that are proposed is told by settling the whole
-    visits, same = np.arange(task.sweeps * n), start.plan is task.against
     for g in range(e):
         t = table_of(b, task.places, game.tilt, g)
         z = seats_of(t, seats, g)
-        c.cursor[core.STATE] = core.FRESH
-        for part in task.clock.portions(visits, "improve", task.after_ms):
-            core.climb(model, g, task.against, same, plan, t, z, c, len(part), worth)
-            if c.cursor[core.STATE] != core.RUNNING:
-                break
-        if c.cursor[core.STATE] == core.FRESH:
-            continue
-        if c.cursor[core.STATE] == core.RUNNING:
-            core.finish(model, g, plan, c, worth)
-        rest[g] = c.cursor[core.STATE] == core.RESTS and "improve" not in task.clock.skipped
+        same = start.plan is task.against
+        if task.clock.limited:
+            done = _in_portions(model, g, task.against, same, plan, t, z, width, worth, task)
+        else:
+            done = core.climb_on(model, g, task.against, same, plan, t, z, width, worth)
+        some, made, displaced, state = done
+        rest[g] = state == core.RESTS and "improve" not in task.clock.skipped
         if seated:
-            if c.tries[2]:
+            if displaced:
                 settled &= not seat_rest(t, z)
             option[g], held[g], floor[g] = z.option, z.held, z.floor
         else:
             option[g] = plan.option[g]
-        moved[g] += c.tries[1]
-        tried[g] += c.tries[0]
+        moved[g] += made
+        tried[g] += some
     seating = Seating(option, held, floor, seats.stable) if seated else None
     choice = start.choice._replace(option=option)
     return Start(choice, seating, plan if settled else None, worth, moved, tried, rest, np.full(e, core.LEAST_GAIN))
+
+
+def _in_portions(
+    model: core.Model, g: int, against: Plan, same: bool, plan: Plan, t: Table, z: Seats, width: int, worth: Float,
+    task: Task,
+) -> tuple[int, int, int, int]:  # fmt: skip
+    """:func:`.expected.climb_on` as far as the clock allows."""
+    _, n, bands, values = model.world.rates.shape
+    c = core.new_climb(n, model.world.server_hz.shape[1], bands, values, len(t.capacity), t.rows.shape[1], width)
+    for part in task.clock.portions(np.arange(task.sweeps * n), "improve", task.after_ms):
+        core.climb(model, g, against, same, plan, t, z, c, len(part), worth)
+        if c.cursor[core.STATE] != core.RUNNING:
+            break
+    if c.cursor[core.STATE] == core.FRESH:
+        return 0, 0, 0, core.FRESH
+    if c.cursor[core.STATE] == core.RUNNING:
+        core.finish(model, g, plan, c, worth)
+    some, made, displaced = c.tries.tolist()
+    return some, made, displaced, int(c.cursor[core.STATE])
 
 
 def _asked(levels: Proposal | None, e: int, n: int) -> Float:

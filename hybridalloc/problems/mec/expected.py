@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numba import njit
+from numba.extending import register_jitable
 
 from games.changes import candidates, enter, queue, strike, weigh
 from games.congestion import Bool, Float, Int
@@ -360,18 +361,20 @@ def _leftover(p, cpu_wait_s, air_wait_s, k, per, air, first, cpu):
     return LEFTOVER * over / p.slot_s
 
 
-def new_climb(n: int, k: int, b: int, q: int, resources: int, legs: int, width: int) -> Climb:
-    """One with anything in it."""
-    f, per = np.empty, b // max(k, 1)
-    whole = lambda *shape: np.empty(shape, np.int64)
+@register_jitable
+def new_climb(n, k, b, q, resources, legs, width):
+    """One with anything in it but its state."""
+    f, w, per = np.empty, np.int64, b // max(k, 1)
     sides = Sides(
-        whole(2, n), whole(2, n), whole(2), f((2, n, OUT)), f((2, n)), f((2, per)), f((2, 1)), f((2, per)), f(2)
+        f((2, n), w), f((2, n), w), f(2, w), f((2, n, OUT)), f((2, n)), f((2, per)), f((2, 1)), f((2, per)), f(2)
     )  # fmt: skip
-    return Climb(
-        f((n + 1, ROW)), f((n + 1, q)), f(n + 1), f((n, OUT)), whole(n), f(n), f(n), f(b), f(b), f(b), f(b), f(1), f(k),
-        whole(k, k), whole(k), whole(k, n), whole(k), f(resources), whole(3), whole(k), whole(n), f(k, bool), whole(5),
-        whole(n), f(1), whole(width), f(width), f((3, legs)), sides, new_room(n, per),
+    c = Climb(
+        f((n + 1, ROW)), f((n + 1, q)), f(n + 1), f((n, OUT)), f(n, w), f(n), f(n), f(b), f(b), f(b), f(b), f(1), f(k),
+        f((k, k), w), f(k, w), f((k, n), w), f(k, w), f(resources), f(3, w), f(k, w), f(n, w), f(k, np.bool_), f(5, w),
+        f(n, w), f(1), f(width, w), f(width), f((3, legs)), sides, new_room(n, per),
     )  # fmt: skip
+    c.cursor[STATE] = FRESH
+    return c
 
 
 @njit(**INLINE)
@@ -730,8 +733,8 @@ def climb(model, e, against, same, plan, t, z, c, count, worth):
     Args:
         model: see :class:`Model`. against: the plan under which the belief holds, ``same`` as the one that ``plan`` is
             at first. plan: settled, and by and by improved: whole where the state says that all is done, or after
-            :func:`finish`. t, z: the game and its seats. c: of :func:`new_climb`, its state ``FRESH`` before the first
-            call. worth: (E,) of the plan when it is whole, see :func:`finish`.
+            :func:`finish`. t, z: the game and its seats. c: of :func:`new_climb` before the first call. worth: (E,) of
+            the plan when it is whole, see :func:`finish`.
     """
     w, v, at = model.world, model.left, c.cursor
     per = w.rate.shape[2] // len(c.size)
@@ -758,6 +761,15 @@ def climb(model, e, against, same, plan, t, z, c, count, worth):
         at[SWEEP], at[AT], at[COUNT], at[MADE] = at[SWEEP] + 1, 0, len(order), 0
     if state != RUNNING:
         finish(model, e, plan, c, worth)
+
+
+@njit(cache=True, error_model="numpy")
+def climb_on(model, e, against, same, plan, t, z, width, worth):
+    """:func:`climb` until all is done; its ``tries`` and state."""
+    _, n, bands, values = model.world.rates.shape
+    c = new_climb(n, model.world.server_hz.shape[1], bands, values, len(t.capacity), t.rows.shape[1], width)
+    climb(model, e, against, same, plan, t, z, c, n * model.sweeps, worth)
+    return c.tries[0], c.tries[1], c.tries[2], c.cursor[STATE]
 
 
 @njit(**LEAN)
