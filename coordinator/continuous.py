@@ -22,12 +22,19 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from games.lean import LEAN
+
 E = float(np.e)
+LN2 = float(np.log(2.0))
 
 
-@njit(cache=True)
+@njit(**LEAN)
 def lambert_w(x: float) -> float:
-    """Principal branch of Lambert's W at x >= -1/e, by Halley's iteration (relative error below 1e-12)."""
+    """Principal branch of Lambert's W at x >= -1/e, by Halley's iteration (relative error below 1e-12).
+
+    It converges by the third power: after a step of 1e-5, away from the branch point, nothing is left to do.
+    """
+    last = 1e-5 if x > 0.0 else 1e-13
     if x <= -1.0 / E:
         return -1.0
     if x < -0.3:  # series about the branch point
@@ -42,12 +49,12 @@ def lambert_w(x: float) -> float:
         f = w * ew - x
         step = f / (ew * (w + 1.0) - (w + 2.0) * f / (2.0 * w + 2.0)) if w > -1.0 + 1e-12 else 0.0
         w -= step
-        if abs(step) <= 1e-13 * (1.0 + abs(w)):
+        if abs(step) <= last * (1.0 + abs(w)):
             break
     return w
 
 
-@njit(cache=True)
+@njit(**LEAN)
 def best_power(time_price: float, energy_price: float, gain: float, lowest: float, highest: float) -> float:
     """Power in W in [lowest, highest] that minimises (time_price + energy_price p) / ln(1 + gain p).
 
@@ -59,16 +66,29 @@ def best_power(time_price: float, energy_price: float, gain: float, lowest: floa
     """
     if energy_price <= 0.0 or gain <= 0.0:
         return highest
-    ratio, most = time_price * gain / energy_price, 1.0 + gain * highest
-    if most * np.log(most) - (most - 1.0) <= ratio:  # still falling at the highest
+    ratio = time_price * gain / energy_price
+    if falling_until(gain * highest)[0] <= ratio:  # still falling at the highest
         return highest
-    x = (ratio - 1.0) / E
-    w = lambert_w(x)
-    v = np.exp(w)  # x / W(x), also right at x = 0
-    return min(max((E * v - 1.0) / gain, lowest), highest)
+    return min(max(power_exponent(ratio, gain)[1], lowest), highest)
 
 
-@njit(cache=True)
+@njit(**LEAN)
+def falling_until(signal: float) -> tuple[float, float]:
+    """The ratio time_price gain / energy_price from which on the cost of :func:`best_power` falls up to the power that
+    is received ``signal`` times as strong as noise; log2(1 + signal)."""
+    most = 1.0 + signal
+    ln = np.log(most)
+    return most * ln - (most - 1.0), ln / LN2
+
+
+@njit(**LEAN)
+def power_exponent(ratio: float, gain: float) -> tuple[float, float]:
+    """Without limits, log2(1 + gain p) at the best power p, and p; time_price gain / energy_price is ``ratio``."""
+    w = lambert_w((ratio - 1.0) / E)
+    return (1.0 + w) / LN2, (E * np.exp(w) - 1.0) / gain  # exp(W(x)) is x / W(x), also right at x = 0
+
+
+@njit(**LEAN)
 def best_fraction(
     delay_price: float,
     energy_price: float,
@@ -107,7 +127,7 @@ def best_fraction(
     return best
 
 
-@njit(cache=True)
+@njit(**LEAN)
 def blend(response: float, curvature: float, trust: float, mean: float, spread: float) -> float:
     """Best response pulled towards a proposal by the proposal's own spread.
 

@@ -17,9 +17,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from functools import cache
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 import numpy as np
+from numba import njit
 
 from coordinator.budget import Clock
 from coordinator.congestion import Congestion
@@ -56,7 +58,7 @@ class Climbs(Expects, Protocol):
 
     def climb(self, start: Start, game: Congestion, task: Task) -> Start:
         """``start`` with single changes that raise the expected worth, tilt included; its plan is None where it is left
-        to settle."""
+        to settle, otherwise settled, and its worth worked out as a whole."""
 
 
 class Start(NamedTuple):
@@ -127,34 +129,56 @@ class Improve:
 
 def tilt_worth(game: Congestion, choice: Choice) -> Float:
     """(E,) sum of log priors over trust at a joint choice; 0 where nothing is tilted."""
-    if game.tilt is None:
-        return np.zeros(len(choice.option))
-    picked = np.take_along_axis(game.tilt, choice.option[..., None], 2)[..., 0]
-    return -np.where(game.live, picked, 0.0).sum(axis=1)
+    worth = np.zeros(len(choice.option))
+    if game.tilt is not None:
+        _add_tilts(game.tilt, game.live, choice.option, worth)
+    return worth
+
+
+@njit(cache=True)
+def _add_tilts(tilt, live, option, worth):
+    for e in range(len(worth)):
+        for i in range(option.shape[1]):
+            if live[e, i]:
+                worth[e] -= tilt[e, i, option[e, i]]
 
 
 def best_of(starts: Sequence[Start], places: Places | None = None) -> tuple[Start, Int]:
     """In each world the start that serves most, by class, the highest first; of as many the one of most worth, the
     first where they are equal; (E,) its index. Its plan is None where it is not one of theirs."""
-    worth = np.stack([start.worth for start in starts])
-    winner = np.zeros(worth.shape[1], np.int64)
+    winner = np.zeros(len(starts[0].worth), np.int64)
     for e in range(len(winner)) if len(starts) > 1 else ():
-        counts = [_served(start, places, e) for start in starts]
-        most = max(counts)
-        able = [k for k, count in enumerate(counts) if count == most]
-        top = max(able, key=lambda k: worth[k, e])
-        winner[e] = top if worth[top, e] > worth[able[0], e] + ROUNDING * abs(worth[able[0], e]) else able[0]
-    if (winner == winner[0]).all():
-        return starts[int(winner[0])], winner
+        able = [0]
+        for k in range(1, len(starts)):
+            more = _serves_more(starts[k], starts[able[0]], places, e)
+            able = [k] if more > 0 else [*able, k] if more == 0 else able
+        worth = [float(starts[k].worth[e]) for k in able]
+        top = worth.index(max(worth))
+        winner[e] = able[top] if worth[top] > worth[0] + ROUNDING * abs(worth[0]) else able[0]
+    picked = set(winner.tolist())
+    if len(picked) == 1:
+        return starts[picked.pop()], winner
     return _picked(starts, winner), winner
 
 
-def _served(start: Start, places: Places | None, e: int) -> list[int]:
-    """How many of each class hold a place, the highest first; nothing where there are no places."""
-    if start.seating is None or places is None:
-        return []
-    rank = places.rank[e]
-    return np.bincount(rank[start.seating.held[e]], minlength=int(rank.max(initial=0)) + 1).tolist()
+def _serves_more(one: Start, other: Start, places: Places | None, e: int) -> int:
+    """1 where the first serves more of the highest class in which the two differ, -1 the second; 0 where they differ in
+    none, or there are no places."""
+    if one.seating is None or other.seating is None or places is None:
+        return 0
+    return int(_compared(places.rank[e], one.seating.held[e], other.seating.held[e]))
+
+
+@njit(cache=True)
+def _compared(rank, one, other):
+    """:func:`_serves_more` of who holds a place, (N,) each."""
+    more = np.zeros(rank.max() + 1 if len(rank) else 0, np.int64)
+    for i in range(len(rank)):
+        more[rank[i]] += np.int64(one[i]) - np.int64(other[i])
+    for c in range(len(more)):
+        if more[c] != 0:
+            return 1 if more[c] > 0 else -1
+    return 0
 
 
 def _picked(starts: Sequence[Start], winner: Int) -> Start:
@@ -183,21 +207,27 @@ def improve(
     best, origin = best_of(starts, task.places)
     if best.plan is None:
         best = best._replace(plan=settle(best.choice, best.seating))
-    if isinstance(situation, Climbs):
-        found = situation.climb(best, game, task)
+    if _climbs(type(situation)):
+        found = cast(Climbs, situation).climb(best, game, task)
     else:
         found = climb_slowly(situation, game, best, task, seat, settle)
     if not found.moved.any():
         return found._replace(plan=best.plan, choice=best.choice, seating=best.seating), best.worth, origin
-    plan = settle(found.choice, found.seating) if found.plan is None else found.plan
-    worth = situation.expected(plan, task.prices, task.against) + tilt_worth(game, found.choice)
-    found = found._replace(plan=plan, worth=worth)
+    if found.plan is None:
+        plan = settle(found.choice, found.seating)
+        worth = situation.expected(plan, task.prices, task.against) + tilt_worth(game, found.choice)
+        found = found._replace(plan=plan, worth=worth)
     kept, which = best_of([best, found], task.places)  # seats that were left free have been taken since, or rounding
     if not which.any():
         return kept._replace(tried=found.tried, rest=found.rest, least=found.least), best.worth, origin
     if kept.plan is None:
         kept = kept._replace(plan=settle(kept.choice, kept.seating))
     return kept._replace(tried=found.tried, rest=found.rest, least=found.least), best.worth, origin
+
+
+@cache  # in every step: what a class offers does not change
+def _climbs(kind: type) -> bool:
+    return issubclass(kind, Climbs)
 
 
 def climb_slowly(situation: Expects, game: Congestion, start: Start, task: Task, seat: Seat, settle: Settle) -> Start:

@@ -206,8 +206,22 @@ def seat_waiting(t, z, size, by):
 @njit(cache=True)
 def seat_rest(t, z):
     """:func:`seat_waiting`, everybody in turn."""
+    if not _anybody_waits(t, z):
+        return False
     size, by, _ = waiting_list(t)
     return seat_waiting(t, z, size, by)
+
+
+@njit(cache=True)
+def _anybody_waits(t, z):
+    """Whether an agent without a place would fit somewhere, alone."""
+    trial, none = np.zeros(t.rows.shape[1]), np.zeros(len(t.capacity))
+    for i in range(len(z.option)):
+        if not z.held[i] and not t.home[i]:
+            for o in range(1, t.rows.shape[0]):
+                if t.ok[i, o] and least_floors(t, i, o, none, trial):
+                    return True
+    return False
 
 
 @njit(cache=True)

@@ -10,8 +10,10 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from games.lean import LEAN
 
-@njit(cache=True)
+
+@njit(**LEAN)
 def cost_of(t, load, i, o, here):
     """Agent i's cost of option ``o`` in the game at the present loads, where it is on ``here`` now."""
     total = t.private[i, o]
@@ -26,7 +28,7 @@ def cost_of(t, load, i, o, here):
     return total
 
 
-@njit(cache=True)
+@njit(**LEAN)
 def candidates(t, load, allowed, i, here, best, regret):
     """Fill ``best`` (W,) with agent i's options of least cost at the present loads, but for ``here``, and ``regret``
     (W,) with what they cost more than it; -1 and inf for none."""
@@ -64,7 +66,7 @@ def queue(t, load, allowed, active, option, most, best):
     return order[:count], reach
 
 
-@njit(cache=True)
+@njit(**LEAN)
 def weigh(t, load, i, o, sign):
     """Add agent i's weights on option ``o`` to ``load``, or take them away with ``sign`` -1."""
     for s in range(t.rows.shape[1]):
@@ -73,7 +75,7 @@ def weigh(t, load, i, o, sign):
             load[r] += sign * t.weight[i, r]
 
 
-@njit(cache=True)
+@njit(**LEAN)
 def enter(member, size, k, i):
     """Put agent i on the list of group k, which stays ascending; ``member`` (K, N), ``size`` (K,)."""
     m = size[k]
@@ -84,7 +86,7 @@ def enter(member, size, k, i):
     size[k] += 1
 
 
-@njit(cache=True)
+@njit(**LEAN)
 def strike(member, size, k, i):
     """Take agent i off it."""
     m = 0

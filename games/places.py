@@ -22,6 +22,7 @@ from numba import njit
 from numpy.typing import ArrayLike
 
 from games.congestion import Bool, Float, Int
+from games.lean import LEAN
 
 FULL = 1.0 + 5e-13  # what a resource's floors may sum to: rounding, and less than what settling allows
 LEAST = 1e-9  # a room below this is none
@@ -111,7 +112,7 @@ def _classes(priority, order, gap, out):
             out[e, i] = c
 
 
-@njit(cache=True)
+@njit(**LEAN)
 def copy_into(to, values):
     """Entry by entry: what compiles in a twentieth of the time of a slice."""
     for k in range(len(values)):
@@ -133,7 +134,7 @@ def total(values):
     return out
 
 
-@njit(cache=True)
+@njit(**LEAN)
 def least_floors(t, i, o, used, floor):
     """Fill ``floor`` (S,) with agent i's least floors on option o beside ``used`` (R,); False if it does not fit."""
     legs = t.rows.shape[1]
@@ -181,7 +182,7 @@ def least_floors(t, i, o, used, floor):
             return True
 
 
-@njit(cache=True)
+@njit(**LEAN)
 def take(t, z, i, o, floor):
     """Seat agent i at option o with ``floor`` (S,)."""
     z.option[i] = o
@@ -194,7 +195,7 @@ def take(t, z, i, o, floor):
             z.load[r] += t.weight[i, r]
 
 
-@njit(cache=True)
+@njit(**LEAN)
 def leave(t, z, i):
     """Agent i gives its place up and is at option 0."""
     for s in range(t.rows.shape[1]):

@@ -56,13 +56,22 @@ def table_of(game: CongestionBatch, places: Places | None, tilt: Float | None = 
 def seats_of(table: Table, seating: Seating, e: int = 0) -> Seats:
     """A copy of seating ``e`` with what its floors and weights sum to."""
     option, held, floor = seating.option[e].copy(), seating.held[e].copy(), seating.floor[e].copy()
-    used, load = np.zeros(len(table.capacity)), np.zeros(len(table.capacity))
-    for s in range(table.rows.shape[1]):
-        r = table.rows[option, s]
-        on = np.flatnonzero(held & (r >= 0))
-        np.add.at(used, r[on], floor[on, s])
-        np.add.at(load, r[on], table.weight[on, r[on]])
-    return Seats(option, held, floor, used, load, np.zeros(1, np.int64))
+    used, load = np.empty(len(table.capacity)), np.empty(len(table.capacity))
+    z = Seats(option, held, floor, used, load, np.zeros(1, np.int64))
+    _add_up(table, z)
+    return z
+
+
+@njit(cache=True)
+def _add_up(t, z):
+    """Fill what the holders' floors and weights sum to."""
+    z.used[:] = z.load[:] = 0.0
+    for s in range(t.rows.shape[1]):
+        for i in range(len(z.option)):
+            r = t.rows[z.option[i], s]
+            if z.held[i] and r >= 0:
+                z.used[r] += z.floor[i, s]
+                z.load[r] += t.weight[i, r]
 
 
 def offers(t: Table, z: Seats, agent: int) -> Offers:

@@ -23,10 +23,12 @@ from typing import NamedTuple
 
 import numpy as np
 from numba import njit
+from numba.extending import register_jitable
 from numpy.typing import ArrayLike
 
 from games.congestion import Bool, Float, Int, whole_numbers
 from games.errors import InvalidStateError, floats
+from games.lean import LEAN, ROOMY
 
 # Floors that fill a resource exactly may sum to a little more than it, in whatever order they are added.
 FULL = 1.0 + 1e-11
@@ -166,11 +168,6 @@ def check_priority(floor: Float, priority: ArrayLike | None) -> Float:
 @njit(cache=True)
 def admit(floor, resource, priority, need, served):
     """Set ``served`` (N,): by priority, highest first, on the resources whose floors ``need`` (R,) exceed 1."""
-    short = False
-    for r in range(len(need)):
-        short = short or need[r] > FULL
-    if not short:
-        return
     room = np.full(len(need), FULL)
     for i in range(len(floor)):
         if resource[i] >= 0 and need[resource[i]] > FULL:
@@ -182,12 +179,32 @@ def admit(floor, resource, priority, need, served):
             room[r] -= floor[i]
 
 
+@njit(**ROOMY)
+def _admit_first(n, floor, resource, priority, need, resources, served):
+    """:func:`admit` among the first ``n`` agents and ``resources``."""
+    admit(floor[:n], resource[:n], priority[:n], need[:resources], served)
+
+
 class Split(NamedTuple):
     """Scratch of :func:`split_into`, for at least N agents and R resources; whatever it holds."""
 
-    by_resource: Float  # (6, R)
+    need: Float  # (R,)
+    top: Float  # (R,)
+    left: Float  # (R,)
+    taken: Float  # (R,)
+    total: Float  # (R,)
+    used: Float  # (R,)
     own: Float  # (N,)
     bound: Bool  # (N,)
+
+
+@register_jitable
+def new_split(n, resources):
+    """Scratch for ``n`` agents and ``resources``."""
+    f = np.empty
+    return Split(
+        f(resources), f(resources), f(resources), f(resources), f(resources), f(resources), f(n), f(n, np.bool_)
+    )  # fmt: skip
 
 
 @njit(cache=True)
@@ -196,17 +213,15 @@ def split_resources(weight, floor, resource, priority, share, served, price):
 
     ``share`` (N,), ``served`` (N,) and ``price`` (R,) are filled.
     """
-    room = Split(np.empty((6, len(price))), np.empty(len(weight)), np.empty(len(weight), np.bool_))
-    split_into(weight, floor, resource, priority, share, served, price, room)
+    room = new_split(len(weight), len(price))
+    split_into(len(weight), weight, floor, resource, priority, share, served, price, room)
 
 
-@njit(cache=True)
-def split_into(weight, floor, resource, priority, share, served, price, room):
-    """:func:`split_resources` with scratch given; nothing is allocated where all floors fit."""
-    n = weight.shape[0]
+@njit(**LEAN)
+def split_into(n, weight, floor, resource, priority, share, served, price, room):
+    """:func:`split_resources` of the first ``n`` agents, scratch given; nothing is allocated where all floors fit."""
     resources = price.shape[0]
-    need, top, left = room.by_resource[0], room.by_resource[1], room.by_resource[2]
-    taken, total, used = room.by_resource[3], room.by_resource[4], room.by_resource[5]
+    need, top, left, taken, total, used = room.need, room.top, room.left, room.taken, room.total, room.used
     bound = room.bound
     for r in range(resources):
         need[r] = top[r] = taken[r] = total[r] = used[r] = price[r] = 0.0
@@ -218,11 +233,13 @@ def split_into(weight, floor, resource, priority, share, served, price, room):
         if r >= 0:
             need[r] += floor[i]
             top[r] = max(top[r], weight[i])
-    admit(floor, resource, priority, need[:resources], served)
     # weights whose sums or products could leave float64 are taken in units of their largest; all 0: all alike
-    odd = False
+    odd = short = False
     for r in range(resources):
         odd = odd or not 1e-100 <= top[r] <= 1e100
+        short = short or need[r] > FULL
+    if short:
+        _admit_first(n, floor, resource, priority, need, resources, served)
     own = weight
     if odd:
         own = room.own

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import lambertw
 
-from coordinator.continuous import best_fraction, best_power, blend, for_option, lambert_w
+from coordinator.continuous import best_fraction, best_power, blend, for_option, lambert_w, power_exponent
 
 BRANCH = -1 / np.e
 
@@ -46,6 +46,14 @@ def test_best_power_equals_brute_force():
         assert cost(power) <= cost(grid).min() * (1 + 1e-9)
         inside += low < power < high
     assert inside > 100
+
+
+def test_the_exponent_of_the_best_power_is_the_bits_a_hertz_that_it_sends():
+    rng = np.random.default_rng(5)
+    for ratio, gain in 10 ** rng.uniform([-3, -2], [6, 5], (500, 2)):
+        bits, power = power_exponent(ratio, gain)
+        assert bits == pytest.approx(np.log2(1 + gain * power), rel=1e-9, abs=1e-9)
+        assert power == pytest.approx(best_power(ratio, gain, gain, 0.0, np.inf), rel=1e-12)
 
 
 def test_best_power_at_its_edges():

@@ -7,8 +7,11 @@ import pytest
 
 from coordinator import Coordinator
 from coordinator.budget import Clock
-from coordinator.improve import GAIN, Improve
+from coordinator.game import Choice
+from coordinator.improve import GAIN, Improve, best_of, start_of
 from examples.chargers import Chargers
+from games.admission import Seating
+from games.places import Places
 from games.seated import seats_of, table_of
 from hybridalloc import Allocator, make_problem, saved
 from hybridalloc.problems.mec import expected as mec_expected
@@ -162,12 +165,28 @@ def test_where_energy_is_short_improving_sheds_and_keeps_and_rests_where_no_chan
                 option = d.option.copy()
                 option[e, i] = o
                 changed = world.expected(world.settle(option, prices), prices)[e]
-                assert changed <= world.expected(after, prices)[e] + mec_expected.GAIN + 1e-9
+                assert changed <= world.expected(after, prices)[e] + mec_expected.LEAST_GAIN + 1e-9
     if valued:
         allocator = Allocator(problem, "game", prices=prices, value=world.value, improve=EVERY)
         allocation = allocator.step(world.state(0))
         assert allocation.certificate.status == "ok" and allocation.certificate.improvement.rest
-        assert allocation.marginal_regret().gain <= mec_expected.GAIN + 1e-9
+        assert allocation.marginal_regret().gain <= mec_expected.LEAST_GAIN + 1e-9
+
+
+def test_in_portions_between_readings_of_the_clock_the_same_is_found_as_at_once():
+    problem = make_problem("mec", agents=40, servers=6, choose_channel=True)
+    world, prices = problem.worlds(range(6)), problem.card.prices()
+    coordinator = Coordinator("game", improve=EVERY)
+    at_once = coordinator.decide(world, None, prices)
+    for most in (1, 7):
+        clock = Clock(1e9)
+        clock.portions = lambda items, *_, most=most: (items[k : k + most] for k in range(0, len(items), most))
+        slowly = coordinator.decide(world, None, prices, clock)
+        for name in ("option", "moved", "tried", "rest", "gain"):
+            np.testing.assert_array_equal(getattr(slowly, name), getattr(at_once, name))
+        for mine, theirs in zip(slowly.plan, at_once.plan, strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+    assert at_once.rest.all() and at_once.moved.sum() > 5
 
 
 @pytest.mark.parametrize("kind", ["game", "hybrid"])
@@ -230,7 +249,7 @@ def test_at_rest_after_all_changes_the_regret_over_all_is_what_a_change_must_bri
         allocation = allocator.step(problem.reset(seed))
         told = allocation.certificate.improvement
         assert told.rest and not told.off
-        least = mec_expected.GAIN * 1.1 if name == "mec" else 1e-4
+        least = mec_expected.LEAST_GAIN * 1.1 if name == "mec" else 1e-4
         assert allocation.marginal_regret().gain <= least + 0.01 * (name == "mec")  # noise that stays within STALE
 
 
@@ -283,6 +302,25 @@ def test_rl_alone_is_left_as_it_is_and_the_game_unless_it_is_asked_for():
     for bad in ({"width": 0}, {"sweeps": 1.5}, {"share": 0.0}):
         with pytest.raises(ValueError, match=f"improve.{next(iter(bad))}"):
             Improve(**bad)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_best_start_serves_most_of_the_highest_class_and_then_is_worth_most(seed):
+    rng = np.random.default_rng(seed)
+    e, n, count = 5, 4, 3
+    rank = rng.integers(0, 3, (e, n))
+    places = Places(*[None] * 4, rank, None, None)
+    starts = []
+    for _ in range(count):
+        seats = Seating(np.zeros((e, n), int), rng.random((e, n)) < 0.5, np.zeros((e, n, 2)), np.ones(e, bool))
+        choice = Choice(rng.integers(0, 9, (e, n)), np.zeros((e, n, 0)))
+        starts.append(start_of(choice, seats, None, rng.integers(0, 3, e) * 1.0))
+    best, winner = best_of(starts, places)
+    for k in range(e):
+        served = lambda s, k=k: [int((s.seating.held[k] & (rank[k] == c)).sum()) for c in range(3)]
+        want = max(range(count), key=lambda j: (served(starts[j]), starts[j].worth[k], -j))
+        assert winner[k] == want
+        np.testing.assert_array_equal(best.choice.option[k], starts[want].choice.option[k])
 
 
 def test_a_budget_stops_it_with_the_best_so_far():

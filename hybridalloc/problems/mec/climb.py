@@ -9,14 +9,16 @@ import numpy as np
 from coordinator.congestion import Congestion
 from coordinator.improve import Start, Task
 from games.admission import Seating, seat_rest
-from games.changes import queue
 from games.congestion import Float, Int
+from games.places import Seats, Table
 from games.seated import seats_of, table_of
 from hybridalloc.problems.mec import expected as core
 from hybridalloc.problems.mec.core import Physics, Plan, Prices, Wish, World
 from rl.proposal import Proposal
 from rl.proposal import named as named_levels
 from rl.value import Worth
+
+NOTHING = np.array([0.0, np.inf, 0.0, np.inf, np.nan, np.nan])[:, None, None]
 
 
 class Networks(Protocol):
@@ -42,15 +44,16 @@ class Networks(Protocol):
 
 def no_wish(e: int, n: int) -> Wish:
     """Nothing is asked of power and fraction, (E, N) each."""
-    return Wish(*(np.full((e, n), fill) for fill in (0.0, np.inf, 0.0, np.inf, np.nan, np.nan)))
+    parts = np.empty((6, e, n))
+    parts[:] = NOTHING
+    return Wish(*parts)
 
 
 def expected(world: Networks, plan: Plan, prices: Prices, against: Plan | None = None) -> Float:
     """(E,) what the slot is worth under a settled plan, as believed; see :mod:`.expected`."""
     out = np.empty(world.size)
-    held = rises(world, plan if against is None else against)
-    rise = held if against is None or against is plan else rises(world, plan)
-    core.expected(world.physics, world.world, world.left(prices), plan, rise, held, out)
+    held = plan if against is None else against
+    core.expected(world.physics, world.world, world.left(prices), plan, held, held is plan, out)
     return out
 
 
@@ -66,52 +69,63 @@ def climb(world: Networks, start: Start, game: Congestion, task: Task) -> Start:
     """Single changes of option that raise what the slot is expected to be worth, prior included; its plan
     is left to settle where whoever waited was seated."""
     p, w, b = world.physics, world.world, game.batch
-    e, n, bands, values = w.rates.shape
-    servers, resources = w.server_hz.shape[1], b.capacity.shape[1]
-    if not servers or not n:
+    e, n, bands, _ = w.rates.shape
+    if not w.server_hz.shape[1] or not n:
         return start._replace(rest=np.ones(e, bool))
     tilt = np.zeros(b.private_cost.shape) if game.tilt is None else game.tilt
-    plan, scratch = (Plan(*(part.copy() for part in start.plan)) for _ in range(2))
-    seated = start.seating is not None
-    held = plan.held.copy() if start.seating is None else start.seating.held.copy()
-    floor = np.zeros((e, n, 2)) if start.seating is None else start.seating.floor.copy()
-    option = plan.option.copy() if start.seating is None else start.seating.option.copy()
-    asked, wish, against = _asked(task.levels, e, n), no_wish(e, n), rises(world, task.against)
-    rise = against if start.plan is task.against else rises(world, start.plan)
-    for g, i in np.argwhere(w.active) if asked.shape[2] else ():
-        core.ask(wish, asked[g], g, i, plan.option[g, i])
+    plan = Plan(*[part.copy() for part in start.plan])
+    seated, rest = start.seating is not None, np.zeros(e, bool)
+    seats = Seating(plan.option, plan.held, np.zeros((e, n, 2)), rest) if start.seating is None else start.seating
+    option, held, floor = seats.option.copy(), seats.held.copy(), seats.floor.copy()
+    rank = np.zeros((e, n), np.int64) if task.places is None else task.places.rank  # read where agents are seated
+    asked = _asked(task.levels, e, n)
     model = core.Model(
-        p, w, world.left(task.prices), task.prices, world.priority(), world.classes(), wish, asked, float(task.trust),
-        world.energy(task.prices), seated,
+        p, w, world.left(task.prices), task.prices, world.priority(), rank, asked, float(task.trust),
+        world.energy(task.prices), tilt, b.allowed, seated, task.sweeps, float(task.share),
     )  # fmt: skip
-    best = np.empty(max(min(task.width, bands), 1), np.int64)
-    moved, tried, rest = start.moved.copy(), start.tried.copy(), np.zeros(e, bool)
+    width = max(min(task.width, bands), 1)
+    moved, tried, worth = start.moved.copy(), start.tried.copy(), start.worth.copy()
     settled = not asked.shape[2]  # what answers levels that are proposed is told by settling the whole
     for g in range(e):
         t = table_of(b, task.places, game.tilt, g)
-        z = seats_of(t, Seating(option, held, floor, rest), g)
-        c = core.new_climb(n, servers, bands, values, resources, against[g])
-        kept = core.new_climb(n, servers, bands, 0, 0, against[g]), scratch
-        core.begin(p, w, model.left, g, plan, rise[g], tilt, t, c)
-        most = max(round(task.share * int(w.active[g].sum())), 1)
-        for _ in range(task.sweeps):
-            made = 0
-            order, reach = queue(t, c.load, b.allowed[g], w.active[g], plan.option[g], most, best)
-            for part in task.clock.portions(order, "improve", task.after_ms):
-                made += core.visit(model, plan, g, tilt, t, b.allowed, z, c, kept, part, best, reach)
-            rest[g] = made == 0 and "improve" not in task.clock.skipped
-            if made == 0 or "improve" in task.clock.skipped:
-                break
-        if seated and c.tries[2]:
-            settled &= not seat_rest(t, z)
-        option[g], held[g], floor[g] = z.option if seated else plan.option[g], z.held, z.floor
-        moved[g] += c.tries[1]
-        tried[g] += c.tries[0]
-    seats = None if start.seating is None else Seating(option, held, floor, start.seating.stable)
-    answer = plan if settled else None
-    return Start(
-        start.choice._replace(option=option), seats, answer, start.worth, moved, tried, rest, np.full(e, core.GAIN)
-    )
+        z = seats_of(t, seats, g)
+        same = start.plan is task.against
+        if task.clock.limited:
+            done = _in_portions(model, g, task.against, same, plan, t, z, width, worth, task)
+        else:
+            done = core.climb_on(model, g, task.against, same, plan, t, z, width, worth)
+        some, made, displaced, state = done
+        rest[g] = state == core.RESTS and "improve" not in task.clock.skipped
+        if seated:
+            if displaced:
+                settled &= not seat_rest(t, z)
+            option[g], held[g], floor[g] = z.option, z.held, z.floor
+        else:
+            option[g] = plan.option[g]
+        moved[g] += made
+        tried[g] += some
+    seating = Seating(option, held, floor, seats.stable) if seated else None
+    choice = start.choice._replace(option=option)
+    return Start(choice, seating, plan if settled else None, worth, moved, tried, rest, np.full(e, core.LEAST_GAIN))
+
+
+def _in_portions(
+    model: core.Model, g: int, against: Plan, same: bool, plan: Plan, t: Table, z: Seats, width: int, worth: Float,
+    task: Task,
+) -> tuple[int, int, int, int]:  # fmt: skip
+    """:func:`.expected.climb_on` as far as the clock allows."""
+    _, n, bands, values = model.world.rates.shape
+    c = core.new_climb(n, model.world.server_hz.shape[1], bands, values, len(t.capacity), t.rows.shape[1], width)
+    for part in task.clock.portions(np.arange(task.sweeps * n), "improve", task.after_ms):
+        core.climb(model, g, against, same, plan, t, z, c, len(part), worth)
+        if c.cursor[core.STATE] != core.RUNNING:
+            break
+    if c.cursor[core.STATE] == core.FRESH:
+        return 0, 0, 0, core.FRESH
+    if c.cursor[core.STATE] == core.RUNNING:
+        core.finish(model, g, plan, c, worth)
+    some, made, displaced = c.tries.tolist()
+    return some, made, displaced, int(c.cursor[core.STATE])
 
 
 def _asked(levels: Proposal | None, e: int, n: int) -> Float:

@@ -16,10 +16,12 @@ from typing import NamedTuple
 
 import numpy as np
 from numba import njit
+from numba.extending import register_jitable
 
-from coordinator.continuous import best_fraction, best_power, blend
+from coordinator.continuous import best_fraction, blend, falling_until, power_exponent
 from games.congestion import Bool, Float, Int
-from games.shares import Split, split_into
+from games.lean import INLINE, LEAN
+from games.shares import Split, new_split, split_into
 
 AGENT_FEATURES, SERVER_FEATURES, PAIR_FEATURES = 12, 8, 11
 HORIZON = 5  # slots over which a leftover backlog is charged to the agent that left it
@@ -155,24 +157,79 @@ class Wish(NamedTuple):
     fraction_response: Float
 
 
+class Net(NamedTuple):
+    """What settling and valuing read of one network: fields of :class:`World`, without E."""
+
+    active: Bool  # (N,)
+    task_bits: Float
+    task_cycles: Float
+    deadline_s: Float
+    device_hz: Float
+    battery_j: Float
+    age_slots: Float
+    last_server: Int
+    worth: Float
+    mean_gain: Float  # (N, K)
+    server_hz: Float  # (K,)
+    reuse_group: Int  # (K,)
+    rates: Float  # (N, B, Q)
+    rate: Float  # (N, B)
+    cpu_wait_s: Float  # (K,)
+    air_wait_s: Float  # (B,)
+
+
+@njit(cache=True, inline="always")
+def network(w, e):
+    """Network ``e`` of a :class:`World`."""
+    return Net(
+        w.active[e], w.task_bits[e], w.task_cycles[e], w.deadline_s[e], w.device_hz[e], w.battery_j[e], w.age_slots[e],
+        w.last_server[e], w.worth[e], w.mean_gain[e], w.server_hz[e], w.reuse_group[e], w.rates[e], w.rate[e],
+        w.cpu_wait_s[e], w.air_wait_s[e],
+    )  # fmt: skip
+
+
+# A row is what settling and valuing read of a device on one option, in SI units. Of the device, by :func:`lay`:
+TAU, BITS, LOCAL_S, LOCAL_J, BATTERY_J, WORTH, AGE, WAIT_S, QUEUE_S, CPU_S, MOVED = range(11)
+# and by :func:`charge`, with prices: of its band on the server; who is named first where floors do not all fit; a
+# second's and a joule's price and that of a miss; the least fraction it must send; weights of its legs; signal over
+# noise at 1 W, at the rate that is counted on and at the median; at which ratio of prices power is at its limit, that
+# ratio for all of the band, and the s on air at the limit
+BAND, FIRST, RANK, SECOND, JOULE, MISS, LEAST, AIR_WEIGHT, CPU_WEIGHT, GAIN, MEDIAN, TOP, RATIO, TOP_S = range(11, 25)
+# a place that is held (or none is needed) and its floors; what is proposed for power and fraction, as in Wish
+HELD, AIR_FLOOR, CPU_FLOOR, POWER, POWER_SPREAD, FRACTION, FRACTION_SPREAD = range(25, 32)
+ROW = 32
+# What a device is settled to, see Plan; s on air for all of its task; best responses that were pulled, nan without
+OUT_AIR, OUT_CPU, OUT_POWER, OUT_FRACTION, OUT_SERVED, OUT_S, OUT_POWER_RESPONSE, OUT_FRACTION_RESPONSE = range(8)
+OUT = 8
+
+
 class Room(NamedTuple):
     """Scratch of :func:`settle_server`, for up to N devices; whatever it holds."""
 
-    number: Float  # (9, N)
-    whole: Int  # (2, N)
+    band: Int  # (N,) of the server's, from 0; -1 for who sends nothing after all
+    server: Int  # (N,) the same for its processor
+    order: Int  # (N,)
+    air_s: Float  # (N,)
+    air_weight: Float  # (N,)
+    cpu_weight: Float  # (N,)
+    air_floor: Float  # (N,)
+    cpu_floor: Float  # (N,)
+    first: Float  # (N,)
+    air: Float  # (N,)
+    cpu: Float  # (N,)
     met: Bool  # (N,)
-    band: Float  # (2, B / K)
-    one: Float  # (1,)
+    air_total: Float  # (B / K,)
     split: Split
 
 
-@njit(cache=True)
+@register_jitable
 def new_room(n, per):
     """Room for ``n`` devices and ``per`` bands a server."""
-    size = max(n, 1)
-    split = Split(np.empty((6, max(per, 1))), np.empty(size), np.empty(size, np.bool_))
-    whole, met = np.empty((2, size), np.int64), np.empty(size, np.bool_)
-    return Room(np.empty((9, size)), whole, met, np.empty((2, per)), np.empty(1), split)
+    f, w = np.empty, np.int64
+    return Room(
+        f(n, w), f(n, w), f(n, w), f(n), f(n), f(n), f(n), f(n), f(n), f(n), f(n), f(n, np.bool_), f(per),
+        new_split(n, max(per, 1)),
+    )  # fmt: skip
 
 
 class Outcome(NamedTuple):
@@ -323,8 +380,10 @@ def fill_places(p, w, prices, game, seconds, slack, acceptable, home):
             cycles = w.task_cycles[e, i]
             home[e, i] = _own(p, w, e, i) <= w.deadline_s[e, i]
             acceptable[e, i, 0] = home[e, i]
-            rho = _least_fraction(p, w, prices, e, i)
-            watts = _most_power(p, w, e, i, rho, 1.0)
+            tau, own = w.deadline_s[e, i], _own(p, w, e, i)
+            local_j = p.kappa * w.device_hz[e, i] ** 2 * cycles
+            rho = _least_fraction(p, prices, own, tau)
+            watts = _most_power(p, local_j, w.battery_j[e, i], tau, rho, 1.0)
             for b in range(bands):
                 k = b // per
                 o = 1 + b
@@ -353,24 +412,23 @@ def _own(p, w, e, i):
 
 
 @njit(cache=True, error_model="numpy", inline="always")
-def _least_fraction(p, w, prices, e, i):
-    """Smallest fraction that must be sent so that the device's own side is in time; 1 where it can keep nothing."""
-    own = _own(p, w, e, i)
+def _least_fraction(p, prices, own, tau):
+    """Smallest fraction that must be sent so that the device's own side, of ``own`` s, is in time; 1 where it can keep
+    nothing."""
     if not p.partial or own == np.inf:
         return 1.0
-    return max(0.0, 1.0 - prices.margin * w.deadline_s[e, i] / own) if own > w.deadline_s[e, i] else 0.0
+    return max(0.0, 1.0 - prices.margin * tau / own) if own > tau else 0.0
 
 
 @njit(cache=True, error_model="numpy", inline="always")
-def _most_power(p, w, e, i, rho, share):
+def _most_power(p, local_j, battery_j, tau, rho, share):
     """Most power in W with which a device may send for a whole deadline at ``share`` of the air, by limit and battery,
     sending ``rho`` of its task and computing the rest."""
     most = p.power_w if p.power_control else p.nominal_w
     if p.batteries:
-        local_j = (1.0 - rho) * p.kappa * w.device_hz[e, i] ** 2 * w.task_cycles[e, i]
-        window = share * w.deadline_s[e, i] / p.efficiency
+        window = share * tau / p.efficiency
         if window > 0.0:
-            most = min(most, max(w.battery_j[e, i] - local_j, 0.0) / window)
+            most = min(most, max(battery_j - (1.0 - rho) * local_j, 0.0) / window)
     return most
 
 
@@ -384,12 +442,61 @@ def _wait(p, w, e, i, b, k):
 @njit(cache=True, error_model="numpy", inline="always")
 def _snr(p, rate):
     """Signal over noise and interference at 1 W, from the rate at nominal power."""
-    return (2.0 ** ((rate - LEAST_RATE) / p.band_hz) - 1.0) / p.nominal_w
+    return (np.exp2((rate - LEAST_RATE) / p.band_hz) - 1.0) / p.nominal_w
 
 
 @njit(cache=True, error_model="numpy", inline="always")
 def _rate(p, power, gain):
     return p.band_hz * np.log2(1.0 + power * gain) + LEAST_RATE
+
+
+@njit(**INLINE)
+def lay(p, w, i, b, row, j):
+    """Fill row j with what is read of device i of a :class:`Net` on band b; -1: it sends nothing."""
+    cycles, hz = w.task_cycles[i], w.device_hz[i]
+    row[j, TAU], row[j, BITS], row[j, WORTH] = w.deadline_s[i], w.task_bits[i], w.worth[i]
+    row[j, BATTERY_J] = w.battery_j[i]
+    row[j, LOCAL_S], row[j, LOCAL_J] = cycles / hz, p.kappa * hz**2 * cycles
+    row[j, AGE] = min(w.age_slots[i] + 1.0, 20.0)
+    if b >= 0:
+        k = b // (w.rate.shape[1] // len(w.server_hz))
+        moved = p.migration and w.last_server[i] >= 0 and w.last_server[i] != k
+        row[j, MOVED], row[j, QUEUE_S] = 1.0 if moved else 0.0, w.cpu_wait_s[k]
+        row[j, WAIT_S] = p.backhaul_s + w.cpu_wait_s[k] + w.air_wait_s[b] + (p.switch_s if moved else 0.0)
+        row[j, CPU_S] = cycles / w.server_hz[k]
+
+
+@njit(**INLINE)
+def charge(p, w, prices, priority, rank, energy, i, b, row, j):
+    """Fill the rest of row j on band b, without a place and nothing proposed; ``priority``, ``rank`` and ``energy``
+    (what a tenth of a joule is worth) are the device's own."""
+    servers = len(w.server_hz)
+    per = w.rate.shape[1] // servers
+    k = b // per
+    tau = row[j, TAU]
+    row[j, BAND], row[j, FIRST], row[j, RANK] = b - k * per, priority, rank
+    row[j, SECOND], row[j, JOULE], row[j, MISS] = prices.delay / tau, energy / ENERGY_UNIT, prices.miss * row[j, WORTH]
+    own = np.inf if p.batteries and row[j, LOCAL_J] > row[j, BATTERY_J] else row[j, LOCAL_S]
+    row[j, LEAST] = _least_fraction(p, prices, own, tau)
+    rate = _exceeded(w.rates[i, b], prices.caution)
+    gain, air_s = _snr(p, rate), row[j, BITS] / rate
+    row[j, GAIN], row[j, MEDIAN] = gain, gain if w.rate[i, b] == rate else _snr(p, w.rate[i, b])
+    row[j, AIR_WEIGHT] = max(np.sqrt(row[j, SECOND] * air_s), TINY)
+    row[j, CPU_WEIGHT] = max(np.sqrt(row[j, SECOND] * w.task_cycles[i]), TINY)
+    row[j, TOP], row[j, RATIO], row[j, TOP_S] = 0.0, np.inf, air_s
+    if p.power_control:
+        harm = 0.0
+        if p.interference and prices.interference > 0.0:
+            for q in range(servers):
+                if q != k and w.reuse_group[q] == w.reuse_group[k]:
+                    harm += w.mean_gain[i, q] / p.noise_w
+        watt = row[j, JOULE] / p.efficiency + prices.interference * harm / tau
+        row[j, TOP], octaves = falling_until(gain * p.power_w)
+        row[j, TOP_S] = row[j, BITS] / (p.band_hz * octaves + LEAST_RATE)
+        if watt > 0.0 and gain > 0.0:
+            row[j, RATIO] = row[j, SECOND] * gain / watt
+    row[j, HELD] = row[j, AIR_FLOOR] = row[j, CPU_FLOOR] = row[j, POWER] = row[j, FRACTION] = 0.0
+    row[j, POWER_SPREAD] = row[j, FRACTION_SPREAD] = np.inf
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
@@ -406,225 +513,235 @@ def settle(p, w, prices, priority, rank, wish, trust, seated, energy, plan):
     networks, n, bands = w.rate.shape
     servers = w.server_hz.shape[1]
     per = bands // servers if servers else 1
-    count = np.zeros(servers, np.int64)
-    member = np.empty((servers, n), np.int64)
+    count, member = np.empty(servers, np.int64), np.empty((servers, n), np.int64)
+    row, out = np.empty((n, ROW)), np.empty((n, OUT))
     room = new_room(n, per)
     for e in range(networks):
+        one = network(w, e)
         count[:] = 0
         for i in range(n):
             o = plan.option[e, i]
-            if w.active[e, i] and o > 0:
+            sends = w.active[e, i] and o > 0
+            if w.active[e, i]:
+                lay(p, one, i, o - 1, row, i)
+            if sends:
                 k = (o - 1) // per
                 member[k, count[k]] = i
                 count[k] += 1
+                charge(p, one, prices, priority[e, i], rank[e, i], energy[e, i], i, o - 1, row, i)
+                row[i, POWER], row[i, POWER_SPREAD] = wish.power[e, i], wish.power_spread[e, i]
+                row[i, FRACTION], row[i, FRACTION_SPREAD] = wish.fraction[e, i], wish.fraction_spread[e, i]
+                row[i, HELD] = 1.0 if plan.held[e, i] else 0.0
+                row[i, AIR_FLOOR], row[i, CPU_FLOOR] = plan.air_floor[e, i], plan.cpu_floor[e, i]
             else:
-                settle_alone(p, w, prices, e, i, plan)
+                plan.power_w[e, i] = plan.fraction[e, i] = plan.air[e, i] = plan.cpu[e, i] = 0.0
+                if w.active[e, i]:
+                    plan.served[e, i] = _able(p, row, i, 0.0)
         for k in range(servers):
-            these = member[k, : count[k]]
-            settle_server(p, w, prices, priority, rank, wish, trust, seated, energy, plan, e, k, these, room)
+            these, air_price = member[k, : count[k]], plan.air_price[e, k * per : (k + 1) * per]
+            cpu_price = plan.cpu_price[e, k : k + 1]
+            settle_server(p, prices, trust, seated, row, these, count[k], out, air_price, cpu_price, room)
+            plan.cpu_price[e, k] /= w.server_hz[e, k]  # weights are per cycle: now in cost, like the air's
+            for m in range(count[k]):
+                i = these[m]
+                plan.air[e, i], plan.cpu[e, i], plan.power_w[e, i] = out[m, OUT_AIR], out[m, OUT_CPU], out[m, OUT_POWER]
+                plan.fraction[e, i], plan.served[e, i] = out[m, OUT_FRACTION], out[m, OUT_SERVED] > 0.0
+                wish.power_response[e, i] = out[m, OUT_POWER_RESPONSE]
+                wish.fraction_response[e, i] = out[m, OUT_FRACTION_RESPONSE]
 
 
-@njit(cache=True, error_model="numpy")
-def settle_alone(p, w, prices, e, i, plan):
-    """A device that sends nothing."""
-    plan.power_w[e, i] = plan.fraction[e, i] = plan.air[e, i] = plan.cpu[e, i] = 0.0
-    if w.active[e, i]:
-        _finish(p, w, prices, e, i, -1, -1, 0.0, plan)
+@njit(**INLINE)
+def _able(p, row, j, rho):
+    """Whether the device of row j can pay for what it does not send, 1 - ``rho`` of its task, and finish it in time."""
+    kept = 1.0 - rho
+    return kept * row[j, LOCAL_S] <= row[j, TAU] and not (p.batteries and kept * row[j, LOCAL_J] > row[j, BATTERY_J])
 
 
-@njit(cache=True, error_model="numpy")
-def settle_server(p, w, prices, priority, rank, wish, trust, seated, energy, plan, e, k, member, room):
-    """One server's part of :func:`settle`: ``member`` (M,) are the devices that chose it, ascending. No server's part
-    reads another's. ``room`` from :func:`new_room`."""
-    count = len(member)
-    bands, servers = w.rate.shape[2], w.server_hz.shape[1]
-    per = bands // servers
-    band = room.whole[0, :count]  # of this server's, from 0; -1 for who sends nothing after all
-    server = room.whole[1, :count]  # the same for its processor
-    gain, air_s, air_weight = room.number[0, :count], room.number[1, :count], room.number[2, :count]
-    cpu_weight, air_floor, cpu_floor = room.number[3, :count], room.number[4, :count], room.number[5, :count]
-    first, air, cpu = room.number[6, :count], room.number[7, :count], room.number[8, :count]
-    met, cpu_price = room.met[:count], room.one
-    air_total, air_price = room.band[0], room.band[1]
+@njit(**LEAN)
+def settle_server(p, prices, trust, seated, row, member, count, out, air_price, cpu_price, room):
+    """One server's part of :func:`settle`; no server's part reads another's.
+
+    Args:
+        row: (., ROW) of :func:`lay` and :func:`charge`. member: its first ``count`` are the rows of who shares this
+            server, by device, ascending. out: (., OUT), filled in their order with what each gets. air_price,
+            cpu_price: (B / K,) and (1,), filled; the latter by the cycle. room: from :func:`new_room`.
+    """
+    band, server, air_s, air_weight, cpu_weight = room.band, room.server, room.air_s, room.air_weight, room.cpu_weight
+    air_floor, cpu_floor, first, air, cpu, met = (
+        room.air_floor, room.cpu_floor, room.first, room.air, room.cpu, room.met,
+    )  # fmt: skip
+    air_total = room.air_total
     air_total[:] = 0.0
     cpu_total = 0.0
     for m in range(count):
-        i = member[m]
-        band[m] = plan.option[e, i] - 1 - k * per
-        first[m] = priority[e, i]  # who is named first where floors do not all fit
-        server[m] = 0
+        j = member[m]
+        band[m], server[m], first[m] = int(row[j, BAND]), 0, row[j, FIRST]
         air_floor[m] = cpu_floor[m] = 0.0
-        omega = prices.delay / w.deadline_s[e, i]
-        rate = _exceeded(w.rates[e, i, k * per + band[m]], prices.caution)
-        gain[m] = _snr(p, rate)
-        air_s[m] = w.task_bits[e, i] / rate
-        air_weight[m] = max(np.sqrt(omega * air_s[m]), TINY)
-        cpu_weight[m] = max(np.sqrt(omega * w.task_cycles[e, i]), TINY)
-        air_total[band[m]] += air_weight[m]
-        cpu_total += cpu_weight[m]
+        cpu_weight[m] = row[j, CPU_WEIGHT]
+        air_total[band[m]] += row[j, AIR_WEIGHT]
+        cpu_total += row[j, CPU_WEIGHT]
     # power: each device's best response at its square-root share of the air
     for m in range(count):
-        i = member[m]
-        tau = w.deadline_s[e, i]
-        power = p.nominal_w
-        if p.power_control:
-            harm = 0.0
-            if p.interference and prices.interference > 0.0:
-                for q in range(servers):
-                    if q != k and w.reuse_group[e, q] == w.reuse_group[e, k]:
-                        harm += w.mean_gain[e, i, q] / p.noise_w
-            share = air_weight[m] / air_total[band[m]]
-            watt_price = energy[e, i] / (p.efficiency * ENERGY_UNIT) + prices.interference * harm / tau
-            power = best_power(prices.delay / (tau * share), watt_price, gain[m], p.least_w, p.power_w)
-            if np.isfinite(wish.power_spread[e, i]):  # in units of the range, where the cost's curvature is about 1
-                wish.power_response[e, i] = power
-                scale = p.power_w - p.least_w
-                pulled = blend(power / scale, 1.0, trust, wish.power[e, i] / scale, wish.power_spread[e, i] / scale)
-                power = min(max(pulled * scale, p.least_w), p.power_w)
-            air_s[m] = w.task_bits[e, i] / _rate(p, power, gain[m])
-        plan.power_w[e, i] = power
+        j = member[m]
+        power, seconds = p.power_w if p.power_control else p.nominal_w, row[j, TOP_S]
+        ratio = row[j, RATIO] * air_total[band[m]] / row[j, AIR_WEIGHT]
+        if ratio < row[j, TOP]:
+            octaves, power = power_exponent(ratio, row[j, GAIN])
+            if power > p.least_w:
+                seconds = row[j, BITS] / (p.band_hz * octaves + LEAST_RATE)
+            else:
+                power = p.least_w
+                seconds = row[j, BITS] / _rate(p, power, row[j, GAIN])
+        out[m, OUT_POWER_RESPONSE] = np.nan
+        if p.power_control and row[j, POWER_SPREAD] < np.inf:  # in units of the range: the cost's curvature is about 1
+            out[m, OUT_POWER_RESPONSE] = power
+            scale = p.power_w - p.least_w
+            pulled = blend(power / scale, 1.0, trust, row[j, POWER] / scale, row[j, POWER_SPREAD] / scale)
+            power = min(max(pulled * scale, p.least_w), p.power_w)
+            seconds = row[j, BITS] / _rate(p, power, row[j, GAIN])
+        out[m, OUT_POWER], out[m, OUT_S] = power, seconds
     air_total[:] = 0.0
     for m in range(count):
-        air_weight[m] = max(np.sqrt(prices.delay / w.deadline_s[e, member[m]] * air_s[m]), TINY)
+        air_weight[m] = max(np.sqrt(row[member[m], SECOND] * out[m, OUT_S]), TINY)
         air_total[band[m]] += air_weight[m]
     # fraction: local and remote side by side
     for m in range(count):
-        i = member[m]
-        tau = prices.margin * w.deadline_s[e, i]
-        cycles = w.task_cycles[e, i]
-        remote = air_s[m] * air_total[band[m]] / air_weight[m]
-        remote += cycles / w.server_hz[e, k] * cpu_total / cpu_weight[m]
+        j = member[m]
+        seconds = out[m, OUT_S]
+        out[m, OUT_FRACTION_RESPONSE] = np.nan
         rho = 1.0
-        if p.partial and _own(p, w, e, i) < np.inf:
+        if p.partial and not (p.batteries and row[j, LOCAL_J] > row[j, BATTERY_J]):
+            remote = seconds * air_total[band[m]] / air_weight[m] + row[j, CPU_S] * cpu_total / cpu_weight[m]
             rho = best_fraction(
-                prices.delay / w.deadline_s[e, i], energy[e, i] / ENERGY_UNIT, cycles / w.device_hz[e, i],
-                p.kappa * w.device_hz[e, i] ** 2 * cycles, _wait(p, w, e, i, k * per + band[m], k), remote,
-                plan.power_w[e, i] * air_s[m] / p.efficiency, tau, prices.miss * w.worth[e, i],
+                row[j, SECOND], row[j, JOULE], row[j, LOCAL_S], row[j, LOCAL_J], row[j, WAIT_S], remote,
+                out[m, OUT_POWER] * seconds / p.efficiency, prices.margin * row[j, TAU], row[j, MISS],
             )  # fmt: skip
-            if np.isfinite(wish.fraction_spread[e, i]):
-                wish.fraction_response[e, i] = rho
-                pulled = blend(rho, 1.0, trust, wish.fraction[e, i], wish.fraction_spread[e, i])
-                rho = min(max(pulled, 0.0), 1.0)
-            if rho > 0.0 and (1.0 - rho) * cycles / w.device_hz[e, i] > w.deadline_s[e, i]:
+            if row[j, FRACTION_SPREAD] < np.inf:
+                out[m, OUT_FRACTION_RESPONSE] = rho
+                rho = min(max(blend(rho, 1.0, trust, row[j, FRACTION], row[j, FRACTION_SPREAD]), 0.0), 1.0)
+            if rho > 0.0 and (1.0 - rho) * row[j, LOCAL_S] > row[j, TAU]:
                 rho = 1.0  # nothing is in time as believed; a local side that is late for certain spoils the rest
-            if seated and plan.held[e, i]:
-                rho = max(rho, _least_fraction(p, w, prices, e, i))
-        plan.fraction[e, i] = rho
-        if rho <= 0.0:
-            band[m] = server[m] = -1
-            plan.power_w[e, i] = 0.0
-            continue
-        air_s[m] *= rho
-        air_weight[m] *= np.sqrt(rho)
-        cpu_weight[m] *= np.sqrt(rho)
+            if seated and row[j, HELD] > 0.0:
+                rho = max(rho, row[j, LEAST])
+        out[m, OUT_FRACTION] = rho
     air_total[:] = 0.0
     cpu_total = 0.0
     for m in range(count):
-        if band[m] >= 0:
-            air_total[band[m]] += air_weight[m]
-            cpu_total += cpu_weight[m]
+        rho = out[m, OUT_FRACTION]
+        if rho <= 0.0:
+            band[m] = server[m] = -1
+            out[m, OUT_POWER] = 0.0
+            continue
+        air_s[m] = out[m, OUT_S] * rho
+        root = np.sqrt(rho)
+        air_weight[m] *= root
+        cpu_weight[m] *= root
+        air_total[band[m]] += air_weight[m]
+        cpu_total += cpu_weight[m]
     # floors: how far the square-root shares must be stretched for the deadline, at the power and fraction chosen
     for m in range(count):
-        i = member[m]
         if band[m] >= 0 and p.floors:
-            slack = prices.margin * w.deadline_s[e, i] - _wait(p, w, e, i, k * per + band[m], k)
+            j = member[m]
+            slack = prices.margin * row[j, TAU] - row[j, WAIT_S]
             air_even = air_weight[m] / air_total[band[m]]
             cpu_even = cpu_weight[m] / cpu_total
-            time = air_s[m] / air_even + plan.fraction[e, i] * w.task_cycles[e, i] / w.server_hz[e, k] / cpu_even
+            time = air_s[m] / air_even + out[m, OUT_FRACTION] * row[j, CPU_S] / cpu_even
             if slack > 0.0 and max(air_even, cpu_even) * time <= slack * (1.0 + 1e-12):
                 air_floor[m] = air_even * time / slack
                 cpu_floor[m] = cpu_even * time / slack
     if seated:
-        _keep_places(plan, e, member, band, first, rank, air_floor, cpu_floor, per)
-    split_into(air_weight, air_floor, band, first, air, met, air_price, room.split)
+        _keep_places(row, member, count, room)
+    split_into(count, air_weight, air_floor, band, first, air, met, air_price, room.split)
     for m in range(count):
         if band[m] >= 0 and not met[m]:
             cpu_floor[m] = 0.0
-    split_into(cpu_weight, cpu_floor, server, first, cpu, met, cpu_price, room.split)
-    for b in range(per):
-        plan.air_price[e, k * per + b] = air_price[b]
-    plan.cpu_price[e, k] = cpu_price[0] / w.server_hz[e, k]  # weights are per cycle: now in cost, like the air's
+    split_into(count, cpu_weight, cpu_floor, server, first, cpu, met, cpu_price, room.split)
     for m in range(count):
-        i = member[m]
-        plan.air[e, i], plan.cpu[e, i] = air[m], cpu[m]
-        if band[m] >= 0:
-            _finish(p, w, prices, e, i, k * per + band[m], k, gain[m], plan)
-        else:
-            _finish(p, w, prices, e, i, -1, -1, gain[m], plan)
+        out[m, OUT_AIR], out[m, OUT_CPU] = air[m], cpu[m]
+        _finish(p, prices, row, member[m], out, m)
 
 
-@njit(cache=True, error_model="numpy")
-def _keep_places(plan, e, member, band, priority, rank, air_floor, cpu_floor, bands):
+@njit(**LEAN)
+def _keep_places(row, member, count, room):
     """The places' floors first; what is left goes to the floors that were chosen, by class and priority, where both
     legs fit."""
-    air_room, cpu_room = np.ones(bands), 1.0
-    order = np.empty(len(member))
-    for m in range(len(member)):
-        order[m] = 1e3 * rank[e, member[m]] - priority[m]
+    band, air_floor, cpu_floor, air_room = room.band, room.air_floor, room.cpu_floor, room.air_total
+    order, key = room.order, room.air
+    air_room[:] = 1.0
+    cpu_room = 1.0
+    for m in range(count):
+        j = member[m]
+        x, own = m, 1e3 * row[j, RANK] - row[j, FIRST]
+        while x > 0 and key[x - 1] > own:
+            order[x], key[x] = order[x - 1], key[x - 1]
+            x -= 1
+        order[x], key[x] = m, own
         if band[m] >= 0:
-            air_room[band[m]] -= plan.air_floor[e, member[m]]
-            cpu_room -= plan.cpu_floor[e, member[m]]
-    for m in np.argsort(order, kind="mergesort"):
-        i, b = member[m], band[m]
+            air_room[band[m]] -= row[j, AIR_FLOOR]
+            cpu_room -= row[j, CPU_FLOOR]
+    for x in range(count):
+        m = order[x]
+        j, b = member[m], band[m]
         if b < 0:
             continue
-        air_more = max(air_floor[m] - plan.air_floor[e, i], 0.0)
-        cpu_more = max(cpu_floor[m] - plan.cpu_floor[e, i], 0.0)
+        air_more = max(air_floor[m] - row[j, AIR_FLOOR], 0.0)
+        cpu_more = max(cpu_floor[m] - row[j, CPU_FLOOR], 0.0)
         if air_more > air_room[b] or cpu_more > cpu_room:
             air_more = cpu_more = 0.0
-        air_floor[m] = plan.air_floor[e, i] + air_more
-        cpu_floor[m] = plan.cpu_floor[e, i] + cpu_more
+        air_floor[m] = row[j, AIR_FLOOR] + air_more
+        cpu_floor[m] = row[j, CPU_FLOOR] + cpu_more
         air_room[b] -= air_more
         cpu_room -= cpu_more
 
 
-@njit(cache=True, error_model="numpy", inline="always")
-def _finish(p, w, prices, e, i, b, k, gain, plan):
-    """Power and fraction with the shares that a device got: within its battery, and in time if that can be; whether it
-    is. Where it would be late, power goes up first, then what is sent goes down to what its own side leaves."""
-    cycles, tau = w.task_cycles[e, i], w.deadline_s[e, i]
-    if b >= 0:
-        air, cpu, rho, power = plan.air[e, i], plan.cpu[e, i], plan.fraction[e, i], plan.power_w[e, i]
-        slack = prices.margin * tau - _wait(p, w, e, i, b, k)
-        cpu_s = cycles / w.server_hz[e, k] / cpu if cpu > 0.0 else np.inf
-        power = min(power, _most_power(p, w, e, i, rho, air))
-        air_s = w.task_bits[e, i] / _rate(p, power, gain) / air if air > 0.0 else np.inf
-        if not rho * (air_s + cpu_s) <= slack and air > 0.0 and cpu > 0.0:
-            least = _least_fraction(p, w, prices, e, i)
-            payable = _most_power(p, w, e, i, least, air)
-            left = slack / rho - cpu_s
-            needed = np.inf  # the power at which all that is sent would be in time
-            if left > 0.0:
-                bits = (w.task_bits[e, i] / (air * left) - LEAST_RATE) / p.band_hz
-                needed = (2.0 ** min(bits, 1000.0) - 1.0) / gain if gain > 0.0 else np.inf
-            for most in (max(payable, power), payable):  # with less sent, more is kept that has to be paid for
-                watts = min(max(needed * (1.0 + 1e-12), power), most)
-                air_s = w.task_bits[e, i] / _rate(p, watts, gain) / air
-                sent = max(slack, 0.0) / (air_s + cpu_s)
-                now = rho
-                if sent >= least * (1.0 - 1e-12) and least < 1.0:
-                    now = min(rho, max(sent, least))
-                elif rho > sent * (1.0 + 1e-12):  # late whatever it does: as it was
-                    continue
-                if watts <= _most_power(p, w, e, i, now, air) * (1.0 + 1e-12):
-                    rho, power = now, watts
-                    break
-        plan.fraction[e, i], plan.power_w[e, i] = rho, power
-        if rho <= 0.0:
-            plan.air[e, i] = plan.cpu[e, i] = plan.power_w[e, i] = 0.0
-    rho = plan.fraction[e, i]
-    local_s = (1.0 - rho) * cycles / w.device_hz[e, i]
-    local_j = (1.0 - rho) * p.kappa * w.device_hz[e, i] ** 2 * cycles
-    served = local_s <= tau and not (p.batteries and local_j > w.battery_j[e, i])
-    if rho > 0.0:
-        time = _wait(p, w, e, i, b, k)
-        if plan.air[e, i] > 0.0 and plan.cpu[e, i] > 0.0:
-            time += rho * w.task_bits[e, i] / _rate(p, plan.power_w[e, i], gain) / plan.air[e, i]
-            time += rho * cycles / w.server_hz[e, k] / plan.cpu[e, i]
-        else:
-            time = np.inf
-        served = served and time <= tau * (1.0 + 1e-9)
-    plan.served[e, i] = served
+@njit(**INLINE)
+def _finish(p, prices, row, j, out, m):
+    """Power and fraction with the shares that a device got, in row j of ``row`` and m of ``out``: within its battery,
+    and in time if that can be; whether it is. Where it would be late, power goes up first, then what is sent goes down
+    to what its own side leaves."""
+    rho = out[m, OUT_FRACTION]
+    if rho <= 0.0:
+        out[m, OUT_SERVED] = 1.0 if _able(p, row, j, 0.0) else 0.0
+        return
+    tau, gain, air, cpu = row[j, TAU], row[j, GAIN], out[m, OUT_AIR], out[m, OUT_CPU]
+    local_j, battery_j = row[j, LOCAL_J], row[j, BATTERY_J]
+    slack = prices.margin * tau - row[j, WAIT_S]
+    cpu_s = row[j, CPU_S] / cpu if cpu > 0.0 else np.inf
+    power, seconds = out[m, OUT_POWER], out[m, OUT_S]
+    most = _most_power(p, local_j, battery_j, tau, rho, air)
+    if power > most:
+        power, seconds = most, row[j, BITS] / _rate(p, most, gain)
+    air_s = seconds / air if air > 0.0 else np.inf
+    if not rho * (air_s + cpu_s) <= slack and air > 0.0 and cpu > 0.0:
+        least = row[j, LEAST]
+        payable = _most_power(p, local_j, battery_j, tau, least, air)
+        left = slack / rho - cpu_s
+        needed = np.inf  # the power at which all that is sent would be in time
+        if left > 0.0:
+            bits = (row[j, BITS] / (air * left) - LEAST_RATE) / p.band_hz
+            needed = (np.exp2(min(bits, 1000.0)) - 1.0) / gain if gain > 0.0 else np.inf
+        for attempt in range(2):  # with less sent, more is kept that has to be paid for
+            top = payable if attempt else max(payable, power)
+            watts = min(max(needed * (1.0 + 1e-12), power), top)
+            longer = row[j, BITS] / _rate(p, watts, gain)
+            air_s = longer / air
+            sent = max(slack, 0.0) / (air_s + cpu_s)
+            now = rho
+            if sent >= least * (1.0 - 1e-12) and least < 1.0:
+                now = min(rho, max(sent, least))
+            elif rho > sent * (1.0 + 1e-12):  # late whatever it does: as it was
+                continue
+            if watts <= _most_power(p, local_j, battery_j, tau, now, air) * (1.0 + 1e-12):
+                rho, power, seconds = now, watts, longer
+                break
+    if rho <= 0.0:
+        out[m, OUT_AIR] = out[m, OUT_CPU] = power = 0.0
+    out[m, OUT_FRACTION], out[m, OUT_POWER], out[m, OUT_S] = rho, power, seconds
+    served = _able(p, row, j, rho)
+    if served and rho > 0.0:
+        time = row[j, WAIT_S] + rho * seconds / air + rho * row[j, CPU_S] / cpu if air > 0.0 and cpu > 0.0 else np.inf
+        served = time <= tau * (1.0 + 1e-9)
+    out[m, OUT_SERVED] = 1.0 if served else 0.0
 
 
 @njit(cache=True, error_model="numpy", inline="always")
