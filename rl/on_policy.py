@@ -10,7 +10,7 @@ al. (2016), "Learning values across many orders of magnitude", and Yu et al. (20
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
