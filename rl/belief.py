@@ -21,11 +21,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from rl.pairs import RULES, ZERO, add
+from rl.pairs import RULES, ZERO
+from rl.perceptron import TOGETHER, backward, hidden
 
 Float32 = NDArray[np.float32]
 LOSSES = ("pinball", "huber")
-TOGETHER = 256  # rows at a time: their intermediates fit the first-level cache
 
 
 class Loss(NamedTuple):
@@ -97,31 +97,16 @@ def _rows(x: Any) -> Float32:
     return np.ascontiguousarray(x, np.float32)
 
 
-@njit(cache=True, error_model="numpy", fastmath=RULES)
-def _hidden(x, w, one, two):
-    """Fill ``one`` and ``two`` (M, H), the layers' outputs from x (M, F)."""
-    np.dot(x, w[0], one)
-    for r in range(len(one)):
-        here = one[r]
-        for h in range(len(here)):
-            here[h] = max(here[h] + w[1][h], ZERO)
-    np.dot(one, w[2], two)
-    for r in range(len(two)):
-        here = two[r]
-        for h in range(len(here)):
-            here[h] = max(here[h] + w[3][h], ZERO)
-
-
 @njit(cache=True, error_model="numpy", nogil=True)
 def predict(x, base, w, loss, out):
     """Fill ``out`` (M, O) from features (M, F) and base (M, 1) or (M, O): quantiles ascending, all within bounds."""
-    outputs, hidden = out.shape[1], w[1].shape[0]
-    room = np.empty((2, TOGETHER, hidden), np.float32)
+    outputs = out.shape[1]
+    room = np.empty((2, TOGETHER, w[1].shape[0]), np.float32)
     wide = base.shape[1] > 1
     for first in range(0, len(x), TOGETHER):
         last = min(first + TOGETHER, len(x))
         one, two = room[0, : last - first], room[1, : last - first]
-        _hidden(x[first:last], w, one, two)
+        hidden(x[first:last], w, one, two)
         np.dot(two, w[4], out[first:last])
         for r in range(first, last):
             here = out[r]
@@ -141,10 +126,10 @@ def predict(x, base, w, loss, out):
 @njit(cache=True, error_model="numpy", fastmath=RULES, nogil=True)
 def differentiate(x, base, y, rows, w, loss, d):
     """Add to ``d``, arrays as the weights ``w``, the gradient of the mean loss over ``rows`` (M,) of x (K, F)."""
-    features, hidden, outputs = x.shape[1], w[1].shape[0], w[5].shape[0]
+    features, outputs = x.shape[1], w[5].shape[0]
     x_room, s_room = np.empty((TOGETHER, features), np.float32), np.empty((TOGETHER, outputs), np.float32)
-    room = np.empty((3, TOGETHER, hidden), np.float32)
-    turned, back = np.ascontiguousarray(w[4].T), np.ascontiguousarray(w[2].T)
+    room = np.empty((3, TOGETHER, w[1].shape[0]), np.float32)
+    turned = np.ascontiguousarray(w[2].T), np.ascontiguousarray(w[4].T)
     wide, share = base.shape[1] > 1, np.float32(1.0) / np.float32(max(len(rows), 1))
     quantiles = len(loss.levels) > 0
     for first in range(0, len(rows), TOGETHER):
@@ -153,7 +138,7 @@ def differentiate(x, base, y, rows, w, loss, d):
         for r in range(many):
             for f in range(features):
                 x_here[r, f] = x[rows[first + r], f]
-        _hidden(x_here, w, one, two)
+        hidden(x_here, w, one, two)
         np.dot(two, w[4], s)
         for r in range(many):
             at = rows[first + r]
@@ -167,25 +152,7 @@ def differentiate(x, base, y, rows, w, loss, d):
                 else:
                     slope = min(max((said - truth) / loss.width, np.float32(-1.0)), np.float32(1.0))
                 s[r, o] = slope * share
-                d[5][o] += s[r, o]
-        add(d[4], np.dot(two.T, s))
-        np.dot(s, turned, spare)
-        _through(spare, two, d[3])
-        add(d[2], np.dot(one.T, spare))
-        np.dot(spare, back, two)
-        _through(two, one, d[1])
-        add(d[0], np.dot(x_here.T, two))
-
-
-@njit(cache=True, error_model="numpy", fastmath=RULES)
-def _through(slope, out, bias):
-    """Slopes (M, H) through a relu whose output is ``out``; their sums are added to ``bias`` (H,)."""
-    for r in range(len(slope)):
-        here, there = slope[r], out[r]
-        for h in range(len(bias)):
-            here[h] = ZERO if there[h] <= ZERO else here[h]  # what is not a number stays so
-        for h in range(len(bias)):
-            bias[h] += here[h]
+        backward(x_here, one, two, s, w, turned, spare, d)
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
