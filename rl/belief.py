@@ -6,7 +6,8 @@ the levels (q + .5) / Q, equally likely values of which the mean of any cost is 
 Examples are kept in a ring of recent ones. Coverage and score are prequential: each example is scored by the
 predictor before it is learned from (Dawid 1984), so they are honest without a held-out set.
 
-Networks are numpy from end to end: no torch where an allocator runs and goes on learning.
+Prediction, gradient and judgement are compiled passes in float32, some rows at a time all the way; no torch where an
+allocator runs and goes on learning.
 
 Sources: Koenker and Bassett (1978), "Regression quantiles", for the pinball loss; Chernozhukov et al. (2010),
 "Quantile and probability curves without crossing", for the sorting; Kingma and Ba (2015), "Adam"; Huber (1964).
@@ -14,65 +15,186 @@ Sources: Koenker and Bassett (1978), "Regression quantiles", for the pinball los
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
+
+from rl.pairs import RULES, ZERO
+from rl.perceptron import TOGETHER, backward, hidden
 
 Float32 = NDArray[np.float32]
 LOSSES = ("pinball", "huber")
 
 
+class Loss(NamedTuple):
+    """What a prediction is measured by.
+
+    levels: (O,) of the quantiles for "pinball", empty for "huber", which is quadratic within ``width`` of the target.
+    low, high: bounds of what is predicted.
+    """
+
+    levels: Float32
+    low: np.float32
+    high: np.float32
+    width: np.float32
+
+
 class Network:
-    """relu(relu(x A + a) B + b) C + c in float32, with Adam; the last layer starts at zero."""
+    """relu(relu(x A + a) B + b) C + c in float32, with Adam; the last layer starts at zero.
+
+    ``flat``, ``first`` and ``second`` (P,) are the weights and Adam's two moments of them, layer after layer.
+    """
 
     def __init__(self, inputs: int, outputs: int, hidden: int, rng: np.random.Generator) -> None:
-        layer = lambda i, o: (rng.standard_normal((i, o)) * np.sqrt(2.0 / i)).astype(np.float32)
-        zeros = lambda *shape: np.zeros(shape, np.float32)
-        self.weights = [
-            layer(inputs, hidden), zeros(hidden), layer(hidden, hidden), zeros(hidden), zeros(hidden, outputs),
-            zeros(outputs),
-        ]  # fmt: skip
-        self.first = [np.zeros_like(w) for w in self.weights]
-        self.second = [np.zeros_like(w) for w in self.weights]
+        self.shapes = ((inputs, hidden), (hidden,), (hidden, hidden), (hidden,), (hidden, outputs), (outputs,))
+        size = sum(int(np.prod(shape)) for shape in self.shapes)
+        self.flat, self.first, self.second = (np.zeros(size, np.float32) for _ in range(3))
+        for w in self.weights[:4:2]:
+            w[:] = rng.standard_normal(w.shape) * np.sqrt(2.0 / len(w))
         self.steps = 0
 
-    def __call__(self, x: Float32) -> Float32:
-        a, a0, b, b0, c, c0 = self.weights
-        h = x @ a
-        h += a0
-        np.maximum(h, 0, out=h)
-        h = h @ b
-        h += b0
-        np.maximum(h, 0, out=h)
-        out = h @ c
-        out += c0
-        return np.asarray(out)
+    @property
+    def weights(self) -> tuple[Float32, ...]:
+        """A, a, B, b, C, c: views of ``flat``."""
+        return self.layers(self.flat)
 
-    def gradient(self, x: Float32, slope: Any) -> list[Float32]:
-        """Of the mean over rows of a loss whose slope with respect to the output (M, O) ``slope(output)`` gives."""
-        a, a0, b, b0, c, c0 = self.weights
-        h1 = np.maximum(x @ a + a0, 0)
-        h2 = np.maximum(h1 @ b + b0, 0)
-        d = slope(h2 @ c + c0) / np.float32(len(x))
-        d2 = (d @ c.T) * (h2 > 0)
-        d1 = (d2 @ b.T) * (h1 > 0)
-        return [x.T @ d1, d1.sum(0), h1.T @ d2, d2.sum(0), h2.T @ d, d.sum(0)]
+    def layers(self, flat: Float32) -> tuple[Float32, ...]:
+        """Views of ``flat`` (P,) in the weights' shapes."""
+        found, start = [], 0
+        for shape in self.shapes:
+            end = start + int(np.prod(shape))
+            found.append(flat[start:end].reshape(shape))
+            start = end
+        return tuple(found)
 
-    def descend(self, gradient: list[Float32], rate: float) -> None:
+    def gradient(self, x: Float32, base: Float32, y: Float32, rows: NDArray[np.int64], loss: Loss) -> Float32:
+        """(P,) of the mean over ``rows`` (M,) of what ``loss`` says of base + the output, summed over outputs.
+
+        Args:
+            x: (K, F). base, y: (K, 1) or (K, O), the truth of which the output is a correction to the base.
+        """
+        found = np.zeros_like(self.flat)
+        differentiate(x, base, y, rows, self.weights, loss, self.layers(found))
+        return found
+
+    def descend(self, gradient: Float32, rate: float) -> None:
         """One step of Adam.
 
         Raises:
             FloatingPointError: the gradient is not finite; the weights are left as they were.
         """
-        if not all(np.isfinite(g).all() for g in gradient):
+        step = self.steps + 1
+        size = np.float32(rate * np.sqrt(1 - 0.999**step) / (1 - 0.9**step))
+        if not adam(self.flat, gradient, self.first, self.second, size):
             raise FloatingPointError("a belief's gradient is not finite; its weights are as they were")
-        self.steps += 1
-        size = np.float32(rate * np.sqrt(1 - 0.999**self.steps) / (1 - 0.9**self.steps))
-        for w, g, m, v in zip(self.weights, gradient, self.first, self.second, strict=True):
-            m += np.float32(0.1) * (g - m)
-            v += np.float32(0.001) * (g * g - v)
-            w -= size * m / (np.sqrt(v) + np.float32(1e-8))
+        self.steps = step
+
+
+def _rows(x: Any) -> Float32:
+    """As compiled code reads it: float32, row after row."""
+    return np.ascontiguousarray(x, np.float32)
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
+def predict(x, base, w, loss, out):
+    """Fill ``out`` (M, O) from features (M, F) and base (M, 1) or (M, O): quantiles ascending, all within bounds."""
+    outputs = out.shape[1]
+    room = np.empty((2, TOGETHER, w[1].shape[0]), np.float32)
+    wide = base.shape[1] > 1
+    for first in range(0, len(x), TOGETHER):
+        last = min(first + TOGETHER, len(x))
+        one, two = room[0, : last - first], room[1, : last - first]
+        hidden(x[first:last], w, one, two)
+        np.dot(two, w[4], out[first:last])
+        for r in range(first, last):
+            here = out[r]
+            for o in range(outputs):
+                here[o] += w[5][o] + base[r, o if wide else 0]
+            if len(loss.levels):
+                for o in range(1, outputs):  # nearly in order: by insertion
+                    value, k = here[o], o
+                    while k > 0 and here[k - 1] > value:
+                        here[k] = here[k - 1]
+                        k -= 1
+                    here[k] = value
+            for o in range(outputs):
+                here[o] = min(max(here[o], loss.low), loss.high)
+
+
+@njit(cache=True, error_model="numpy", fastmath=RULES, nogil=True)
+def differentiate(x, base, y, rows, w, loss, d):
+    """Add to ``d``, arrays as the weights ``w``, the gradient of the mean loss over ``rows`` (M,) of x (K, F)."""
+    features, outputs = x.shape[1], w[5].shape[0]
+    x_room, s_room = np.empty((TOGETHER, features), np.float32), np.empty((TOGETHER, outputs), np.float32)
+    room = np.empty((3, TOGETHER, w[1].shape[0]), np.float32)
+    turned = np.ascontiguousarray(w[2].T), np.ascontiguousarray(w[4].T)
+    wide, share = base.shape[1] > 1, np.float32(1.0) / np.float32(max(len(rows), 1))
+    quantiles = len(loss.levels) > 0
+    for first in range(0, len(rows), TOGETHER):
+        many = min(TOGETHER, len(rows) - first)
+        x_here, s, one, two, spare = x_room[:many], s_room[:many], room[0, :many], room[1, :many], room[2, :many]
+        for r in range(many):
+            for f in range(features):
+                x_here[r, f] = x[rows[first + r], f]
+        hidden(x_here, w, one, two)
+        np.dot(two, w[4], s)
+        for r in range(many):
+            at = rows[first + r]
+            for o in range(outputs):
+                k = o if wide else 0
+                said, truth = s[r, o] + w[5][o] + base[at, k], y[at, k]
+                if quantiles:
+                    slope = (np.float32(1.0) if said > truth else ZERO) - loss.levels[o]
+                elif (said < loss.low and truth <= loss.low) or (said > loss.high and truth >= loss.high):
+                    slope = ZERO
+                else:
+                    slope = min(max((said - truth) / loss.width, np.float32(-1.0)), np.float32(1.0))
+                s[r, o] = slope * share
+        backward(x_here, one, two, s, w, turned, spare, d)
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
+def adam(weight, gradient, first, second, size):
+    """One step of all (P,), in place; False, and nothing is changed, where the gradient is not finite."""
+    for k in range(len(gradient)):
+        if not np.isfinite(gradient[k]):
+            return False
+    for k in range(len(weight)):
+        g = gradient[k]
+        first[k] += np.float32(0.1) * (g - first[k])
+        second[k] += np.float32(0.001) * (g * g - second[k])
+        weight[k] -= size * first[k] / (np.sqrt(second[k]) + np.float32(1e-8))
+    return True
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
+def judge(out, base, y, loss, covered):
+    """Mean losses of predictions ``out`` (M, O) and of the base alone; ``covered`` (O,) gets the share of targets below
+    each."""
+    rows, outputs = out.shape
+    wide, quantiles = base.shape[1] > 1, len(loss.levels) > 0
+    covered[:] = 0.0
+    mine = theirs = 0.0
+    for r in range(rows):
+        for o in range(outputs):
+            k = o if wide else 0
+            level = loss.levels[o] if quantiles else ZERO
+            covered[o] += y[r, k] <= out[r, o]
+            mine += _measure(y[r, k] - out[r, o], level, quantiles, loss.width)
+            plain = min(max(base[r, k], loss.low), loss.high)
+            theirs += _measure(y[r, k] - plain, level, quantiles, loss.width)
+    covered /= rows
+    return mine / (rows * outputs), theirs / (rows * outputs)
+
+
+@njit(cache=True)
+def _measure(error, level, quantiles, width):
+    if quantiles:
+        return max(level * error, (level - np.float32(1.0)) * error)
+    size = abs(error)
+    return np.float32(0.5) * size * size / width if size < width else size - np.float32(0.5) * width
 
 
 class Predictor:
@@ -104,11 +226,13 @@ class Predictor:
     ) -> None:
         if loss not in LOSSES:
             raise ValueError(f"loss = {loss!r}; it must be one of {', '.join(LOSSES)}")
-        self.loss, self.low, self.high, self.width = loss, np.float32(low), np.float32(high), np.float32(width)
+        self.loss = loss
         self.rate, self.floor, self.settled = rate, floor, settled
         self.rng = np.random.default_rng([seed, 31])
         self.network = Network(features, outputs, hidden, self.rng)
         self.levels = ((np.arange(outputs) + 0.5) / outputs).astype(np.float32)
+        quantiles = self.levels if loss == "pinball" else np.zeros(0, np.float32)
+        self._by = Loss(quantiles, np.float32(low), np.float32(high), np.float32(width))
         answers = 1 if loss == "pinball" else outputs
         self._x = np.zeros((memory, features), np.float32)
         self._base = np.zeros((memory, answers), np.float32)
@@ -120,12 +244,17 @@ class Predictor:
         self._weight = 0.0
 
     def predict(self, x: Float32, base: Float32) -> Float32:
-        """(M, O) from features (M, F) and base (M, 1) or (M, O); quantiles ascend."""
-        out = self.network(x)
-        out += base
-        if self.loss == "pinball":
-            out.sort(axis=1)
-        return np.clip(out, self.low, self.high, out=out)
+        """(M, O) from features (M, F) and base (M, 1) or (M, O); quantiles ascend.
+
+        Raises:
+            ValueError: shapes that are not these; compiled code would read beyond them.
+        """
+        wanted = (len(x), self._x.shape[1]), (len(x), self._base.shape[1])
+        if (x.shape, base.shape) != wanted:
+            raise ValueError(f"features and base have shapes {x.shape} and {base.shape}; they must have {wanted}")
+        out = np.empty((len(x), len(self.levels)), np.float32)
+        predict(_rows(x), _rows(base), self.network.weights, self._by, out)
+        return out
 
     def remember(self, x: Float32, base: Float32, y: Float32) -> None:
         """Examples whose truth is now known: (M, F), (M, 1 or O), (M, 1 or O). They are scored, then kept."""
@@ -144,36 +273,21 @@ class Predictor:
         if not kept:
             return
         for _ in range(steps):
-            at = self.rng.integers(0, kept, min(batch, kept))
-            base, y = self._base[at], self._y[at]
-            slope = lambda out, base=base, y=y: self._slope(out + base, y)
+            rows = self.rng.integers(0, kept, min(batch, kept))
             rate = max(self.rate / (1 + self.network.steps / self.settled), self.floor)
-            self.network.descend(self.network.gradient(self._x[at], slope), rate)
+            self.network.descend(self.network.gradient(self._x, self._base, self._y, rows, self._by), rate)
         self.new = 0
-
-    def _slope(self, out: Float32, y: Float32) -> Float32:
-        if self.loss == "pinball":
-            return (out > y).astype(np.float32) - self.levels
-        error = out - y
-        beyond = ((out < self.low) & (y <= self.low)) | ((out > self.high) & (y >= self.high))
-        return np.where(beyond, np.float32(0), np.clip(error / self.width, -1, 1))
 
     def _judge(self, out: Float32, base: Float32, y: Float32) -> None:
         """Fold one batch into the running figures; old ones fade over about 100,000 examples."""
         keep = np.exp(-len(y) / 1e5)
         self._weight = keep * self._weight + 1 - keep
         part = (1 - keep) / self._weight
+        covered = np.empty(len(self.levels))
+        now = judge(out, _rows(base), _rows(y), self._by, covered)
         if self.loss == "pinball":
-            self.coverage += part * ((y <= out).mean(axis=0) - self.coverage)
-        now = [self._loss(out, y), self._loss(np.clip(np.broadcast_to(base, out.shape), self.low, self.high), y)]
+            self.coverage += part * (covered - self.coverage)
         self.score += part * (np.array(now) - self.score)
-
-    def _loss(self, out: Float32, y: Float32) -> float:
-        error = y - out
-        if self.loss == "pinball":
-            return float(np.maximum(self.levels * error, (self.levels - 1) * error).mean())
-        size = np.abs(error)
-        return float(np.where(size < self.width, 0.5 * size**2 / self.width, size - 0.5 * self.width).mean())
 
     @property
     def miscoverage(self) -> float:
@@ -185,8 +299,8 @@ class Predictor:
         import json
 
         arrays = {f"weight{k}": w for k, w in enumerate(self.network.weights)}
-        arrays |= {f"first{k}": w for k, w in enumerate(self.network.first)}
-        arrays |= {f"second{k}": w for k, w in enumerate(self.network.second)}
+        arrays |= {f"first{k}": w for k, w in enumerate(self.network.layers(self.network.first))}
+        arrays |= {f"second{k}": w for k, w in enumerate(self.network.layers(self.network.second))}
         kept = min(self.seen, len(self._x))
         counts = np.array([self.network.steps, self.seen, self.new, kept])
         return arrays | {
@@ -199,9 +313,9 @@ class Predictor:
         """Raises ValueError where the shapes are not this predictor's."""
         import json
 
-        for name, arrays in (("weight", self.network.weights), ("first", self.network.first),
-                             ("second", self.network.second)):  # fmt: skip
-            for k, own in enumerate(arrays):
+        net = self.network
+        for name, flat in (("weight", net.flat), ("first", net.first), ("second", net.second)):
+            for k, own in enumerate(net.layers(flat)):
                 given = np.asarray(state[f"{name}{k}"])
                 if given.shape != own.shape:
                     raise ValueError(f"{name}{k} has shape {given.shape}; this predictor needs {own.shape}")

@@ -23,11 +23,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rl.descent import engine_of
 from rl.networks import PairScorer, Sizes
 from rl.off_policy import OffPolicy, OffPolicyConfig, change, executed_greedy, explained, follow_slowly
-from rl.on_policy import descend, entropy_of, executed_log_density
+from rl.on_policy import entropy_of, executed_log_density, step
 from rl.policy import ArrayPolicy
 from rl.proposal import Observation
+from rl.q_descent import Lesson, Passes
 from rl.replay import Replay, Slot
 
 
@@ -74,7 +76,7 @@ class QNetwork(nn.Module):
         super().__init__()
         self.utility = PairScorer(sizes, hidden, scale=1.0)
         self.mixer = mixer
-        self.value: nn.Module | None = None
+        self.value: nn.Sequential | None = None
         if dueling:
             self.value = nn.Sequential(
                 nn.Linear(sizes.agent + 3 * sizes.pair + sizes.resource, hidden), nn.ReLU(),
@@ -107,12 +109,15 @@ class Dqn(OffPolicy):
     def __init__(self, sizes: Sizes, config: DqnConfig | None = None, seed: int = 0) -> None:
         self.config = config or DqnConfig()
         c = self.config
-        super().__init__(c, seed, Replay(c.capacity, c.agents, c.alpha if c.prioritised else None))
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.online, self.target = self.network(sizes), self.network(sizes)
+        own = self.online.value is not None or self.online.mixer is not None  # who reads an agent's summary
+        super().__init__(c, seed, Replay(c.capacity, c.agents, c.alpha if c.prioritised else None, own))
+        self.engine = engine_of(c.engine, self.online.utility)
+        self.passes = Passes(self.online, self.target)
         self.target.load_state_dict(self.online.state_dict())
-        self.optimizer = torch.optim.Adam(self.online.parameters(), c.rate)
+        self.optimizer = torch.optim.Adam(self.online.parameters(), c.rate, fused=True)
         self.policy = self.export()
 
     def network(self, sizes: Sizes) -> QNetwork:
@@ -142,25 +147,24 @@ class Dqn(OffPolicy):
             if drawn is None:  # every kept slot ends an episode
                 break
             now, then, reward, discount, weight, index = drawn
-            q = self.online(now, of)
-            first = first or (now, self.executed(q.detach(), now))
-            value = self.online.mix(q.gather(-1, now["option"][..., None])[..., 0], now)
-            wide = (slice(None),) + (None,) * (value.ndim - 1)
-            target = (reward if value.ndim > 1 else reward.mean(1)) + discount[wide] * self.ahead(then, of)
-            error = nn.functional.huber_loss(value, target, reduction="none", delta=c.huber)
-            loss = (weight[wide] * error).mean()
-            logs["norm"].append(descend(loss, self.optimizer, self.online, c.gradient_norm))
+            if first is None:
+                kept = {k: v.clone() for k, v in now.items()}  # the batch's room is used again
+                first = kept, self.executed(kept, of)
+            following = self.ahead(then, of)
+            wide = (slice(None),) + (None,) * (following.ndim - 1)
+            goal = (reward if following.ndim > 1 else reward.mean(1)) + discount[wide] * following
+            self.optimizer.zero_grad()
+            loss, value, delta = self.set_gradients(now, of, goal, weight)
+            logs["norm"].append(step(self.optimizer, self.online, c.gradient_norm))
             follow_slowly(self.target, self.online, c.target_rate)
-            delta = (target - value).detach()
             if c.prioritised:
                 self.replay.prioritise(index, delta.abs().flatten(1).mean(1).numpy().astype(np.float64))
-            logs["value_loss"].append(float(loss.detach()))
-            logs["q"].append(float(value.detach().mean()))
-            logs["explained_variance"].append(explained(target, delta))
+            logs["value_loss"].append(loss)
+            logs["q"].append(float(value.mean()))
+            logs["explained_variance"].append(explained(goal, delta))
         if first is not None:
             now, before = first
-            with torch.no_grad():
-                after = self.executed(self.online(now, of), now)
+            after = self.executed(now, of)
             logs["kl"].append(change(before, after, now["live"]))
             logs["entropy"].append(float(entropy_of(after, now["allowed"])))
         return self.finish(logs, learning_rate=rate)
@@ -168,12 +172,31 @@ class Dqn(OffPolicy):
     def ahead(self, then: Slot, of: Tensor) -> Tensor:
         """(B, N) or, mixed, (B,) the target network's value of what would be executed next."""
         c = self.config
+        if self.engine == "compiled":
+            return self.passes.ahead(then, of, c.double, c.temperature, c.limit)
         with torch.no_grad():
             slow = self.target(then, of)
             chooser = self.online(then, of) if c.double else slow
             follow = executed_greedy(chooser / c.temperature, then["bias"], then["allowed"], c.limit)
             return self.target.mix(slow.gather(-1, follow[..., None])[..., 0], then)
 
-    def executed(self, q: Tensor, slot: Slot) -> Tensor:
-        """(B, N, O) log-density of what is executed with these Q."""
-        return executed_log_density(q / self.config.temperature, slot["bias"], slot["allowed"], self.config.limit)
+    def set_gradients(self, now: Slot, of: Tensor, goal: Tensor, weight: Tensor) -> Lesson:
+        """Set the online network's gradients of the weighted Huber loss of the value of what was taken.
+
+        Args:
+            goal: (B, N) or, mixed, (B,) what the value moves to. weight: (B,).
+        """
+        huber = self.config.huber
+        if self.engine == "compiled":
+            return self.passes.set_gradients(now, of, goal, weight, huber)
+        value = self.online.mix(self.online(now, of).gather(-1, now["option"][..., None])[..., 0], now)
+        wide = (slice(None),) + (None,) * (value.ndim - 1)
+        loss = (weight[wide] * nn.functional.huber_loss(value, goal, reduction="none", delta=huber)).mean()
+        loss.backward()
+        return Lesson(float(loss.detach()), value.detach(), goal - value.detach())
+
+    def executed(self, slot: Slot, of: Tensor) -> Tensor:
+        """(B, N, O) log-density of what is executed with the online network's Q."""
+        with torch.no_grad():
+            q = self.online(slot, of) / self.config.temperature
+            return executed_log_density(q, slot["bias"], slot["allowed"], self.config.limit)

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rl.descent import engine_of
 from rl.networks import PairScorer, Sizes
 from rl.off_policy import OffPolicy, OffPolicyConfig, change, explained, follow_slowly
 from rl.on_policy import descend, entropy_of, executed_log_density
@@ -93,6 +94,7 @@ class Maddpg(OffPolicy):
             torch.manual_seed(seed)
             self.actor = PairScorer(sizes, self.config.hidden)
             self.critic = JointCritic(sizes, self.config.hidden)
+        self.engine = engine_of(self.config.engine, self.actor, passes=False)
         self.target_actor, self.target_critic = copy.deepcopy(self.actor), copy.deepcopy(self.critic)
         self.generator = torch.Generator().manual_seed(seed)
         self.actor_optimizer = torch.optim.Adam(self.actor.parameters(), self.config.rate)
@@ -124,7 +126,8 @@ class Maddpg(OffPolicy):
             value_loss = (q - target).square().mean()
             descend(value_loss, self.critic_optimizer, self.critic, c.gradient_norm)
             log_pi, log_prior = self.log_pi(self.actor, now, of)
-            first = first or (now, log_pi.detach())
+            if first is None:
+                first = {k: v.clone() for k, v in now.items()}, log_pi.detach()  # the batch's room is used again
             gain = self.critic(now, self.draw(log_pi), taken, of)[now["live"]]
             if len(gain):
                 penalty = log_prior[now["live"]].square().mean()
@@ -148,7 +151,7 @@ class Maddpg(OffPolicy):
         """(B, N, O) log-density of what is executed, and the clipped log prior (0 where not allowed)."""
         b, n = slot["option"].shape
         row = torch.arange(b).repeat_interleave(n)
-        raw = actor(slot["agent"].flatten(0, 1), slot["pair"].flatten(0, 1), slot["resource"], row, resource_of)
+        raw = actor.fused(slot["agent"].flatten(0, 1), slot["pair"].flatten(0, 1), slot["resource"], row, resource_of)
         raw, allowed = raw.view(b, n, -1), slot["allowed"]
         top = raw.masked_fill(~allowed, -torch.inf).amax(-1, keepdim=True).detach()
         log_prior = (raw - top).clamp(min=-self.config.limit).masked_fill(~allowed, 0.0)

@@ -39,6 +39,8 @@ class OffPolicyConfig:
         target_rate: Polyak step of the target networks.
         limit: log-priors are clipped to [-limit, 0]: the coordinator's epsilon bound is limit / trust.
         credit, carry: see :class:`rl.on_policy.OnPolicyConfig`.
+        engine: what computes targets and gradients: "compiled" (:mod:`rl.q_descent`, of Q-learning with the plain pair
+            scorer), "torch", or "auto", the first that can.
     """
 
     capacity: int = 256
@@ -56,6 +58,7 @@ class OffPolicyConfig:
     limit: float = 10.0
     credit: str = "own"
     carry: float = 1.0
+    engine: str = "auto"
 
     def __post_init__(self) -> None:
         if self.credit not in CREDITS:
@@ -179,7 +182,8 @@ def executed_greedy(logits: Tensor, bias: Tensor, allowed: Tensor, limit: float)
 def change(before: Tensor, after: Tensor, live: Tensor) -> float:
     """Mean KL(before || after) of executed log-densities (..., O) over the live (...)."""
     ratio = (before - after).nan_to_num(0.0, 0.0, 0.0)  # -inf less -inf: an option that is not allowed
-    return float((before.exp() * ratio).sum(-1)[live].mean()) if live.any() else 0.0
+    # never below 0, but by rounding
+    return max(float((before.exp() * ratio).sum(-1)[live].mean()), 0.0) if live.any() else 0.0
 
 
 def explained(target: Tensor, error: Tensor) -> float:
@@ -190,5 +194,4 @@ def explained(target: Tensor, error: Tensor) -> float:
 def follow_slowly(target: torch.nn.Module, online: torch.nn.Module, rate: float) -> None:
     """Polyak step of a target network."""
     with torch.no_grad():
-        for slow, fast in zip(target.parameters(), online.parameters(), strict=True):
-            slow.lerp_(fast, rate)
+        torch._foreach_lerp_(list(target.parameters()), list(online.parameters()), rate)

@@ -163,32 +163,71 @@ def slopes(slope, own, pair, shared, row, w, d):
         _back(x, room[0, :many], y, s, row[first:last], w, mix, room[1, :many], d, first)
 
 
-@njit(cache=True, error_model="numpy", fastmath=RULES)
-def _execute(raw, bias, allowed, limit, log):
-    """Fill ``log`` (O,) with what is executed, log softmax of the clipped log-prior plus the game's part; its entropy.
-    Options that are not allowed keep what they had."""
-    options = len(raw)
-    top, most, total, entropy = np.float32(-np.inf), np.float32(-np.inf), ZERO, ZERO
-    for o in range(options):
-        if allowed[o]:
-            top = max(top, raw[o])
-    for o in range(options):
-        if allowed[o]:
-            log[o] = max(raw[o] - top, -limit) + bias[o]
-            most = max(most, log[o])
-    for o in range(options):
-        if allowed[o]:
-            total += np.exp(log[o] - most)
-    norm = most + np.log(total)
-    for o in range(options):
-        if allowed[o]:
-            log[o] -= norm
-            entropy -= np.exp(log[o]) * log[o]
-    return top, entropy
+@njit(cache=True, error_model="numpy")
+def exponential(x, power, out):
+    """Fill ``out`` (K,) with e^x (K,), to 2 units in the last place; below e^-87 it is that. ``power`` is room, int32.
+
+    2^n e^r with n whole and |r| <= log(2) / 2, e^r by its polynomial: plain arithmetic, eight or sixteen at a time.
+    """
+    for k in range(len(x)):
+        here = x[k]
+        here = np.float32(-87.0) if here < np.float32(-87.0) else here
+        here = np.float32(88.0) if here > np.float32(88.0) else here
+        n = np.floor(here * np.float32(1.44269504) + np.float32(0.5))
+        r = here - n * np.float32(0.693359375) + n * np.float32(2.12194440e-4)
+        total = np.float32(1.9875691500e-4) * r + np.float32(1.3981999507e-3)
+        total = total * r + np.float32(8.3334519073e-3)
+        total = total * r + np.float32(4.1665795894e-2)
+        total = total * r + np.float32(1.6666665459e-1)
+        total = total * r + np.float32(5.0000001201e-1)
+        out[k] = total * r * r + r + ONE
+        power[k] = (np.int32(n) + np.int32(127)) << np.int32(23)  # the bits of 2^n
+    whole = power.view(np.float32)
+    for k in range(len(x)):
+        out[k] *= whole[k]
 
 
 @njit(cache=True, error_model="numpy", fastmath=RULES)
-def _heads(log, allowed, away, figures):
+def _execute(score, at, agent, bias, allowed, w, limit, raw, log, chance, power, top, entropy):
+    """What some agents execute: log softmax of the clipped log-prior plus the game's part, of their options.
+
+    Args:
+        score: (K O,) unscaled. at, agent: (K,), where they are in bias and allowed (B, N, O).
+        raw, log, chance: (K O,), filled: scores, log-densities (where allowed) and densities. power: (K O,) room.
+        top, entropy: (K,), filled: the highest allowed score; the entropy.
+    """
+    options = bias.shape[2]
+    for k in range(len(at)):
+        e, i, base = at[k], agent[k], k * options
+        best, most = np.float32(-np.inf), np.float32(-np.inf)
+        for o in range(options):
+            raw[base + o] = w.scale * (score[base + o] + w.out_bias[0])
+            if allowed[e, i, o]:
+                best = max(best, raw[base + o])
+        for o in range(options):
+            log[base + o] = max(raw[base + o] - best, -limit) + bias[e, i, o]
+            if allowed[e, i, o]:
+                most = max(most, log[base + o])
+        for o in range(options):
+            log[base + o] -= most
+        top[k] = best
+    exponential(log, power, chance)
+    for k in range(len(at)):
+        e, i, base = at[k], agent[k], k * options
+        total, spread = ZERO, ZERO
+        for o in range(options):
+            chance[base + o] = chance[base + o] if allowed[e, i, o] else ZERO
+            total += chance[base + o]
+        norm, share = np.log(total), ONE / total
+        for o in range(options):
+            chance[base + o] *= share
+            log[base + o] -= norm
+            spread -= chance[base + o] * log[base + o] if allowed[e, i, o] else ZERO
+        entropy[k] = spread
+
+
+@njit(cache=True, error_model="numpy", fastmath=RULES)
+def _heads(log, chance, allowed, away, figures):
     """Note the entropies of the mode (no resource, or any) and of the resource given one is used."""
     total, within = ZERO, ZERO
     able = home = False
@@ -196,17 +235,17 @@ def _heads(log, allowed, away, figures):
         if allowed[o]:
             if away[o]:
                 able = True
-                chance = np.exp(log[o])
-                total += chance
-                within -= chance * log[o]
+                total += chance[o]
+                within -= chance[o] * log[o]
             else:
                 home = True
     if able:
         figures[6] += ONE
         figures[7] += ONE if home else ZERO
         if total > ZERO:
-            figures[5] += within / total + np.log(total)
-            figures[4] -= total * np.log(total)
+            some = np.log(total)
+            figures[5] += within / total + some
+            figures[4] -= total * some
         if home and total < ONE:
             figures[4] -= (ONE - total) * np.log(ONE - total)
 
@@ -226,7 +265,8 @@ def learn(own, pair, shared, at, agent, row, bias, allowed, option, old, advanta
     x_room = np.empty((BLOCK * options, pair.shape[3]), np.float32)
     room = np.empty((2, BLOCK * options, hidden), np.float32)
     y_room, s_room = np.empty((BLOCK * options, mixed), np.float32), np.empty(BLOCK * options, np.float32)
-    raw, log = np.empty(options, np.float32), np.empty(options, np.float32)
+    heads, each = np.empty((3, BLOCK * options), np.float32), np.empty((2, BLOCK), np.float32)
+    power_room = np.empty(BLOCK * options, np.int32)
     mix = np.ascontiguousarray(w.mix.T)
     share, scale = ONE / np.float32(agents), np.float32(w.scale)
     for first in range(0, agents, BLOCK):
@@ -236,33 +276,35 @@ def learn(own, pair, shared, at, agent, row, bias, allowed, option, old, advanta
         for k in range(first, last):
             x[(k - first) * options : (k - first + 1) * options] = pair[at[k], agent[k]]
         _hidden(x, own[first:last], shared, row[first:last], w, z, y)
-        score = np.dot(y, w.out)
+        raw, log, chance, power = heads[0, :many], heads[1, :many], heads[2, :many], power_room[:many]
+        top, entropies = each[0], each[1]
+        _execute(
+            np.dot(y, w.out), at[first:last], agent[first:last], bias, allowed, w, limit, raw, log, chance, power, top,
+            entropies,
+        )  # fmt: skip
         for k in range(first, last):
             e, i = at[k], agent[k]
-            base = (k - first) * options
-            for o in range(options):
-                raw[o] = scale * (score[base + o] + w.out_bias[0])
-            top, spread = _execute(raw, bias[e, i], allowed[e, i], limit, log)
+            base, spread = (k - first) * options, entropies[k - first]
             taken, a = option[e, i], advantage[e, i]
-            change = log[taken] - old[e, i]
+            change = log[base + taken] - old[e, i]
             ratio = np.exp(change)
             if kind == CLIPPED:
                 near = min(max(ratio, ONE - clip), ONE + clip)
                 gain = min(ratio * a, near * a)
                 slope = -ratio * a * share if ratio * a <= near * a else ZERO
             else:
-                gain = log[taken] * a
+                gain = log[base + taken] * a
                 slope = -a * share
             figures[0] += gain
             figures[1] += spread
             figures[2] += ratio - ONE - change
             figures[3] += ONE if abs(ratio - ONE) > clip else ZERO
-            _heads(log, allowed[e, i], away, figures)
+            end = base + options
+            _heads(log[base:end], chance[base:end], allowed[e, i], away, figures)
             for o in range(options):
                 down = ZERO
-                if allowed[e, i, o] and raw[o] - top >= -limit:
-                    chance = np.exp(log[o])
-                    down = entropy * share * chance * (log[o] + spread) - slope * chance
+                if allowed[e, i, o] and raw[base + o] - top[k - first] >= -limit:
+                    down = chance[base + o] * (entropy * share * (log[base + o] + spread) - slope)
                     if o == taken:
                         down += slope
                 s[base + o] = down * scale
@@ -276,7 +318,8 @@ def densities(own, pair, shared, at, agent, row, bias, allowed, option, w, limit
     x_room = np.empty((BLOCK * options, pair.shape[3]), np.float32)
     z_room = np.empty((BLOCK * options, w.mix.shape[0]), np.float32)
     y_room = np.empty((BLOCK * options, w.mix.shape[1]), np.float32)
-    raw, log = np.empty(options, np.float32), np.empty(options, np.float32)
+    heads, each = np.empty((3, BLOCK * options), np.float32), np.empty((2, BLOCK), np.float32)
+    power = np.empty(BLOCK * options, np.int32)
     for first in range(0, agents, BLOCK):
         last = min(first + BLOCK, agents)
         many = (last - first) * options
@@ -284,12 +327,12 @@ def densities(own, pair, shared, at, agent, row, bias, allowed, option, w, limit
         for k in range(first, last):
             x[(k - first) * options : (k - first + 1) * options] = pair[at[k], agent[k]]
         _hidden(x, own[first:last], shared, row[first:last], w, z_room[:many], y_room[:many])
-        score = np.dot(y_room[:many], w.out)
+        _execute(
+            np.dot(y_room[:many], w.out), at[first:last], agent[first:last], bias, allowed, w, limit, heads[0, :many],
+            heads[1, :many], heads[2, :many], power[:many], each[0], each[1],
+        )  # fmt: skip
         for k in range(first, last):
-            for o in range(options):
-                raw[o] = np.float32(w.scale) * (score[(k - first) * options + o] + w.out_bias[0])
-            _execute(raw, bias[at[k], agent[k]], allowed[at[k], agent[k]], limit, log)
-            out[k] = log[option[at[k], agent[k]]]
+            out[k] = heads[1, (k - first) * options + option[at[k], agent[k]]]
 
 
 @njit(cache=True, error_model="numpy", fastmath=RULES, nogil=True)

@@ -22,15 +22,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
 from rl.elapsed import discounts, durations, ends
-from rl.networks import own_features
+from rl.pairs import summarise
 from rl.proposal import Observation
 
 Slot = dict[str, Tensor]
-SEEN = ("agent", "pair", "resource", "live", "allowed")  # of the observation
+DRAWN = ("agent", "pair", "resource", "live", "allowed", "option", "bias")  # of a slot, with what was executed in it
 TINY_PRIORITY = 1e-6
 
 
@@ -77,7 +78,8 @@ class SumTree:
 class Sample(NamedTuple):
     """B transitions of joint slots, or of single agents as slots with N = 1.
 
-    now, then: observation, own (B, N, A + 3 P), option (B, N), bias (B, N, O) at the first and after the last slot;
+    now, then: observation, own (B, N, A + 3 P) where the replay tells it, option (B, N), bias (B, N, O) at the first
+    and after the last slot, in room that the next draw fills again;
     reward (B, N) discounted over the m slots between; discount (B,) gamma^elapsed, 0 past an end; weight (B,)
     importance; place (B,) for :meth:`Replay.prioritise`.
     """
@@ -98,13 +100,16 @@ class Replay:
     Args:
         agents: draws are of single agents' transitions, not of joint slots.
         alpha: power of the priorities; None draws uniformly.
+        own: draws tell the summary of each agent's pairs (:func:`rl.proposal.own_features`).
     """
 
-    def __init__(self, capacity: int, agents: bool = False, alpha: float | None = None) -> None:
-        self.capacity, self.agents, self.alpha = capacity, agents, alpha
+    def __init__(self, capacity: int, agents: bool = False, alpha: float | None = None, own: bool = True) -> None:
+        self.capacity, self.agents, self.alpha, self.own = capacity, agents, alpha, own
         self.size, self.newest, self.top, self.wait = 0, -1, 1.0, 1
         self.arrays: dict[str, NDArray[Any]] = {}
         self.tree: SumTree | None = None
+        self._room: list[dict[str, NDArray[Any]]] = [{}, {}]  # of what a draw gives, now and then
+        self._starts: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None  # slot and network of what can be drawn
 
     def __len__(self) -> int:
         return self.size
@@ -147,6 +152,7 @@ class Replay:
         if not self.arrays:
             self.arrays = {k: np.zeros((self.capacity, *v.shape), v.dtype) for k, v in slot.items()}
             self._plant()
+        self._starts = None
         self.newest = (self.newest + 1) % self.capacity
         self.size = min(self.size + 1, self.capacity)
         for k, v in slot.items():
@@ -185,7 +191,7 @@ class Replay:
             discount = np.where(on, discount * passed(ahead), discount)
             ahead = np.where(on, (ahead + 1) % self.capacity, ahead)
         f32 = lambda x: torch.from_numpy(np.asarray(x, np.float32))
-        now, then = self._gather(at, network, agent), self._gather(ahead, network, agent)
+        now, then = (self._gather(k, slot, network, agent) for k, slot in enumerate((at, ahead)))
         return Sample(now, then, f32(reward), f32(discount), f32(weight), index)
 
     def prioritise(self, index: NDArray[np.int64], error: NDArray[np.float64]) -> None:
@@ -210,7 +216,7 @@ class Replay:
         self.arrays = {k: np.zeros((self.capacity, *v.shape[1:]), v.dtype) for k, v in arrays.items()}
         for k, v in arrays.items():
             self.arrays[k][: self.size] = v
-        self.tree = None
+        self.tree, self._starts, self._room = None, None, [{}, {}]
         if arrays:
             self._plant()
         if self.tree is not None:
@@ -236,14 +242,17 @@ class Replay:
         """Slot, network, agent (None for whole slots), importance weight and index of each draw."""
         if self.size <= self.wait:
             return None
-        here = (self.newest - np.arange(self.wait, self.size)) % self.capacity
-        row, network = np.nonzero(~self.arrays["cut"][here])
-        if not len(row):
+        if self._starts is None:
+            here = (self.newest - np.arange(self.wait, self.size)) % self.capacity
+            row, begins = np.nonzero(~self.arrays["cut"][here])
+            self._starts = here[row], begins
+        slots, networks = self._starts
+        if not len(slots):
             return None
         if self.tree is None:
-            pick = rng.integers(0, len(row), count)
+            pick = rng.integers(0, len(slots), count)
             agent = rng.integers(0, self._each, count) if self.agents else None
-            return here[row[pick]], network[pick], agent, np.ones(count), pick
+            return slots[pick], networks[pick], agent, np.ones(count), pick
         mass = (np.arange(count) + rng.random(count)) / count * self.tree.total
         index = self.tree.find(mass)
         weight = (self.tree[index] / self.tree.least) ** -beta  # K and sum p cancel
@@ -251,11 +260,42 @@ class Replay:
         network, agent = np.divmod(rest, self._each)
         return slot, network, agent if self.agents else None, weight, index
 
-    def _gather(self, at: Any, network: Any, agent: Any) -> Slot:
-        fields = {}
-        for k in (*SEEN, "option", "bias"):
-            whole = agent is None or k == "resource"
-            fields[k] = self.arrays[k][at, network] if whole else self.arrays[k][at, network, agent][:, None]
-        seen = Observation(**{k: fields[k] for k in SEEN}, resource_of=np.zeros(0, np.int64))
-        fields["own"] = own_features(seen)
-        return {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in fields.items()}
+    def _gather(self, which: int, at: Any, network: Any, agent: Any) -> Slot:
+        """What is drawn of the slots ``at`` (B,) of networks, of all their agents or of one each."""
+        room, count = self._room[which], len(at)
+        if not room or len(room["option"]) != count:
+            agents = 1 if self.agents else self.arrays["option"].shape[2]
+            for k in DRAWN:
+                rest = self.arrays[k].shape[2:] if k == "resource" else (agents, *self.arrays[k].shape[3:])
+                room[k] = np.empty((count, *rest), self.arrays[k].dtype)
+            if self.own:
+                room["own"] = np.empty((count, agents, room["agent"].shape[2] + 3 * room["pair"].shape[3]), np.float32)
+        who = np.zeros(0, np.int64) if agent is None else agent
+        _take(tuple(self.arrays[k] for k in DRAWN), at, network, who, tuple(room[k] for k in DRAWN))
+        if self.own:
+            summarise(room["agent"], room["pair"], room["own"])
+        return {k: torch.from_numpy(v) for k, v in room.items()}
+
+
+@njit(cache=True, nogil=True)
+def _take(kept, at, network, who, room):
+    """Fill ``room``, batches (B, N, ...) of what is ``DRAWN``, from what is kept (T, E, N, ...) of slots ``at`` (B,)
+    of networks (B,): of the agents ``who`` (B,) alone, or of all where that is empty."""
+    agent, pair, resource, live, allowed, option, bias = kept
+    agent_out, pair_out, resource_out, live_out, allowed_out, option_out, bias_out = room
+    alone = len(who) > 0
+    options = pair.shape[3]
+    for b in range(len(at)):
+        t, e = at[b], network[b]
+        for r in range(resource.shape[2]):
+            for f in range(resource.shape[3]):
+                resource_out[b, r, f] = resource[t, e, r, f]
+        for n in range(option_out.shape[1]):
+            i = who[b] if alone else n
+            live_out[b, n], option_out[b, n] = live[t, e, i], option[t, e, i]
+            for f in range(agent.shape[3]):
+                agent_out[b, n, f] = agent[t, e, i, f]
+            for o in range(options):
+                allowed_out[b, n, o], bias_out[b, n, o] = allowed[t, e, i, o], bias[t, e, i, o]
+                for f in range(pair.shape[4]):
+                    pair_out[b, n, o, f] = pair[t, e, i, o, f]

@@ -228,7 +228,7 @@ def test_saved_and_loaded_an_allocator_goes_on_learning(learned, tmp_path):
 def test_a_belief_that_fails_leaves_the_reports_and_says_so(learned):
     problem, belief = learned
     broken = belief.copy()
-    broken.channel.network.weights[0] = np.zeros((3, 3), np.float32)
+    broken.channel.network.flat = np.zeros(9, np.float32)
     state = problem.reset(2)
     with pytest.warns(RuntimeWarning, match="belief failed"):
         allocation = Allocator(problem, "game", belief=broken).step(state)

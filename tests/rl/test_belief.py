@@ -7,36 +7,86 @@ import pytest
 import torch
 from scipy import stats
 
-from rl.belief import Network, Predictor
+from rl.belief import Loss, Network, Predictor
 
 
-def test_gradient_equals_autograd():
-    rng = np.random.default_rng(0)
-    net = Network(5, 3, 8, rng)
-    for w in net.weights:
-        w += rng.standard_normal(w.shape).astype(np.float32) * 0.3
-    x, y = rng.standard_normal((40, 5)).astype(np.float32), rng.standard_normal((40, 3)).astype(np.float32)
-    found = net.gradient(x, lambda out: 2 * (out - y))
+def by_torch(net, x):
+    """The network's own layers by torch: (M, O), and the weights as leaves."""
     w = [torch.tensor(v, requires_grad=True) for v in net.weights]
-    h = torch.relu(torch.relu(torch.tensor(x) @ w[0] + w[1]) @ w[2] + w[3]) @ w[4] + w[5]
-    ((h - torch.tensor(y)) ** 2).sum(1).mean().backward()
+    h = torch.relu(torch.relu(torch.tensor(x) @ w[0] + w[1]) @ w[2] + w[3])
+    return h @ w[4] + w[5], w
+
+
+def random_network(seed, inputs=5, outputs=3):
+    rng = np.random.default_rng(seed)
+    net = Network(inputs, outputs, 8, rng)
+    net.flat += 0.3 * rng.standard_normal(net.flat.shape).astype(np.float32)
+    f = lambda *shape: rng.standard_normal(shape).astype(np.float32)
+    return net, rng, f
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("kind", ["pinball", "huber"])
+def test_the_pass_gives_the_gradient_of_autograd(kind, seed):
+    net, rng, f = random_network(seed)
+    wide = 1 if kind == "pinball" else 3
+    x, base, y = f(700, 5), f(700, wide), f(700, wide)
+    rows = rng.integers(0, 700, 600 if seed else 1)  # with what is drawn twice, and a last block that is not full
+    levels = np.array([0.1, 0.5, 0.9], np.float32)
+    loss = Loss(levels if kind == "pinball" else levels[:0], *map(np.float32, (-1.0, 1.5, 0.7)))
+    out, w = by_torch(net, x[rows])
+    said, truth = out + torch.tensor(base[rows]), torch.tensor(y[rows])
+    if kind == "pinball":
+        error = truth - said
+        per = torch.maximum(torch.tensor(levels) * error, (torch.tensor(levels) - 1) * error)
+    else:  # what lies beyond a bound is right where the truth does too
+        per = torch.nn.functional.huber_loss(said, truth, reduction="none", delta=0.7) / 0.7
+        per = per * ~(((said < -1.0) & (truth <= -1.0)) | ((said > 1.5) & (truth >= 1.5)))
+    per.sum(1).mean().backward()
+    found = net.layers(net.gradient(x, base, y, rows, loss))
     for own, other in zip(found, w, strict=True):
-        np.testing.assert_allclose(own, other.grad.numpy(), atol=2e-5)
+        np.testing.assert_allclose(own, other.grad.numpy(), atol=1e-5 * max(float(other.grad.abs().max()), 1.0))
+
+
+def test_what_is_predicted_is_the_networks_own_sorted_and_within_bounds():
+    p = Predictor(5, 3, low=-1.0, high=2.0)
+    p.network, _, f = random_network(2)
+    x, base = f(513, 5), f(513, 1)
+    out, _ = by_torch(p.network, x)
+    wanted = np.clip(np.sort(out.detach().numpy() + base, axis=1), -1.0, 2.0)
+    np.testing.assert_allclose(p.predict(x, base), wanted, atol=1e-5)
+    with pytest.raises(ValueError, match=r"shapes \(513, 4\) and \(513, 1\); they must have \(\(513, 5\), \(513, 1"):
+        p.predict(x[:, :4], base)
+
+
+@pytest.mark.parametrize("kind", ["pinball", "huber"])
+def test_predictions_are_judged_by_their_loss_before_they_are_learned_from(kind):
+    rng = np.random.default_rng(3)
+    wide = 1 if kind == "pinball" else 3
+    p = Predictor(4, 3, kind, low=-0.5, high=0.5, width=0.3)
+    x, base, y = (rng.standard_normal((50, k)).astype(np.float32) for k in (4, wide, wide))
+    p.remember(x, base, y)
+    out = np.clip(np.repeat(base, 3 // wide, axis=1), -0.5, 0.5)  # untrained, it says the base
+    error = y - out
+    if kind == "pinball":
+        wanted = np.maximum(p.levels * error, (p.levels - 1) * error).mean()
+        np.testing.assert_allclose(p.coverage, (y <= out).mean(axis=0), rtol=1e-6)
+    else:
+        wanted = np.where(np.abs(error) < 0.3, error**2 / 0.6, np.abs(error) - 0.15).mean()
+    np.testing.assert_allclose(p.score, wanted, rtol=1e-5)
 
 
 def test_adam_equals_torch():
     rng = np.random.default_rng(1)
     net = Network(3, 2, 4, rng)
-    w = [torch.nn.Parameter(torch.tensor(v.copy())) for v in net.weights]
-    optimizer = torch.optim.Adam(w, 1e-2)
+    w = torch.nn.Parameter(torch.tensor(net.flat.copy()))
+    optimizer = torch.optim.Adam([w], 1e-2)
     for _ in range(20):
-        gradient = [rng.standard_normal(v.shape).astype(np.float32) for v in net.weights]
+        gradient = rng.standard_normal(net.flat.shape).astype(np.float32)
         net.descend(gradient, 1e-2)
-        for p, g in zip(w, gradient, strict=True):
-            p.grad = torch.tensor(g)
+        w.grad = torch.tensor(gradient)
         optimizer.step()
-    for own, other in zip(net.weights, w, strict=True):
-        np.testing.assert_allclose(own, other.detach().numpy(), atol=1e-5)
+    np.testing.assert_allclose(net.flat, w.detach().numpy(), atol=1e-5)
 
 
 def test_an_untrained_predictor_says_the_base():

@@ -347,16 +347,19 @@ def remember_plan(p, w, h, plan):
 def pair_inputs(p, w, h, e_of, i_of, b_of, x, base):
     """(M, F) features, each of order one, and (M, 1) base, the reports' own log SINR less the mean SNR."""
     servers = w.server_hz.shape[1]
-    per = w.rate.shape[2] // servers
+    networks, bands = h.rise.shape
+    per = bands // servers
+    others, others_before = np.zeros((networks, bands)), np.zeros((networks, bands))
+    for e in range(networks):
+        for b in range(bands):
+            k = b // per
+            for q in range(servers):  # whose devices' signals this band hears
+                if q != k and w.reuse_group[e, q] == w.reuse_group[e, k]:
+                    others[e, b] += h.near[e, q * per + b % per]
+                    others_before[e, b] += h.near_before[e, q * per + b % per]
     for m in range(len(e_of)):
         e, i, b = e_of[m], i_of[m], b_of[m]
         k = b // per
-        others = 0.0
-        others_before = 0.0
-        for q in range(servers):  # whose devices' signals this band hears
-            if q != k and w.reuse_group[e, q] == w.reuse_group[e, k]:
-                others += h.near[e, q * per + b % per]
-                others_before += h.near_before[e, q * per + b % per]
         now = h.deviation[e, i, b]
         base[m, 0] = now - h.rise[e, b]
         r = x[m]
@@ -369,8 +372,8 @@ def pair_inputs(p, w, h, e_of, i_of, b_of, x, base):
         r[6] = h.change[e, i] - 0.8
         r[7] = 0.5 * h.rise[e, b]
         r[8] = 0.5 * h.rise_mean[e, b]
-        r[9] = 0.1 * others
-        r[10] = 0.1 * others_before
+        r[9] = 0.1 * others[e, b]
+        r[10] = 0.1 * others_before[e, b]
         r[11] = 0.1 * h.near[e, b]
         r[12] = 0.1 * h.near_before[e, b]
         r[13] = min(h.seen[e], 20) / 20.0
