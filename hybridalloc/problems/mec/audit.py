@@ -177,6 +177,59 @@ def audit(problem: MecSetting, state: Any, allocation: Any, prices: Prices, beli
     )  # fmt: skip
 
 
+def excess(problem: MecSetting, state: Any, allocation: Any) -> float:
+    """Largest excess of an allocation over a capacity or a limit, relative to it, at least 0; inf where a number is
+    none, a share is negative, or an option is none or out of reach: what ``check`` then tells in words."""
+    n, bands = state.reported_gain_db.shape
+    got = (allocation.shares["air"], allocation.shares["cpu"], allocation.power, allocation.fraction)
+    option = np.asarray(allocation.option)
+    air, cpu, power, fraction = (np.ascontiguousarray(x, np.float64) for x in got)
+    if option.dtype.kind not in "iu" or {x.shape for x in (option, air, cpu, power, fraction)} != {(n,)}:
+        return float("inf")
+    shed = 1 + bands if problem.scenario.sheds else -1
+    option = option.astype(np.int64)
+    told, reach = state_of(state), np.asarray(state.reachable)
+    return float(_excess(problem.physics, told, reach, shed, option, air, cpu, power, fraction, bands))
+
+
+@njit(cache=True, error_model="numpy")
+def _excess(p, s, reach, shed, option, air, cpu, power, fraction, bands):
+    servers = len(s.server_hz)
+    per = max(bands // max(servers, 1), 1)
+    used_air, used_cpu = np.zeros(bands), np.zeros(servers)
+    worst = 0.0
+    for i in range(len(option)):
+        if not (air[i] >= 0.0 and cpu[i] >= 0.0 and air[i] < np.inf and cpu[i] < np.inf):
+            return np.inf
+        if not (np.isfinite(power[i]) and np.isfinite(fraction[i])):
+            return np.inf
+        o = option[i]
+        if o < 0 or (o > bands and o != shed):
+            return np.inf
+        if 0 < o <= bands:
+            k = (o - 1) // per
+            if not reach[i, k]:
+                return np.inf
+            used_air[o - 1] += air[i]
+            used_cpu[k] += cpu[i]
+        over = max(power[i] - p.power_w, -power[i]) / p.power_w
+        worst = max(worst, over, fraction[i] - 1.0, -fraction[i])
+        if p.batteries:
+            kept = 1.0 - fraction[i] if o > 0 else 1.0
+            own_s = kept * s.task_cycles[i] / s.device_hz[i]
+            joule = kept * p.kappa * s.device_hz[i] ** 2 * s.task_cycles[i]
+            if not s.active[i] or o == shed or own_s > s.deadline_s[i] or joule > s.battery_j[i]:
+                joule = 0.0
+            joule += power[i] * air[i] * s.deadline_s[i] / p.efficiency
+            size = s.battery_j[i] if s.battery_j[i] > 0.0 else (joule if joule > 0.0 else 1.0)
+            worst = max(worst, (joule - s.battery_j[i]) / size)
+    for b in range(bands):
+        worst = max(worst, used_air[b] - 1.0)
+    for k in range(servers):
+        worst = max(worst, used_cpu[k] - 1.0)
+    return worst
+
+
 def _spent(p: Physics, state: Any, seen: Believed | None, worth: Worth, options: int) -> Float:
     """(N, O) what the charge that each option takes is worth to its device, from the definition of that worth."""
     joule = np.zeros((state.agents, options))
