@@ -147,11 +147,10 @@ def measure_regret(game: Costs, choice: ArrayLike) -> float:
 def rank_by(priority: ArrayLike, gap: float) -> Int:
     """(N,) class of each agent, 0 the highest; one begins more than ``gap`` below the first of the last."""
     value = np.asarray(priority, float)
-    levels = np.unique(value)[::-1]
     heads: list[float] = []
-    for level in levels:
+    for level in sorted(set(value.tolist()), reverse=True):
         if not heads or level < heads[-1] - gap:
-            heads.append(float(level))
+            heads.append(level)
     return np.searchsorted(-np.array(heads), -value, side="right").astype(np.int64) - 1
 
 

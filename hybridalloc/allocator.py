@@ -16,7 +16,7 @@ from coordinator.budget import Clock, Usual
 from coordinator.congestion import Congestion
 from coordinator.coordinator import Decision, check_recommender, game_of
 from coordinator.drift import DriftWatch
-from coordinator.game import Choice, Game, levels_beside, only_options
+from coordinator.game import Choice, Game, levels_beside, only_options, renewed
 from coordinator.health import Health, HealthWatch
 from coordinator.hedge import Exp3, Hedge
 from coordinator.improve import Improve
@@ -514,7 +514,7 @@ class Allocator:
             gap=draft.gap,
             improvement=None if situation is None else draft.improvement,
         )
-        return replace(allocation, served=served, certificate=certificate)
+        return renewed(allocation, served=served, certificate=certificate)
 
     def _warm_up(self) -> None:
         """Compile, and learn what the stages take, on fresh states of the problem's size."""

@@ -146,7 +146,7 @@ def audit(problem: MecSetting, state: Any, allocation: Any, prices: Prices, beli
         heard /= 1.0 + state.noise_rise
         np.log1p(heard, out=heard)
         near = np.bincount(state.mean_gain_db[who].argmax(axis=1), minlength=servers).astype(float)
-        _leak(heard, near, np.unique(state.reuse_group, return_inverse=True)[1].astype(np.int64))
+        _leak(heard, near, state.reuse_group)
     _costs(p, told, charged, who, rates, cpu_wait, air_wait, wait, miss, heard, weight, private)
     needs = np.flatnonzero(~home[who])  # of those with a task: who can be served by others alone
     rate = np.empty((len(needs), bands))
@@ -398,15 +398,21 @@ def _leak(heard, near, group):
     servers = len(near)
     per = heard.shape[1] // servers
     whole = np.empty((servers, per))
+    of = np.arange(servers)  # the first server of each one's spectrum
+    for k in range(servers):
+        for q in range(k):
+            if group[q] == group[k]:
+                of[k] = q
+                break
     for m in range(len(heard)):
         whole[:] = 0.0
         for k in range(servers):
             for c in range(per):
                 heard[m, k * per + c] *= near[k]
-                whole[group[k], c] += heard[m, k * per + c]
+                whole[of[k], c] += heard[m, k * per + c]
         for k in range(servers):
             for c in range(per):
-                heard[m, k * per + c] = max(whole[group[k], c] - heard[m, k * per + c], 0.0)
+                heard[m, k * per + c] = max(whole[of[k], c] - heard[m, k * per + c], 0.0)
 
 
 @njit(cache=True, error_model="numpy")

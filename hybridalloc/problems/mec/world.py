@@ -274,8 +274,10 @@ class MecWorld(Storing, SlotWorld):
         e, n, b = w.rate.shape
         k = w.server_hz.shape[1]
         option = options_of(choice)
-        shed = w.active & self.sheds(option)
-        option = np.where(self.sheds(option), 0, option)
+        shed = None
+        if self.problem.scenario.sheds:
+            shed = w.active & self.sheds(option)
+            option = np.where(self.sheds(option), 0, option)
         server = np.maximum(option - 1, 0) // max(b // max(k, 1), 1)
         fits = w.active & w.reachable[np.arange(e)[:, None], np.arange(n), server] if k else np.zeros((e, n), bool)
         taken = np.where(fits, option, 0)
@@ -294,12 +296,13 @@ class MecWorld(Storing, SlotWorld):
                 raise ValueError(f"a proposal's level is {min(unknown)!r}; mec decides power and fraction")
             levels = named_levels(proposal) or {}
             asked = asked._replace(**{name: for_option(value, plan.option) for name, value in levels.items()})
-        at_work = self._at_work(shed)
+        at_work = w if shed is None else self._at_work(shed)
         core.settle(
             self.physics, at_work, prices, self.priority(), self.classes(), asked, trust, seating is not None,
             self.energy(prices), plan,
         )  # fmt: skip
-        plan.option[shed], plan.served[shed] = len(self.options) - 1, False
+        if shed is not None:
+            plan.option[shed], plan.served[shed] = len(self.options) - 1, False
         return plan
 
     def energy(self, prices: Prices) -> Float:
