@@ -27,6 +27,9 @@ def choose_best(game: Game, starts: list[Choice], clock: Clock | None = None) ->
     found = [game.solve(start, clock) for start in starts]
     value = np.stack([game.value(solved.choice) for solved in found])
     winner = (value > value.min(axis=0) + 1e-12).argmin(axis=0)
+    if len(winner) == 1:
+        best = found[winner[0]]
+        return best.choice, winner, best.stable
     every = np.arange(len(winner))
     pick = lambda parts: np.stack(parts)[winner, every]
     choice = Choice(pick([s.choice.option for s in found]), pick([s.choice.level for s in found]))

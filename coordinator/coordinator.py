@@ -12,7 +12,7 @@ from coordinator.budget import Clock
 from coordinator.choose import choose_best
 from coordinator.congestion import Admits as Admits  # read from here too
 from coordinator.congestion import Congestion
-from coordinator.game import Choice, Game, Sample, levels_beside
+from coordinator.game import Choice, Game, Sample, levels_beside, renewed
 from coordinator.improve import Climbs, Expects, Improve, Task, improve, start_of, tilt_worth
 from games.admission import Seating
 from games.congestion import Bool, CongestionBatch, Float, Int
@@ -237,7 +237,7 @@ class Coordinator:
                 if steward is None:
                     raise
                 decision = replace(decision, unimproved=f"{type(error).__name__}: {error}")
-        return replace(decision, game=built, failure=failure)
+        return renewed(decision, game=built, failure=failure)
 
     def decide_on(
         self, game: Game | CongestionBatch, proposal: Proposal | Float, proposes: bool, clock: Clock | None = None
@@ -290,7 +290,7 @@ class Coordinator:
             return decision
         seating = game.seated(places, decision.option, self.effort if effort is None else effort)
         stable = decision.stable & seating.stable
-        return replace(
+        return renewed(
             decision, choice=decision.choice._replace(option=seating.option), stable=stable,
             bound=np.where(stable, decision.bound, np.inf), seating=seating, places=places,
         )  # fmt: skip

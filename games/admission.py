@@ -154,7 +154,7 @@ def waiting_list(t):
         if t.home[i]:
             continue
         for o in range(1, options):
-            if t.ok[i, o] and least_floors(t, i, o, none, trial):
+            if t.ok[i, o] and not _needs(t, i, o) > size[i] and least_floors(t, i, o, none, trial):
                 size[i] = min(size[i], total(trial))
     classes = 1
     for i in range(agents):
@@ -172,6 +172,17 @@ def waiting_list(t):
             by[at[t.rank[i]]] = i
             at[t.rank[i]] += 1
     return size, by, start
+
+
+@njit(cache=True)
+def _needs(t, i, o):
+    """The least that the floors of agent i's place on option o could sum to, by the conditions without a room, less
+    rounding; what is taken of a full room sums to more."""
+    root = 0.0
+    for s in range(t.rows.shape[1]):
+        if t.rows[o, s] >= 0 and t.seconds[i, o, s] > 0.0:
+            root += np.sqrt(t.seconds[i, o, s])
+    return root * root / t.slack[i, o] * (1.0 - 1e-9) if t.slack[i, o] > 0.0 else np.inf
 
 
 @njit(cache=True)

@@ -147,11 +147,10 @@ def measure_regret(game: Costs, choice: ArrayLike) -> float:
 def rank_by(priority: ArrayLike, gap: float) -> Int:
     """(N,) class of each agent, 0 the highest; one begins more than ``gap`` below the first of the last."""
     value = np.asarray(priority, float)
-    levels = np.unique(value)[::-1]
     heads: list[float] = []
-    for level in levels:
+    for level in sorted(set(value.tolist()), reverse=True):
         if not heads or level < heads[-1] - gap:
-            heads.append(float(level))
+            heads.append(level)
     return np.searchsorted(-np.array(heads), -value, side="right").astype(np.int64) - 1
 
 
@@ -169,22 +168,39 @@ def measure_envy(found: Audit) -> tuple[tuple[int, int], ...]:
     has, floor = found.held & ~found.home, found.floor
     if not found.held.any():
         has, floor = _taken_floors(found)
-    pairs: list[tuple[int, int]] = []
-    spots = found.options[found.choice]  # (N, S)
-    index = np.maximum(found.options, 0)
-    for i in out:
-        room = np.ones(len(found.capacity))
-        for j in np.flatnonzero(has & (found.rank <= found.rank[i])):
-            for s, r in enumerate(spots[j]):
-                if r >= 0:
-                    room[r] -= floor[j, s]
-        share = np.minimum(room[index], found.cap[i][:, None])  # (O, S)
-        needs = (found.options >= 0) & (found.seconds[i] > 0)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            time = np.where(needs, np.where(share > 1e-9, found.seconds[i] / share, np.inf), 0.0).sum(axis=1)
-        fits = found.acceptable[i] & (time < found.slack[i] * (1 - 1e-9))
-        pairs += [(int(i), int(o)) for o in np.flatnonzero(fits)]
-    return tuple(pairs)
+    fits = np.zeros((len(out), len(found.options)), bool)
+    _would_fit(found, out, has, np.asarray(floor, np.float64), fits)
+    return tuple((int(out[a]), int(o)) for a, o in np.argwhere(fits))
+
+
+@njit(cache=True)
+def _would_fit(a, out, has, floor, fits):
+    """Fill ``fits`` (M, O) for agents ``out`` (M,), beside the floors (N, S) of who ``has`` one in their class or
+    above."""
+    span = a.options.shape[1]
+    room = np.empty(len(a.capacity))
+    last = -1
+    for k in range(len(out)):
+        i = out[k]
+        if a.rank[i] != last:  # those of one class see one room
+            last = a.rank[i]
+            room[:] = 1.0
+            for j in range(len(has)):
+                if has[j] and a.rank[j] <= last:
+                    for s in range(span):
+                        r = a.options[a.choice[j], s]
+                        if r >= 0:
+                            room[r] -= floor[j, s]
+        for o in range(len(a.options)):
+            if not a.acceptable[i, o]:
+                continue
+            time = 0.0
+            for s in range(span):
+                r, seconds = a.options[o, s], a.seconds[i, o, s]
+                if r >= 0 and seconds > 0.0:
+                    share = min(room[r], a.cap[i, o])
+                    time += seconds / share if share > 1e-9 else np.inf
+            fits[k, o] = time < a.slack[i, o] * (1.0 - 1e-9)
 
 
 def _taken_floors(found: Audit) -> tuple[Bool, Float]:
@@ -211,28 +227,31 @@ def measure_fitting_regret(found: Audit) -> float:
     if not found.held.any():
         return 0.0
     agents = np.flatnonzero(found.held & found.live)
-    costs = fitting_costs(found)[agents]
-    now = costs[np.arange(len(agents)), found.choice[agents]]
-    gain = now - costs.min(axis=1, initial=np.inf)
-    return float(np.where(gain > 1e-9 + 4e-9 * np.abs(now), gain, 0.0).max(initial=0.0))
+    now, least = np.full(len(found.choice), np.inf), np.full(len(found.choice), np.inf)
+    _fitting(found, True, now, least, np.empty((0, 0)))
+    gain = now[agents] - least[agents]
+    return float(np.where(gain > 1e-9 + 4e-9 * np.abs(now[agents]), gain, 0.0).max(initial=0.0))
 
 
 def fitting_costs(found: Audit) -> Float:
     """(N, O) what each holder would be charged at each option, above the private cost of the one it has; inf where no
     place of its own fits, and for who holds none."""
     out = np.full(found.private_cost.shape, np.inf)
-    _fitting(found, out)
+    _fitting(found, False, np.empty(len(out)), np.empty(len(out)), out)
     return out
 
 
 @njit(cache=True)
-def _fitting(a, out):
+def _fitting(a, cheaper, now, least, out):
+    """Fill ``now`` and ``least`` (N,) with each holder's cost where it is and at its cheapest place, and unless
+    ``cheaper`` is all that is asked ``out`` (N, O) with all. No share of others' delay is below 0, so an option whose
+    private cost is no less than what the holder has cannot be cheaper."""
     taken, has, low = a.choice, a.held, a.floor
     n, resources = a.weight.shape
     span = a.options.shape[1]
     ratio = np.empty((resources, n))  # of each resource, holders by floor / weight, the largest first
     wide = np.empty((resources, n))
-    least = np.empty((resources, n))
+    low_of = np.empty((resources, n))
     who = np.empty((resources, n), np.int64)
     count = np.zeros(resources, np.int64)
     room = np.ones(resources)
@@ -248,43 +267,60 @@ def _fitting(a, out):
             key = f / w if w > 0.0 else np.inf
             k = count[r]
             while k > 0 and ratio[r, k - 1] < key:
-                ratio[r, k], wide[r, k], least[r, k], who[r, k] = (
-                    ratio[r, k - 1], wide[r, k - 1], least[r, k - 1], who[r, k - 1],
+                ratio[r, k], wide[r, k], low_of[r, k], who[r, k] = (
+                    ratio[r, k - 1], wide[r, k - 1], low_of[r, k - 1], who[r, k - 1],
                 )  # fmt: skip
                 k -= 1
-            ratio[r, k], wide[r, k], least[r, k], who[r, k] = key, w, f, i
+            ratio[r, k], wide[r, k], low_of[r, k], who[r, k] = key, w, f, i
             count[r] += 1
+    whole = np.empty(resources)  # least delay of all holders
+    for r in range(resources):
+        whole[r] = _delay(ratio[r], wide[r], low_of[r], who[r], count[r], -1, -1.0, 0.0)
     floor = np.zeros(span)
-    free = np.empty(resources)
+    free = room.copy()
+    without = whole.copy()
     for i in range(n):
         if not has[i]:
             continue
-        free[:] = room
         for s in range(span):
             r = a.options[taken[i], s]
             if r >= 0:
-                free[r] += low[i, s]
+                free[r] = room[r] + low[i, s]
+                without[r] = _delay(ratio[r], wide[r], low_of[r], who[r], count[r], i, -1.0, 0.0)
         base = a.private_cost[i, taken[i]]
-        for o in range(len(a.options)):
-            stays = o == taken[i]
-            if not stays and not (a.allowed[i, o] if a.home[i] else a.acceptable[i, o]):
-                continue
-            if stays:
-                floor[:] = low[i]
-            elif a.home[i]:
-                floor[:] = 0.0
-            elif not _fits(a, i, o, free, floor):
-                continue
-            cost = a.private_cost[i, o] - base
-            for s in range(span):
-                r = a.options[o, s]
-                if r < 0:
+        for turn in range(2):  # where it is comes first
+            for o in range(len(a.options)):
+                stays = o == taken[i]
+                if stays != (turn == 0):
                     continue
-                w = a.weight[i, r] / np.sqrt(a.capacity[r])
-                without = _delay(ratio[r], wide[r], least[r], who[r], count[r], i, -1.0, 0.0)
-                added = _delay(ratio[r], wide[r], least[r], who[r], count[r], i, w, floor[s]) - without
-                cost += 0.5 * (1.0 + a.toll[r]) * added + 0.5 * (1.0 - a.toll[r]) * w * w
-            out[i, o] = cost
+                if not stays and not (a.allowed[i, o] if a.home[i] else a.acceptable[i, o]):
+                    continue
+                cost = a.private_cost[i, o] - base
+                if not stays and cheaper and cost >= least[i]:
+                    continue
+                if stays:
+                    floor[:] = low[i]
+                elif a.home[i]:
+                    floor[:] = 0.0
+                elif not _fits(a, i, o, free, floor):
+                    continue
+                for s in range(span):
+                    r = a.options[o, s]
+                    if r < 0:
+                        continue
+                    w = a.weight[i, r] / np.sqrt(a.capacity[r])
+                    added = _delay(ratio[r], wide[r], low_of[r], who[r], count[r], i, w, floor[s]) - without[r]
+                    cost += 0.5 * (1.0 + a.toll[r]) * added + 0.5 * (1.0 - a.toll[r]) * w * w
+                if stays:
+                    now[i] = least[i] = cost
+                elif cost < least[i]:
+                    least[i] = cost
+                if not cheaper:
+                    out[i, o] = cost
+        for s in range(span):
+            r = a.options[taken[i], s]
+            if r >= 0:
+                free[r], without[r] = room[r], whole[r]
 
 
 @njit(cache=True)
@@ -392,7 +428,7 @@ def count_excess(resource: ArrayLike, share: ArrayLike, resources: int) -> NDArr
     return np.asarray(np.where(broken, np.inf, worst))
 
 
-def deviations(game: CongestionGame, choice: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def deviations(game: Costs, choice: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """(N,) each agent's gain by its best deviation, >= 0, and (N,) that option: for games too large for
     :func:`measure_regret`, which it agrees with. O(N O S), compiled, and nothing of size N x O is made."""
     taken = np.asarray(choice, dtype=np.int64)

@@ -100,6 +100,8 @@ class CongestionGame:
     toll: Float = 0.0  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
+        if self._is_sound():
+            return
         options = whole_numbers("options", self.options)
         if options.ndim != 2:
             raise InvalidGameError(f"options has shape {options.shape}; it needs two axes, options first")
@@ -137,6 +139,27 @@ class CongestionGame:
             ("private_cost", np.where(allowed, private, 0.0)), ("allowed", allowed), ("toll", toll),
         ):  # fmt: skip
             object.__setattr__(self, name, np.ascontiguousarray(value))
+
+    def _is_sound(self) -> bool:
+        """Whether the arrays are as they should be, in one compiled look; what is not is then told in words."""
+        given = (self.options, self.weight, self.capacity, self.private_cost, self.allowed, self.toll)
+        for value, (kind, axes) in zip(given, KINDS, strict=True):
+            right = type(value) is np.ndarray and value.dtype == kind and value.ndim == axes
+            if not (right and value.flags.c_contiguous and value.flags.writeable):
+                return False
+        n, r = self.weight.shape
+        if self.private_cost.shape != (n, len(self.options)) or self.allowed.shape != self.private_cost.shape:
+            return False
+        if self.capacity.shape != (r,) or self.toll.shape != (r,):
+            return False
+        private = np.empty(self.private_cost.shape)
+        if not _sound(*given, private):
+            return False
+        for name, value in (
+            ("options", self.options.copy()), ("private_cost", private), ("toll", self.toll.copy()),
+        ):  # fmt: skip
+            object.__setattr__(self, name, value)
+        return True
 
     @property
     def agents(self) -> int:
@@ -221,6 +244,38 @@ class CongestionGame:
     def prices(self, choice: ArrayLike) -> Float:
         """(R,) marginal price L_r / C_r, what one more unit of load costs those who are there."""
         return self.loads(choice) / self.capacity
+
+
+KINDS = ((np.int64, 2), (np.float64, 2), (np.float64, 1), (np.float64, 2), (np.bool_, 2), (np.float64, 1))
+
+
+@njit(cache=True)
+def _sound(options, weight, capacity, private, allowed, toll, out):
+    """Whether six arrays of fitting shapes make a game; ``out`` (N, O) gets the private costs, 0 where not allowed."""
+    n, resources = weight.shape
+    count, span = options.shape
+    for o in range(count):
+        for s in range(span):
+            if options[o, s] < -1 or options[o, s] >= resources:
+                return False
+            for q in range(s):
+                if options[o, s] >= 0 and options[o, q] == options[o, s]:
+                    return False
+    for r in range(resources):
+        if not (0.0 < capacity[r] < np.inf and 0.0 <= toll[r] < np.inf):
+            return False
+    for i in range(n):
+        wrong = False
+        for r in range(resources):
+            wrong |= not (0.0 <= weight[i, r] < np.inf)
+        some = False
+        for o in range(count):
+            some |= allowed[i, o]
+            wrong |= allowed[i, o] and not np.isfinite(private[i, o])
+            out[i, o] = private[i, o] if allowed[i, o] else 0.0
+        if wrong or not some:
+            return False
+    return True
 
 
 def _matrix(name: str, value: Any) -> Float:

@@ -104,7 +104,7 @@ def replies(t, z, sweeps):
             best, lowest = now, present - GAIN - GAIN * abs(present)
             copy_into(best_floor, z.floor[i])
             for o in range(0 if t.home[i] else 1, options):
-                if o == now or not t.ok[i, o]:
+                if o == now or not t.ok[i, o] or t.private[i, o] >= lowest:  # nobody is charged less than nothing
                     continue
                 if t.home[i]:
                     floor[:] = 0.0

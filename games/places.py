@@ -230,7 +230,9 @@ def best_place(t, z, i, tightest, floor, trial):
     z.work[0] += t.rows.shape[0]
     best, value = 0, np.inf
     for o in range(1, t.rows.shape[0]):
-        if not t.ok[i, o] or not least_floors(t, i, o, z.used, trial):
+        if not t.ok[i, o] or (not tightest and cost_of(t, z, i, o) >= value):
+            continue
+        if not least_floors(t, i, o, z.used, trial):
             continue
         v = room_after(t, z, o, trial) if tightest else cost_of(t, z, i, o)
         if v < value:

@@ -16,7 +16,7 @@ from coordinator.budget import Clock, Usual
 from coordinator.congestion import Congestion
 from coordinator.coordinator import Decision, check_recommender, game_of
 from coordinator.drift import DriftWatch
-from coordinator.game import Choice, Game, levels_beside, only_options
+from coordinator.game import Choice, Game, levels_beside, only_options, renewed
 from coordinator.health import Health, HealthWatch
 from coordinator.hedge import Exp3, Hedge
 from coordinator.improve import Improve
@@ -44,6 +44,7 @@ from hybridalloc.problems.contract import (
     Shifts,
     Stores,
     example_of,
+    offers,
 )
 from hybridalloc.problems.stores import check_value, valued
 from hybridalloc.saved import find_recommender, find_value, finite_prices, made_from, write_allocator
@@ -474,10 +475,12 @@ class Allocator:
             memory = None if situation is None else self._memory
             decider = None
             if draft.source in ("hybrid", "rl", "game"):
-                decider = replace(self.coordinator, kind=draft.source, trust=draft.trust)
+                decider = self.coordinator
+                if (decider.kind, decider.trust) != (draft.source, draft.trust):
+                    decider = replace(decider, kind=draft.source, trust=draft.trust)
             limit = self.coordinator.limit
             against = None if situation is None else draft.against
-            value = situation.value if isinstance(situation, Stores) else None
+            value = situation.value if offers(situation, Stores) else None  # type: ignore[type-abstract]
             origin = Origin(
                 self.problem, state, self.prices, levels, limit, memory, draft.seating, decider, against, value
             )
@@ -490,8 +493,7 @@ class Allocator:
             if complaints := found.complaints(draft.bound, allocation.seated):
                 status = f"certificate: {'; '.join(complaints)}" + ("" if status == "ok" else f"; {status}")
                 self._warn("certificate", status)
-            if found.audit is not None:
-                allocation = replace(allocation, served=found.audit.in_time)
+            served = allocation.served if found.audit is None else found.audit.in_time
             unserved = found.unserved[np.argsort(-rank[found.unserved], kind="stable")]
         certificate = Certificate(
             feasible=found.check.feasible,
@@ -512,7 +514,7 @@ class Allocator:
             gap=draft.gap,
             improvement=None if situation is None else draft.improvement,
         )
-        return replace(allocation, certificate=certificate)
+        return renewed(allocation, served=served, certificate=certificate)
 
     def _warm_up(self) -> None:
         """Compile, and learn what the stages take, on fresh states of the problem's size."""

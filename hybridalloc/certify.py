@@ -12,13 +12,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numba import njit
 
-from games.certificate import Audit, CapacityCheck, measure_envy, measure_fitting_regret, measure_regret
+from games.certificate import (
+    Audit,
+    CapacityCheck,
+    deviations,
+    measure_envy,
+    measure_fitting_regret,
+    measure_regret,
+)
 from games.congestion import Int
 from games.quadratic import QuadraticGame
 from games.quadratic_certificate import quadratic_gains
 from hybridalloc.allocation import Allocation
-from hybridalloc.problems.contract import AnyProblem, Audits, Prices
+from hybridalloc.problems.contract import AnyProblem, Audits, Prices, offers
 
 SHOWN = 6  # agents named in a status
 ROUNDING = 1e-9
@@ -82,14 +90,15 @@ def certify(
     unseen = Verdict(check, None, float("inf"), (), np.flatnonzero(active & ~served), (), ())
     if not check.feasible:
         return unseen  # numbers that break a limit are not worth reading further
-    if not isinstance(problem, Audits):
+    if not offers(problem, Audits):  # type: ignore[type-abstract]
         return Verdict(check, None, regret_of(allocation), (), unseen.unserved, (), ())
     try:
         found = problem.audit(state, allocation, prices, believed)
         if allocation.game is None:
             regret = float("inf")
         else:
-            regret = measure_fitting_regret(found) if allocation.seated else measure_regret(found, allocation.option)
+            moves = lambda: float(deviations(found, allocation.option)[0].max(initial=0.0))
+            regret = measure_fitting_regret(found) if allocation.seated else moves()
         envy = tuple(dict.fromkeys(i for i, _ in measure_envy(found)))
     except Exception as error:
         message = f"not audited: {type(error).__name__}: {error}"
@@ -121,6 +130,8 @@ def check_numbers(allocation: Allocation, active: Any) -> CapacityCheck:
         return CapacityCheck(float("inf"), (f"option has shape {option.shape}; {n} agents need whole numbers ({n},)",))
     out = (option == 0) | ~active
     held = np.asarray(allocation.held, bool)
+    if _sound(allocation, n, out, held):
+        return CapacityCheck(0.0, ())
     lines += [f"option: agent {i} has {option[i]}" for i in np.flatnonzero(option < 0)[:SHOWN]]
     for name, given in (allocation.levels | _named_parts("share", allocation.shares)).items():
         value = np.asarray(given, float)
@@ -140,6 +151,63 @@ def check_numbers(allocation: Allocation, active: Any) -> CapacityCheck:
         bad = ~np.isfinite(low) | (low < 0) | (low > share * (1 + ROUNDING) + ROUNDING) | ((low > 0) & (out | ~held))
         lines += [f"floor of {family}: agent {i} has {low[i]}" for i in np.flatnonzero(bad)[:SHOWN]]
     return CapacityCheck(float("inf") if lines else 0.0, tuple(lines))
+
+
+def _sound(allocation: Allocation, n: int, out: Any, held: Any) -> bool:
+    """Whether nothing of what :func:`check_numbers` tells is the case, in one compiled look at each array."""
+    shared = bool(allocation.shares)
+    if not _whole(np.ascontiguousarray(allocation.option, np.int64)) or held.shape != (n,):
+        return False
+    for given in (*allocation.levels.values(), *allocation.shares.values()):
+        value = np.ascontiguousarray(given, np.float64)
+        if value.shape != (n,) or not _owned(value, out, shared):
+            return False
+    for given in allocation.prices.values():
+        value = np.ascontiguousarray(given, np.float64)
+        if value.ndim != 1 or not _priced(value):
+            return False
+    for family, given in allocation.floors.items():
+        low = np.ascontiguousarray(given, np.float64)
+        share = np.ascontiguousarray(allocation.shares.get(family, 0.0), np.float64)
+        if low.shape != (n,) or share.shape != (n,) or not _kept(low, share, out, held):
+            return False
+    return True
+
+
+@njit(cache=True)
+def _whole(option):
+    fine = True
+    for i in range(len(option)):
+        fine &= option[i] >= 0
+    return fine
+
+
+@njit(cache=True)
+def _owned(value, out, shared):
+    """Finite numbers; of what is shared >= 0, and 0 for who is ``out`` (N,)."""
+    for i in range(len(value)):
+        if not np.isfinite(value[i]) or (shared and (value[i] < 0.0 or (out[i] and value[i] != 0.0))):
+            return False
+    return True
+
+
+@njit(cache=True)
+def _priced(value):
+    fine = True
+    for r in range(len(value)):
+        fine &= 0.0 <= value[r] < np.inf
+    return fine
+
+
+@njit(cache=True)
+def _kept(low, share, out, held):
+    """Floors (N,) within the shares, of holders alone."""
+    for i in range(len(low)):
+        if not (np.isfinite(low[i]) and 0.0 <= low[i] <= share[i] * (1.0 + ROUNDING) + ROUNDING):
+            return False
+        if low[i] > 0.0 and (out[i] or not held[i]):
+            return False
+    return True
 
 
 def _named_parts(kind: str, parts: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar, runtime_checkable
+from typing import Any, Generic, NamedTuple, Protocol, Self, TypeGuard, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from rl.value import Stored, Valuer, Worth
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
 Bool = NDArray[np.bool_]
+A = TypeVar("A")
 S = TypeVar("S")
 P = TypeVar("P")
 Q = TypeVar("Q", contravariant=True)
@@ -246,6 +247,21 @@ AnyWorld = World[Any, Any, Any]
 
 
 # --- what a problem or a world may offer beside; asked for by isinstance
+
+
+_OFFERED: dict[tuple[type, type], bool] = {}
+
+
+def offers(thing: object, ability: type[A]) -> TypeGuard[A]:
+    """``isinstance`` of an optional ability, remembered by class: asked in every step, where looking up each name of
+    a protocol takes longer than the answer is worth. A class that finds names at run time is asked each time."""
+    kind = type(thing)
+    if hasattr(kind, "__getattr__"):
+        return isinstance(thing, ability)
+    key = (kind, ability)
+    if key not in _OFFERED:
+        _OFFERED[key] = isinstance(thing, ability)
+    return _OFFERED[key]
 
 
 @runtime_checkable

@@ -22,12 +22,14 @@ from coordinator.continuous import best_fraction, blend, falling_until, power_ex
 from games.congestion import Bool, Float, Int
 from games.lean import INLINE, LEAN
 from games.shares import Split, new_split, split_into
+from hybridalloc.problems.mec.law import exp, log
 
 AGENT_FEATURES, SERVER_FEATURES, PAIR_FEATURES = 12, 8, 11
 HORIZON = 5  # slots over which a leftover backlog is charged to the agent that left it
 STEEPNESS = 12.0  # of the smooth deadline: sigmoid(12 (T / tau - 1)) is .5 at the deadline, .95 a quarter late
 ENERGY_UNIT = 0.1  # J: energies are priced and rewarded by the tenth of a joule
 LEAST_RATE = 1e4  # bit/s: keeps a hopeless link's air time finite
+INVERSE_LOG_2 = 1.4426950408889634
 TINY = 1e-150  # least weight of who sends: shares stay defined
 
 
@@ -251,77 +253,119 @@ class Outcome(NamedTuple):
 def believe(p, w, which):
     """Take the reports of networks ``which`` (E,) at their word: ``w.rates`` (all alike), ``w.rate``, the queues."""
     networks, n, bands = w.reported_gain.shape
+    scale = np.empty(bands)
     for e in range(networks):
         if not which[e]:
             continue
         w.cpu_wait_s[e] = w.queue_s[e]
         w.air_wait_s[e] = w.air_queue_s[e]
         for b in range(bands):
-            scale = p.nominal_w / (p.noise_w * (1.0 + w.noise_rise[e, b]))
-            for i in range(n):
-                rate = p.band_hz * np.log2(1.0 + scale * w.reported_gain[e, i, b]) + LEAST_RATE
-                w.rate[e, i, b] = rate
-                w.rates[e, i, b] = rate
+            scale[b] = p.nominal_w / (p.noise_w * (1.0 + w.noise_rise[e, b]))
+        for i in range(n):
+            gain, rate, rates = w.reported_gain[e, i], w.rate[e, i], w.rates[e, i]
+            for b in range(bands):
+                rate[b] = p.band_hz * INVERSE_LOG_2 * log(1.0 + scale[b] * gain[b]) + LEAST_RATE
+            for b in range(bands):
+                for q in range(rates.shape[1]):
+                    rates[b, q] = rate[b]
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
 def fill_game(p, w, prices, weight, capacity, private, allowed):
-    """The congestion game of each network: resources are B bands (capacity 1), then K CPUs (Hz)."""
+    """The congestion game of each network: resources are B bands (capacity 1), then K CPUs (Hz).
+
+    A device's options stand side by side in rows of their own, so that each short loop becomes vector code.
+    """
     networks, n, bands, values = w.rates.shape
     servers = w.server_hz.shape[1]
     per = bands // servers
     leaks = p.interference and prices.leakage > 0.0
-    near = np.zeros(servers)
+    near, first = np.zeros(servers), np.empty(servers, np.int64)
+    base, speed, queue, quiet = np.empty(bands), np.empty(bands), np.empty(bands), np.empty(bands)
+    wait, time, air_s = np.empty(bands), np.empty(bands), np.empty(bands)
+    miss, cost, heard = np.empty(bands), np.empty(bands), np.zeros(bands)
+    whole = np.empty((servers, per))
+    of = servers_of(bands, per)
     for e in range(networks):
         if leaks:
             count_near(w, e, near)
+            first_of_group(w.reuse_group[e], first)
         capacity[e, :bands] = 1.0
         for k in range(servers):
             capacity[e, bands + k] = w.server_hz[e, k]
+        for b in range(bands):
+            base[b] = p.backhaul_s + w.cpu_wait_s[e, of[b]] + w.air_wait_s[e, b]
+            speed[b], queue[b] = w.server_hz[e, of[b]], w.cpu_wait_s[e, of[b]]
+            quiet[b] = p.nominal_w / (p.noise_w * (1.0 + w.noise_rise[e, b]))
         for i in range(n):
             if not w.active[e, i]:
                 continue
-            tau = w.deadline_s[e, i]
+            tau, bits, cycles = w.deadline_s[e, i], w.task_bits[e, i], w.task_cycles[e, i]
+            battery = w.battery_j[e, i] if p.batteries else np.inf
             omega = prices.delay / tau
             missed = prices.miss * w.worth[e, i]
-            cycles = w.task_cycles[e, i]
             cpu_weight = np.sqrt(omega * cycles)
             local_s = cycles / w.device_hz[e, i]
             local_j = p.kappa * w.device_hz[e, i] ** 2 * cycles
             allowed[e, i, 0] = True
-            if local_s > tau or (p.batteries and local_j > w.battery_j[e, i]):
-                private[e, i, 0] = prices.delay + prices.miss * w.worth[e, i]
+            if local_s > tau or local_j > battery:
+                private[e, i, 0] = prices.delay + missed
             else:
                 private[e, i, 0] = omega * local_s + prices.energy * local_j / ENERGY_UNIT
+            own, load, open_to = private[e, i, 1:], weight[e, i], allowed[e, i]
             for k in range(servers):
-                weight[e, i, bands + k] = cpu_weight
+                load[bands + k] = cpu_weight
+            was = w.last_server[e, i] if p.migration else -1
+            switch = p.switch_s if was >= 0 else 0.0
             for b in range(bands):
-                k = b // per
-                cpu_s = cycles / w.server_hz[e, k]
-                moved = p.migration and w.last_server[e, i] >= 0 and w.last_server[e, i] != k
-                wait = p.backhaul_s + w.cpu_wait_s[e, k] + w.air_wait_s[e, b] + (p.switch_s if moved else 0.0)
-                air_s = 0.0  # the mean, of no more than a deadline
-                miss = 0.0
-                for q in range(values):
-                    time = w.task_bits[e, i] / w.rates[e, i, b, q]
-                    air_s += min(time, tau) / values
-                    miss += _late(wait + prices.risk * (time + cpu_s), tau) / values
-                sent_j = p.nominal_w * air_s / p.efficiency
-                cost = omega * min(wait, tau) + prices.energy * sent_j / ENERGY_UNIT + missed * miss
-                cost += prices.backlog * (w.cpu_wait_s[e, k] * cpu_s + w.air_wait_s[e, b] * air_s) / p.slot_s**2
-                if moved:
-                    cost += prices.migration
-                if p.batteries and sent_j > w.battery_j[e, i]:
-                    cost += missed
-                if leaks:
-                    duty = min(w.task_bits[e, i] / w.rate[e, i, b] / p.slot_s, 1.0)
-                    cost += prices.leakage * duty * _heard(p, w, e, i, b, near)
-                private[e, i, 1 + b] = cost
-                weight[e, i, b] = np.sqrt(omega * air_s)
-                allowed[e, i, 1 + b] = w.reachable[e, i, k]
+                wait[b] = base[b] + switch
+                air_s[b] = miss[b] = 0.0
+            if was >= 0:
+                for b in range(was * per, (was + 1) * per):
+                    wait[b] = base[b]
+            rates = w.rates[e, i]
+            for q in range(values):
+                for b in range(bands):
+                    time[b] = bits / rates[b, q]
+                for b in range(bands):  # the mean, of no more than a deadline
+                    air_s[b] += (time[b] if time[b] < tau else tau) / values
+                for b in range(bands):
+                    miss[b] += _late_row(wait[b] + prices.risk * (time[b] + cycles / speed[b]), tau) / values
+            for b in range(bands):
+                sent_j = p.nominal_w / p.efficiency * air_s[b]
+                late = missed * miss[b] + (missed if sent_j > battery else 0.0)
+                cost[b] = omega * (wait[b] if wait[b] < tau else tau) + prices.energy / ENERGY_UNIT * sent_j + late
+            if prices.backlog != 0.0:
+                for b in range(bands):
+                    backlog = queue[b] * cycles / speed[b] + w.air_wait_s[e, b] * air_s[b]
+                    cost[b] += prices.backlog * backlog / p.slot_s**2
+            if was >= 0:
+                for b in range(bands):
+                    cost[b] += prices.migration if of[b] != was else 0.0
+            if leaks:
+                _heard(w.mean_gain[e, i], quiet, near, first, whole, heard)
+                rate = w.rate[e, i]
+                for b in range(bands):
+                    duty = bits / p.slot_s / rate[b]
+                    cost[b] += prices.leakage * (duty if duty < 1.0 else 1.0) * heard[b]
+            for b in range(bands):
+                own[b] = cost[b]
+            for b in range(bands):
+                load[b] = np.sqrt(omega * air_s[b])
+            for b in range(bands):
+                open_to[1 + b] = w.reachable[e, i, of[b]]
             if private.shape[2] > 1 + bands:  # the last option sheds the task
                 private[e, i, 1 + bands] = prices.delay + missed
                 allowed[e, i, 1 + bands] = True
+
+
+@njit(cache=True)
+def servers_of(bands, per):
+    """(B,) server of each band: a division in every inner loop costs more than what is done with it."""
+    of = np.empty(bands, np.int64)
+    for b in range(bands):
+        of[b] = b // per
+    return of
 
 
 @njit(cache=True, error_model="numpy")
@@ -338,18 +382,48 @@ def count_near(w, e, near):
 
 
 @njit(cache=True, error_model="numpy")
-def _heard(p, w, e, i, b, near):
-    """Sum over the tasks near servers that share device i's spectrum on band b of log(1 + rise): its signal there, at
-    nominal power and mean gain, over noise and interference as last measured."""
-    servers = len(near)
-    per = w.rate.shape[2] // servers
-    k = b // per
-    total = 0.0
-    for q in range(servers):
-        if q != k and w.reuse_group[e, q] == w.reuse_group[e, k] and near[q] > 0.0:
-            noise = p.noise_w * (1.0 + w.noise_rise[e, q * per + b % per])
-            total += near[q] * np.log1p(w.mean_gain[e, i, q] * p.nominal_w / noise)
-    return total
+def first_of_group(group, first):
+    """Fill ``first`` (K,) with the first server of each one's reuse group (K,)."""
+    for k in range(len(group)):
+        first[k] = k
+        for q in range(k):
+            if group[q] == group[k]:
+                first[k] = q
+                break
+
+
+@njit(cache=True, error_model="numpy")
+def _heard(gain, quiet, near, first, whole, heard):
+    """Fill ``heard`` (B,), for a device of mean gains (K,): on each band the sum, over the tasks near other servers of
+    its spectrum, of log(1 + rise): its signal there, at nominal power, over noise and interference as last measured.
+
+    ``quiet`` (B,) is nominal power over that noise; ``near`` and ``first`` (K,) as counted; ``whole`` is scratch.
+    """
+    servers, per = whole.shape
+    if per == 1:
+        for b in range(servers):
+            heard[b] = near[b] * log(1.0 + gain[b] * quiet[b])
+    else:
+        for b in range(servers * per):
+            heard[b] = near[b // per] * log(1.0 + gain[b // per] * quiet[b])
+    whole[:] = 0.0
+    for k in range(servers):
+        for c in range(per):
+            whole[first[k], c] += heard[k * per + c]
+    for k in range(servers):
+        for c in range(per):
+            heard[k * per + c] = max(whole[first[k], c] - heard[k * per + c], 0.0)
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def _late_row(time, tau):
+    """:func:`_late` without a branch or a call, for loops that are to become vector code."""
+    z = STEEPNESS * (time / tau - 1.0)
+    near = z if z > -30.0 else -30.0
+    near = near if near < 30.0 else 30.0
+    late = 1.0 / (1.0 + exp(-near))
+    late = late if z <= 30.0 else 1.0
+    return late if z >= -30.0 else 0.0
 
 
 @njit(cache=True, error_model="numpy", inline="always")
@@ -373,6 +447,7 @@ def fill_places(p, w, prices, game, seconds, slack, acceptable, home):
     networks, n, bands = w.rate.shape
     servers = w.server_hz.shape[1]
     per = bands // servers
+    row, of = np.empty(bands), servers_of(bands, per)
     for e in range(networks):
         for i in range(n):
             if not w.active[e, i]:
@@ -384,19 +459,26 @@ def fill_places(p, w, prices, game, seconds, slack, acceptable, home):
             local_j = p.kappa * w.device_hz[e, i] ** 2 * cycles
             rho = _least_fraction(p, prices, own, tau)
             watts = _most_power(p, local_j, w.battery_j[e, i], tau, rho, 1.0)
+            if home[e, i]:
+                for b in range(bands):
+                    if w.reachable[e, i, of[b]]:
+                        acceptable[e, i, 1 + b] = True
+                        slack[e, i, 1 + b] = w.deadline_s[e, i]
+                continue
+            legs, rates = seconds[e, i], w.rates[e, i]
+            for b in range(bands):  # of the rate at the power that is used: log(1 + SNR)
+                row[b] = (_exceeded(rates[b], prices.caution) - LEAST_RATE) / (p.band_hz * INVERSE_LOG_2)
             for b in range(bands):
-                k = b // per
-                o = 1 + b
+                snr = (exp(row[b] if row[b] < 700.0 else 700.0) - 1.0) / p.nominal_w
+                row[b] = log(1.0 + watts * snr)
+            for b in range(bands):
+                row[b] = rho * w.task_bits[e, i] / (p.band_hz * INVERSE_LOG_2 * row[b] + LEAST_RATE)
+            for b in range(bands):
+                k, o = of[b], 1 + b
                 if not w.reachable[e, i, k]:
                     continue
-                if home[e, i]:
-                    acceptable[e, i, o] = True
-                    slack[e, i, o] = w.deadline_s[e, i]
-                    continue
                 slack[e, i, o] = prices.margin * w.deadline_s[e, i] - _wait(p, w, e, i, b, k)
-                rate = _rate(p, watts, _snr(p, _exceeded(w.rates[e, i, b], prices.caution)))
-                seconds[e, i, o, 0] = rho * w.task_bits[e, i] / rate
-                seconds[e, i, o, 1] = rho * cycles / w.server_hz[e, k]
+                legs[o, 0], legs[o, 1] = row[b], rho * cycles / w.server_hz[e, k]
                 alone = game.private_cost[e, i, o] + game.weight[e, i, b] ** 2
                 alone += game.weight[e, i, bands + k] ** 2 / w.server_hz[e, k]
                 acceptable[e, i, o] = watts > 0.0 and alone <= game.private_cost[e, i, 0]
@@ -1040,9 +1122,13 @@ def observe(p, w, agent, server, pair):
     networks, n, bands, values = w.rates.shape
     servers = w.server_hz.shape[1]
     per = bands // servers
+    base, speed, wait, time, told = np.empty(bands), np.empty(bands), np.empty(bands), np.empty(bands), np.empty(bands)
+    air, cpu, alone, late = np.empty(bands), np.empty(bands), np.empty(bands), np.empty(bands)
+    usual, of = np.empty(servers), servers_of(bands, per)
     for e in range(networks):
         for b in range(bands):
             k = b // per
+            base[b], speed[b] = w.cpu_wait_s[e, k] + w.air_wait_s[e, b] + p.backhaul_s, w.server_hz[e, k]
             x = server[e, b]
             x[0] = w.cpu_wait_s[e, k] / p.slot_s
             x[1] = w.air_wait_s[e, b] / p.slot_s
@@ -1055,10 +1141,10 @@ def observe(p, w, agent, server, pair):
         for i in range(n):
             mean_activity += w.activity[e, i] / n
         for i in range(n):
-            best = -1
+            best, most = -1, -np.inf
             for b in range(bands):
-                if w.reachable[e, i, b // per] and (best < 0 or w.rate[e, i, b] > w.rate[e, i, best]):
-                    best = b
+                if w.rate[e, i, b] > most and w.reachable[e, i, of[b]]:
+                    best, most = b, w.rate[e, i, b]
             a = agent[e, i]
             active = w.active[e, i]
             tau = w.deadline_s[e, i] if active else 1.0
@@ -1085,33 +1171,44 @@ def observe(p, w, agent, server, pair):
             x[:] = 0.0
             x[0] = 1.0
             x[5] = min(local_s / tau, 3.0) if active else 0.0
+            rates, rate, gain, reach = w.rates[e, i], w.rate[e, i], w.mean_gain[e, i], w.reachable[e, i]
             for b in range(bands):
-                k = b // per
-                x = pair[e, i, 1 + b]
-                rate = w.rate[e, i, b]
-                mean_rate = p.band_hz * np.log2(1.0 + p.nominal_w * w.mean_gain[e, i, k] / p.noise_w) + LEAST_RATE
-                x[0] = 0.0
-                x[1] = np.log(rate / 2e7)
-                x[2] = np.log(mean_rate / 2e7)
-                if active:
-                    air = w.task_bits[e, i] / rate / tau
-                    cpu = w.task_cycles[e, i] / w.server_hz[e, k] / tau
-                    wait = (w.cpu_wait_s[e, k] + w.air_wait_s[e, b] + p.backhaul_s) / tau
-                    x[3] = min(air, 3.0)
-                    x[4] = min(cpu, 3.0)
-                    x[5] = min(air + cpu + wait, 3.0)
-                    x[9] = 0.0  # chance of missing the deadline, as if alone
-                    for q in range(values):
-                        time = w.task_bits[e, i] / w.rates[e, i, b, q] / tau
-                        x[9] += _late(time + cpu + wait, 1.0) / values
-                else:
-                    x[9] = 0.0
-                    x[3] = 0.0
-                    x[4] = 0.0
-                    x[5] = 0.0
-                x[6] = 1.0 if w.last_server[e, i] == k else 0.0
-                x[7] = 1.0 if b == best else 0.0
-                x[8] = 1.0 if w.reachable[e, i, k] else 0.0
-                x[10] = np.log(w.rates[e, i, b, values - 1] / w.rates[e, i, b, 0])  # how unsure of the rate
+                told[b] = log(rate[b] / 2e7)
+            for k in range(servers):
+                mean_rate = p.band_hz * INVERSE_LOG_2 * log(1.0 + p.nominal_w * gain[k] / p.noise_w) + LEAST_RATE
+                usual[k] = log(mean_rate / 2e7)
+            if active:
+                bits, cycles = w.task_bits[e, i] / tau, w.task_cycles[e, i] / tau
+                late[:] = 0.0
+                for b in range(bands):
+                    cpu[b] = cycles / speed[b]
+                for b in range(bands):
+                    wait[b] = base[b] / tau + cpu[b]
+                for b in range(bands):
+                    air[b] = bits / rate[b]
+                for b in range(bands):
+                    alone[b] = min(air[b] + wait[b], 3.0)
+                for q in range(values):  # chance of missing the deadline, as if alone
+                    for b in range(bands):
+                        time[b] = bits / rates[b, q] + wait[b]
+                    for b in range(bands):
+                        late[b] += _late_row(time[b], 1.0) / values
+            else:
+                for b in range(bands):
+                    air[b] = cpu[b] = alone[b] = late[b] = 0.0
+            mine = pair[e, i, 1:]
+            for b in range(bands):
+                mine[b, 0] = mine[b, 6] = mine[b, 7] = mine[b, 10] = 0.0
+                mine[b, 1], mine[b, 2] = told[b], usual[of[b]]
+                mine[b, 3], mine[b, 4] = min(air[b], 3.0), min(cpu[b], 3.0)
+                mine[b, 5], mine[b, 8], mine[b, 9] = alone[b], 1.0 if reach[of[b]] else 0.0, late[b]
+            if w.last_server[e, i] >= 0:
+                for b in range(w.last_server[e, i] * per, (w.last_server[e, i] + 1) * per):
+                    mine[b, 6] = 1.0
+            if best >= 0:
+                mine[best, 7] = 1.0
+            if values > 1:
+                for b in range(bands):  # how unsure of the rate
+                    mine[b, 10] = log(rates[b, values - 1] / rates[b, 0])
         for b in range(bands):
             server[e, b, 7] = server[e, b, 4] - server[e, b, 0]

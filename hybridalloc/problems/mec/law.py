@@ -24,6 +24,8 @@ S12, S27, S30, S31, S52 = (np.uint64(s) for s in (12, 27, 30, 31, 52))
 ONE_BITS, MANTISSA = np.uint64(0x3FF0000000000000), np.uint64(0x000FFFFFFFFFFFFF)
 EXACT_BITS, EXACT = np.uint64(0x4330000000000000), 4503599627370496.0  # 2^52: its low bits count in ones
 LOG_2, LOG_10, PI = 0.6931471805599453, 2.302585092994046, 3.141592653589793
+LOG_2_HIGH, LOG_2_LOW = 0.6931471803691238, 1.9082149292705877e-10  # the first times a whole number < 2^20 is exact
+ROUNDER = 6755399441055744.0  # 1.5 2^52: adding it leaves a whole number in the low bits
 BLOCKED = 10**-1.5  # 15 dB
 TO_CLEAR, TO_CLOUD = 1.0 / 20.0, 1.0 / 30.0  # chances a slot that clouds go and come
 OVERCAST = TO_CLOUD / (TO_CLOUD + TO_CLEAR)  # of the time
@@ -96,6 +98,21 @@ def log(x):
     for c in (19.0, 17.0, 15.0, 13.0, 11.0, 9.0, 7.0, 5.0, 3.0, 1.0):
         p = p * t + 1.0 / c
     return power * LOG_2 + 2.0 * s * p
+
+
+@njit(cache=True, error_model="numpy")
+def exp(x):
+    """e^x to 3e-16 of it, of |x| <= 700; unlike numpy's it vectorises in a compiled loop."""
+    shifted = x * (1.0 / LOG_2) + ROUNDER
+    whole = shifted - ROUNDER
+    r = (x - whole * LOG_2_HIGH) - whole * LOG_2_LOW  # |r| <= log(2) / 2
+    p = 1.0 / 6227020800.0
+    for c in (
+        479001600.0, 39916800.0, 3628800.0, 362880.0, 40320.0, 5040.0, 720.0, 120.0, 24.0, 6.0, 2.0, 1.0, 1.0,
+    ):  # fmt: skip
+        p = p * r + 1.0 / c
+    bits = np.float64(p).view(np.uint64) + (np.float64(shifted).view(np.uint64) << S52)
+    return np.uint64(bits).view(np.float64)
 
 
 @njit(cache=True, error_model="numpy")

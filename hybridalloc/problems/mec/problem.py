@@ -29,7 +29,7 @@ import numpy as np
 
 from games.certificate import Audit, CapacityCheck, check_capacity, check_limit
 from hybridalloc.problems.contract import Card
-from hybridalloc.problems.mec.audit import Believed, audit
+from hybridalloc.problems.mec.audit import Believed, audit, excess
 from hybridalloc.problems.mec.belief import BELIEFS, Belief, Memory, copy_history, remember_plan
 from hybridalloc.problems.mec.core import Plan, Prices
 from hybridalloc.problems.mec.late import LateWorld
@@ -141,6 +141,9 @@ class Mec(WhatIf):
 
     def check(self, state: MecState, allocation: Any) -> CapacityCheck:
         """Feasibility of an allocation from the definitions, by code that no solver shares."""
+        worst = excess(self, state, allocation)
+        if worst <= 1e-9:
+            return CapacityCheck(worst, ())
         p = self.physics
         n = state.agents
         option = np.asarray(allocation.option)

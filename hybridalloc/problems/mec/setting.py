@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 
@@ -83,6 +83,7 @@ class MecSetting:
         return option_rows(k, k * self.bands, self.scenario.sheds)
 
 
+@cache
 def option_rows(servers: int, bands: int, sheds: bool) -> Int:
     """(1 + B, 2), or (2 + B, 2) where tasks may be shed, band and CPU of each option; -1 for none."""
     b, none = np.arange(bands), [[-1, -1]]

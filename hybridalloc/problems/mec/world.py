@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, Self
 
@@ -20,7 +21,15 @@ from games.places import Places, classes
 from hybridalloc.problems.contract import Facts
 from hybridalloc.problems.mec import core, law
 from hybridalloc.problems.mec.audit import Believed
-from hybridalloc.problems.mec.belief import Belief, Memory, copy_history, new_history, notice, remember_plan
+from hybridalloc.problems.mec.belief import (
+    Belief,
+    History,
+    Memory,
+    copy_history,
+    new_history,
+    notice,
+    remember_plan,
+)
 from hybridalloc.problems.mec.climb import climb, expected, no_wish
 from hybridalloc.problems.mec.core import Outcome, Plan, Prices, World
 from hybridalloc.problems.mec.law import Counts, Stream, streams
@@ -33,6 +42,8 @@ from rl.proposal import Observation, Proposal
 from rl.proposal import named as named_levels
 from rl.value import Stored, Worth
 
+NEPERS = np.log(10.0) / 10.0  # of a decibel, in power
+ORIGIN = streams([0])
 OF_A_DAY = ("worth", "harvest_log_j", "cloudy", "panel", "orientation_h")  # a network's, where hours differ
 
 
@@ -46,13 +57,18 @@ class MecWorld(Storing, SlotWorld):
     def __init__(self, problem: MecSetting, world: World, options: Int, stream: Stream) -> None:
         self.problem, self.world, self.options, self.stream = problem, world, options, stream
         self.physics, self.law = problem.physics, problem.law
-        e, n = world.active.shape
+        e = len(world.active)
         super().__init__(e, problem.scenario.episode)
         self.belief: Belief | None = None
         self.responses: dict[str, Float] = {}
-        self.history = new_history(e, n, world.rate.shape[2], world.server_hz.shape[1])
         self.blocked_then: Float = world.attenuation  # the Bayesian oracle's note
         core.believe(self.physics, world, np.ones(e, bool))
+
+    @cached_property
+    def history(self) -> History:
+        """What a belief remembers; nothing until one looks."""
+        e, n, b = self.world.rate.shape
+        return new_history(e, n, b, self.world.server_hz.shape[1])
 
     @property
     def active(self) -> Bool:
@@ -94,30 +110,32 @@ class MecWorld(Storing, SlotWorld):
         n, k = state.mean_gain_db.shape
         bands = state.reported_gain_db.shape[1]
         day = problem.scenario.day
-        world = _empty_world(1, n, k, bands, day)
-        for name in OBSERVED:
-            getattr(world, name)[0] = getattr(state, name)
         if (logged := state.harvest_log_j.shape[1]) not in (0, day):
             raise InvalidStateError(f"harvest_log_j has {logged} slots a device; a day of this problem has {day}")
-        if logged:
-            world.harvest_log_j[0] = state.harvest_log_j
-        world.slot[0], world.cloudy[0] = state.slot, state.cloudy
-        world.mean_gain[0] = 10 ** (state.mean_gain_db / 10)
-        world.reported_gain[0] = 10 ** (state.reported_gain_db / 10)
+        one: dict[str, Any] = {name: getattr(state, name).copy()[None] for name in OBSERVED}
+        one["harvest_log_j"] = state.harvest_log_j.copy()[None] if logged else np.zeros((1, n, day))
+        one["slot"], one["cloudy"] = np.array([state.slot]), np.array([state.cloudy])
+        one["mean_gain"] = np.exp(NEPERS * state.mean_gain_db)[None]
+        one["reported_gain"] = np.exp(NEPERS * state.reported_gain_db)[None]
         if state.truth is None:
-            world.backlog_s[0], world.air_backlog_s[0] = state.queue_s, state.air_queue_s
-            world.fading[0, :, :, 0] = np.sqrt(
-                world.reported_gain[0] / np.repeat(world.mean_gain[0], bands // max(k, 1), axis=1)
-            )
-            world.correlation[0] = 0.7
-            world.attenuation[0] = 1.0
-            world.bursting[0] = state.activity >= 0.5
-            world.position[0] = SITE_SIDE_M  # the sites stay at 0: nobody is near a hot spot
+            fading = np.zeros((1, n, bands, 2))
+            fading[..., 0] = np.sqrt(one["reported_gain"] / np.repeat(one["mean_gain"], bands // max(k, 1), axis=2))
+            one |= {
+                "backlog_s": one["queue_s"].copy(), "air_backlog_s": one["air_queue_s"].copy(), "fading": fading,
+                "correlation": np.full((1, n), 0.7), "attenuation": np.ones((1, n, k)), "panel": np.ones((1, n)),
+                "bursting": one["activity"] >= 0.5, "orientation_h": np.zeros((1, n)), "site": np.zeros((1, k, 2)),
+                "position": np.full((1, n, 2), SITE_SIDE_M),  # the sites stay at 0: nobody is near a hot spot
+            }  # fmt: skip
         else:
-            for name in HIDDEN:
-                getattr(world, name)[0] = getattr(state.truth, name)
+            one |= {name: getattr(state.truth, name).copy()[None] for name in HIDDEN}
+        pairs, h = (1, n, bands), core.HORIZON
+        world = World(
+            **one, true_gain=np.empty(pairs), rates=np.empty((*pairs, 1)), rate=np.empty(pairs),
+            cpu_wait_s=np.empty((1, k)), air_wait_s=np.empty((1, bands)), trail_band=np.full((1, n, h), -1),
+            trail_cpu_s=np.zeros((1, n, h)), trail_air_s=np.zeros((1, n, h)),
+        )  # fmt: skip
         law.gain(world, 0, bands // max(k, 1))
-        return cls(problem, world, option_rows(k, bands, problem.scenario.sheds), streams([0]))
+        return cls(problem, world, option_rows(k, bands, problem.scenario.sheds), ORIGIN.copy())
 
     def state(self, e: int) -> MecState:
         """Network ``e`` as a state with its truth."""
@@ -256,19 +274,21 @@ class MecWorld(Storing, SlotWorld):
         e, n, b = w.rate.shape
         k = w.server_hz.shape[1]
         option = options_of(choice)
-        shed = w.active & self.sheds(option)
-        option = np.where(self.sheds(option), 0, option)
+        shed = None
+        if self.problem.scenario.sheds:
+            shed = w.active & self.sheds(option)
+            option = np.where(self.sheds(option), 0, option)
         server = np.maximum(option - 1, 0) // max(b // max(k, 1), 1)
-        reached = np.take_along_axis(w.reachable, server[..., None], 2)[..., 0] if k else np.zeros((e, n), bool)
-        plan = Plan(
-            np.where(w.active & reached, option, 0), np.zeros((e, n)), np.zeros((e, n)), np.zeros((e, n)),
-            np.zeros((e, n)), np.ones((e, n), bool), np.zeros((e, b)), np.zeros((e, k)), np.zeros((e, n), bool),
-            np.zeros((e, n)), np.zeros((e, n)),
-        )  # fmt: skip
+        fits = w.active & w.reachable[np.arange(e)[:, None], np.arange(n), server] if k else np.zeros((e, n), bool)
+        taken = np.where(fits, option, 0)
+        held, air_floor, cpu_floor = np.zeros((e, n), bool), np.zeros((e, n)), np.zeros((e, n))
         if seating is not None:
-            plan.held[:] = seating.held & (plan.option == option)
-            plan.air_floor[plan.held] = seating.floor[plan.held, 0]
-            plan.cpu_floor[plan.held] = seating.floor[plan.held, 1]
+            held = seating.held & (taken == option)
+            air_floor, cpu_floor = (np.where(held, seating.floor[..., leg], 0.0) for leg in (0, 1))
+        plan = Plan(
+            taken, np.zeros((e, n)), np.zeros((e, n)), np.zeros((e, n)), np.zeros((e, n)), np.ones((e, n), bool),
+            np.zeros((e, b)), np.zeros((e, k)), held, air_floor, cpu_floor,
+        )  # fmt: skip
         asked = no_wish(e, n)
         self.responses = {"power": asked.power_response, "fraction": asked.fraction_response}
         if proposal is not None and np.isfinite(trust):
@@ -276,12 +296,13 @@ class MecWorld(Storing, SlotWorld):
                 raise ValueError(f"a proposal's level is {min(unknown)!r}; mec decides power and fraction")
             levels = named_levels(proposal) or {}
             asked = asked._replace(**{name: for_option(value, plan.option) for name, value in levels.items()})
-        at_work = self._at_work(shed)
+        at_work = w if shed is None else self._at_work(shed)
         core.settle(
             self.physics, at_work, prices, self.priority(), self.classes(), asked, trust, seating is not None,
             self.energy(prices), plan,
         )  # fmt: skip
-        plan.option[shed], plan.served[shed] = len(self.options) - 1, False
+        if shed is not None:
+            plan.option[shed], plan.served[shed] = len(self.options) - 1, False
         return plan
 
     def energy(self, prices: Prices) -> Float:
@@ -337,7 +358,8 @@ class MecWorld(Storing, SlotWorld):
         alpha, beta, gamma = s.priority
         most = s.bits[1] * s.cycles_per_bit[1]
         waited = w.queue_s.min(axis=1, initial=np.inf)[:, None] / w.deadline_s
-        return np.asarray(alpha * np.clip(waited, 0, 1) + beta * np.clip(w.task_cycles / most, 0, 1) + gamma * w.sla)
+        work = w.task_cycles / most
+        return np.asarray(alpha * np.minimum(waited, 1) + beta * np.minimum(work, 1) + gamma * w.sla)
 
     def baseline(self, name: str, rng: np.random.Generator) -> Int:
         """(E, N) joint choice of a heuristic: local, nearest, random or greedy."""
