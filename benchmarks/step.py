@@ -1,21 +1,25 @@
 """Time of ``Allocator.step`` in one thread: median and 99th percentile, by stage, with and without improving.
 
     python benchmarks/step.py [--agents 50 --servers 9 --states 1000]
+    python benchmarks/step.py --grow 100 1000 10000 --servers 100 --states 3    # growth at as many options, and memory
 
 ``mec``, set H, fresh states. Methods take turns on each state, so that what else the machine does meets all alike.
 Stages are medians and their share of the whole: build (state to arrays, the game), observe, propose, equilibrate (for
-the game: its best responses), choose, improve, settle (shares, power, fractions, filter), certify. The reference in
-the same run is nashpy's support enumeration of one 3 x 3 game, so that a reader can scale the figures to another
-machine. All are read from the thread's own processor time, which is what a machine of one's own would show; with
-``--wall`` from the wall clock, and what other processes take counts.
+the game: its best responses), choose, admit (seats), improve, settle (shares, power, fractions, filter), certify. The
+reference in the same run is nashpy's support enumeration of one 3 x 3 game, so that a reader can scale the figures to
+another machine; and, where it is installed, stable-baselines3's ``predict`` of its default policy (two layers of 64)
+for as many agents, which only proposes. All are read from the thread's own processor time, which is what a machine of
+one's own would show; with ``--wall`` from the wall clock, and what other processes take counts.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import resource
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
@@ -26,11 +30,12 @@ import numpy as np  # noqa: E402
 
 from coordinator import budget as clock  # noqa: E402
 from hybridalloc import Allocation, Allocator, make_problem  # noqa: E402
+from hybridalloc.problems.mec.core import AGENT_FEATURES, PAIR_FEATURES  # noqa: E402
 from hybridalloc.problems.mec.problem import Mec  # noqa: E402
 from hybridalloc.problems.mec.state import MecState  # noqa: E402
 
 WARM = 10
-STAGES = ("build", "observe", "propose", "equilibrate", "choose", "improve", "settle", "certify")
+STAGES = ("build", "observe", "propose", "equilibrate", "choose", "admit", "improve", "settle", "certify")
 
 
 def timed(allocator: Allocator, state: MecState) -> tuple[float, Allocation]:
@@ -52,6 +57,44 @@ def methods(problem: Mec) -> dict[str, Allocator]:
     }
 
 
+def predictor(problem: Mec) -> Callable[[], object] | None:
+    """What stable-baselines3 takes to propose an option for every agent; None where it is not installed."""
+    try:
+        import gymnasium
+        import torch
+        from stable_baselines3 import PPO
+    except ImportError:
+        return None
+    torch.set_num_threads(1)
+    agents, servers = problem.card.agents, problem.servers
+    own = AGENT_FEATURES + PAIR_FEATURES * (1 + servers)
+
+    class Nothing(gymnasium.Env):
+        """Spaces alone: an agent's own features and those of its options, and its options."""
+
+        observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (own,), np.float32)
+        action_space = gymnasium.spaces.Discrete(1 + servers)
+
+    model = PPO("MlpPolicy", Nothing(), device="cpu")
+    seen = np.random.default_rng(0).normal(size=(agents, own)).astype(np.float32)
+    return lambda: model.predict(seen, deterministic=True)
+
+
+def grow(sizes: list[int], servers: int, count: int) -> None:
+    """Print the step's time by the number of agents, at as many options for each, and the most memory so far."""
+    found: list[float] = []
+    print(f"hybrid, IMAPPO network, not improved; {servers} servers, {count} states each after one (ms)")
+    for agents in sizes:
+        problem = make_problem("mec", agents=agents, servers=servers)
+        allocator = Allocator(problem, "hybrid", "imappo", improve=False)
+        spent = [timed(allocator, problem.reset(seed))[0] for seed in range(1 + count)][1:]
+        found.append(float(np.median(spent)))
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        print(f"{agents:7,d} agents {found[-1]:10.1f}   peak {peak:.2f} GiB", flush=True)
+    slope = np.polyfit(np.log(sizes), np.log(found), 1)[0]
+    print(f"exponent of growth: {slope:.2f}")
+
+
 def steps(problem: Mec, states: list[MecState]) -> None:
     """Print the table of methods and that of their stages."""
     rng = np.random.default_rng(0)
@@ -61,6 +104,7 @@ def steps(problem: Mec, states: list[MecState]) -> None:
     stages: dict[str, dict[str, list[float]]] = {name: {} for name in allocators}
     feasible, regret, tried = dict.fromkeys(allocators, 0), dict.fromkeys(allocators, 0.0), dict.fromkeys(allocators, 0)
     reference: list[float] = []
+    predict, predicted = predictor(problem), []
     for k, state in enumerate(states):
         for name, allocator in allocators.items():
             ms, allocation = timed(allocator, state)
@@ -79,6 +123,10 @@ def steps(problem: Mec, states: list[MecState]) -> None:
             began = clock.now()
             list(bimatrix.support_enumeration())
             reference.append(1e3 * (clock.now() - began))
+        if k >= WARM and predict is not None:
+            began = clock.now()
+            predict()
+            predicted.append(1e3 * (clock.now() - began))
     count = len(states) - WARM
     print(
         f"{'method':24s} {'median':>8s} {'p99':>8s} {'feasible':>9s} {'regret':>8s} {'tried':>6s} {'nashpy 3x3':>11s}"
@@ -88,6 +136,11 @@ def steps(problem: Mec, states: list[MecState]) -> None:
         ratio = np.median(ms) / np.median(reference)
         print(f"{name:24s} {np.median(ms):8.3f} {np.quantile(ms, 0.99):8.3f} {feasible[name] / count:9.1%} "
               f"{regret[name]:8.4f} {tried[name] / count:6.1f} {ratio:11.2f}")  # fmt: skip
+    if predicted:
+        ms = np.array(predicted)
+        ratio = np.median(ms) / np.median(reference)
+        blank = f"{'':9s} {'':8s} {'':6s}"
+        print(f"{'SB3 predict, 2 x 64':24s} {np.median(ms):8.3f} {np.quantile(ms, 0.99):8.3f} {blank} {ratio:11.2f}")
     print(f"\nmedian ms by stage (share of the step)\n{'method':24s}" + "".join(f"{stage:>15s}" for stage in STAGES))
     for name, found in stages.items():
         whole = float(np.median(spent[name]))
@@ -102,9 +155,12 @@ def main() -> None:
     parser.add_argument("--agents", type=int, default=50)
     parser.add_argument("--servers", type=int, default=9)
     parser.add_argument("--states", type=int, default=1000)
+    parser.add_argument("--grow", type=int, nargs="+")
     parser.add_argument("--wall", action="store_true")
     given = parser.parse_args()
     clock.now = time.perf_counter if given.wall else time.thread_time
+    if given.grow:
+        return grow(given.grow, given.servers, given.states)
     problem = make_problem("mec", agents=given.agents, servers=given.servers)
     states = [problem.reset(seed) for seed in range(given.states + WARM)]
     print(f"Allocator.step, mec set H, {given.agents} devices x {given.servers} servers, {given.states} states (ms)")

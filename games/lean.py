@@ -11,6 +11,6 @@ from __future__ import annotations
 
 from typing import Any
 
-LEAN: dict[str, Any] = {"cache": True, "error_model": "numpy", "_nrt": False}
+LEAN: dict[str, Any] = {"cache": True, "error_model": "numpy", "nogil": True, "_nrt": False}
 ROOMY = LEAN | {"_nrt": True}
 INLINE = LEAN | {"forceinline": True}
