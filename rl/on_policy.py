@@ -27,11 +27,12 @@ from rl.learner import Blended, Learner
 from rl.light import LightCritic
 from rl.networks import PairScorer, Sizes
 from rl.policy import ArrayPolicy
-from rl.proposal import Observation, Proposal, own_features
+from rl.proposal import Observation, Proposal, own_features, summary
 from rl.schedules import scheduled
 
 Float = NDArray[np.float64]
 CREDITS = ("team", "own", "difference")  # that every learner has
+Following = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]  # see OnPolicy.following
 TIMED = ("reward", "elapsed", "cut", "ended", "after")  # of a slot: kept by time, as arrays
 
 
@@ -194,7 +195,7 @@ class OnPolicy(Learner):
         norm = top[..., 0] + np.log(np.exp(logits - top).sum(axis=-1))
         seen = self.seen(observation)
         self.slots.append({
-            "agent": seen.agent, "pair": seen.pair, "resource": seen.resource, "own": own_features(seen),
+            "agent": seen.agent, "pair": seen.pair, "resource": seen.resource,
             "option": np.array(option), "allowed": seen.allowed, "live": seen.live,
             "bias": np.where(observation.allowed, bias, 0.0).astype(np.float32),
             "old": (np.take_along_axis(logits, option[..., None], -1)[..., 0] - norm).astype(np.float32),
@@ -253,11 +254,29 @@ class OnPolicy(Learner):
                 value = self.critic(torch.from_numpy(own), torch.from_numpy(resource)).numpy()
         return np.asarray(self.norm.centre + self.norm.spread * value, np.float64)
 
-    def batch(self, last: Observation) -> Batch:
-        """The rollout as tensors, and what came after it; slots that may yet be charged stay."""
+    def take(self) -> list[dict[str, Any]]:
+        """The slots of the rollout; those that may yet be charged stay."""
         ends = len(self.slots) - self.late
         slots, self.slots = self.slots[:ends], self.slots[ends:]
         self.held = len(self.slots)
+        return slots
+
+    def batch(self, last: Observation) -> Batch:
+        """The rollout as tensors, and what came after it."""
+        slots = self.take()
+        return self.batch_of(slots, self.following(last))
+
+    def following(self, last: Observation) -> Following:
+        """Own and resource features of what came after the rollout, ``last`` where no slot is held back; each
+        option's resource."""
+        if self.slots:
+            held = self.slots[0]
+            return summary(held["agent"], held["pair"]), held["resource"], np.asarray(last.resource_of)
+        return own_features(self.seen(last)), last.resource, np.asarray(last.resource_of)
+
+    def batch_of(self, slots: list[dict[str, Any]], following: Following) -> Batch:
+        """Slots as tensors, and what came after them."""
+        next_own, next_resource, resource_of = following
         for slot in slots:
             if "final" in slot:
                 slot["after"] = np.where(slot["ended"][:, None], 0.0, self.values(*slot.pop("final")))
@@ -266,11 +285,11 @@ class OnPolicy(Learner):
         flat: dict[str, Any] = {
             k: torch.from_numpy(np.concatenate([s[k] for s in slots])) for k in slots[0] if k not in TIMED
         }  # rows in order of time
-        view = self.slots[0] if self.slots else {"own": own_features(self.seen(last)), "resource": last.resource}
+        flat["own"] = torch.from_numpy(summary(flat["agent"].numpy(), flat["pair"].numpy()))
         more = {k: flat.pop(k) for k in list(flat) if k not in Batch._fields}
         return Batch(
-            **flat, **timed, resource_of=torch.from_numpy(np.asarray(last.resource_of)), next_own=view["own"],
-            next_resource=view["resource"], more=more,
+            **flat, **timed, resource_of=torch.from_numpy(resource_of), next_own=next_own,
+            next_resource=next_resource, more=more,
         )  # fmt: skip
 
     def advantages(self, batch: Batch, weight: Float | None = None) -> tuple[Float, Float, Float]:
@@ -346,8 +365,9 @@ class OnPolicy(Learner):
 
 
 def copied(slot: Mapping[str, Any]) -> dict[str, Any]:
-    """A recorded slot that shares no array with the one given."""
-    return {k: tuple(x.copy() for x in v) if isinstance(v, tuple | list) else v.copy() for k, v in slot.items()}
+    """A recorded slot that shares no array with the one given; own features, which older ones hold, are found again."""
+    kept = {k: v for k, v in slot.items() if k != "own"}
+    return {k: tuple(x.copy() for x in v) if isinstance(v, tuple | list) else v.copy() for k, v in kept.items()}
 
 
 def paid(reward: Float, credit: str, option: NDArray[np.int64], observation: Observation) -> Float:

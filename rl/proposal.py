@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +40,11 @@ class Sizes(NamedTuple):
 
 def own_features(observation: Observation) -> NDArray[np.float32]:
     """(E, N, A + 3 P): an agent's features and the mean, least and greatest of its pairs'."""
-    agent, pair = observation.agent, observation.pair
+    return summary(observation.agent, observation.pair)
+
+
+def summary(agent: NDArray[Any], pair: NDArray[Any]) -> NDArray[np.float32]:
+    """(E, N, A + 3 P) of agents' features (E, N, A) and their pairs' (E, N, O, P); see :func:`own_features`."""
     out = np.empty((*agent.shape[:2], agent.shape[2] + 3 * pair.shape[3]), np.float32)
     summarise(agent, pair, out)
     return out

@@ -17,7 +17,7 @@ from typing import Any
 
 from hybridalloc.errors import WorkError
 from rl.learner import Learner
-from rl.on_policy import OnPolicy
+from rl.on_policy import Following, OnPolicy
 from rl.proposal import Observation
 
 
@@ -46,9 +46,12 @@ class Ahead:
             FloatingPointError: a gradient of that update was not finite. WorkError: the update before failed otherwise.
         """
         told = self.finish()
-        batch = self.learner.batch(last)
-        self._running = self._pool.submit(self.learner.learn, batch, progress)
+        slots, following = self.learner.take(), self.learner.following(last)
+        self._running = self._pool.submit(self._learn, slots, following, progress)
         return told
+
+    def _learn(self, slots: list[dict[str, Any]], following: Following, progress: float) -> dict[str, float]:
+        return self.learner.learn(self.learner.batch_of(slots, following), progress)
 
     def settle(self) -> None:
         """Wait until nothing is being learned; whoever acts stays who it is."""

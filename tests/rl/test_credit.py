@@ -41,7 +41,7 @@ def test_every_slot_is_learned_from_once_with_all_that_fell_due(horizon):
     learned, followed, updates = [], [], []
     for t in range(slots):
         record(learner, toy, reward[t], carried[t])
-        learner.slots[-1]["own"] = np.full_like(learner.slots[-1]["own"], t)
+        learner.slots[-1]["agent"] = np.full_like(learner.slots[-1]["agent"], t)
         if learner.ready():
             batch = learner.batch(toy.observe())
             learned.extend(batch.reward)

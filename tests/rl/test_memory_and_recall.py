@@ -14,6 +14,7 @@ from rl.imappo import Imappo, ImappoConfig
 from rl.networks import Sizes
 from rl.on_policy import generalised_advantage
 from rl.policy import ArrayPolicy, Carried
+from rl.proposal import summary
 from rl.recall import again, join
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -124,7 +125,8 @@ def test_a_cut_clears_the_memory_of_its_network_alone():
     assert (held[cut] == 0).all() and (held[~cut] > 0).all()
     # the value at the cut was taken with the memory that the network had then
     kept = learner.values(*learner.slots[-1]["final"])
-    with_memory = learner.values(learner.slots[-1]["own"], o.resource)
+    slot = learner.slots[-1]
+    with_memory = learner.values(summary(slot["agent"], slot["pair"]), o.resource)
     assert kept.shape == with_memory.shape and not np.allclose(kept, with_memory)
 
 
