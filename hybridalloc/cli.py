@@ -162,7 +162,8 @@ class Train:
     calibrate: bool = True
     """Weigh the trained prior by what it is worth on tuning seeds; without, at the trust of training."""
     overlap: bool = False
-    """Collect the next rollout while the last is learned from, on a second core: faster, one update behind."""
+    """Collect the next rollout while the last is learned from, on a second core: faster, one update behind, and at the
+    default learning rate it learns less (docs/speed.md)."""
     seed: int = 0
     checkpoint_every: int = 250_000
     """Agent-steps between two checkpoints; the last and the best are kept in a folder beside --out. 0: none."""
