@@ -246,10 +246,7 @@ class Train:
         if kept:
             checkpoints = Checkpoints(folder, self.checkpoint_every or config.agent_steps, self.resume)
         again = self.resume is not None
-        with (
-            _kept_of(checkpoints),
-            Recording(runs, problem, prices, config, self.tracking_uri, again) as record,
-        ):
+        with _kept_of(checkpoints), Recording(runs, problem, prices, config, self.tracking_uri, again) as record:
             with Stage("training", config.agent_steps, "step", self.quiet) as stage:
 
                 def report(steps: int, figures: dict[str, float]) -> None:
@@ -262,7 +259,7 @@ class Train:
 
                 trained = train(problem, prices, config, report, checkpoints=checkpoints, value=value)
             policy, trust = trained.learner.policy, config.final_trust
-            if self.kind == "hybrid" and self.calibrate:
+            if config.kind == "hybrid" and self.calibrate:
                 given = {"belief": trained.belief, "value": trained.value, "improve": problem.card.improve}
                 trust = calibrate(problem, prices, policy, trust, **given).trust
             allocator = Allocator(

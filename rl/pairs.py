@@ -76,7 +76,7 @@ def no_slopes(agents: int, rows: int, options: int, w: Scorer) -> Slopes:
 
 
 @njit(cache=True, error_model="numpy", fastmath=RULES)
-def _hidden(x, own, shared, row, w, z, y):
+def forward(x, own, shared, row, w, z, y):
     """Fill z (pairs, H) and y (pairs, M) of the agents whose pairs are ``x`` (pairs, P)."""
     options = len(x) // len(own)
     np.dot(x, w.pair, z)
@@ -93,7 +93,7 @@ def _hidden(x, own, shared, row, w, z, y):
 
 
 @njit(cache=True, error_model="numpy", fastmath=RULES)
-def _back(x, z, y, s, row, w, mix, spare, d, first):
+def backward(x, z, y, s, row, w, mix, spare, d, first):
     """Add to ``d`` the gradients of pairs whose unscaled scores have slopes ``s`` (pairs,); y and ``spare`` are lost.
     The agents are those from ``first`` on of ``d.own``; ``mix`` is ``w.mix`` turned."""
     agents = len(row)
@@ -142,7 +142,7 @@ def scores(own, pair, shared, row, w, out):
         last = min(first + BLOCK, agents)
         many = (last - first) * options
         x = pair[first:last].reshape(many, pair.shape[2])
-        _hidden(x, own[first:last], shared, row[first:last], w, z_room[:many], y_room[:many])
+        forward(x, own[first:last], shared, row[first:last], w, z_room[:many], y_room[:many])
         out[first:last] = (np.dot(y_room[:many], w.out) + w.out_bias[0]).reshape(last - first, options)
 
 
@@ -158,9 +158,9 @@ def slopes(slope, own, pair, shared, row, w, d):
         last = min(first + BLOCK, agents)
         many = (last - first) * options
         x, y = pair[first:last].reshape(many, pair.shape[2]), y_room[:many]
-        _hidden(x, own[first:last], shared, row[first:last], w, room[0, :many], y)
+        forward(x, own[first:last], shared, row[first:last], w, room[0, :many], y)
         s = slope[first:last].reshape(many)
-        _back(x, room[0, :many], y, s, row[first:last], w, mix, room[1, :many], d, first)
+        backward(x, room[0, :many], y, s, row[first:last], w, mix, room[1, :many], d, first)
 
 
 @njit(cache=True, error_model="numpy")
@@ -275,7 +275,7 @@ def learn(own, pair, shared, at, agent, row, bias, allowed, option, old, advanta
         x, z, y, s = x_room[:many], room[0, :many], y_room[:many], s_room[:many]
         for k in range(first, last):
             x[(k - first) * options : (k - first + 1) * options] = pair[at[k], agent[k]]
-        _hidden(x, own[first:last], shared, row[first:last], w, z, y)
+        forward(x, own[first:last], shared, row[first:last], w, z, y)
         raw, log, chance, power = heads[0, :many], heads[1, :many], heads[2, :many], power_room[:many]
         top, entropies = each[0], each[1]
         _execute(
@@ -308,7 +308,7 @@ def learn(own, pair, shared, at, agent, row, bias, allowed, option, old, advanta
                     if o == taken:
                         down += slope
                 s[base + o] = down * scale
-        _back(x, z, y, s, row[first:last], w, mix, room[1, :many], d, first)
+        backward(x, z, y, s, row[first:last], w, mix, room[1, :many], d, first)
 
 
 @njit(cache=True, error_model="numpy", fastmath=RULES, nogil=True)
@@ -326,7 +326,7 @@ def densities(own, pair, shared, at, agent, row, bias, allowed, option, w, limit
         x = x_room[:many]
         for k in range(first, last):
             x[(k - first) * options : (k - first + 1) * options] = pair[at[k], agent[k]]
-        _hidden(x, own[first:last], shared, row[first:last], w, z_room[:many], y_room[:many])
+        forward(x, own[first:last], shared, row[first:last], w, z_room[:many], y_room[:many])
         _execute(
             np.dot(y_room[:many], w.out), at[first:last], agent[first:last], bias, allowed, w, limit, heads[0, :many],
             heads[1, :many], heads[2, :many], power[:many], each[0], each[1],

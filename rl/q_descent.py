@@ -11,7 +11,7 @@ to float32's rounding.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,11 +19,9 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rl.pairs import BLOCK, ONE, RULES, ZERO, Scorer, _back, _hidden, no_slopes, scorer_of
+from rl.pairs import BLOCK, ONE, RULES, ZERO, Scorer, backward, forward, no_slopes, scorer_of
 from rl.perceptron import slopes, values
-
-if TYPE_CHECKING:
-    from rl.dqn import QNetwork
+from rl.q_network import QNetwork
 
 Float32 = NDArray[np.float32]
 ALONE = 8 * BLOCK  # agents at a time where one pair of each is looked at
@@ -105,10 +103,10 @@ def bootstrap(pair, resource, of, allowed, bias, own, slow_own, w, slow, double,
         x, z, y = x_room[: count * options], z_room[: count * options], y_room[: count * options]
         _pairs(pair, resource, of, taken, True, first, last, x)
         if double:
-            _hidden(x, own[first:last], none, row[:count], w, z, y)
+            forward(x, own[first:last], none, row[:count], w, z, y)
             score = np.dot(y, w.out)
         if dueling or not double:
-            _hidden(x, slow_own[first:last], none, row[:count], slow, z, y)
+            forward(x, slow_own[first:last], none, row[:count], slow, z, y)
             value = np.dot(y, slow.out)
             if not double:
                 score = value
@@ -131,7 +129,7 @@ def bootstrap(pair, resource, of, allowed, bias, own, slow_own, w, slow, double,
             continue
         for r in range(count):
             lone[r] = x[r * options + taken[r]]
-        _hidden(lone[:count], slow_own[first:last], none[:, :1], row[:count], slow, z[:count], y[:count])
+        forward(lone[:count], slow_own[first:last], none[:, :1], row[:count], slow, z[:count], y[:count])
         value = np.dot(y[:count], slow.out)
         for r in range(count):
             out[first + r] = slow.scale * (value[r] + slow.out_bias[0])
@@ -176,7 +174,7 @@ def regress(pair, resource, of, allowed, option, own, w, dueling, learning, targ
         many = (last - first) * width
         x, z, y, s = x_room[:many], room[0, :many], y_room[:many], s_room[:many]
         _pairs(pair, resource, of, option, dueling, first, last, x)
-        _hidden(x, own[first:last], none, row[: last - first], w, z, y)
+        forward(x, own[first:last], none, row[: last - first], w, z, y)
         score = np.dot(y, w.out)
         for k in range(first, last):
             base, able, mean = (k - first) * width, ONE, -w.out_bias[0]
@@ -206,7 +204,7 @@ def regress(pair, resource, of, allowed, option, own, w, dueling, learning, targ
                 s[base + o] = -w.scale * slope[k] / able if allowed[k, o] else ZERO
             s[base + option[k]] += w.scale * slope[k]
         if learning:
-            _back(x, z, y, s, row[: last - first], w, mix, room[1, :many], d, first)
+            backward(x, z, y, s, row[: last - first], w, mix, room[1, :many], d, first)
     return loss * share
 
 

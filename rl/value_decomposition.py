@@ -24,8 +24,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from rl.dqn import Dqn, DqnConfig, QNetwork
+from rl.dqn import Dqn, DqnConfig
 from rl.networks import Sizes
+from rl.q_network import QNetwork
 
 MIXERS = ("none", "sum", "monotone")
 

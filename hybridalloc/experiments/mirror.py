@@ -297,16 +297,20 @@ class _Replay:
         run = known[key]
         run_id = run.info.run_id
         have = int(run.data.tags.get(LINES_TAG, 0))
+        told = set(run.data.params)
         if have == 0:
-            self._params(client, run_id, self._shared_params() | _flatten(record.params))
+            params = self._shared_params() | _flatten(record.params)
+            self._params(client, run_id, params)
             self._dataset(client, run_id)
-        self._lines(client, run_id, record, have)
+            told |= set(params)
+        self._lines(client, run_id, record, have, told)
         if record.status != "RUNNING" and (run.info.status != record.status or have < len(record.lines)):
             end = _milliseconds(record.ended or record.started)
             self._call(client.set_terminated, run_id, status=record.status, end_time=end)
 
-    def _lines(self, client: Any, run_id: str, record: RunRecord, have: int) -> None:
-        """Send the lines after the first `have`, each batch with the count of lines it completes."""
+    def _lines(self, client: Any, run_id: str, record: RunRecord, have: int, told: set[str]) -> None:
+        """Send the lines after the first `have`, each batch with the count of lines it completes; parameters but those
+        that it was `told`, since MLflow takes one value of each."""
         from mlflow.entities import Metric, RunTag
 
         waiting: list[Any] = []
@@ -329,7 +333,9 @@ class _Replay:
             elif line["kind"] == "end":
                 points = [Metric(_key(SUMMARY_PREFIX + k), v, stamp, step) for k, v in _there(line["summary"])]
             elif line["kind"] == "params":
-                self._params(client, run_id, _flatten(line["params"]))
+                fresh = {k: v for k, v in _flatten(line["params"]).items() if k not in told}
+                self._params(client, run_id, fresh)
+                told |= set(fresh)
             elif line["kind"] == "artifact":
                 send(number - 1)
                 self._artifact(client, run_id, line["path"])

@@ -72,4 +72,7 @@ class Recording:
     ) -> None:
         self.log.end(status="FINISHED" if kind is None else "FAILED")
         if self._store is not None and (kind is None or not issubclass(kind, KeyboardInterrupt)):
-            self.mirrored = self._store.mirror()
+            try:
+                self.mirrored = self._store.mirror()
+            except tracking.TrackingError as damaged:  # a line that was there before: the training's own end counts
+                self.mirrored = tracking.MirrorResult(None, None, (), (self.log.name,), str(damaged))

@@ -63,7 +63,7 @@ class Ahead:
                 raise
             except Exception as error:
                 reason = f"{type(error).__name__}: {error}"
-                raise WorkError(f"the learner's thread ended ({reason}); the last checkpoint is whole") from error
+                raise WorkError(f"the learner's thread ended ({reason})") from error
 
     def finish(self) -> dict[str, float] | None:
         """Wait, and act by what was learned. What the update said; None where there was none."""

@@ -12,7 +12,7 @@ import numpy as np
 from coordinator import Coordinator
 from coordinator.drift import Ranges
 from coordinator.learned_trust import LearnedTrust
-from hybridalloc.errors import nearest
+from hybridalloc.errors import WorkError, nearest
 from hybridalloc.problems.contract import AnyProblem, Belief, Prices, Responds
 from hybridalloc.reports.statistics import mean_of
 from hybridalloc.training.beliefs import learn_belief
@@ -82,6 +82,7 @@ def train(
         UnknownNameError: no such learner.
         CheckpointError: the checkpoint to go on from is unreadable or of another run.
         FloatingPointError: a gradient is not finite; the message names the last good checkpoint.
+        WorkError: with ``overlap``, the learner's thread ended otherwise; so does this message.
     """
     import torch
 
@@ -124,6 +125,18 @@ def train(
     def steps() -> int:
         return done.slot * networks * agents
 
+    def stopped(error: Exception) -> Exception:
+        left = "nothing was kept" if checkpoints is None else checkpoints.last_good()
+        return type(error)(f"training stopped after {steps():,} agent-steps: {error}; {left}")
+
+    def wait() -> None:
+        """Until nothing is being learned."""
+        if ahead is not None:
+            try:
+                ahead.settle()
+            except (FloatingPointError, WorkError) as error:
+                raise stopped(error) from error
+
     def check() -> None:
         while done.due and done.slot >= done.due[0]:
             done.due.pop(0)
@@ -144,8 +157,7 @@ def train(
             if report is not None:
                 report(steps(), figures)
             if checkpoints is not None:
-                if ahead is not None:
-                    ahead.settle()
+                wait()
                 score = card.aim.sign * means.get(card.aim.key, -card.aim.sign * np.inf)
                 checkpoints.judge(score, steps(), parts, vars(done))
 
@@ -190,9 +202,8 @@ def train(
                 last = ahead.finish()
                 done.updates += [] if figures is None else [{"agent_steps": float(steps())} | figures]
                 figures = last or figures
-        except FloatingPointError as error:
-            left = "nothing was kept" if checkpoints is None else checkpoints.last_good()
-            raise FloatingPointError(f"training stopped after {steps():,} agent-steps: {error}; {left}") from error
+        except (FloatingPointError, WorkError) as error:
+            raise stopped(error) from error
         done.slot += 1
         settling = step.deciding_s - chosen.policy_s - chosen.game_s
         spent = (chosen.policy_s, chosen.game_s, settling + step.moving_s, time.perf_counter() - t0)
@@ -211,8 +222,7 @@ def train(
                 report(steps(), figures)
         check()
         if checkpoints is not None and (done.slot == slots or checkpoints.due(steps())):
-            if ahead is not None:
-                ahead.settle()
+            wait()
             checkpoints.keep(steps(), parts, vars(done))
     learned_trust = None if learned is None else learned.trust
     learner.policy.notes = Notes(learned_trust=learned_trust, ranges=ranges.bounds())  # drift, and trust="learned"

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from hybridalloc import make_problem
+from hybridalloc.errors import WorkError
 from hybridalloc.training.ahead import Ahead
 from hybridalloc.training.checkpoints import Checkpoints
 from hybridalloc.training.config import TrainConfig
 from hybridalloc.training.trainer import train
+from rl.imappo import Imappo
 from rl.proposal import Sizes
 from rl.registry import make_learner
 
@@ -95,3 +97,14 @@ def test_a_learner_that_is_read_while_it_acts_is_refused_by_name(learner, settin
 def test_a_gradient_that_is_not_finite_stops_the_run_with_what_was_kept(tmp_path):
     with pytest.raises(FloatingPointError, match=r"training stopped after .* not finite"):
         train(make(), make().card.prices(), replace(TINY, settings=(("horizon", 8), ("rate", 1e30))))
+
+
+def test_a_learners_thread_that_ends_stops_the_run_and_says_which(tmp_path, monkeypatch):
+    def broken(*_):
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(Imappo, "learn", broken)
+    with pytest.raises(
+        WorkError, match=r"training stopped after .* the learner's thread ended \(MemoryError: no room\)"
+    ):
+        train(make(), make().card.prices(), replace(TINY, settings=(("horizon", 8),)))

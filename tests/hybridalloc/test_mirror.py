@@ -309,6 +309,22 @@ def test_how_to_open() -> None:
     assert how_to_open("http://host:80/", "7") == "open http://host:80/#/experiments/7/runs"
 
 
+def test_settings_that_come_late_are_sent_once(tmp_path: Path, empty_store: Path) -> None:
+    folder, store = small_comparison(tmp_path / "runs" / "mec-31"), tmp_path / "store.db"
+    shutil.copy(empty_store, store)
+    uri = f"sqlite:///{store}"
+    with RunLog(folder, "a", 0, {"lr": 0.1}, resume=True) as log:
+        assert mirror(folder, uri).complete
+        log.params({"engine": "compiled"})
+        assert mirror(folder, uri).complete
+        log.params({"engine": "torch"})  # as of a run that another version went on with
+    result = mirror(folder, uri)
+    assert result.complete, result
+    client = MlflowClient(uri)
+    found = client.search_runs([str(result.experiment_id)], "tags.`hybridalloc.run_key` = 'mec-31/a-seed0'")
+    assert [run.data.params["engine"] for run in found] == ["compiled"]
+
+
 def test_the_first_contact_is_waited_for_while_it_works_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from hybridalloc.experiments import mirror as module
 

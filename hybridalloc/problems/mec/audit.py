@@ -72,54 +72,18 @@ def audit(problem: MecSetting, state: Any, allocation: Any, prices: Prices, beli
     sent = np.flatnonzero((option > 0) & (option <= bands))
     by_face = np.ones((n, 1))
     by_face[sent] = _reported_rates(p, state, sent, option[sent] - 1)
-    in_time = np.zeros(n, bool)
-    if believed is None:
-        _times(
-            p,
-            told,
-            by_face,
-            state.queue_s,
-            state.air_queue_s,
-            prices.caution,
-            option,
-            air,
-            cpu,
-            power,
-            fraction,
-            in_time,
-        )
-        by_reports = in_time
-    else:
-        own, by_reports = np.ones((n, believed.rates.shape[2])), np.zeros(n, bool)
+    given = (option, air, cpu, power, fraction)
+
+    def ended(own: Float, cpu_wait_s: Float, air_wait_s: Float) -> Any:
+        out = np.zeros(n, bool)
+        _times(p, told, own, cpu_wait_s, air_wait_s, prices.caution, *given, out)
+        return out
+
+    in_time = by_reports = ended(by_face, state.queue_s, state.air_queue_s)
+    if believed is not None:
+        own = np.ones((n, believed.rates.shape[2]))
         own[sent] = believed.rates[sent, option[sent] - 1]
-        _times(
-            p,
-            told,
-            own,
-            believed.cpu_wait_s,
-            believed.air_wait_s,
-            prices.caution,
-            option,
-            air,
-            cpu,
-            power,
-            fraction,
-            in_time,
-        )
-        _times(
-            p,
-            told,
-            by_face,
-            state.queue_s,
-            state.air_queue_s,
-            prices.caution,
-            option,
-            air,
-            cpu,
-            power,
-            fraction,
-            by_reports,
-        )
+        in_time = ended(own, believed.cpu_wait_s, believed.air_wait_s)
     # what each option costs and takes: of those with a task
     who = np.flatnonzero(state.active)
     if believed is None:
