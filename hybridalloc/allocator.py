@@ -493,7 +493,7 @@ class Allocator:
             if complaints := found.complaints(draft.bound, allocation.seated):
                 status = f"certificate: {'; '.join(complaints)}" + ("" if status == "ok" else f"; {status}")
                 self._warn("certificate", status)
-            served = allocation.served if found.audit is None else found.audit.in_time
+            served = allocation.served if found.in_time is None else found.in_time
             unserved = found.unserved[np.argsort(-rank[found.unserved], kind="stable")]
         certificate = Certificate(
             feasible=found.check.feasible,
