@@ -91,7 +91,7 @@ def examine(
     n, bands = state.reported_gain_db.shape
     b = Believed(np.empty((n, bands, 0)), state.queue_s, state.air_queue_s) if believed is None else believed
     fields: list[Any] = [getattr(state, name) for name in FIELDS]
-    told = Told(*fields, b.cpu_wait_s, b.air_wait_s, b.rates)
+    told = Told._make([*fields, b.cpu_wait_s, b.air_wait_s, b.rates])
     shares, floors = allocation.shares, allocation.floors
     real = (
         shares["air"], shares["cpu"], allocation.power, allocation.fraction, floors["air"], floors["cpu"],
