@@ -243,7 +243,8 @@ class Allocator:
             raise InvalidStateError(
                 f"a state of {self.problem.card.name} is a {wanted} or a dict; got {type(state).__name__}"
             )
-        clock.size = sum(v.size for v in vars(state).values() if isinstance(v, np.ndarray))
+        if clock.limited:
+            clock.size = sum(v.size for v in vars(state).values() if isinstance(v, np.ndarray))
         situation = None
         draft = _Draft(_nobody(state.agents))
         heuristic, doubt = self.method in self.problem.card.baselines, ""
@@ -276,12 +277,12 @@ class Allocator:
         allocation = self._finish(state, situation, draft, clock)
         while not allocation.certificate.feasible and allocation.certificate.source != "fallback":
             allocation = self._next(state, situation, allocation, clock)
-        clock.close()
+        if clock.limited:
+            clock.close()
         played = allocation.certificate.source in ("hybrid", "rl", "game")
         game, feasible = allocation.game, allocation.certificate.feasible
         if isinstance(game, CongestionGame) and played and feasible and not clock.limited:
-            costs = game.costs(allocation.option)
-            self.watch.see(allocation.option, state.active, costs, allocation.log_prior, game.private_cost)
+            self.watch.see_game(game, allocation.option, state.active, allocation.log_prior)
         return allocation
 
     def _believed(self, state: Any) -> tuple[AnyWorld, str]:
@@ -493,8 +494,10 @@ class Allocator:
             if complaints := found.complaints(draft.bound, allocation.seated):
                 status = f"certificate: {'; '.join(complaints)}" + ("" if status == "ok" else f"; {status}")
                 self._warn("certificate", status)
-            served = allocation.served if found.audit is None else found.audit.in_time
-            unserved = found.unserved[np.argsort(-rank[found.unserved], kind="stable")]
+            served = allocation.served if found.in_time is None else found.in_time
+            unserved = found.unserved
+            if len(unserved) > 1:
+                unserved = unserved[np.argsort(-rank[unserved], kind="stable")]
         certificate = Certificate(
             feasible=found.check.feasible,
             max_violation=found.check.max_violation,

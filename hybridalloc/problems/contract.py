@@ -21,6 +21,7 @@ from coordinator.improve import Improve
 from coordinator.why import Names
 from games.admission import Seating
 from games.certificate import Audit, CapacityCheck
+from games.certificate_lists import Findings
 from hybridalloc.problems.metrics import Metric
 from rl.value import Stored, Valuer, Worth
 
@@ -269,6 +270,13 @@ class Audits(Protocol):
     """Can read its own states and allocations a second time, for the certificate."""
 
     def audit(self, state: Any, allocation: Any, prices: Any, believed: Any = None) -> Audit: ...
+
+
+@runtime_checkable
+class Examines(Audits, Protocol):
+    """Can also read of them what a certificate needs, and no more; None where only the whole will do."""
+
+    def examine(self, state: Any, allocation: Any, prices: Any, believed: Any = None) -> Findings | None: ...
 
 
 @runtime_checkable
