@@ -1,0 +1,173 @@
+"""What a cluster is made of and what comes to it: nodes, kinds of pods and how often each comes.
+
+Units are those of Kubernetes: 1,000 milli are a core or a GPU, memory is in MiB. A pod asks for a part of one GPU
+(``gpus`` = 1, ``milli`` < 1000), for whole ones, or for none.
+
+Source: Weng et al. (2023), "Beware of fragmentation: scheduling GPU-sharing workloads with fragmentation gradient
+descent", USENIX ATC; the simulator's own code for typical pods.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache, cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from games.congestion import Float, Int
+from hybridalloc.data.registry import fetch
+from hybridalloc.data.traces import Column, read_table
+
+WHOLE = 1000  # milli of a GPU
+SLOTS = 8  # GPUs that a node may have
+TYPICAL = 0.95  # share of the pods that typical ones stand for
+TRACES = {"openb": "openb_pod_list_default.csv", "openb-gpushare100": "openb_pod_list_gpushare100.csv"}
+
+
+class Nodes(NamedTuple):
+    """K nodes: cpu (milli), memory (MiB), gpus, and the number of each one's kind."""
+
+    cpu: Int
+    memory: Int
+    gpus: Int
+    kind: Int
+
+
+class Pods(NamedTuple):
+    """T kinds of pods: what each asks for."""
+
+    cpu: Int
+    memory: Int
+    gpus: Int
+    milli: Int
+
+    @property
+    def demand(self) -> Int:
+        """(T,) milli-GPU in all."""
+        return np.asarray(self.gpus * self.milli)
+
+
+class Typical(NamedTuple):
+    """M distinct (cpu, gpus, milli), the most popular first until 95 % of the pods, and their shares."""
+
+    cpu: Int
+    gpus: Int
+    milli: Int
+    share: Float
+
+
+class Workload:
+    """Nodes, kinds of pods and how many there are of each. Compared by name."""
+
+    def __init__(self, name: str, nodes: Nodes, models: tuple[str, ...], pods: Pods, count: Int) -> None:
+        self.name, self.nodes, self.models, self.pods, self.count = name, nodes, models, pods, count
+
+    @property
+    def capacity(self) -> int:
+        """Milli-GPU of all nodes."""
+        return int(self.nodes.gpus.sum()) * WHOLE
+
+    @cached_property
+    def sequence(self) -> Int:
+        """(P,) the kind of every pod of the trace, in no order."""
+        return np.repeat(np.arange(len(self.count)), self.count)
+
+    @cached_property
+    def typical(self) -> Typical:
+        asks = np.stack([self.pods.cpu, self.pods.gpus, self.pods.milli], 1)
+        kinds, of = np.unique(asks, axis=0, return_inverse=True)
+        count = np.bincount(of.ravel(), self.count).astype(np.int64)
+        order = np.argsort(-count, kind="stable")
+        kinds, count = kinds[order], count[order]
+        most = int(np.searchsorted(np.cumsum(count), TYPICAL * count.sum())) + 1
+        kinds = kinds[:most]
+        share = count[:most] / count[:most].sum()
+        return Typical(*(np.ascontiguousarray(kinds[:, k]) for k in range(3)), share)
+
+    @property
+    def digest(self) -> str:
+        """Of nodes and pods, 16 hexadecimal digits."""
+        total = hashlib.sha256()
+        for array in (*self.nodes, *self.pods, self.count):
+            total.update(np.ascontiguousarray(array, np.int64).tobytes())
+        return total.hexdigest()[:16]
+
+    def arrivals(self, rng: np.random.Generator, until: float) -> Int:
+        """(A,) kinds of pods in the order of their arrival: all of the trace, shuffled, then drawn from it until
+        ``until`` times the GPUs' capacity would be exceeded."""
+        demand, most = self.pods.demand, until * self.capacity
+        first = rng.permutation(self.sequence)
+        total = demand[first].cumsum()
+        parts, have = [first], int(total[-1]) if len(total) else 0
+        if have > most:
+            return first[: int(np.searchsorted(total, most, side="right"))]
+        mean = max(float(demand[self.sequence].mean()), 1.0)
+        while True:
+            more = rng.choice(self.sequence, int(64 + 1.2 * (most - have) / mean))
+            total = have + demand[more].cumsum()
+            if total[-1] > most:
+                return np.concatenate([*parts, more[: int(np.searchsorted(total, most, side="right"))]])
+            parts.append(more)
+            have = int(total[-1])
+
+    def reweighted(self, name: str, count: Int) -> Workload:
+        """The same nodes and kinds of pods, in other numbers."""
+        return Workload(name, self.nodes, self.models, self.pods, np.asarray(count, np.int64))
+
+
+def gathered(name: str, nodes: dict[str, Int], models: tuple[str, ...], pods: Int) -> Workload:
+    """A workload of nodes (columns cpu, memory, gpus, and model as a number) and pods (P, 4)."""
+    kinds, count = np.unique(np.asarray(pods, np.int64), axis=0, return_counts=True)
+    columns = [np.ascontiguousarray(nodes[key], np.int64) for key in ("cpu", "memory", "gpus", "model")]
+    _, kind = np.unique(np.stack(columns, 1), axis=0, return_inverse=True)
+    pod = Pods(*(np.ascontiguousarray(kinds[:, k]) for k in range(4)))
+    return Workload(name, Nodes(*columns[:3], kind.ravel().astype(np.int64)), models, pod, count)
+
+
+@cache
+def openb(name: str = "openb") -> Workload:
+    """Alibaba's cluster: 1,213 nodes with 6,212 GPUs; 8,152 pods, of ``openb`` or of ``openb-gpushare100``, in which
+    every GPU pod shares.
+
+    Raises:
+        DataError: no data, or a malformed file.
+    """
+    whole = lambda unit: Column(int, 0, unit)
+    path = fetch("openb", "openb_node_list_gpu_node.csv")
+    given = {"cpu_milli": whole("milli"), "memory_mib": whole("MiB"), "gpu": whole(""), "model": Column(str)}
+    node = read_table(path, given).checked(path).columns
+    models, model = np.unique(node["model"].astype(str), return_inverse=True)
+    path = fetch("openb", TRACES[name])
+    asks = {"cpu_milli": whole("milli"), "memory_mib": whole("MiB"), "num_gpu": whole(""), "gpu_milli": whole("milli")}
+    pod = read_table(path, asks).checked(path).columns
+    nodes = {"cpu": node["cpu_milli"], "memory": node["memory_mib"], "gpus": node["gpu"], "model": model}
+    return gathered(name, nodes, tuple(models.tolist()), np.stack([pod[key] for key in asks], 1))
+
+
+SYNTHETIC_NODES = (  # model, share, cpu, memory, GPUs
+    ("A", 0.5, 96_000, 393_216, 8), ("B", 0.3, 64_000, 262_144, 4), ("C", 0.2, 32_000, 131_072, 2),
+)  # fmt: skip
+SYNTHETIC_PODS = (  # cpu, memory, GPUs, milli, of a thousand
+    (8_000, 16_384, 0, 0, 120), (4_000, 8_192, 1, 200, 120), (6_000, 12_288, 1, 330, 130), (4_000, 16_384, 1, 500, 130),
+    (8_000, 32_768, 1, 700, 100), (12_000, 49_152, 1, 1000, 300), (24_000, 98_304, 2, 1000, 60),
+    (48_000, 196_608, 4, 1000, 30), (96_000, 327_680, 8, 1000, 10),
+)  # fmt: skip
+
+
+@cache
+def synthetic(nodes: int) -> Workload:
+    """A cluster that needs no data: ``nodes`` of 8, 4 and 2 GPUs, as many pods as fill it about once.
+
+    Shares of GPUs, CPU-bound jobs and jobs of a whole node, so that packing well takes foresight; the numbers stand for
+    no real cluster.
+    """
+    share = np.array([row[1] for row in SYNTHETIC_NODES]).cumsum() - 1e-9
+    model = np.searchsorted(share, (np.arange(nodes) + 0.5) / nodes)
+    of = lambda k: np.array([row[k] for row in SYNTHETIC_NODES], np.int64)[model]
+    pods = np.array(SYNTHETIC_PODS, np.int64)
+    mean = float((pods[:, 2] * pods[:, 3] * pods[:, 4]).sum() / pods[:, 4].sum())
+    many = max(1.0, of(4).sum() * WHOLE / mean) / pods[:, 4].sum()
+    count = np.maximum(np.rint(pods[:, 4] * many), 1).astype(int)
+    columns = {"cpu": of(2), "memory": of(3), "gpus": of(4), "model": model}
+    return gathered(f"synthetic-{nodes}", columns, ("A", "B", "C"), np.repeat(pods[:, :4], count, 0))
