@@ -88,6 +88,8 @@ class Card:
         datasets: whose digests a run records. tags: by which its runs are told apart in a tracker.
         unpriced: what a price is worth to a file that does not name it, by name: of those that a file may lack.
         cycle: decisions after which the world's law repeats, such as a day's: whole ones are measured.
+        whole_episodes: what counts is an episode from its beginning to its end, however many decisions that takes:
+            worlds that fill up, arrivals one by one. Otherwise a number of decisions is measured wherever they fall.
         store: the word for what its agents live on and decisions draw from, such as "battery"; "" where there is none.
         change_cost: what a change of option costs, below which it is not worth it: a number, or the name of the price
             that says so.
@@ -117,6 +119,7 @@ class Card:
     unpriced: Mapping[str, float] = field(default_factory=dict)
     store: str = ""
     cycle: int = 1
+    whole_episodes: bool = False
 
     @property
     def improve(self) -> Improve:
@@ -321,6 +324,14 @@ class Ends(Protocol):
     @property
     def terminated(self) -> Bool:
         """(E,) of those that the last drift said are over; before they are begun anew."""
+
+
+@runtime_checkable
+class Spreads(Protocol):
+    """A world that can be brought part of the way along its episode, where that depends on what was decided before."""
+
+    def spread(self, share: Float) -> None:
+        """Each world so far along (E,), 0 at its beginning, 1 at its end, by its own game at the prices' defaults."""
 
 
 @runtime_checkable

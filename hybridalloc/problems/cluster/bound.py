@@ -87,7 +87,7 @@ def cutting_stock(work: Workload, demand: Float) -> Bound:
 def expected_demand(work: Workload, percent: float = 100.0) -> Float:
     """(T,) pods of each kind when so much demand (% of the GPUs) has arrived, in the workload's own mix."""
     total = float((work.count * work.pods.demand).sum())
-    return work.count * (percent / 100.0 * work.capacity / max(total, 1.0))
+    return np.asarray(work.count * (percent / 100.0 * work.capacity / max(total, 1.0)), np.float64)
 
 
 class _Columns:
@@ -110,9 +110,10 @@ class _Columns:
         self.worth.append(self.used[-1] or FIRST)
         taken = [1.0 if share else total(p.gpus), total(p.cpu) / 1000.0, total(p.memory) / 1024.0]
         rows = [*(self.row[t] for t in many), *(self.top + part * self.kinds + c for part in range(3))]
-        for r, v in zip(rows, [*map(float, many.values()), *taken], strict=True):
-            for part, entry in zip(self.entries, (r, k, v), strict=True):
-                part.append(entry)
+        at, where, value = self.entries
+        at += rows
+        where += [k] * len(rows)
+        value += [*map(float, many.values()), *taken]
 
     def matrix(self, rows: int) -> csr_matrix:
         at, where, value = self.entries

@@ -21,7 +21,7 @@ from numba import njit
 
 from games.congestion import Float, Int
 from games.lean import LEAN, ROOMY
-from hybridalloc.problems.cluster.workload import SLOTS, WHOLE, Workload
+from hybridalloc.problems.cluster.workload import SLOTS, WHOLE, Nodes, Workload
 
 POTENTIAL = (
     "fragments", "gpu_square", "cpu_square", "partial", "fill", "price", "fill_gpu", "closable", "dead", "idle",
@@ -86,12 +86,11 @@ def all_left(work: Workload, order: Int) -> Left:
     return Left(n.cpu[order].copy(), n.memory[order].copy(), milli, np.zeros(len(order), np.int64))
 
 
-def no_cache(kinds: int, nodes: int) -> Cache:
-    """Nothing is known yet."""
-    shape = (kinds, nodes)
-    return Cache(
-        np.zeros(shape), np.zeros(shape, np.int64), np.full(shape, -1), np.zeros((nodes, P)), np.full(nodes, -1)
-    )
+def no_cache(kinds: int, nodes: int, *worlds: int) -> Cache:
+    """Nothing is known yet; with axes for worlds before the others where they are given."""
+    shape, node = (*worlds, kinds, nodes), (*worlds, nodes)
+    score, gpu = np.zeros(shape), np.zeros(shape, np.int64)
+    return Cache(score, gpu, np.full(shape, -1), np.zeros((*node, P)), np.full(node, -1))
 
 
 @njit(**LEAN)
@@ -410,3 +409,60 @@ def play(
             placed += 1
         demand[a], used[a], node[a] = came, taken, n
     return placed
+
+
+@njit(**ROOMY)
+def score_worlds(rule, pod, kind, row, left, nodes, tables, cache, w):
+    """:func:`score_nodes` in E worlds: pod (E, 4), kind and row (E,), all of ``left``, ``nodes`` and ``cache`` with an
+    axis E before the others."""
+    after, terms, none = np.zeros(SLOTS, np.int64), np.zeros(P), np.zeros(0)
+    for e in range(len(pod)):
+        score_nodes(
+            rule, pod[e], kind[e], row[e], _left(left, e), _nodes(nodes, e), nodes.kind[e], tables, _cache(cache, e), w,
+            after, terms, none,
+        )  # fmt: skip
+
+
+@njit(**ROOMY)
+def observe_worlds(pod, kind, left, nodes, down, tables, cache, w, out, allowed):
+    """Fill ``out`` (E, K, F) with the terms of every node that fits, and ``allowed`` (E, K)."""
+    after, terms, found = np.zeros(SLOTS, np.int64), np.zeros(P), np.zeros(out.shape[2])
+    for e in range(len(pod)):
+        here, there, known = _left(left, e), _nodes(nodes, e), _cache(cache, e)
+        p = pod[e]
+        for n in range(out.shape[1]):
+            allowed[e, n] = not down[e, n] and fits(p[0], p[1], p[2], p[3], here, n)
+            if allowed[e, n]:
+                weigh(p, kind[e], n, here, there, nodes.kind[e, n], tables, known, w, after, terms, found)
+                for k in range(len(found)):
+                    out[e, n, k] = found[k]
+
+
+@njit(**ROOMY)
+def _left(left, e):
+    return Left(left.cpu[e], left.memory[e], left.milli[e], left.version[e])
+
+
+@njit(**ROOMY)
+def _nodes(nodes, e):
+    return Nodes(nodes.cpu[e], nodes.memory[e], nodes.gpus[e], nodes.kind[e])
+
+
+@njit(**ROOMY)
+def _cache(cache, e):
+    return Cache(cache.score[e], cache.gpu[e], cache.seen[e], cache.terms[e], cache.at[e])
+
+
+@njit(cache=True)
+def start(pod, option, gpus, left):
+    """Start the pods (E, 4) of E worlds on their nodes, option - 1, on the GPUs of each mask (E,)."""
+    for e in range(len(option)):
+        n = option[e] - 1
+        if n < 0:
+            continue
+        left.cpu[e, n] -= pod[e, 0]
+        left.memory[e, n] -= pod[e, 1]
+        left.version[e, n] += 1
+        for i in range(SLOTS):
+            if gpus[e] >> i & 1:
+                left.milli[e, n, i] -= pod[e, 3]

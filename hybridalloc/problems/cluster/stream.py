@@ -11,22 +11,11 @@ from typing import NamedTuple
 import numpy as np
 
 from games.congestion import Float, Int
-from hybridalloc.problems.cluster.core import POTENTIAL, RULES, TERMS, Tables, all_left, no_cache, play
+from hybridalloc.problems.cluster.core import RULES, Tables, all_left, no_cache, play
+from hybridalloc.problems.cluster.prices import FGD
 from hybridalloc.problems.cluster.workload import WHOLE, Nodes, Workload
 
 SIZES = ("share", "one", "few", "eight")  # GPU pods by what they ask for
-
-
-def weights_of(**named: float) -> Float:
-    """(F,) weights by the names of :data:`TERMS`; 0 where none is given."""
-    return np.array([float(named.pop(name, 0.0)) for name in TERMS]) if set(named) <= set(TERMS) else _unknown(named)
-
-
-def _unknown(named: dict[str, float]) -> Float:
-    raise ValueError(f"unknown terms {sorted(set(named) - set(TERMS))}; known are {', '.join(TERMS)}")
-
-
-FGD = weights_of(fgd=10.0, order=0.1)  # a published level is .4, the whole order less than that: it breaks ties
 
 
 class Stream(NamedTuple):
@@ -104,6 +93,3 @@ def run_stream(
         used, node,
     )  # fmt: skip
     return Stream(sequence, node, demand, used, work.capacity)
-
-
-assert len(FGD) == len(TERMS) > len(POTENTIAL)

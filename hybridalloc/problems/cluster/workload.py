@@ -58,10 +58,14 @@ class Typical(NamedTuple):
 
 
 class Workload:
-    """Nodes, kinds of pods and how many there are of each. Compared by name."""
+    """K nodes, T kinds of pods and how many there are of each.
 
-    def __init__(self, name: str, nodes: Nodes, models: tuple[str, ...], pods: Pods, count: Int) -> None:
-        self.name, self.nodes, self.models, self.pods, self.count = name, nodes, models, pods, count
+    Args:
+        model: (K,) number of each node's GPU model, of which ``models`` are the names. count: (T,).
+    """
+
+    def __init__(self, name: str, nodes: Nodes, model: Int, models: tuple[str, ...], pods: Pods, count: Int) -> None:
+        self.name, self.nodes, self.model, self.models, self.pods, self.count = name, nodes, model, models, pods, count
 
     @property
     def capacity(self) -> int:
@@ -83,7 +87,8 @@ class Workload:
         most = int(np.searchsorted(np.cumsum(count), TYPICAL * count.sum())) + 1
         kinds = kinds[:most]
         share = count[:most] / count[:most].sum()
-        return Typical(*(np.ascontiguousarray(kinds[:, k]) for k in range(3)), share)
+        cpu, gpus, milli = np.ascontiguousarray(kinds.T)
+        return Typical(cpu, gpus, milli, share)
 
     @property
     def digest(self) -> str:
@@ -113,7 +118,30 @@ class Workload:
 
     def reweighted(self, name: str, count: Int) -> Workload:
         """The same nodes and kinds of pods, in other numbers."""
-        return Workload(name, self.nodes, self.models, self.pods, np.asarray(count, np.int64))
+        return Workload(name, self.nodes, self.model, self.models, self.pods, np.asarray(count, np.int64))
+
+    def smaller(self, nodes: int) -> Workload:
+        """A cluster of ``nodes`` nodes with the same mix of kinds, and the same mix of pods, as many less.
+
+        Raises:
+            ValueError: more nodes than there are.
+        """
+        have = len(self.nodes.kind)
+        if not 0 < nodes <= have:
+            raise ValueError(f"nodes = {nodes}; {self.name} has {have}")
+        by_kind = np.argsort(self.nodes.kind, kind="stable")
+        some = np.sort(by_kind[((np.arange(nodes) + 0.5) * have / nodes).astype(int)])
+        kept = Nodes(*(np.ascontiguousarray(column[some]) for column in self.nodes))
+        share = self.count * (kept.gpus.sum() / self.nodes.gpus.sum())
+        return Workload(f"{self.name}-{nodes}", kept, self.model[some], self.models, self.pods, apportioned(share))
+
+
+def apportioned(share: Float) -> Int:
+    """(T,) whole numbers nearest to ``share`` whose sum is its sum, rounded: those cut off most get one more."""
+    count = np.floor(share).astype(np.int64)
+    more = np.argsort(count - share, kind="stable")[: round(share.sum()) - int(count.sum())]
+    count[more] += 1
+    return np.asarray(count)
 
 
 def gathered(name: str, nodes: dict[str, Int], models: tuple[str, ...], pods: Int) -> Workload:
@@ -122,7 +150,8 @@ def gathered(name: str, nodes: dict[str, Int], models: tuple[str, ...], pods: In
     columns = [np.ascontiguousarray(nodes[key], np.int64) for key in ("cpu", "memory", "gpus", "model")]
     _, kind = np.unique(np.stack(columns, 1), axis=0, return_inverse=True)
     pod = Pods(*(np.ascontiguousarray(kinds[:, k]) for k in range(4)))
-    return Workload(name, Nodes(*columns[:3], kind.ravel().astype(np.int64)), models, pod, count)
+    made = Nodes(columns[0], columns[1], columns[2], kind.ravel().astype(np.int64))
+    return Workload(name, made, columns[3], models, pod, count)
 
 
 @cache
@@ -151,8 +180,9 @@ SYNTHETIC_NODES = (  # model, share, cpu, memory, GPUs
 SYNTHETIC_PODS = (  # cpu, memory, GPUs, milli, of a thousand
     (8_000, 16_384, 0, 0, 120), (4_000, 8_192, 1, 200, 120), (6_000, 12_288, 1, 330, 130), (4_000, 16_384, 1, 500, 130),
     (8_000, 32_768, 1, 700, 100), (12_000, 49_152, 1, 1000, 300), (24_000, 98_304, 2, 1000, 60),
-    (48_000, 196_608, 4, 1000, 30), (96_000, 327_680, 8, 1000, 10),
+    (48_000, 196_608, 4, 1000, 30), (88_000, 327_680, 8, 1000, 10),
 )  # fmt: skip
+VARIED = (0.5, 0.7, 0.8, 0.9, 1.0, 1.05)  # of the CPU and memory that a kind of pod asks for
 
 
 @cache
@@ -165,9 +195,10 @@ def synthetic(nodes: int) -> Workload:
     share = np.array([row[1] for row in SYNTHETIC_NODES]).cumsum() - 1e-9
     model = np.searchsorted(share, (np.arange(nodes) + 0.5) / nodes)
     of = lambda k: np.array([row[k] for row in SYNTHETIC_NODES], np.int64)[model]
-    pods = np.array(SYNTHETIC_PODS, np.int64)
+    base = np.array(SYNTHETIC_PODS)
+    pods = np.concatenate([base * [size, size, 1, 1, 1] for size in VARIED]).astype(np.int64)
     mean = float((pods[:, 2] * pods[:, 3] * pods[:, 4]).sum() / pods[:, 4].sum())
     many = max(1.0, of(4).sum() * WHOLE / mean) / pods[:, 4].sum()
-    count = np.maximum(np.rint(pods[:, 4] * many), 1).astype(int)
+    count = apportioned(pods[:, 4] * many)
     columns = {"cpu": of(2), "memory": of(3), "gpus": of(4), "model": model}
     return gathered(f"synthetic-{nodes}", columns, ("A", "B", "C"), np.repeat(pods[:, :4], count, 0))
