@@ -335,6 +335,14 @@ class Spreads(Protocol):
 
 
 @runtime_checkable
+class Plays(Protocol):
+    """Can run whole episodes of its game without the loop over decisions: what evolution searches prices by."""
+
+    def play(self, prices: Any, seeds: Sequence[int]) -> dict[str, Float]:
+        """Metrics (V,) by the card's keys, of the episodes that its worlds of these seeds would have."""
+
+
+@runtime_checkable
 class Shifts(Protocol):
     """Can be put under other laws than its own: what a robust trust rehearses, and the reality gap's test."""
 

@@ -12,7 +12,7 @@ from scipy.optimize import LinearConstraint, milp
 from hybridalloc.data.registry import DataError, fetch
 from hybridalloc.problems.cluster import core
 from hybridalloc.problems.cluster.bound import cutting_stock, expected_demand
-from hybridalloc.problems.cluster.stream import draw_order, run_stream
+from hybridalloc.problems.cluster.stream import run_stream
 from hybridalloc.problems.cluster.tables import fill_table, tables_of
 from hybridalloc.problems.cluster.workload import SLOTS, WHOLE, gathered, openb, synthetic
 from hybridalloc.problems.cluster.world import FGD_RANDOM
@@ -74,7 +74,7 @@ def test_arrivals_are_the_trace_shuffled_and_then_drawn_again():
 
 def reference(work, seed, weights):
     """The stream in plain arrays, written from the definitions: every node scored anew for every pod."""
-    order = draw_order(work, seed)
+    order, sequence = work.episode(np.random.default_rng([seed, 1]), 1.05)
     cpu, memory = work.nodes.cpu[order].copy(), work.nodes.memory[order].copy()
     gpus = [[WHOLE] * int(g) for g in work.nodes.gpus[order]]
     t = work.typical
@@ -90,7 +90,7 @@ def reference(work, seed, weights):
                 out += share * sum(g for g in card if g < tm)
         return out
 
-    for kind in work.arrivals(np.random.default_rng([seed, 0]), 1.05):
+    for kind in sequence:
         pc, pm, pg, ps = (int(column[kind]) for column in work.pods)
         best, where = -np.inf, None
         for n in range(len(cpu)):
@@ -131,8 +131,7 @@ def test_nothing_is_overbooked_whatever_the_rule():
     for rule in core.RULES:
         for ties in (False, True):
             found = run_stream(work, tables, 1, rule, random_ties=ties)
-            order = draw_order(work, 1)
-            on = found.node >= 0
+            order, on = found.order, found.node >= 0
             for column, most in ((work.pods.cpu, work.nodes.cpu), (work.pods.memory, work.nodes.memory)):
                 used = np.bincount(found.node[on], column[found.kind[on]], len(order))
                 assert (used <= most[order]).all()

@@ -11,21 +11,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
 
 from games.certificate import CapacityCheck
-from games.congestion import Int
+from games.congestion import Float, Int
 from hybridalloc.errors import nearest
 from hybridalloc.problems.cluster.audit import FAMILIES, check_placement
 from hybridalloc.problems.cluster.core import TERMS, Tables
 from hybridalloc.problems.cluster.prices import PUBLISHED, SPACE, ClusterPrices
 from hybridalloc.problems.cluster.state import ClusterState
+from hybridalloc.problems.cluster.stream import BAND, MARKS, SIZES, run_stream
 from hybridalloc.problems.cluster.tables import tables_of
 from hybridalloc.problems.cluster.workload import TRACES, Workload, openb, synthetic
-from hybridalloc.problems.cluster.world import BAND, BASELINES, MARKS, SIZES, ClusterWorld, Placed
+from hybridalloc.problems.cluster.world import BASELINES, ClusterWorld, Placed
 from hybridalloc.problems.contract import Card
 from hybridalloc.problems.metrics import RAW_VIOLATION, Metric, Ratio
 from hybridalloc.problems.slots import Slots
@@ -112,17 +113,19 @@ class Cluster(Slots[ClusterState, Placed, ClusterPrices]):
     def kinds_of(self, state: ClusterState) -> Int:
         """(K,) the kind of each node of a state, by what it has; the one with as many GPUs that is nearest in CPU where
         the workload has none like it."""
-        n = self.workload.nodes
-        rows, first = np.unique(n.kind, return_index=True)
-        far = np.abs(state.gpus[:, None] - n.gpus[first]) * 1e9 + np.abs(state.cpu[:, None] - n.cpu[first])
-        far = far + np.abs(state.memory[:, None] - n.memory[first]) * 1e-6
-        return np.asarray(rows[far.argmin(1)], np.int64)
+        return _kinds(self.workload, state.cpu.tobytes(), state.memory.tobytes(), state.gpus.tobytes())
 
     def worlds(self, seeds: Sequence[int], belief: None = None) -> ClusterWorld:
         """E = len(seeds) empty clusters, each with its own order of nodes and pods."""
         if belief is not None:
             raise ValueError("cluster has no beliefs: its states are taken as they are")
         return ClusterWorld.fresh(self, seeds)
+
+    def play(self, prices: ClusterPrices, seeds: Sequence[int]) -> dict[str, Float]:
+        """Metrics (V,) of whole episodes by the game, compiled from end to end: those of its worlds of these seeds."""
+        run = lambda seed: run_stream(self.workload, self.tables, seed, weights=prices.weights(), until=self.until)
+        figures = [run(seed).figures(self.workload) for seed in seeds]
+        return {key: np.array([row[key] for row in figures]) for key in figures[0]}
 
     def world_at(self, state: ClusterState, memory: None = None) -> ClusterWorld:
         """One cluster that stands at ``state``."""
@@ -131,6 +134,15 @@ class Cluster(Slots[ClusterState, Placed, ClusterPrices]):
     def check(self, state: ClusterState, allocation: Any) -> CapacityCheck:
         """Feasibility of an allocation from the definitions, by code that no solver shares."""
         return check_placement(state, allocation)
+
+
+@lru_cache(maxsize=8)  # the nodes of a cluster are the same from step to step
+def _kinds(work: Workload, cpu: bytes, memory: bytes, gpus: bytes) -> Int:
+    given, n = (np.frombuffer(part, np.int64) for part in (cpu, memory, gpus)), work.nodes
+    cores, room, many = (part[:, None] for part in given)
+    rows, first = np.unique(n.kind, return_index=True)
+    far = np.abs(many - n.gpus[first]) * 1e9 + np.abs(cores - n.cpu[first]) + np.abs(room - n.memory[first]) * 1e-6
+    return np.asarray(rows[far.argmin(1)], np.int64)
 
 
 def make(scenario: str = "synthetic", nodes: int = 0, until: float = 1.3) -> Cluster:

@@ -6,15 +6,17 @@ is the share of the GPUs in use by the time that demand for 100 % of them has ar
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from games.congestion import Float, Int
+from games.congestion import Bool, Float, Int
 from hybridalloc.problems.cluster.core import RULES, Tables, all_left, no_cache, play
 from hybridalloc.problems.cluster.prices import FGD
 from hybridalloc.problems.cluster.workload import WHOLE, Nodes, Workload
 
+BAND = (88, 100)  # % of the GPUs asked for, between which allocation counts
+MARKS = (90, 95, 100)
 SIZES = ("share", "one", "few", "eight")  # GPU pods by what they ask for
 
 
@@ -22,41 +24,44 @@ class Stream(NamedTuple):
     """What happened. A pods.
 
     Attributes:
-        kind: (A,) of each pod. node: (A,) where it went, in the order of the nodes that was drawn, -1 for nowhere.
+        order: (K,) of the nodes. kind: (A,) of each pod. node: (A,) where it went, in that order, -1 for nowhere.
         demand, used: (A,) milli-GPU that had arrived and were in use after each, of ``capacity``.
     """
 
+    order: Int
     kind: Int
     node: Int
     demand: Int
     used: Int
     capacity: int
 
+    @property
+    def mark(self) -> Float:
+        """(A,) GPUs asked for after each pod (%), rounded: what published figures are read at."""
+        return np.round(100.0 * self.demand / self.capacity)
+
     def at(self, percent: float) -> float:
-        """GPUs in use (%) while so many per cent had arrived, rounded: the published figure; NaN where never."""
-        here = np.round(100.0 * self.demand / self.capacity) == percent
-        return float(100.0 * self.used[here].mean() / self.capacity) if here.any() else float("nan")
+        """GPUs in use (%) while so many per cent had been asked for: the published figure; NaN where never."""
+        return _mean(100.0 * self.used / self.capacity, self.mark == percent)
 
-    def failures(self, work: Workload, percent: float = 100.0) -> dict[str, float]:
-        """Pods (%) that went nowhere, by size, of those that came until so much demand had arrived."""
-        came = self.demand <= percent / 100.0 * self.capacity
-        size = sizes(work)[self.kind]
-        out = {}
-        for k, name in enumerate(SIZES):
-            mine = came & (size == k)
-            out[name] = float(100.0 * (self.node[mine] < 0).mean()) if mine.any() else float("nan")
-        return out
+    def figures(self, work: Workload) -> dict[str, float]:
+        """The metrics of the episode by their keys, as the worlds of the problem count them."""
+        mark, share = self.mark, 100.0 * self.used / self.capacity
+        out = {"packed": _mean(share, (mark >= BAND[0]) & (mark <= BAND[1]))}
+        out |= {f"used{m}": _mean(share, mark == m) for m in MARKS[::-1]}
+        size, lost = sizes(work.pods.gpus, work.pods.milli)[self.kind], 100.0 * (self.node < 0)
+        out |= {f"failed_{word}": _mean(lost, (mark <= 100) & (size == s)) for s, word in enumerate(SIZES)}
+        return out | {"placed": _mean(100.0 - lost, mark >= 0)}
 
 
-def sizes(work: Workload) -> Int:
-    """(T,) index into :data:`SIZES`; -1 for pods without a GPU."""
-    g, m = work.pods.gpus, work.pods.milli
-    return np.where(g == 0, -1, np.where(g >= 8, 3, np.where(g > 1, 2, np.where(m == WHOLE, 1, 0))))
+def _mean(values: Any, of: Bool) -> float:
+    return float(values[of].mean()) if of.any() else float("nan")
 
 
-def draw_order(work: Workload, seed: int) -> Int:
-    """(K,) order of the nodes: drawn once a seed, as the published runs have it."""
-    return np.random.default_rng([seed, 1]).permutation(len(work.nodes.cpu))
+def sizes(gpus: Int, milli: Int) -> Int:
+    """Indices into :data:`SIZES` of pods by what they ask for; -1 for those without a GPU."""
+    some = np.where(gpus > 1, 2, np.where(milli == WHOLE, 1, 0))
+    return np.asarray(np.where(gpus == 0, -1, np.where(gpus >= 8, 3, some)))
 
 
 def run_stream(
@@ -77,8 +82,7 @@ def run_stream(
             ``late`` (F,), where given, as the cluster fills. random_ties: among equals at random instead of the first
             in the order of nodes. until: demand that arrives, in capacities. arrived: where it is cut short.
     """
-    order = draw_order(work, seed)
-    sequence = work.arrivals(np.random.default_rng([seed, 0]), until)
+    order, sequence = work.episode(np.random.default_rng([seed, 1]), until)
     if np.isfinite(arrived):
         last = np.searchsorted(work.pods.demand[sequence].cumsum(), arrived * work.capacity, side="right") + 1
         sequence = sequence[:last]
@@ -92,4 +96,4 @@ def run_stream(
         tables, no_cache(t, n), weights, weights if late is None else late, 1 if late is None else 16, draws, demand,
         used, node,
     )  # fmt: skip
-    return Stream(sequence, node, demand, used, work.capacity)
+    return Stream(order, sequence, node, demand, used, work.capacity)

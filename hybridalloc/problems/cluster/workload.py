@@ -116,6 +116,10 @@ class Workload:
             parts.append(more)
             have = int(total[-1])
 
+    def episode(self, rng: np.random.Generator, until: float) -> tuple[Int, Int]:
+        """(K,) an order of the nodes and (A,) the pods to come: what an episode is drawn as."""
+        return rng.permutation(len(self.nodes.cpu)), self.arrivals(rng, until)
+
     def reweighted(self, name: str, count: Int) -> Workload:
         """The same nodes and kinds of pods, in other numbers."""
         return Workload(name, self.nodes, self.model, self.models, self.pods, np.asarray(count, np.int64))

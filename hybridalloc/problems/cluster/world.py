@@ -13,6 +13,7 @@ from hybridalloc.problems.cluster import core
 from hybridalloc.problems.cluster.core import RULES, WEIGHTS, Cache, Left
 from hybridalloc.problems.cluster.prices import FGD, ClusterPrices
 from hybridalloc.problems.cluster.state import ClusterState
+from hybridalloc.problems.cluster.stream import BAND, MARKS, SIZES, sizes
 from hybridalloc.problems.cluster.workload import SLOTS, WHOLE, Nodes
 from hybridalloc.problems.contract import Facts
 from hybridalloc.problems.slots import SlotWorld, named
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from hybridalloc.problems.cluster.problem import Cluster
 
 REFUSED = 1000.0  # cost of leaving out a pod that fits somewhere: more than any place costs
-BAND = (88, 100)  # % of the GPUs asked for, between which allocation counts
-MARKS = (90, 95, 100)
-SIZES = ("share", "one", "few", "eight")
 BASELINES = {
     "random": "random", "first_fit": "first fit (FIFO)", "round_robin": "round robin", "least_loaded": "least loaded",
     "worst_fit": "worst fit", "best_fit": "best fit", "dot_product": "dot product", "tetris": "Tetris alignment",
@@ -72,7 +70,7 @@ class ClusterWorld(SlotWorld):
         self._rows = len(problem.workload.count) if sequence.shape[1] else 1
         self._caches: dict[tuple[int, bytes], Cache] = {}
         self._advice: dict[tuple[int, int], int] = {}  # (world, node): the GPU that a heuristic named with it
-        self.reseed(seeds)
+        self.stream[:, 0] = [int(seed) for seed in seeds]
 
     # --- made
 
@@ -309,7 +307,7 @@ class ClusterWorld(SlotWorld):
             counts |= {f"at{at}": 1.0 * (mark == at), f"at{at}_used": (mark == at) * share}
         early = (mark <= 100) & self.waits
         many, milli = self.pod[:, 2], self.pod[:, 3]
-        size_of = np.where(many == 0, -1, np.where(many >= 8, 3, np.where(many > 1, 2, np.where(milli == WHOLE, 1, 0))))
+        size_of = sizes(many, milli)
         for s, word in enumerate(SIZES):
             mine = early & (size_of == s)
             counts |= {f"{word}_came": 1.0 * mine, f"{word}_lost": 1.0 * (mine & (option == 0))}
@@ -356,11 +354,10 @@ class ClusterWorld(SlotWorld):
         """Empty clusters where ``which`` (E,) is set, in another order, and other pods to come."""
         work = self.problem.workload
         for e in np.flatnonzero(which):
-            rng = self.draws(int(e))
-            order = rng.permutation(len(work.nodes.cpu))
+            order, come = work.episode(self.draws(int(e)), self.problem.until)
             self._empty(int(e), order)
             self.sequence[e] = -1
-            come = work.arrivals(rng, self.problem.until)[: self.sequence.shape[1]]
+            come = come[: self.sequence.shape[1]]
             self.sequence[e, : len(come)] = come
         for array in (self.came, self.used, self.at, self.epoch, self.last):
             array[which] = 0
