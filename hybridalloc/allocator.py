@@ -279,7 +279,8 @@ class Allocator:
         clock.close()
         played = allocation.certificate.source in ("hybrid", "rl", "game")
         game, feasible = allocation.game, allocation.certificate.feasible
-        if isinstance(game, CongestionGame) and played and feasible and not clock.limited:
+        stays = not self.problem.card.fleeting
+        if isinstance(game, CongestionGame) and played and feasible and stays and not clock.limited:
             costs = game.costs(allocation.option)
             self.watch.see(allocation.option, state.active, costs, allocation.log_prior, game.private_cost)
         return allocation

@@ -53,10 +53,11 @@ def make_problem(name: str, **settings: Any) -> Any:
 
 
 def make_with(name: str, flags: dict[str, Any], settings: dict[str, Any] | None = None) -> Any:
-    """As :func:`make_problem`: a command's ``flags`` as far as this problem has them, and ``settings`` as given."""
+    """As :func:`make_problem`: a command's ``flags`` as far as this problem has them and they are given (not ""), and
+    ``settings`` as they are."""
     parameters = inspect.signature(_maker(name)).parameters
     sized = name != "custom"  # whose ``servers`` is a table
-    taken = {key: value for key, value in flags.items() if sized and key in parameters}
+    taken = {key: value for key, value in flags.items() if sized and key in parameters and value != ""}
     return make_problem(name, **taken | (settings or {}))
 
 

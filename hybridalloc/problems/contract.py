@@ -90,6 +90,7 @@ class Card:
         cycle: decisions after which the world's law repeats, such as a day's: whole ones are measured.
         whole_episodes: what counts is an episode from its beginning to its end, however many decisions that takes:
             worlds that fill up, arrivals one by one. Otherwise a number of decisions is measured wherever they fall.
+        fleeting: every decision is about other agents, so that none of them can go back and forth.
         store: the word for what its agents live on and decisions draw from, such as "battery"; "" where there is none.
         change_cost: what a change of option costs, below which it is not worth it: a number, or the name of the price
             that says so.
@@ -120,6 +121,7 @@ class Card:
     store: str = ""
     cycle: int = 1
     whole_episodes: bool = False
+    fleeting: bool = False
 
     @property
     def improve(self) -> Improve:

@@ -58,7 +58,7 @@ def evaluate(
     of a decision (observe, propose, equilibrate, settle, filter), a world, batched. A ``belief`` goes on learning in
     each chunk of worlds as it would in service (``copy(learning=False)`` does not); the one given stays as it is.
     ``value`` is of what is left in the agents' stores. With ``health`` the metrics count agents that oscillate or are
-    lazy, in congestion games.
+    lazy, in congestion games whose agents stay.
     """
     parts: list[dict[str, Float]] = []
     allocations = violations = 0
@@ -78,7 +78,7 @@ def evaluate(
         else:
             assert coordinator is not None
             method = Execute(coordinator, speaker, prices)
-        watch = _Watch(run) if health else None
+        watch = _Watch(run) if health and not problem.card.fleeting else None
         for slot in range(warmup + slots):
             if slot == warmup:
                 run.tally.clear()

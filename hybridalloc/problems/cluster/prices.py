@@ -47,7 +47,11 @@ assert ClusterPrices._fields == TERMS
 
 PUBLISHED = ClusterPrices(**dict.fromkeys(TERMS, 0.0) | {"fgd": 10.0, "order": 0.1})  # rounding and node order included
 FGD = PUBLISHED.weights()
-SPACE = {  # about what evolution found: a random search refines it
-    "fill": (0.0, 10.0, False), "gpu_square": (0.0, 10.0, False), "fragments": (-3.0, 3.0, False),
-    "fgd": (0.0, 20.0, False), "order": (0.01, 1.0, True), "closed": (-1.0, 2.0, False), "dead": (-3.0, 3.0, False),
+WIDTHS = dict.fromkeys(TERMS, 4.0) | {
+    "fgd": 16.0, "fill": 16.0, "price": 8.0, "fill_gpu": 8.0, "fragments": 8.0, "gpu_square": 16.0, "cpu_square": 8.0,
+    "bid": 8.0,
 }  # fmt: skip
+SPACE = {
+    name: (value - WIDTHS[name] / 2, value + WIDTHS[name] / 2, False)
+    for name, value in ClusterPrices()._asdict().items()
+}

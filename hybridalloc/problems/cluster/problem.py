@@ -24,7 +24,7 @@ from hybridalloc.problems.cluster.core import TERMS, Tables
 from hybridalloc.problems.cluster.prices import PUBLISHED, SPACE, ClusterPrices
 from hybridalloc.problems.cluster.state import ClusterState
 from hybridalloc.problems.cluster.stream import BAND, MARKS, SIZES, run_stream
-from hybridalloc.problems.cluster.tables import tables_of
+from hybridalloc.problems.cluster.tables import priced_tables
 from hybridalloc.problems.cluster.workload import TRACES, Workload, openb, synthetic
 from hybridalloc.problems.cluster.world import BASELINES, ClusterWorld, Placed
 from hybridalloc.problems.contract import Card
@@ -49,12 +49,14 @@ class Cluster(Slots[ClusterState, Placed, ClusterPrices]):
 
     Args:
         scenario: of :data:`SCENARIOS`. nodes: of the cluster, 0 for all; a smaller one has the same mix of nodes and
-            of pods. until: demand that arrives in an episode, in capacities of the GPUs.
+            of pods. until: demand that arrives in an episode, in capacities of the GPUs. mix: 0 for the pods of the
+            trace; otherwise they come in other numbers, drawn by it: what to train on so that it holds for others.
     """
 
     scenario: str = "synthetic"
     nodes: int = 0
     until: float = 1.3
+    mix: int = 0
 
     state_type: ClassVar[type[ClusterState]] = ClusterState
 
@@ -62,6 +64,7 @@ class Cluster(Slots[ClusterState, Placed, ClusterPrices]):
         if self.scenario not in SCENARIOS:
             raise nearest("scenario", str(self.scenario), SCENARIOS)
         whole_number("nodes", self.nodes, 0, 100_000)
+        whole_number("mix", self.mix, 0, 10**9)
         if not 0.1 <= self.until <= 10:
             raise ValueError(f"until = {self.until}; demand of an episode, 0.1 to 10 times what the GPUs hold")
 
@@ -74,7 +77,7 @@ class Cluster(Slots[ClusterState, Placed, ClusterPrices]):
             size=f"{len(work.nodes.cpu):,} nodes, {work.capacity // 1000:,} GPUs", agent_word="pod", families=FAMILIES,
             baselines=BASELINES, price_space=SPACE, reference_prices={"published": PUBLISHED},
             unit_s=self._longest() / 100.0, datasets=("openb",) if real else (), tags={"scenario": self.scenario},
-            change_cost=0.0, whole_episodes=True,
+            change_cost=0.0, whole_episodes=True, fleeting=True,
         )  # fmt: skip
 
     def _longest(self) -> int:
@@ -86,14 +89,16 @@ class Cluster(Slots[ClusterState, Placed, ClusterPrices]):
     @cached_property
     def workload(self) -> Workload:
         if self.scenario == "synthetic":
-            return synthetic(self.nodes or 32)
-        work = openb(self.scenario)
-        return work.smaller(self.nodes) if self.nodes else work
+            work = synthetic(self.nodes or 32)
+        else:
+            work = openb(self.scenario)
+            work = work.smaller(self.nodes) if self.nodes else work
+        return work.mixed(self.mix) if self.mix else work
 
     @cached_property
     def tables(self) -> Tables:
         """What the core reads of the workload."""
-        return tables_of(self.workload)
+        return priced_tables(self.workload)
 
     @cached_property
     def pods(self) -> Int:
@@ -145,13 +150,13 @@ def _kinds(work: Workload, cpu: bytes, memory: bytes, gpus: bytes) -> Int:
     return np.asarray(rows[far.argmin(1)], np.int64)
 
 
-def make(scenario: str = "synthetic", nodes: int = 0, until: float = 1.3) -> Cluster:
+def make(scenario: str = "synthetic", nodes: int = 0, until: float = 1.3, mix: int = 0) -> Cluster:
     """``make_problem("cluster", ...)``.
 
     Raises:
         UnknownNameError: no such scenario. ValueError: a setting out of range. DataError: the trace is not at hand.
     """
-    problem = Cluster(scenario, nodes, float(until))
+    problem = Cluster(scenario, nodes, float(until), mix)
     problem.workload  # noqa: B018 - data that is missing is missed here
     return problem
 

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
+from functools import cache
+from zipfile import BadZipFile
+
 import numpy as np
 from numba import njit
 
 from games.congestion import Float
+from hybridalloc.data.registry import cache_folder
+from hybridalloc.problems.cluster.bound import cutting_stock, expected_demand
 from hybridalloc.problems.cluster.core import CORES, Tables
 from hybridalloc.problems.cluster.workload import Workload
+
+VERSION = 1  # of the program whose prices are kept
 
 
 def fill_table(work: Workload) -> tuple[Float, Float]:
@@ -36,6 +45,24 @@ def _fill(cores, milli, share, fill, chance):
             if some > 0.0:
                 fill[c, r] = total / some
             chance[c, r] = some
+
+
+@cache
+def priced_tables(work: Workload) -> Tables:
+    """As :func:`tables_of`, with the linear program's prices: worked out once and kept beside the data."""
+    place = cache_folder() / "cluster" / f"{VERSION}-{work.digest}.npz"
+    try:
+        with np.load(place, allow_pickle=False) as kept:
+            price, bid = kept["price"], kept["bid"]
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):  # not yet, or damaged: it is made again
+        bound = cutting_stock(work, expected_demand(work))
+        price, bid = bound.price, bound.bid
+        with suppress(OSError):  # a home that cannot be written to costs time, no more
+            place.parent.mkdir(parents=True, exist_ok=True)
+            part = place.with_name(f"{place.stem}.{os.getpid()}.part.npz")
+            np.savez(part, price=price, bid=bid)
+            os.replace(part, place)
+    return tables_of(work, price, bid)
 
 
 def tables_of(work: Workload, price: Float | None = None, bid: Float | None = None) -> Tables:

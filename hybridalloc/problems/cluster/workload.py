@@ -14,6 +14,7 @@ from functools import cache, cached_property
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from games.congestion import Float, Int
 from hybridalloc.data.registry import fetch
@@ -124,6 +125,16 @@ class Workload:
         """The same nodes and kinds of pods, in other numbers."""
         return Workload(name, self.nodes, self.model, self.models, self.pods, np.asarray(count, np.int64))
 
+    def mixed(self, seed: int) -> Workload:
+        """The same nodes and as much demand, of kinds of pods in other numbers: shares, single and several GPUs and
+        none are each more or less common by a lognormal factor, and so is every kind."""
+        rng = np.random.default_rng([seed, 4])
+        g, m = self.pods.gpus, self.pods.milli
+        group = np.where(g == 0, 0, np.where(g > 1, 3, np.where(m == WHOLE, 2, 1)))
+        many = self.count * np.exp(rng.normal(0, [0.4, 0.8, 0.8, 0.8])[group] + rng.normal(0, 0.3, len(group)))
+        many *= (self.count * self.pods.demand).sum() / max(float((many * self.pods.demand).sum()), 1.0)
+        return self.reweighted(f"{self.name}, mix {seed}", apportioned(many))
+
     def smaller(self, nodes: int) -> Workload:
         """A cluster of ``nodes`` nodes with the same mix of kinds, and the same mix of pods, as many less.
 
@@ -136,12 +147,13 @@ class Workload:
         by_kind = np.argsort(self.nodes.kind, kind="stable")
         some = np.sort(by_kind[((np.arange(nodes) + 0.5) * have / nodes).astype(int)])
         kept = Nodes(*(np.ascontiguousarray(column[some]) for column in self.nodes))
-        share = self.count * (kept.gpus.sum() / self.nodes.gpus.sum())
+        share = self.count * float(kept.gpus.sum() / self.nodes.gpus.sum())
         return Workload(f"{self.name}-{nodes}", kept, self.model[some], self.models, self.pods, apportioned(share))
 
 
-def apportioned(share: Float) -> Int:
+def apportioned(share: ArrayLike) -> Int:
     """(T,) whole numbers nearest to ``share`` whose sum is its sum, rounded: those cut off most get one more."""
+    share = np.asarray(share, np.float64)
     count = np.floor(share).astype(np.int64)
     more = np.argsort(count - share, kind="stable")[: round(share.sum()) - int(count.sum())]
     count[more] += 1
