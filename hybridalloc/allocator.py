@@ -281,7 +281,8 @@ class Allocator:
             clock.close()
         played = allocation.certificate.source in ("hybrid", "rl", "game")
         game, feasible = allocation.game, allocation.certificate.feasible
-        if isinstance(game, CongestionGame) and played and feasible and not clock.limited:
+        stays = not self.problem.card.fleeting
+        if isinstance(game, CongestionGame) and played and feasible and stays and not clock.limited:
             self.watch.see_game(game, allocation.option, state.active, allocation.log_prior)
         return allocation
 

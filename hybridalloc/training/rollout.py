@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from coordinator import Coordinator
 from coordinator.congestion import Congestion
 from coordinator.coordinator import game_of
-from hybridalloc.problems.contract import AnyProblem, Bool, Ends, Facts, Float, Int, Prices
+from hybridalloc.problems.contract import AnyProblem, Bool, Ends, Facts, Float, Int, Prices, Spreads
 from hybridalloc.problems.metrics import Tally
 from hybridalloc.problems.stores import valued
 from hybridalloc.training.config import TOLERANCE
@@ -79,7 +79,8 @@ class Rollout:
 
     Attributes:
         tally: counts since it was cleared. allocations, violations, overloads: decisions of one world executed, those
-            that broke a limit by the certificate's count, and those whose raw choice would have.
+            that broke a limit by the certificate's count, and those whose raw choice would have. counted: (E,) worlds
+            whose decisions go into the tally; all, unless someone says otherwise.
     """
 
     def __init__(
@@ -88,9 +89,12 @@ class Rollout:
     ) -> None:  # fmt: skip
         card = problem.card
         self.problem, self.world = problem, valued(problem.worlds([int(seed) for seed in seeds], belief), value)
-        if spread:
+        if spread and isinstance(self.world, Spreads):
+            self.world.spread(np.arange(len(seeds)) / len(seeds))
+        elif spread:
             self.world.epoch[:] = card.epochs * np.arange(len(seeds)) // len(seeds)
         self.tally = Tally(card.metrics, len(seeds))
+        self.counted = np.ones(len(seeds), bool)
         self.allocations = self.violations = self.overloads = 0
         self._unit_s = card.unit_s
         self._seen: Observation | None = None
@@ -123,7 +127,7 @@ class Rollout:
         self.overloads += int((requested > 0).sum())
         self.allocations += world.size
         facts = world.execute(chosen.plan)
-        self.tally.add(facts.counts, facts.elapsed_s, requested)
+        self.tally.add(facts.counts, facts.elapsed_s, requested, self.counted)
         if after is not None:
             after()
         over = world.drift()

@@ -42,6 +42,8 @@ PROBLEMS = {
     ),
     "custom, table": table,
     "custom, two families": lambda: table(options=[[0, 2], [1, 2]], families=["cpu", "cpu", "air"]),
+    "cluster": lambda: make_problem("cluster", nodes=6),
+    "cluster, settings": lambda: make_problem("cluster", nodes=9, until=0.7),
     "depots": Depots,
     "chargers": Chargers,
     "chargers, settings": lambda: Chargers(cars=5, speeds_kw=(22.0, 350.0), gap_h=0.2, closes=1.0),
