@@ -167,7 +167,7 @@ DATASETS = (
     Dataset(
         name="simbench",
         title="A year of loads (53 profiles) and sun (8 sites) in steps of 15 minutes",
-        origin="the package simbench 1.6.3, networks/1-complete_data-mixed-all-0-sw",
+        origin="https://pypi.org/project/simbench 1.6.3, networks/1-complete_data-mixed-all-0-sw",
         licence="ODbL 1.0",
         citation="Meinecke et al., SimBench: A Benchmark Dataset of Electric Power Systems, Energies 2020",
         files=(

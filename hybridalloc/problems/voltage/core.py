@@ -34,6 +34,7 @@ EXACT = 32  # inverters up to which slopes are differences of exact flows
 NUDGE = 1e-4  # Mvar
 PRECISE, CLOSE = 1e-11, 1e-9  # p.u., of a flow whose slope is taken, and of one that is looked at
 STILL = 1e-5  # Mvar, at which a reaction has come to rest
+REACTIONS = 400
 
 
 @njit(**ROOMY)

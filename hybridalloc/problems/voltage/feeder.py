@@ -76,6 +76,11 @@ class Feeder:
     load_mvar: Float
     inverter: Int
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Feeder) and self.to_dict() == other.to_dict()
+
+    __hash__ = object.__hash__
+
     @property
     def size(self) -> int:
         """B, buses."""
