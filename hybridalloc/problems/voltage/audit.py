@@ -3,7 +3,8 @@ r"""The certificate's own reading of a plan: ratings from their definition, and 
 The flow is Baran and Wu's DistFlow in powers and squared voltages, real numbers all: of the branch to bus k, with P, Q
 sent into it, l its squared current and u the squared voltage at its upper end,
 
-.. math:: v_k^2 = u - 2 (r P + x Q) + (r^2 + x^2) l, \quad l = (P_k^2 + Q_k^2) / v_k^2, \quad P = P_k + r l, \quad Q = Q_k + x l
+.. math:: v_k^2 = u - 2 (r P + x Q) + (r^2 + x^2) l, \quad
+          l = (P_k^2 + Q_k^2) / v_k^2, \quad P = P_k + r l, \quad Q = Q_k + x l
 
 It shares no line with the sweeps in complex voltages and currents by which plans are made.
 

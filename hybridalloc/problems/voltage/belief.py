@@ -20,7 +20,7 @@ import numpy as np
 from games.congestion import Float, Int
 
 RIDGE = 30.0  # examples' worth of pull towards no change
-EVERY = 64  # decisions between two solutions
+EVERY = 1024  # examples between two solutions
 LEAST = 400  # examples before anything is believed but the reading
 HOURS = 24
 
@@ -92,7 +92,7 @@ class RidgeBelief:
         self.square += z.T @ z
         self.cross += z.T @ y
         self.count += len(y)
-        self.since += 1
+        self.since += len(y)
         if self.count >= LEAST and (self.since >= EVERY or not self.weight.size):
             self.solve()
 

@@ -35,8 +35,6 @@ class VoltageState(State):
     rating_mva: Float = array("N", "MVA", above=0)
     load_mw: Float = array("B", "MW")
     load_mvar: Float = array("B", "Mvar")
-    load_mw: Float = array("B", "MW")
-    load_mvar: Float = array("B", "Mvar")
     voltage_last: Float = array("N", "p.u.", above=0, fill=1)
     voltage_before: Float = array("N", "p.u.", above=0, fill=1)
     reactive_last_mvar: Float = array("N", "Mvar", fill=0)  # fed in

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -134,7 +134,6 @@ class VoltageWorld(SlotWorld):
             self.step[e] = int(day) * DAY
             self.stream[e, 1] += 1
         self.epoch[which] = 0
-        self.late.known[which] = False
         held = {name: self.told[name].copy() for name in BY_INVERTER}
         for back, name in ((2, "before"), (1, "last")):  # the feeder was run by its local reaction alone until now
             at = np.maximum(self.step - back, 0)
@@ -168,6 +167,7 @@ class VoltageWorld(SlotWorld):
     def restart(self, which: Bool) -> None:
         """New days where ``which`` (E,) is set."""
         if which.any():
+            self._look_back(which)
             self._begin(which)
             self._remember()
 
@@ -200,6 +200,14 @@ class VoltageWorld(SlotWorld):
             self._cache["told"] = told
         due, then = self.late.turn(self.step, told)
         self.belief.reveal(due, told.reading[then], self._voltage_of)
+
+    def _look_back(self, which: Bool) -> None:
+        """Before another day begins, the readings of the one that ends have come in: the belief learns from them."""
+        if self.belief is not None and self.problem.age:
+            for step, due in self.late.rest(which):
+                at = step % self.problem.year.steps
+                self.belief.reveal(due, np.concatenate(self.problem.year.loads(at), axis=1), self._voltage_of)
+        self.late.known[which] = False
 
     def _voltage_of(self, wrong: Float) -> Float:
         """(E, B) p.u. that wrong loads (E, 2 B) make of the voltages, to first order."""
@@ -472,20 +480,24 @@ class _Late:
 
     def __init__(self, size: int, age: int, features: int, readings: int) -> None:
         room = age if features else 0
-        self.feature, self.reading = (
-            np.zeros((size, room, features)),
-            np.zeros((size, room, readings if features else 0)),
-        )
-        self.hour, self.known = np.zeros((size, room), np.int64), np.zeros((size, room), bool)
+        self.feature, self.reading = np.zeros((size, room, features)), np.zeros((size, room, readings))
+        self.hour, self.step = np.zeros((size, room), np.int64), np.zeros((size, room), np.int64)
+        self.known = np.zeros((size, room), bool)
 
     def turn(self, step: Int, told: Told) -> tuple[Told, Bool]:
         """Keep what is told at ``step`` (E,); what was kept ``age`` steps before, and of which worlds."""
         e, at = np.arange(len(step)), step % self.known.shape[1]
-        then = self.known[e, at].copy()
+        then = self.known[e, at] & (self.step[e, at] == step - self.known.shape[1])
         due = Told(self.feature[e, at][then], self.reading[e, at][then], self.hour[e, at][then])
         self.feature[e, at], self.reading[e, at], self.hour[e, at] = told
-        self.known[e, at] = True
+        self.step[e, at], self.known[e, at] = step, True
         return due, then
+
+    def rest(self, which: Bool) -> Iterator[tuple[Int, Told]]:
+        """All that is kept of worlds ``which`` (E,), with its steps, world by world."""
+        for e in np.flatnonzero(which & self.known.any(axis=1)):
+            kept = self.known[e]
+            yield self.step[e][kept], Told(self.feature[e][kept], self.reading[e][kept], self.hour[e][kept])
 
 
 def _path_drop(net: Any, p: Float, q: Float) -> Float:
