@@ -82,7 +82,7 @@ class Marked(Quadratic):
 
     def solve(self, start: Choice | None = None, clock: Clock | None = None) -> Solved:
         prior = None if self.proposal is None else self.proposal.log_prior
-        if self.trust > 0 or prior is None or not (prior < 0).any():
+        if self.trust > 0 or prior is None:
             return super().solve(start, clock)
         best = np.where(self.allowed, prior, -np.inf).argmax(-1)
         level = np.take_along_axis(self.marks, best[..., None], -1) * self.live[..., None]

@@ -297,6 +297,8 @@ def _split(game: QuadraticGame, x: Float, tolerance: float, max_iterations: int)
     k = 0
     for k in range(1, max_iterations + 1):
         x_new = lu_solve(factor, sigma * x - q + rows.T @ (rho * z - y))
+        if not np.isfinite(x_new).all():  # only where the game is not monotone
+            break
         z_mid = 1.6 * (rows @ x_new) + (1 - 1.6) * z
         wish = z_mid + y / rho
         z_new = np.clip(wish, low, high)

@@ -46,7 +46,7 @@ METRICS = (
     Metric("unsolved", "steps whose plan has no flow", "%", "lower", Ratio("unsolved", scale=100)),
 )
 PRICE_SPACE = {
-    "toll": (0.0, 2.0, False), "margin": (1e-4, 0.02, True), "caution": (0.0, 3.0, False),
+    "toll": (0.0, 1.0, False), "margin": (1e-4, 0.02, True), "caution": (0.0, 3.0, False),
     "deadband": (0.002, 0.03, True), "breach": (30.0, 3e4, True),
 }  # fmt: skip
 

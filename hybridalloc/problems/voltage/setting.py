@@ -25,7 +25,7 @@ class Prices(NamedTuple):
     """What the game charges and how the inverters react.
 
     Attributes:
-        toll: how much of what its q loses for others an inverter is charged. wear: kW a Mvar squared. breach: kW a
+        toll: how much of what its q loses for others it is charged, 0 to 1. wear: kW a Mvar squared. breach: kW a
             square of mpu (.001 p.u.) out of band, halved. margin: p.u. by which a plan stays inside the band. caution:
             believed spreads of a voltage added to it. deadband: p.u. inside the band, from which on an inverter reacts
             to its own voltage, by ``slope`` Mvar a p.u.

@@ -285,6 +285,8 @@ class VoltageWorld(SlotWorld):
 
     def _game(self, prices: Prices) -> Marked:
         p, (loads, spread) = self.problem, self.believed()
+        if not 0 <= prices.toll <= 1:
+            raise ValueError(f"toll = {prices.toll}; it is from 0 to 1 (beyond, an inverter's own cost is not convex)")
         aside = np.minimum(prices.margin + prices.caution * spread, CAP * (p.high - p.low) / 0.1)
         m = self.model(loads, aside, prices)
         if self.serving and not m.found.all():
