@@ -6,7 +6,8 @@ the marks and m0, v0 those of a flat one, its natural parameters are what it add
 
 .. math:: 1/s^2 = [1/v - 1/v_0]_+, \quad \mu / s^2 = m/v - m_0/v_0,
 
-so that a flat prior asks for nothing, and one that is wider than flat neither. At trust 0 the best mark is taken as it
+so that a flat prior asks for nothing, and one that is wider than flat neither; and s is wide enough for no mark to be
+charged more than ``limit``, as no option's log-prior is clipped lower. At trust 0 the best mark is taken as it
 is. To train, each agent draws a mark from softmax(log prior - trust cost), its cost at the tilted equilibrium of the
 others: that is the density which its gradient is to see, as in congestion games.
 """
@@ -52,10 +53,10 @@ class Marked(Quadratic):
         if not np.isfinite(prior[self.allowed]).all():
             raise ValueError("log_prior holds what is not finite")
         clipped = clip_prior(prior, self.allowed, limit)
-        mean, spread = self._gaussian_of(clipped)
+        mean, spread = self._gaussian_of(clipped, limit)
         return Proposal(clipped, mean[..., None], spread[..., None], self._names())
 
-    def _gaussian_of(self, log_prior: Float) -> tuple[Float, Float]:
+    def _gaussian_of(self, log_prior: Float, limit: float) -> tuple[Float, Float]:
         """(E, N) mean and spread, inf where nothing is asked."""
         marks = self.marks
         moments = []
@@ -70,7 +71,10 @@ class Marked(Quadratic):
         asks = precision > 1e-9 / flat
         safe = np.where(asks, precision, 1.0)
         centre = np.where(asks, (mean / floor - flat_mean / flat) / safe, 0.0)
-        return centre, np.where(asks, 1 / np.sqrt(safe), np.inf)
+        centre = np.clip(centre, marks.min(-1), marks.max(-1))
+        reach = np.abs(marks - centre[..., None]).max(-1)
+        least = reach / np.sqrt(2 * limit) if limit > 0 else np.inf
+        return centre, np.where(asks, np.maximum(1 / np.sqrt(safe), least), np.inf)
 
     def proposes(self, proposal: Proposal) -> bool:
         if proposal.log_prior is not None:
