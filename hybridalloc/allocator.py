@@ -41,6 +41,7 @@ from hybridalloc.problems.contract import (
     Prices,
     Remembers,
     Reveals,
+    Rules,
     Shifts,
     Stores,
     example_of,
@@ -256,7 +257,10 @@ class Allocator:
                     situation, doubt = self._believed(state)
                 if heuristic:
                     option = situation.baseline(self.method, self._rng)
-                    draft = replace(draft, choice=only_options(option), source=self.method)
+                    plan = None
+                    if offers(situation, Rules):  # type: ignore[type-abstract]
+                        plan = situation.rule(self.method, self.prices, self._rng)
+                    draft = replace(draft, choice=only_options(option), source=self.method, plan=plan)
                 elif self.method == OPTIMAL and isinstance(self.problem, Optimises):
                     with clock.stage("optimise"):
                         limit_s = OPTIMAL_S if self.budget_ms is None else self.budget_ms / 1e3

@@ -154,8 +154,15 @@ def propose(agent, resource, pair, live, resource_of, own_weight, own_bias, shar
     hidden = len(own_bias)
     mine, theirs = np.ascontiguousarray(own_weight.T), np.ascontiguousarray(shared_weight.T)
     x_room = np.empty((BLOCK * options, features), np.float32)
-    z_room, y_room = np.empty((BLOCK * options, hidden), np.float32), np.empty((BLOCK * options, len(w.out)), np.float32)
-    x_own, own, who = np.empty((BLOCK, agent.shape[2]), np.float32), np.empty((BLOCK, hidden), np.float32), np.empty(BLOCK, np.int64)
+    z_room, y_room = (
+        np.empty((BLOCK * options, hidden), np.float32),
+        np.empty((BLOCK * options, len(w.out)), np.float32),
+    )
+    x_own, own, who = (
+        np.empty((BLOCK, agent.shape[2]), np.float32),
+        np.empty((BLOCK, hidden), np.float32),
+        np.empty(BLOCK, np.int64),
+    )
     shared, row = np.zeros((1, options, hidden), np.float32), np.zeros(BLOCK, np.int64)
     for e in range(networks):
         rows = np.dot(resource[e], theirs)

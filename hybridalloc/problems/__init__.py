@@ -23,13 +23,15 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from hybridalloc.errors import CheckpointError, nearest
-from hybridalloc.problems import cluster, custom, mec
+from hybridalloc.problems import cluster, custom, mec, voltage
 from hybridalloc.problems.contract import Restores
 from hybridalloc.problems.members import check_problem
 from hybridalloc.text import printable, quoted
 
 GROUP = "hybridalloc.problems"
-PROBLEMS: dict[str, Callable[..., Any]] = {"mec": mec.make, "custom": custom.make, "cluster": cluster.make}
+PROBLEMS: dict[str, Callable[..., Any]] = {
+    "mec": mec.make, "custom": custom.make, "cluster": cluster.make, "voltage": voltage.make,
+}  # fmt: skip
 _CODE = ("transition", "jobs", "servers", "links")  # settings by which a name is loaded or a file is opened
 
 
@@ -83,6 +85,8 @@ def restore_problem(description: Mapping[str, Any], trust_code: bool = False) ->
         return mec.Mec.restore(dict(description))
     if name == "cluster":
         return cluster.Cluster.restore(description)
+    if name == "voltage":
+        return voltage.Voltage.restore(description)
     address = description.get("class")
     if address is not None and not isinstance(address, str):
         raise ValueError(f"class = {quoted(address)}; a description gives a class by its address, 'module:Class'")
@@ -130,7 +134,8 @@ def _made(maker: Callable[..., Any], name: str, settings: Mapping[str, Any]) -> 
 
 def _kept(problem: Any, name: str) -> Any:
     """The problem, held to the contract where it is not built in."""
-    return problem if isinstance(problem, custom.Custom | mec.Mec | cluster.Cluster) else check_problem(problem, name)
+    built_in = isinstance(problem, custom.Custom | mec.Mec | cluster.Cluster | voltage.Voltage)
+    return problem if built_in else check_problem(problem, name)
 
 
 def _loaded(address: str) -> Any:

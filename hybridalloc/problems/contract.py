@@ -80,7 +80,8 @@ class Card:
         metrics: with their folds. headline: keys of those that matter most; the first is what is tuned for.
         size: in words, such as "50 devices, 9 servers, EUA sites". variant: of the problem, such as "set H".
         agent_word: one agent, such as "device". options: a name for each option, opting out first; () for numbers.
-        families: of resources; an option uses at most one resource of each, and shares and prices come by them.
+        families: of resources; an option uses at most one resource of each, and shares and prices come by them. Where
+            nothing is shared, as in a game of levels, of limits, and prices alone come by them.
         baselines: heuristics with their labels. starts: of them those from which a choice is improved too, where that
             is cheap and they serve well. price_space: of the random search over prices, by name (lowest,
             highest, whether on a logarithmic scale). reference_prices: rows of a comparison beside the tuned ones.
@@ -318,6 +319,14 @@ class Stores(Protocol):
 
     def worth(self) -> Worth | None:
         """What every agent's store is worth after the decision at hand, by its level; None where nobody says."""
+
+
+@runtime_checkable
+class Rules(Protocol):
+    """A world whose heuristics do more than choose options: each says its whole plan."""
+
+    def rule(self, name: str, prices: Any, rng: np.random.Generator) -> Any:
+        """The plan of a heuristic of the card."""
 
 
 @runtime_checkable

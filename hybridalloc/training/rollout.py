@@ -17,7 +17,19 @@ from numpy.typing import NDArray
 from coordinator import Coordinator
 from coordinator.congestion import Congestion
 from coordinator.coordinator import game_of
-from hybridalloc.problems.contract import AnyProblem, Bool, Ends, Facts, Float, Int, Prices, Spreads
+from coordinator.marks import Marked
+from hybridalloc.problems.contract import (
+    AnyProblem,
+    Bool,
+    Ends,
+    Facts,
+    Float,
+    Int,
+    Prices,
+    Rules,
+    Spreads,
+    offers,
+)
 from hybridalloc.problems.metrics import Tally
 from hybridalloc.problems.stores import valued
 from hybridalloc.training.config import TOLERANCE
@@ -171,7 +183,9 @@ class Explore:
         t2 = time.perf_counter()
         levels = None if learner is None else learner.sample_continuous(run.observation, sample.option, self.rng)
         plan = world.settle(sample.choice, self.prices, levels, self.coordinator.trust)
-        allowed = game.batch.allowed if isinstance(game, Congestion) else None
+        allowed = None
+        if isinstance(game, Congestion | Marked):
+            allowed = game.batch.allowed if isinstance(game, Congestion) else game.allowed
         return Chosen(sample.option, plan, proposal.log_prior, sample.bias, allowed, levels, t1 - t0, t2 - t1)
 
 
@@ -199,4 +213,6 @@ class Heuristic:
 
     def __call__(self, run: Rollout) -> Chosen:
         option = run.world.baseline(self.name, self.rng)
+        if offers(run.world, Rules):  # type: ignore[type-abstract]
+            return Chosen(option, run.world.rule(self.name, self.prices, self.rng))
         return Chosen(option, run.world.settle(option, self.prices))
