@@ -154,8 +154,15 @@ def propose(agent, resource, pair, live, resource_of, own_weight, own_bias, shar
     hidden = len(own_bias)
     mine, theirs = np.ascontiguousarray(own_weight.T), np.ascontiguousarray(shared_weight.T)
     x_room = np.empty((BLOCK * options, features), np.float32)
-    z_room, y_room = np.empty((BLOCK * options, hidden), np.float32), np.empty((BLOCK * options, len(w.out)), np.float32)
-    x_own, own, who = np.empty((BLOCK, agent.shape[2]), np.float32), np.empty((BLOCK, hidden), np.float32), np.empty(BLOCK, np.int64)
+    z_room, y_room = (
+        np.empty((BLOCK * options, hidden), np.float32),
+        np.empty((BLOCK * options, len(w.out)), np.float32),
+    )
+    x_own, own, who = (
+        np.empty((BLOCK, agent.shape[2]), np.float32),
+        np.empty((BLOCK, hidden), np.float32),
+        np.empty(BLOCK, np.int64),
+    )
     shared, row = np.zeros((1, options, hidden), np.float32), np.zeros(BLOCK, np.int64)
     for e in range(networks):
         rows = np.dot(resource[e], theirs)
@@ -185,6 +192,41 @@ def propose(agent, resource, pair, live, resource_of, own_weight, own_bias, shar
             for k in range(many):
                 for o in range(options):
                     out[e, who[k], o] = (score[k * options + o] + w.out_bias[0]) * scale
+
+
+@njit(cache=True, error_model="numpy", fastmath=RULES, nogil=True)
+def propose_listed(agent, resource, pair, row_of, own_weight, own_bias, shared_weight, w, scale, out):
+    """:func:`propose` of M agents whose options are their own: pair (M, O, P), ``row_of`` (M, O) rows of ``resource``
+    (R, S), -1 for none; ``out`` (M, O)."""
+    agents, options, features = pair.shape
+    hidden = len(own_bias)
+    mine, theirs = np.ascontiguousarray(own_weight.T), np.ascontiguousarray(shared_weight.T)
+    own, rows = np.dot(agent, mine), np.dot(resource, theirs)
+    z_room = np.empty((BLOCK * options, hidden), np.float32)
+    y_room = np.empty((BLOCK * options, len(w.out)), np.float32)
+    for first in range(0, agents, BLOCK):
+        last = min(first + BLOCK, agents)
+        many = (last - first) * options
+        z, y = z_room[:many], y_room[:many]
+        np.dot(pair[first:last].reshape(many, features), w.pair, z)
+        for k in range(first, last):
+            base = own[k]
+            for o in range(options):
+                here, r = z[(k - first) * options + o], row_of[k, o]
+                if r >= 0:
+                    there = rows[r]
+                    for h in range(hidden):
+                        here[h] = max(here[h] + base[h] + own_bias[h] + there[h], ZERO)
+                else:
+                    for h in range(hidden):
+                        here[h] = max(here[h] + base[h] + own_bias[h], ZERO)
+        np.dot(z, w.mix, y)
+        for r in range(many):
+            here = y[r]
+            total = w.out_bias[0]
+            for h in range(len(here)):
+                total += max(here[h] + w.mix_bias[h], ZERO) * w.out[h]
+            out[first + r // options, r % options] = total * scale
 
 
 @njit(cache=True, error_model="numpy")

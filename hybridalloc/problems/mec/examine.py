@@ -100,7 +100,7 @@ def examine(
         np.ascontiguousarray(allocation.option, np.int64), np.ascontiguousarray(allocation.held, np.bool_),
         *[np.ascontiguousarray(x, np.float64) for x in real],
     )  # fmt: skip
-    seated, played = bool(allocation.seated), allocation.game is not None
+    seated, played = bool(allocation.seated), bool(allocation.played)
     t, lists, regret, left_out = _examine(problem.physics, told, prices, given, seated, played)
     envy = _envy(problem, state, t, lists) if left_out else ()
     return Findings(t.in_time, t.by_reports, t.home, regret, envy)
