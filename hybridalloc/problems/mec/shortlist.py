@@ -22,16 +22,19 @@ from hybridalloc.problems.mec.core import (
     LEAST_RATE,
     PAIR_FEATURES,
     SERVER_FEATURES,
+    STEEPNESS,
     Physics,
     Prices,
     _late_row,
     _least_fraction,
     _most_power,
-    first_of_group,
 )
 from hybridalloc.problems.mec.law import exp, log
 
 NEPERS = np.log(10.0) / 10.0  # of a decibel, in power
+FEW = 12  # sets of bands that hear each other, up to which each is summed by itself
+FUSED = {"error_model": "numpy", "nogil": True, "_nrt": False, "forceinline": True, "fastmath": {"contract"}}
+fused_exp, fused_log = njit(**FUSED)(exp.py_func), njit(**FUSED)(log.py_func)  # product and sum in one instruction
 
 
 class Told(NamedTuple):
@@ -121,27 +124,46 @@ def _lists(p, s, prices, who, width):
     acceptable, home, more = np.zeros((many, width), np.bool_), np.zeros(many, np.bool_), np.zeros(many, np.bool_)
     out = Listed(option, weight, private, off, rate, usual, best, seconds, slack, acceptable, home, more)
     leaks = p.interference and prices.leakage > 0.0
-    near, first = np.zeros(servers), np.empty(servers, np.int64)
-    of, scale, speed, base = np.empty(bands, np.int64), f(bands), f(bands), f(bands)
+    near, cell, cells = np.zeros(servers), np.zeros(bands, np.int64), 0
+    of, scale, speed, base, quiet = np.empty(bands, np.int64), f(bands), f(bands), f(bands), f(bands)
     if leaks:
         for m in range(many):
             _count_near(s.mean_gain_db[who[m]], near)
-        first_of_group(s.reuse_group, first)
+        cells = _cells(s.reuse_group, per, cell)
     for b in range(bands):
         of[b] = b // per
         speed[b] = s.server_hz[of[b]]
         scale[b] = p.nominal_w / (p.noise_w * (1.0 + s.noise_rise[b]))
+        quiet[b] = -np.log(1.0 + s.noise_rise[b]) / NEPERS
         base[b] = p.backhaul_s + s.queue_s[of[b]] + s.air_queue_s[b]
     rates, alone, air_s, cost, heard, whole = f(bands), f(bands), f(bands), f(bands), np.zeros(bands), f(bands)
     m = 0
     for i in range(n):
         if not s.active[i]:
-            best[i] = _highest(s.reported_gain_db[i], scale, s.reachable[i], of, rates)
+            best[i] = _highest(s.reported_gain_db[i], quiet, s.reachable[i], of, rates)
             continue
-        _row(p, s, prices, i, leaks, near, first, of, scale, speed, base, rates, air_s, heard, whole, cost, alone)
+        _row(p, s, prices, i, leaks, near, cell, cells, of, scale, speed, base, rates, air_s, heard, whole, cost, alone)
         _fill(p, s, prices, i, m, of, base, speed, rates, air_s, cost, alone, out)
         m += 1
     return out
+
+
+@njit(**LEAN)
+def _cells(group, per, cell):
+    """Fill ``cell`` (B,), which bands hear each other: of one spectrum and channel; how many such sets there are."""
+    cells = 0
+    for k in range(len(group)):
+        first = k
+        while first > 0 and group[first - 1] != group[k]:
+            first -= 1
+        if first > 0:  # as the last server of its spectrum before it
+            for c in range(per):
+                cell[k * per + c] = cell[(first - 1) * per + c]
+        else:
+            for c in range(per):
+                cell[k * per + c] = cells + c
+            cells += per
+    return cells
 
 
 @njit(**LEAN)
@@ -158,9 +180,9 @@ def _count_near(gain, near):
 
 @njit(**LEAN)
 def _highest(gain, scale, reachable, of, rates):
-    """The band of the highest rate within reach, -1 for none; ``rates`` is scratch."""
+    """The band of the highest rate within reach, -1 for none, by gains and ``scale`` in dB; ``rates`` is scratch."""
     for b in range(len(rates)):
-        rates[b] = scale[b] * exp(NEPERS * gain[b])
+        rates[b] = scale[b] + gain[b]
     best, most = -1, -np.inf
     for b in range(len(rates)):
         if rates[b] > most and reachable[of[b]]:
@@ -168,8 +190,28 @@ def _highest(gain, scale, reachable, of, rates):
     return best
 
 
+@njit(**LEAN, fastmath={"contract", "reassoc", "nsz"})
+def _others(cell, cells, heard, whole):
+    """From what each band hears (B,) to the sum of the others of its spectrum and channel, ``cell`` (B,) of ``cells``;
+    ``whole`` (B,) is scratch."""
+    if cells <= FEW:
+        for c in range(cells):
+            total = 0.0
+            for b in range(len(heard)):
+                total += heard[b] if cell[b] == c else 0.0
+            whole[c] = total
+    else:
+        for c in range(cells):
+            whole[c] = 0.0
+        for b in range(len(heard)):
+            whole[cell[b]] += heard[b]
+    for b in range(len(heard)):
+        others = whole[cell[b]] - heard[b]
+        heard[b] = others if others > 0.0 else 0.0
+
+
 @njit(**LEAN, fastmath={"contract"})
-def _row(p, s, prices, i, leaks, near, first, of, scale, speed, base, rates, air_s, heard, whole, cost, alone):
+def _row(p, s, prices, i, leaks, near, cell, cells, of, scale, speed, base, rates, air_s, heard, whole, cost, alone):
     """Fill, for a device on each band, ``rates`` (B,), s on air, private ``cost``, and what it pays ``alone``."""
     bands, servers = len(rates), len(near)
     per = bands // servers
@@ -178,43 +220,77 @@ def _row(p, s, prices, i, leaks, near, first, of, scale, speed, base, rates, air
     battery = s.battery_j[i] if p.batteries else np.inf
     gain = s.reported_gain_db[i]
     for b in range(bands):
-        rates[b] = p.band_hz * INVERSE_LOG_2 * log(1.0 + scale[b] * exp(NEPERS * gain[b])) + LEAST_RATE
+        rates[b] = p.band_hz * INVERSE_LOG_2 * fused_log(1.0 + scale[b] * fused_exp(NEPERS * gain[b])) + LEAST_RATE
     if leaks:
         mean = s.mean_gain_db[i]
         if per == 1:
             for b in range(bands):
-                heard[b] = near[b] * log(1.0 + exp(NEPERS * mean[b]) * scale[b])
+                heard[b] = near[b] * fused_log(1.0 + fused_exp(NEPERS * mean[b]) * scale[b])
         else:
             for b in range(bands):
-                heard[b] = near[of[b]] * log(1.0 + exp(NEPERS * mean[of[b]]) * scale[b])
-        for b in range(bands):
-            whole[b] = 0.0
-        for b in range(bands):
-            whole[first[of[b]] * per + b % per] += heard[b]
-        for b in range(bands):
-            others = whole[first[of[b]] * per + b % per] - heard[b]
-            heard[b] = others if others > 0.0 else 0.0
+                heard[b] = near[of[b]] * fused_log(1.0 + fused_exp(NEPERS * mean[of[b]]) * scale[b])
+        _others(cell, cells, heard, whole)
     was = s.last_server[i] if p.migration else -1
     moving = p.switch_s if was >= 0 else 0.0
     priced = prices.energy / ENERGY_UNIT * p.nominal_w / p.efficiency
+    for b in range(bands):  # one array is written in each loop, so that it becomes vector code
+        time = bits / rates[b]
+        air_s[b] = time if time < tau else tau
+    hurry = 1.0 / tau
+    joule, moved = p.nominal_w / p.efficiency, prices.migration if was >= 0 else 0.0
     for b in range(bands):
-        time, cpu_s = bits / rates[b], cycles / speed[b]
         stay = of[b] == was
         wait = base[b] + (0.0 if stay else moving)
-        air = time if time < tau else tau
-        c = omega * (wait if wait < tau else tau) + priced * air
-        c += missed * _late_row(wait + prices.risk * (time + cpu_s), tau)
-        c += missed if p.nominal_w / p.efficiency * air > battery else 0.0
-        c += 0.0 if stay or was < 0 else prices.migration
-        duty = time / p.slot_s
-        c += prices.leakage * (duty if duty < 1.0 else 1.0) * heard[b]
-        air_s[b], cost[b] = air, c
+        c = omega * (wait if wait < tau else tau) + (0.0 if stay else moved)
+        late = STEEPNESS * ((wait + prices.risk * (bits / rates[b] + cycles / speed[b])) * hurry - 1.0)
+        near_late = late if late < 30.0 else 30.0
+        near_late = near_late if near_late > -30.0 else -30.0
+        cost[b] = c + missed / (1.0 + fused_exp(-near_late))
+    for b in range(bands):
+        duty = bits / rates[b] / p.slot_s
+        cost[b] += prices.leakage * (duty if duty < 1.0 else 1.0) * heard[b]
+    for b in range(bands):
+        cost[b] += priced * air_s[b] + (missed if joule * air_s[b] > battery else 0.0)
     if prices.backlog != 0.0:
         for b in range(bands):
             backlog = s.queue_s[of[b]] * cycles / speed[b] + s.air_queue_s[b] * air_s[b]
             cost[b] += prices.backlog * backlog / p.slot_s**2
     for b in range(bands):
         alone[b] = cost[b] + omega * (air_s[b] + cycles / speed[b])
+
+
+@njit(**LEAN, fastmath={"nsz", "nnan", "reassoc"})
+def _fastest(rates, alone):
+    """The band of the highest rate within reach, -1 for none."""
+    most = -1.0
+    for b in range(len(rates)):
+        rate = rates[b] if alone[b] < np.inf else -1.0
+        most = rate if rate > most else most
+    if most < 0.0:
+        return -1
+    best = 0
+    while not (rates[best] == most and alone[best] < np.inf):
+        best += 1
+    return best
+
+
+@njit(**LEAN)
+def _least(values):
+    low = np.inf
+    for b in range(len(values)):
+        low = values[b] if values[b] < low else low
+    return low
+
+
+@njit(**LEAN)
+def _able_beyond(alone, last, stays, base, of, was, moving, hurry, bits, cycles, rates, louder, speed):
+    """How many bands of lone costs from ``last`` to ``stays`` might end in time, all of the band and server given."""
+    count = 0
+    for b in range(len(rates)):
+        left = hurry - base[b] - (0.0 if of[b] == was else moving)
+        fits = bits / (rates[b] + louder) + cycles / speed[b] <= left
+        count += 1 if fits and alone[b] >= last and alone[b] <= stays else 0
+    return count
 
 
 @njit(**INLINE)
@@ -236,39 +312,36 @@ def _fill(p, s, prices, i, m, of, base, speed, rates, air_s, cost, alone, out):
     moving = p.switch_s if was >= 0 else 0.0
     options, reach = out.option[m], s.reachable[i]
     options[0], out.private[m, 0], out.home[m], out.acceptable[m, 0] = 0, stays, home, home
-    # the least lone costs: few enter once the list is full
-    held, worst, best, most = 1, np.inf, -1, -np.inf
-    off = np.inf
     for b in range(bands):
-        if not reach[of[b]]:
-            continue
-        if rates[b] > most:
-            best, most = b, rates[b]
+        alone[b] = alone[b] if reach[of[b]] else np.inf
+    held, worst, within = 1, np.inf, 0
+    for b in range(bands):  # the least lone costs: few enter once the list is full
         c = alone[b]
-        if held == width:
-            if not c < worst or width == 1:
-                off = min(off, c)
-                continue
-            off = min(off, worst)
+        within += c < np.inf
+        if not c < worst or width == 1:
+            continue
         t = held if held < width else width - 1
         while t > 1 and alone[options[t - 1] - 1] > c:
             options[t] = options[t - 1]
             t -= 1
         options[t] = 1 + b
         held = min(held + 1, width)
-        worst = alone[options[held - 1] - 1] if held > 1 else np.inf
-    out.off[m], out.best[i] = off, best
-    if not home and off <= stays and watts > 0.0:  # might what is off the list serve it? rates rise with power so much
-        louder = p.band_hz * np.log2(max(watts / p.nominal_w, 1.0))
-        last = worst if held > 1 else -np.inf
-        for b in range(bands):
-            left = prices.margin * tau - base[b] - (0.0 if of[b] == was else moving)
-            able = alone[b] >= last and alone[b] <= stays and reach[of[b]]
-            if able and rho * (bits / (rates[b] + louder) + cycles / speed[b]) <= left:
-                listed = False
-                for t in range(1, held):
-                    listed |= options[t] == 1 + b
-                out.more[m] |= not listed
+        worst = alone[options[held - 1] - 1] if held == width else np.inf
+    if within >= held:
+        out.off[m] = worst if width > 1 else _least(alone)
+    out.best[i] = _fastest(rates, alone)
+    if not home and out.off[m] <= stays and watts > 0.0:  # might what is off the list serve it?
+        louder = p.band_hz * np.log2(max(watts / p.nominal_w, 1.0))  # rates rise with power by no more
+        last, hurry = (worst if width > 1 else -np.inf), prices.margin * tau
+        able = _able_beyond(
+            alone, last, stays, base, of, was, moving, hurry, rho * bits, rho * cycles, rates, louder, speed
+        )  # fmt: skip
+        for t in range(1, held):
+            b = options[t] - 1
+            left = hurry - base[b] - (0.0 if of[b] == was else moving)
+            fits = rho * bits / (rates[b] + louder) + rho * cycles / speed[b] <= left
+            able -= fits and last <= alone[b] <= stays
+        out.more[m] = able > 0
     gain = s.mean_gain_db[i]
     for t in range(1, held):
         b = options[t] - 1
