@@ -34,7 +34,7 @@ class Lists:
             used at all.
     """
 
-    width: int = 24
+    width: int = 16
     above: int = 64
 
     def __post_init__(self) -> None:

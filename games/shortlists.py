@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from games.admission import _admit, leftover
 from games.candidate_games import _mix, _settle
-from games.congestion import Bool, Float, Int
+from games.congestion import Bool, CongestionGame, Float, Int
 from games.floor_replies import least_delay
 from games.gibbs_sweeps import NEVER
 from games.places import Seats, Table
@@ -272,3 +272,23 @@ def _charge(t, z, paid):
             i = who[start[r] + without]
             own = t.weight[i, z.option[i], leg[start[r] + without]] ** 2 / t.capacity[r]
             paid[i] += 0.5 * (1.0 + t.toll[r]) * (whole - delay) + 0.5 * (1.0 - t.toll[r]) * own
+
+
+def shortlists_of(game: CongestionGame, width: int, live: Bool | None = None) -> Shortlists:
+    """Lists of a whole game, for who has one; option 0 of every agent is to be allowed."""
+    who = np.arange(game.agents) if live is None else np.flatnonzero(live)
+    uses = np.append(game.weight * (game.weight / game.capacity), np.zeros((game.agents, 1)), axis=1)
+    alone = np.where(game.allowed, game.private_cost + sum(uses[:, leg] for leg in game.options.T), np.inf)[who, 1:]
+    order = np.argsort(alone, axis=1, kind="stable")
+    count = min(width, len(game.options)) - 1
+    ranked = np.take_along_axis(alone, order, 1)
+    option = np.zeros((len(who), 1 + count), np.int64)
+    option[:, 1:] = np.where(np.isfinite(ranked[:, :count]), 1 + order[:, :count], -1)
+    off = ranked[:, count] if count < alone.shape[1] else np.full(len(who), np.inf)
+    legs = np.where((option >= 0)[..., None], game.options[option], -1)
+    listed = option >= 0
+    return Shortlists(
+        who, game.agents, len(game.options), option, np.where(legs >= 0, legs, len(game.capacity)).astype(np.uint32),
+        np.where(legs >= 0, game.weight[who[:, None, None], np.maximum(legs, 0)], 0.0),
+        np.where(listed, game.private_cost[who[:, None], option], np.inf), off, game.capacity, game.toll,
+    )  # fmt: skip

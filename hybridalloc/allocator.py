@@ -489,13 +489,14 @@ class Allocator:
         if situation is None:
             parts, draft = _opt_out(self.problem, state), replace(draft, proposal=None, anchor=None, seating=None)
         with clock.stage(last):
-            prior = None if draft.proposal is None else draft.proposal.log_prior
+            prior: Any = None if draft.proposal is None else draft.proposal.log_prior
             short = None
             if situation is not None and draft.listed is not None:
                 short = Short(draft.listed.short.game, draft.listed.log_prior, self.coordinator.limit)
-            elif prior is None:
+            if prior is None and short is None:
                 shape = game.private_cost.shape if isinstance(game, CongestionGame) else (state.agents, 1)
                 prior = np.zeros((1, *shape))
+            said: Any = None if prior is None else prior[0]  # of short lists: made out when asked for
             memory = None if situation is None else self._memory
             decider = None
             if draft.source in ("hybrid", "rl", "game"):
@@ -509,8 +510,8 @@ class Allocator:
                 self.problem, state, self.prices, levels, limit, memory, draft.seating, decider, against, value
             )
             allocation = Allocation(
-                **with_levels(parts), certificate=_PENDING, game=game, log_prior=None if short else prior[0],
-                trust=draft.trust, anchor=draft.anchor, origin=origin, seated=draft.seating is not None, short=short,
+                **with_levels(parts), certificate=_PENDING, game=game, log_prior=said, trust=draft.trust,
+                anchor=draft.anchor, origin=origin, seated=draft.seating is not None, short=short,
             )  # fmt: skip
             found = certify(self.problem, state, allocation, self.prices, believed, self._warn)
             status = draft.status
