@@ -15,6 +15,7 @@ from coordinator.congestion import Admits as Admits  # read from here too
 from coordinator.congestion import Congestion
 from coordinator.game import Choice, Game, Sample, levels_beside, only_options, renewed
 from coordinator.improve import Climbs, Expects, Improve, Task, improve, start_of, tilt_worth
+from coordinator.shortlisted import ListedDecision, Lists, Shortlisting, decide_listed, listens, whole_prior
 from games.admission import Seating
 from games.congestion import Bool, CongestionBatch, Float, Int
 from games.places import EFFORT, Places
@@ -78,6 +79,13 @@ class Steward(Protocol):
     def trusted(self, game: Game, proposal: Proposal, proposes: bool) -> float:
         """The trust of this step, for a hybrid: what is to be merged is known."""
 
+    @property
+    def plain(self) -> bool:
+        """Whether nothing is charged in this step alone and no other trust is asked about afterwards."""
+
+    def trust_now(self) -> float:
+        """:meth:`trusted` of a plain step."""
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -101,6 +109,8 @@ class Decision:
         plan: as it was settled while it was improved; None where it was not. against: the plan under which the belief
             was taken to hold meanwhile. least: (E,) what a change had to bring.
         unimproved: why improving failed, "" where it did not. places: in which agents were seated, None without.
+        listed: what was decided on short lists, None where all options were looked at; ``proposal`` and ``game`` are
+            then left to be made out.
     """
 
     choice: Choice
@@ -124,6 +134,7 @@ class Decision:
     least: Float | None = None
     unimproved: str = ""
     places: Places | None = None
+    listed: ListedDecision | None = None
 
     @property
     def option(self) -> Int:
@@ -153,6 +164,7 @@ class Coordinator:
         effort: places that admission may try while it makes room; see :mod:`games.admission`.
         improve: how the choice is improved on what the problem settles and expects, see :mod:`coordinator.improve`;
             None leaves it. RL alone is left as it is.
+        lists: when agents decide on short lists, see :mod:`coordinator.shortlisted`; None: never.
     """
 
     kind: str = "hybrid"
@@ -161,6 +173,7 @@ class Coordinator:
     choose: bool = True
     effort: int = EFFORT
     improve: Improve | None = None
+    lists: Lists | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -198,6 +211,17 @@ class Coordinator:
             ValueError: the proposal cannot be used (without a steward).
         """
         clock = Clock() if clock is None else clock
+        if game is None and self.lists is not None and self._may_list(situation, recommender, clock, steward):
+            try:
+                decision = self._listed(situation, recommender, prices, clock, steward)
+            except Exception as error:
+                if steward is None:
+                    raise
+                decision = replace(self, lists=None).decide(situation, recommender, prices, clock, steward)
+                failure = f"short lists failed ({type(error).__name__}: {error}); all options were looked at"
+                decision = renewed(decision, failure=decision.failure or failure)
+            if decision is not None:
+                return decision
         with clock.stage("build"):
             built = game_of(situation.game(prices)) if game is None else game
             played = built if steward is None else steward.charged(built)
@@ -239,6 +263,53 @@ class Coordinator:
                     raise
                 decision = replace(decision, unimproved=f"{type(error).__name__}: {error}")
         return renewed(decision, game=built, failure=failure)
+
+    def _may_list(
+        self, situation: Situation[Prices, Plan], recommender: Recommender | None, clock: Clock, steward: Steward | None
+    ) -> bool:
+        """Whether this decision may be made on short lists."""
+        plain = steward is None or steward.plain
+        kind = self.kind == "game" or (self.kind == "hybrid" and self.trust > 0 and listens(recommender))
+        many = kind and plain and not clock.limited and _shortlists(type(situation))
+        return many and self.lists is not None and cast(Shortlisting, situation).choices() > self.lists.above
+
+    def _listed(
+        self, situation: Situation[Prices, Plan], recommender: Recommender | None, prices: Prices, clock: Clock,
+        steward: Steward | None,
+    ) -> Decision | None:  # fmt: skip
+        """:meth:`decide` on short lists; None where the situation is not read on such."""
+        assert self.lists is not None
+        wide = cast(Shortlisting, situation)
+        with clock.stage("build"):
+            short = wide.shortlisted(prices, self.lists.width)
+        if short is None:
+            return None
+        alone = self.kind == "game"
+        trust_of = lambda: np.inf if alone else self.trust if steward is None else steward.trust_now()
+        told = lambda observation: None if steward is None else steward.seen(observation)
+        d = decide_listed(
+            wide, short, None if alone else recommender, prices, self.limit, self.choose, clock, trust_of, told
+        )  # fmt: skip
+        bound = (self.limit / d.trust if np.isfinite(d.trust) else 0.0) if d.stable else np.inf
+        one = lambda value: np.array([value])
+        decision = Decision(
+            d.choice, d.asked, Proposal(None), one(d.origin), one(d.converged), one(d.stable), one(bound), self.kind,
+            d.trust, d.seating, listed=d,
+        )  # fmt: skip
+        if self.improve is None or not self.admits or not _expects(type(situation)):
+            return decision
+        try:
+            with clock.stage("improve"):
+                built = game_of(situation.game(prices))
+                assert isinstance(built, Congestion)
+                whole = Proposal(whole_prior(d.short.game, d.log_prior, self.limit))
+                places = None if d.seating is None else cast(Admits, situation).places(prices, built.batch)
+                full = renewed(decision, proposal=whole, game=built, places=places)
+                return self.improved(situation, prices, built, built, full, clock)
+        except Exception as error:
+            if steward is None:
+                raise
+            return renewed(decision, unimproved=f"{type(error).__name__}: {error}")
 
     def decide_on(
         self, game: Game | CongestionBatch, proposal: Proposal | Float, proposes: bool, clock: Clock | None = None
@@ -396,6 +467,11 @@ def _draws() -> np.random.Generator:
 @cache
 def _expects(kind: type) -> bool:
     return issubclass(kind, Expects)
+
+
+@cache
+def _shortlists(kind: type) -> bool:
+    return issubclass(kind, Shortlisting)
 
 
 @cache

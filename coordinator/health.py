@@ -27,6 +27,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from games.congestion import Bool, CongestionBatch, CongestionGame, Float, Int, costs_at
+from games.shortlists import Shortlists
 
 RETURNS, CALLS = 3, 3
 STILL = 1e-6  # a prior or a cost that varies less does not respond
@@ -131,6 +132,22 @@ class HealthWatch:
         )  # fmt: skip
         self.steps += 1
 
+    def see_lists(self, game: Shortlists, option: Int, log_prior: Float) -> None:
+        """:meth:`see` of one step decided on short lists: option (N,), log_prior (M, T). What an agent held before and
+        is not on its list any more is not compared; costs and priors are those of what is listed."""
+        if len(option) != len(self.held):
+            self._start(len(option))
+        k = self.steps % self.window
+        for rows in (self._could, self._moved, self._live, self._back, self._called):
+            rows[k] = False
+        self._gain[k], self._prior[k], self._cost[k] = 0.0, np.nan, np.nan
+        _watch_lists(
+            game.who, game.option, game.slot, game.weight, game.private, game.capacity, game.toll,
+            np.ascontiguousarray(option, np.int64), log_prior, self.held, self.before, self.best, self._could[k],
+            self._moved[k], self._live[k], self._back[k], self._called[k], self._gain[k], self._prior[k], self._cost[k],
+        )  # fmt: skip
+        self.steps += 1
+
     def oscillating(self) -> NDArray[np.bool_]:
         """(N,) agents that go back and forth for less than a change is worth."""
         count = self._back.sum(axis=0)
@@ -175,8 +192,8 @@ class HealthWatch:
 
 @njit(cache=True)
 def _watch(
-    options, weight, capacity, private, allowed, toll, option, live, log_prior, held, before, best, could, moved, was_live,
-    back, called, gain, prior, cost,
+    options, weight, capacity, private, allowed, toll, option, live, log_prior, held, before, best, could, moved,
+    was_live, back, called, gain, prior, cost,
 ):  # fmt: skip
     """One row of what :meth:`HealthWatch.see` notes; ``held``, ``before`` and ``best`` (N,) move on."""
     n, resources = weight.shape
@@ -222,6 +239,57 @@ def _watch(
             before[i] = stood
         if live[i]:
             held[i], best[i] = option[i], mine
+
+
+@njit(cache=True)
+def _watch_lists(
+    who, listed, slot, weight, private, capacity, toll, option, log_prior, held, before, best, could, moved, was_live,
+    back, called, gain, prior, cost,
+):  # fmt: skip
+    """:func:`_watch` on short lists."""
+    agents, count, span = weight.shape
+    load = np.zeros(len(capacity) + 1)
+    place = np.full(agents, -1)
+    for m in range(agents):
+        for t in range(count):
+            if listed[m, t] == option[who[m]]:
+                place[m] = t
+        for s in range(span):
+            if place[m] >= 0:
+                load[slot[m, place[m], s]] += weight[m, place[m], s]
+    for m in range(agents):
+        i, p = who[m], place[m]
+        mine, least, stood, now = -1, np.inf, np.inf, np.inf
+        marks, costs = 0.0, 0.0
+        for t in range(count):
+            if listed[m, t] < 0:
+                continue
+            c = private[m, t]
+            for s in range(span):
+                r, w = slot[m, t, s], weight[m, t, s]
+                others = load[r]
+                for q in range(span):
+                    if p >= 0 and slot[m, p, q] == r:
+                        others -= weight[m, p, q]
+                if r < len(capacity):
+                    c += w * (w + (1.0 + toll[r]) * others) / capacity[r]
+            if c < least:
+                mine, least = listed[m, t], c
+            stood = c if listed[m, t] == held[i] else stood
+            now = c if t == p else now
+            mark = 1.0 + np.sqrt(2.0 + listed[m, t])
+            marks += log_prior[m, t] * mark
+            costs += private[m, t] * mark
+        was_live[i] = True
+        could[i] = held[i] >= 0 and stood < np.inf
+        moved[i] = could[i] and option[i] != held[i]
+        back[i] = moved[i] and option[i] == before[i]
+        gain[i] = stood - now if moved[i] and now < np.inf else 0.0
+        called[i] = could[i] and best[i] >= 0 and mine != best[i]
+        prior[i], cost[i] = marks, costs
+        if moved[i]:
+            before[i] = held[i]
+        held[i], best[i] = option[i], mine
 
 
 class FleetWatch:

@@ -72,15 +72,16 @@ def explain_seated(
     z = seats_of(t, seating)
     taken, held, allowed = int(z.option[agent]), bool(z.held[agent]), game.allowed[agent]
     offered = offers(t, z, agent)
-    r, on = np.maximum(t.rows, 0), t.rows >= 0
+    own = t.rows[agent * t.own]  # (O, S)
+    r, on = np.maximum(own, 0), own >= 0
     per_leg = (offered.added + offered.own) / 2, game.toll[r] / 2 * (offered.added - offered.own)
-    paid = np.zeros((len(t.rows), len(game.capacity)))  # (O, R)
-    np.add.at(paid, (np.nonzero(on)[0], t.rows[on]), (per_leg[0] + per_leg[1])[on])
+    paid = np.zeros((len(own), len(game.capacity)))  # (O, R)
+    np.add.at(paid, (np.nonzero(on)[0], own[on]), (per_leg[0] + per_leg[1])[on])
     parts = {
         "private": game.private_cost[agent].copy(), "congestion": per_leg[0].sum(axis=1),
         "toll": per_leg[1].sum(axis=1),
-        "learned": -log_prior[agent] / trust if np.isfinite(trust) else np.zeros(len(t.rows)),
-        "hysteresis": np.zeros(len(t.rows)) if anchor is None else anchor[agent].copy(),
+        "learned": -log_prior[agent] / trust if np.isfinite(trust) else np.zeros(len(own)),
+        "hysteresis": np.zeros(len(own)) if anchor is None else anchor[agent].copy(),
     }  # fmt: skip
     would = np.where(allowed, sum(parts.values()), np.inf)
     total = np.where(offered.fits | (np.arange(len(would)) == taken), would, np.inf)
@@ -239,11 +240,12 @@ def _left_out(t: Table, z: Seats, agent: int, taken: int, served: bool, names: N
     if not options:
         return "acceptance", f"left out: even alone, every option costs it more than opting out; {so}"
     above = np.zeros(len(t.capacity))
-    for s in range(t.rows.shape[1]):
-        r = t.rows[z.option, s]
+    every, own = np.arange(len(z.option)), t.rows[agent * t.own]
+    for s in range(own.shape[1]):
+        r = t.rows[every * t.own, z.option, s]
         on = np.flatnonzero(z.held & (t.rank <= t.rank[agent]) & (r >= 0))
         np.add.at(above, r[on], z.floor[on, s])
-    room = np.where(t.rows >= 0, 1.0 - above[np.maximum(t.rows, 0)], 1.0)
+    room = np.where(own >= 0, 1.0 - above[np.maximum(own, 0)], 1.0)
     found = [(_shortfall(t, agent, o, room[o]), o, what_lacks(t, agent, o, room[o], names)) for o in options]
     said = [f"{names.option(o)}: {lack}" for _, o, lack in sorted(found, key=lambda x: x[:2]) if lack is not None]
     more = f"; and {len(said) - NAMED} more" if len(said) > NAMED else ""
@@ -286,6 +288,6 @@ def what_lacks(t: Table, agent: int, o: int, room: Float, names: Names = NUMBERS
         return f"with all that is left there it takes {took} s, {left} s are left until its deadline"
     if cap < room[s]:
         asked, has = apart(need[s], cap)
-        return f"it needs {least}{asked} of {names.resource(t.rows[o, s])}, its power allows {has}"
+        return f"it needs {least}{asked} of {names.resource(t.rows[agent * t.own, o, s])}, its power allows {has}"
     asked, has = apart(need[s], max(room[s], 0.0))
-    return f"it needs {least}{asked} of {names.resource(t.rows[o, s])}, {has} is left"
+    return f"it needs {least}{asked} of {names.resource(t.rows[agent * t.own, o, s])}, {has} is left"

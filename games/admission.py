@@ -45,6 +45,7 @@ from games.places import (
     copy_into,
     least_floors,
     leave,
+    legs_of,
     meets,
     take,
     total,
@@ -97,14 +98,15 @@ def _admit_all(g, p, private, wish, stay, effort, option, held, floor, stable):
     count, agents = wish.shape
     resources = g.weight.shape[2]
     seconds, slack, cap, acceptable, rank, home, late = p
+    rows = g.options.reshape(1, *g.options.shape)
     for e in range(count):
         ok = acceptable[e] & g.allowed[e]
         for i in range(agents):
             if not g.live[e, i]:
                 ok[i] = False
         t = Table(
-            g.options, seconds[e], slack[e], cap[e], ok, rank[e], home[e] & g.live[e], late[e], g.weight[e],
-            g.capacity[e], private[e], g.toll[e],
+            rows, 0, seconds[e], slack[e], cap[e], ok, rank[e], home[e] & g.live[e], late[e],
+            legs_of(g.options, g.weight[e]), g.capacity[e], private[e], g.toll[e],
         )  # fmt: skip
         z = Seats(
             option[e], held[e], floor[e], np.zeros(resources), np.zeros(resources), np.zeros(1, np.int64)
@@ -116,7 +118,7 @@ def _admit_all(g, p, private, wish, stay, effort, option, held, floor, stable):
 @njit(cache=True)
 def _admit(t, z, wish, stay, effort):
     """The rule for one game; whether its replies came to rest."""
-    legs = t.rows.shape[1]
+    legs = t.rows.shape[2]
     floor, trial = np.zeros(legs), np.zeros(legs)
     for i in range(len(wish)):
         if t.home[i]:
@@ -148,7 +150,7 @@ def waiting_list(t):
     """(N,) the least floors that each agent would need, alone, inf for who waits for no place; (M,) who waits, by class
     and the least first; where each class starts, and the end."""
     agents, options = t.ok.shape
-    trial, none = np.zeros(t.rows.shape[1]), np.zeros(len(t.capacity))
+    trial, none = np.zeros(t.rows.shape[2]), np.zeros(len(t.capacity))
     size = np.full(agents, np.inf)
     for i in range(agents):
         if t.home[i]:
@@ -179,8 +181,8 @@ def _needs(t, i, o):
     """The least that the floors of agent i's place on option o could sum to, by the conditions without a room, less
     rounding; what is taken of a full room sums to more."""
     root = 0.0
-    for s in range(t.rows.shape[1]):
-        if t.rows[o, s] >= 0 and t.seconds[i, o, s] > 0.0:
+    for s in range(t.rows.shape[2]):
+        if t.rows[i * t.own, o, s] >= 0 and t.seconds[i, o, s] > 0.0:
             root += np.sqrt(t.seconds[i, o, s])
     return root * root / t.slack[i, o] * (1.0 - 1e-9) if t.slack[i, o] > 0.0 else np.inf
 
@@ -198,7 +200,7 @@ def close(t, z, size, by):
 @njit(cache=True)
 def seat_waiting(t, z, size, by):
     """Seat whoever fits in turn, or displaces lower classes, until nobody does; whether anybody was seated."""
-    floor, trial = np.empty(t.rows.shape[1]), np.empty(t.rows.shape[1])
+    floor, trial = np.empty(t.rows.shape[2]), np.empty(t.rows.shape[2])
     changed, again = False, True
     while again:
         again = False
@@ -226,10 +228,10 @@ def seat_rest(t, z):
 @njit(cache=True)
 def _anybody_waits(t, z):
     """Whether an agent without a place would fit somewhere, alone."""
-    trial, none = np.zeros(t.rows.shape[1]), np.zeros(len(t.capacity))
+    trial, none = np.zeros(t.rows.shape[2]), np.zeros(len(t.capacity))
     for i in range(len(z.option)):
         if not z.held[i] and not t.home[i]:
-            for o in range(1, t.rows.shape[0]):
+            for o in range(1, t.rows.shape[1]):
                 if t.ok[i, o] and least_floors(t, i, o, none, trial):
                     return True
     return False
@@ -238,7 +240,7 @@ def _anybody_waits(t, z):
 @njit(cache=True)
 def _make_room(t, z, members, waiting, largest, effort):
     """Step 2 of the rule for one class."""
-    legs = t.rows.shape[1]
+    legs = t.rows.shape[2]
     floor, trial = np.empty(legs), np.empty(legs)
     failed = 0
     for i in members:
@@ -269,7 +271,7 @@ def _make_room(t, z, members, waiting, largest, effort):
 def _displace(t, z, i, size):
     """Seat i in place of lower classes, where the highest class that loses a place is the lowest, and the fewest do."""
     agents, options = t.ok.shape
-    legs = t.rows.shape[1]
+    legs = t.rows.shape[2]
     floor, best_floor = np.empty(legs), np.empty(legs)
     best, value = 0, np.inf
     gone, best_gone = np.zeros(agents, np.bool_), np.zeros(agents, np.bool_)
@@ -278,7 +280,7 @@ def _displace(t, z, i, size):
     for j in range(agents):
         if z.held[j] and t.rank[j] <= t.rank[i]:
             for s in range(legs):
-                r = t.rows[z.option[j], s]
+                r = t.rows[j * t.own, z.option[j], s]
                 if r >= 0:
                     above[r] += z.floor[j, s]
     for o in range(1, options):
@@ -287,7 +289,7 @@ def _displace(t, z, i, size):
         used = z.used.copy()
         count = 0
         for j in range(agents):
-            if z.held[j] and not t.home[j] and t.rank[j] > t.rank[i] and meets(t.rows, o, z.option[j]):
+            if z.held[j] and not t.home[j] and t.rank[j] > t.rank[i] and meets(t, i, o, j, z.option[j]):
                 _give(t, z, j, used, -1.0)
                 lower[count] = j
                 key[count] = t.rank[j] + 0.5 * size[j] / (1.0 + size[j])
@@ -323,8 +325,8 @@ def _displace(t, z, i, size):
 @njit(cache=True)
 def _give(t, z, j, used, sign):
     """Add (or take off) the floors of j's place."""
-    for s in range(t.rows.shape[1]):
-        r = t.rows[z.option[j], s]
+    for s in range(t.rows.shape[2]):
+        r = t.rows[j * t.own, z.option[j], s]
         if r >= 0:
             used[r] = max(used[r] + sign * z.floor[j, s], 0.0)
 
@@ -346,15 +348,16 @@ def leftover(t, z, wish, live, allowed):
             if not allowed[i, o]:
                 continue
             cost = t.private[i, o] + t.late[i]
-            for s in range(t.rows.shape[1]):
-                r = t.rows[o, s]
-                if r >= 0 and t.weight[i, r] > 0.0:
+            for s in range(t.rows.shape[2]):
+                r = t.rows[i * t.own, o, s]
+                if r >= 0 and t.weight[i, o, s] > 0.0:
                     left = 1.0 - z.used[r]
-                    alone = t.weight[i, r] ** 2 / t.capacity[r]
+                    alone = t.weight[i, o, s] ** 2 / t.capacity[r]
                     cost += alone * (1.0 + sharing[r]) / left if left > LEAST else np.inf
             if cost < lowest:
                 best, lowest = o, cost
         z.option[i] = best
-        for s in range(t.rows.shape[1]):
-            if t.rows[best, s] >= 0:
-                sharing[t.rows[best, s]] += 1.0
+        for s in range(t.rows.shape[2]):
+            r = t.rows[i * t.own, best, s]
+            if r >= 0:
+                sharing[r] += 1.0

@@ -17,13 +17,14 @@ from games.lean import LEAN
 def cost_of(t, load, i, o, here):
     """Agent i's cost of option ``o`` in the game at the present loads, where it is on ``here`` now."""
     total = t.private[i, o]
-    for s in range(t.rows.shape[1]):
-        r = t.rows[o, s]
+    a = i * t.own
+    for s in range(t.rows.shape[2]):
+        r = t.rows[a, o, s]
         if r >= 0:
-            own, others = t.weight[i, r], load[r]
-            for q in range(t.rows.shape[1]):
-                if t.rows[here, q] == r:
-                    others -= own
+            own, others = t.weight[i, o, s], load[r]
+            for q in range(t.rows.shape[2]):
+                if t.rows[a, here, q] == r:
+                    others -= t.weight[i, here, q]
             total += own * (own + (1.0 + t.toll[r]) * others) / t.capacity[r]
     return total
 
@@ -35,7 +36,7 @@ def candidates(t, load, allowed, i, here, best, regret):
     best[:] = -1
     regret[:] = np.inf
     now = cost_of(t, load, i, here, here)
-    for o in range(t.rows.shape[0]):
+    for o in range(t.rows.shape[1]):
         if o == here or not allowed[i, o]:
             continue
         more = cost_of(t, load, i, o, here) - now
@@ -69,10 +70,10 @@ def queue(t, load, allowed, active, option, most, best):
 @njit(**LEAN)
 def weigh(t, load, i, o, sign):
     """Add agent i's weights on option ``o`` to ``load``, or take them away with ``sign`` -1."""
-    for s in range(t.rows.shape[1]):
-        r = t.rows[o, s]
+    for s in range(t.rows.shape[2]):
+        r = t.rows[i * t.own, o, s]
         if r >= 0:
-            load[r] += sign * t.weight[i, r]
+            load[r] += sign * t.weight[i, o, s]
 
 
 @njit(**LEAN)

@@ -67,7 +67,7 @@ def replies(t, z, sweeps):
     ``z.used`` and ``z.load`` are summed afresh at the end.
     """
     agents, options = t.ok.shape
-    legs, resources = t.rows.shape[1], t.weight.shape[1]
+    legs, resources = t.rows.shape[2], len(t.capacity)
     floor, best_floor = np.zeros(legs), np.zeros(legs)
     here = np.empty((resources, agents), np.int64)  # holders of each resource
     leg = np.empty((resources, agents), np.int64)
@@ -78,7 +78,7 @@ def replies(t, z, sweeps):
     for i in range(agents):
         if z.held[i]:
             for s in range(legs):
-                r = t.rows[z.option[i], s]
+                r = t.rows[i * t.own, z.option[i], s]
                 if r >= 0:
                     here[r, count[r]], leg[r, count[r]] = i, s
                     count[r] += 1
@@ -95,11 +95,11 @@ def replies(t, z, sweeps):
             now = z.option[i]
             present = t.private[i, now]
             for s in range(legs):
-                r = t.rows[now, s]
+                r = t.rows[i * t.own, now, s]
                 if r >= 0:
                     m = _others(t, z, here, leg, count, scale, r, i, w, low)
                     without[r] = least_delay(w, low, m)
-                    present += _charge(t, i, r, delay[r] - without[r])
+                    present += _charge(t, t.weight[i, now, s], r, delay[r] - without[r])
                     z.used[r] -= z.floor[i, s]
             best, lowest = now, present - GAIN - GAIN * abs(present)
             copy_into(best_floor, z.floor[i])
@@ -112,20 +112,20 @@ def replies(t, z, sweeps):
                     continue
                 cost = t.private[i, o]
                 for s in range(legs):
-                    r = t.rows[o, s]
+                    r = t.rows[i * t.own, o, s]
                     if r < 0:
                         continue
                     m = _others(t, z, here, leg, count, scale, r, i, w, low)
                     base = without[r] if m < count[r] else delay[r]
-                    w[m], low[m] = t.weight[i, r] * scale[r], floor[s]
-                    cost += _charge(t, i, r, least_delay(w, low, m + 1) - base)
+                    w[m], low[m] = t.weight[i, o, s] * scale[r], floor[s]
+                    cost += _charge(t, t.weight[i, o, s], r, least_delay(w, low, m + 1) - base)
                 if cost < lowest:
                     best, lowest = o, cost
                     copy_into(best_floor, floor)
             if best != now:
                 moved = True
                 for s in range(legs):
-                    r = t.rows[now, s]
+                    r = t.rows[i * t.own, now, s]
                     if r >= 0:
                         for k in range(count[r]):
                             if here[r, k] == i:
@@ -136,14 +136,14 @@ def replies(t, z, sweeps):
                 z.option[i] = best
                 copy_into(z.floor[i], best_floor)
                 for s in range(legs):
-                    r = t.rows[best, s]
+                    r = t.rows[i * t.own, best, s]
                     if r >= 0:
                         here[r, count[r]], leg[r, count[r]] = i, s
                         count[r] += 1
                         _others(t, z, here, leg, count, scale, r, -1, w, low)
                         delay[r] = least_delay(w, low, count[r])
             for s in range(legs):
-                r = t.rows[best, s]
+                r = t.rows[i * t.own, best, s]
                 if r >= 0:
                     z.used[r] += z.floor[i, s]
         sweep += 1
@@ -156,14 +156,14 @@ def replies(t, z, sweeps):
     for r in range(resources):
         for k in range(count[r]):
             z.used[r] += z.floor[here[r, k], leg[r, k]]
-            z.load[r] += t.weight[here[r, k], r]
+            z.load[r] += t.weight[here[r, k], z.option[here[r, k]], leg[r, k]]
     return sweep
 
 
 @njit(cache=True)
-def _charge(t, i, r, added):
-    """What agent i pays on resource r to whose least delay it adds ``added``."""
-    return 0.5 * (1.0 + t.toll[r]) * added + 0.5 * (1.0 - t.toll[r]) * t.weight[i, r] ** 2 / t.capacity[r]
+def _charge(t, weight, r, added):
+    """What an agent of this weight pays on resource r to whose least delay it adds ``added``."""
+    return 0.5 * (1.0 + t.toll[r]) * added + 0.5 * (1.0 - t.toll[r]) * weight**2 / t.capacity[r]
 
 
 @njit(cache=True)
@@ -173,6 +173,6 @@ def _others(t, z, here, leg, count, scale, r, i, w, low):
     for k in range(count[r]):
         j = here[r, k]
         if j != i:
-            w[m], low[m] = t.weight[j, r] * scale[r], z.floor[j, leg[r, k]]
+            w[m], low[m] = t.weight[j, z.option[j], leg[r, k]] * scale[r], z.floor[j, leg[r, k]]
             m += 1
     return m

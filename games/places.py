@@ -63,7 +63,8 @@ TABLE = ("seconds", "slack", "cap", "acceptable", "rank", "home", "late")  # of 
 class Table(NamedTuple):
     """One game with its places: what the compiled code reads. Shapes as in :class:`Places`, without E."""
 
-    rows: Int  # (O, S) resources of each option, -1 for none
+    rows: Int  # (1 or N, O, S) resources of each option, -1 for none: the same for all, or each agent's own
+    own: int  # 1 where each agent has its own options, 0 where all have the same
     seconds: Float
     slack: Float
     cap: Float
@@ -71,7 +72,7 @@ class Table(NamedTuple):
     rank: Int
     home: Bool
     late: Float
-    weight: Float  # (N, R)
+    weight: Float  # (N, O, S) on each leg
     capacity: Float  # (R,)
     private: Float  # (N, O)
     toll: Float  # (R,)
@@ -112,6 +113,18 @@ def _classes(priority, order, gap, out):
             out[e, i] = c
 
 
+@njit(cache=True)
+def legs_of(options, weight):
+    """(N, O, S) weights on each leg of options (O, S), of weights (N, R) on resources; 0 where a leg has none."""
+    out = np.zeros((len(weight), *options.shape))
+    for i in range(len(weight)):
+        for o in range(options.shape[0]):
+            for s in range(options.shape[1]):
+                if options[o, s] >= 0:
+                    out[i, o, s] = weight[i, options[o, s]]
+    return out
+
+
 @njit(**LEAN)
 def copy_into(to, values):
     """Entry by entry: what compiles in a twentieth of the time of a slice."""
@@ -137,12 +150,12 @@ def total(values):
 @njit(**LEAN)
 def least_floors(t, i, o, used, floor):
     """Fill ``floor`` (S,) with agent i's least floors on option o beside ``used`` (R,); False if it does not fit."""
-    legs = t.rows.shape[1]
+    legs, a = t.rows.shape[2], i * t.own
     slack = t.slack[i, o]
     cap = min(t.cap[i, o], FULL)
     if legs == 1:
         floor[0] = 0.0
-        r = t.rows[o, 0]
+        r = t.rows[a, o, 0]
         if slack <= 0.0:
             return False
         if r < 0 or t.seconds[i, o, 0] <= 0.0:
@@ -152,12 +165,12 @@ def least_floors(t, i, o, used, floor):
     if slack <= 0.0:
         return False
     for s in range(legs):
-        floor[s] = -1.0 if t.rows[o, s] >= 0 and t.seconds[i, o, s] > 0.0 else 0.0
+        floor[s] = -1.0 if t.rows[a, o, s] >= 0 and t.seconds[i, o, s] > 0.0 else 0.0
     while True:
         root = 0.0  # sum of sqrt(sec / room) over the legs that are not clamped
         for s in range(legs):
             if floor[s] < 0.0:
-                room = min(FULL - used[t.rows[o, s]], cap)
+                room = min(FULL - used[t.rows[a, o, s]], cap)
                 if room <= LEAST:
                     return False
                 root += np.sqrt(t.seconds[i, o, s] / room)
@@ -168,7 +181,7 @@ def least_floors(t, i, o, used, floor):
         clamped = False
         for s in range(legs):
             if floor[s] < 0.0:
-                room = min(FULL - used[t.rows[o, s]], cap)
+                room = min(FULL - used[t.rows[a, o, s]], cap)
                 if np.sqrt(t.seconds[i, o, s] * room) * root / slack > room:
                     floor[s] = room
                     slack -= t.seconds[i, o, s] / room
@@ -177,7 +190,7 @@ def least_floors(t, i, o, used, floor):
         if not clamped:
             for s in range(legs):
                 if floor[s] < 0.0:
-                    room = min(FULL - used[t.rows[o, s]], cap)
+                    room = min(FULL - used[t.rows[a, o, s]], cap)
                     floor[s] = np.sqrt(t.seconds[i, o, s] * room) * root / slack
             return True
 
@@ -187,22 +200,23 @@ def take(t, z, i, o, floor):
     """Seat agent i at option o with ``floor`` (S,)."""
     z.option[i] = o
     z.held[i] = True
-    for s in range(t.rows.shape[1]):
+    for s in range(t.rows.shape[2]):
         z.floor[i, s] = floor[s]
-        r = t.rows[o, s]
+        r = t.rows[i * t.own, o, s]
         if r >= 0:
             z.used[r] += floor[s]
-            z.load[r] += t.weight[i, r]
+            z.load[r] += t.weight[i, o, s]
 
 
 @njit(**LEAN)
 def leave(t, z, i):
     """Agent i gives its place up and is at option 0."""
-    for s in range(t.rows.shape[1]):
-        r = t.rows[z.option[i], s]
+    o = z.option[i]
+    for s in range(t.rows.shape[2]):
+        r = t.rows[i * t.own, o, s]
         if r >= 0:
             z.used[r] -= z.floor[i, s]
-            z.load[r] -= t.weight[i, r]
+            z.load[r] -= t.weight[i, o, s]
             if z.used[r] < 1e-15:
                 z.used[r] = 0.0
         z.floor[i, s] = 0.0
@@ -214,10 +228,10 @@ def leave(t, z, i):
 def cost_of(t, z, i, o):
     """Agent i's cost of option o at the present loads, itself not among them."""
     cost = t.private[i, o]
-    for s in range(t.rows.shape[1]):
-        r = t.rows[o, s]
+    for s in range(t.rows.shape[2]):
+        r, w = t.rows[i * t.own, o, s], t.weight[i, o, s]
         if r >= 0:
-            cost += t.weight[i, r] * (t.weight[i, r] + (1.0 + t.toll[r]) * z.load[r]) / t.capacity[r]
+            cost += w * (w + (1.0 + t.toll[r]) * z.load[r]) / t.capacity[r]
     return cost
 
 
@@ -227,14 +241,14 @@ def best_place(t, z, i, tightest, floor, trial):
 
     ``floor`` (S,) gets its floors; ``trial`` (S,) is scratch.
     """
-    z.work[0] += t.rows.shape[0]
+    z.work[0] += t.rows.shape[1]
     best, value = 0, np.inf
-    for o in range(1, t.rows.shape[0]):
+    for o in range(1, t.rows.shape[1]):
         if not t.ok[i, o] or (not tightest and cost_of(t, z, i, o) >= value):
             continue
         if not least_floors(t, i, o, z.used, trial):
             continue
-        v = room_after(t, z, o, trial) if tightest else cost_of(t, z, i, o)
+        v = room_after(t, z, i, o, trial) if tightest else cost_of(t, z, i, o)
         if v < value:
             best, value = o, v
             copy_into(floor, trial)
@@ -242,21 +256,23 @@ def best_place(t, z, i, tightest, floor, trial):
 
 
 @njit(cache=True)
-def room_after(t, z, o, floor):
-    """Largest room that ``floor`` (S,) leaves on a resource of option o."""
+def room_after(t, z, i, o, floor):
+    """Largest room that ``floor`` (S,) leaves on a resource of agent i's option o."""
     room = 0.0
-    for s in range(t.rows.shape[1]):
-        if t.rows[o, s] >= 0:
-            room = max(room, 1.0 - z.used[t.rows[o, s]] - floor[s])
+    for s in range(t.rows.shape[2]):
+        r = t.rows[i * t.own, o, s]
+        if r >= 0:
+            room = max(room, 1.0 - z.used[r] - floor[s])
     return room
 
 
 @njit(cache=True)
-def meets(rows, a, b):
-    """Whether options a and b share a resource."""
-    for s in range(rows.shape[1]):
-        for q in range(rows.shape[1]):
-            if rows[a, s] >= 0 and rows[a, s] == rows[b, q]:
+def meets(t, i, o, j, q):
+    """Whether agent i's option o and agent j's option q share a resource."""
+    mine, theirs = t.rows[i * t.own, o], t.rows[j * t.own, q]
+    for r in mine:
+        for s in theirs:
+            if r >= 0 and r == s:
                 return True
     return False
 

@@ -15,7 +15,7 @@ from numba import njit
 from games.admission import SWEEPS, Seating, close, leftover, waiting_list
 from games.congestion import Bool, CongestionBatch, Float
 from games.floor_replies import least_delay, replies
-from games.places import FULL, Places, Seats, Table, copy_into, least_floors, take
+from games.places import FULL, Places, Seats, Table, copy_into, least_floors, legs_of, take
 
 
 class Offers(NamedTuple):
@@ -50,7 +50,15 @@ def table_of(game: CongestionBatch, places: Places | None, tilt: Float | None = 
         ok = places.acceptable[e] & game.allowed[e] & live[:, None]
         parts = (plain(places.seconds[e]), plain(places.slack[e]), plain(places.cap[e]), ok, plain(places.rank[e]),
                  places.home[e] & live, plain(places.late[e]))  # fmt: skip
-    return Table(game.options, *parts, plain(game.weight[e]), plain(game.capacity[e]), private, plain(game.toll[e]))
+    return Table(
+        game.options[None],
+        0,
+        *parts,
+        legs_of(game.options, plain(game.weight[e])),
+        plain(game.capacity[e]),
+        private,
+        plain(game.toll[e]),
+    )
 
 
 def seats_of(table: Table, seating: Seating, e: int = 0) -> Seats:
@@ -66,30 +74,30 @@ def seats_of(table: Table, seating: Seating, e: int = 0) -> Seats:
 def _add_up(t, z):
     """Fill what the holders' floors and weights sum to."""
     z.used[:] = z.load[:] = 0.0
-    for s in range(t.rows.shape[1]):
+    for s in range(t.rows.shape[2]):
         for i in range(len(z.option)):
-            r = t.rows[z.option[i], s]
+            r = t.rows[i * t.own, z.option[i], s]
             if z.held[i] and r >= 0:
                 z.used[r] += z.floor[i, s]
-                z.load[r] += t.weight[i, r]
+                z.load[r] += t.weight[i, z.option[i], s]
 
 
 def offers(t: Table, z: Seats, agent: int) -> Offers:
     """What each option would be to ``agent``; one that holds no place fits nowhere."""
-    options, legs = t.rows.shape
+    rows = t.rows[agent * t.own]
+    options, legs = rows.shape
     delay, others = _others(t, z, agent)
     used, load, here = z.used.copy(), z.load.copy(), int(z.option[agent])
     if z.held[agent]:
-        for s, mine in enumerate(t.rows[here]):
+        for s, mine in enumerate(rows[here]):
             if mine >= 0:
                 used[mine] -= z.floor[agent, s]
-                load[mine] -= t.weight[agent, mine]
+                load[mine] -= t.weight[agent, here, s]
     fits, floor, trial = np.zeros(options, bool), np.zeros((options, legs)), np.zeros(legs)
     added, room = np.zeros((options, legs)), np.ones((options, legs))
-    on = t.rows >= 0
-    r = np.maximum(t.rows, 0)
-    own_use = t.weight[agent] ** 2 / t.capacity
-    own = np.where(on, own_use[r], 0.0)
+    on = rows >= 0
+    r = np.maximum(rows, 0)
+    own = np.where(on, t.weight[agent] ** 2 / t.capacity[r], 0.0)
     room[on] = 1.0 - used[r[on]]
     for o in range(options):
         if not z.held[agent]:
@@ -105,11 +113,11 @@ def offers(t: Table, z: Seats, agent: int) -> Offers:
         if fits[o]:
             floor[o] = trial
             for s in np.flatnonzero(on[o]).tolist():
-                k = int(t.rows[o, s])
+                k = int(rows[o, s])
                 w, low, count = others[k]
-                w[count], low[count] = t.weight[agent, k] / np.sqrt(t.capacity[k]), trial[s]
+                w[count], low[count] = t.weight[agent, o, s] / np.sqrt(t.capacity[k]), trial[s]
                 added[o, s] = least_delay(w, low, count + 1) - delay[k]
-    free = np.where(on, (own_use + 2.0 * t.weight[agent] * np.maximum(load, 0.0) / t.capacity)[r], 0.0)
+    free = np.where(on, own + 2.0 * t.weight[agent] * (np.maximum(load, 0.0) / t.capacity)[r], 0.0)
     return Offers(fits, floor, np.where(fits[:, None], added, free), own, room)
 
 
@@ -121,7 +129,8 @@ def delays(t: Table, z: Seats) -> Float:
 def _others(t: Table, z: Seats, agent: int) -> tuple[Float, list[tuple[Float, Float, int]]]:
     """(R,) least delay of each resource without ``agent``, and its holders' weights and floors with room for one more
     and how many they are."""
-    legs = t.rows[z.option]  # (N, S)
+    agents = np.arange(len(z.option))
+    legs = t.rows[agents * t.own, z.option]  # (N, S)
     held = z.held.copy()
     if agent >= 0:
         held[agent] = False
@@ -134,7 +143,7 @@ def _others(t: Table, z: Seats, agent: int) -> tuple[Float, list[tuple[Float, Fl
     for r in range(len(t.capacity)):
         i, s = who[order[edge[r] : edge[r + 1]]], leg[order[edge[r] : edge[r + 1]]]
         w, low = np.zeros(len(i) + 1), np.zeros(len(i) + 1)
-        w[:-1], low[:-1] = t.weight[i, r] / np.sqrt(t.capacity[r]), z.floor[i, s]
+        w[:-1], low[:-1] = t.weight[i, z.option[i], s] / np.sqrt(t.capacity[r]), z.floor[i, s]
         delay[r] = least_delay(w, low, len(i))
         found.append((w, low, len(i)))
     return delay, found
@@ -181,8 +190,8 @@ def _potential(t: Table, z: Seats, live: Bool) -> float:
     """That of :mod:`games.floor_replies`, with the private costs of who holds no place."""
     who = np.flatnonzero(live)
     holders = np.flatnonzero(live & z.held)
-    legs = t.rows[z.option[holders]]
-    own = np.where(legs >= 0, t.weight[holders[:, None], np.maximum(legs, 0)], 0.0)
+    legs = t.rows[holders * t.own, z.option[holders]]
+    own = np.where(legs >= 0, t.weight[holders, z.option[holders]], 0.0)
     alone = np.zeros(len(t.capacity))
     np.add.at(alone, np.maximum(legs, 0), own**2)
     shared = (1 + t.toll) * delays(t, z) + (1 - t.toll) * alone / t.capacity
@@ -215,7 +224,7 @@ def reseat(game: CongestionBatch, places: Places, seating: Seating, tilt: Float 
 @njit(cache=True)
 def _reseat(t, z, before):
     """Fill ``z`` from the seats before; whether the last replies came to rest."""
-    floor = np.zeros(t.rows.shape[1])
+    floor = np.zeros(t.rows.shape[2])
     for i in range(len(z.option)):
         if t.home[i]:
             take(t, z, i, before.option[i], floor)
@@ -236,7 +245,7 @@ def _serves(t, z, i, o, floor):
     """Whether ``floor`` (S,) fits, serves agent i on option o and is no more than that takes."""
     time = 0.0
     for s in range(len(floor)):
-        r = t.rows[o, s]
+        r = t.rows[i * t.own, o, s]
         if r >= 0 and z.used[r] + floor[s] > FULL + 1e-12:
             return False
         if r >= 0 and t.seconds[i, o, s] > 0.0:

@@ -39,7 +39,7 @@ DEPTH = 4
 def drain(t, z, i):
     """Seat i by moving holders of one option to places that share no resource with it; False: nothing changed."""
     agents, options = t.ok.shape
-    legs = t.rows.shape[1]
+    legs = t.rows.shape[2]
     floor, trial, was = np.empty(legs), np.empty(legs), np.empty(legs)
     kept = copy_seats(z)
     size = np.empty(agents)
@@ -49,7 +49,7 @@ def drain(t, z, i):
         for largest in range(2):
             for j in range(agents):
                 size[j] = 0.0
-                if z.held[j] and meets(t.rows, o, z.option[j]):
+                if z.held[j] and meets(t, i, o, j, z.option[j]):
                     size[j] = total(z.floor[j])
             order = ascending(-size) if largest else ascending(size)
             for j in order:
@@ -61,8 +61,8 @@ def drain(t, z, i):
                 leave(t, z, j)
                 best, room = 0, np.inf
                 for q in range(1, options):
-                    if t.ok[j, q] and not meets(t.rows, o, q) and least_floors(t, j, q, z.used, trial):
-                        after = room_after(t, z, q, trial)
+                    if t.ok[j, q] and not meets(t, i, o, j, q) and least_floors(t, j, q, z.used, trial):
+                        after = room_after(t, z, j, q, trial)
                         if after < room:
                             best, room = q, after
                             copy_into(floor, trial)
@@ -93,7 +93,7 @@ def _push(t, z, first, depth, most):
     """Depth-first over who is ejected from where, by an explicit stack: level k seats ``who[k]`` on ``at[k]`` in the
     place of ``out[k]``, who is then to be seated at level k + 1."""
     agents, options = t.ok.shape
-    legs = t.rows.shape[1]
+    legs = t.rows.shape[2]
     floor, trial = np.empty(legs), np.empty(legs)
     who, at = np.zeros(depth + 1, np.int64), np.zeros(depth + 1, np.int64)
     out, where = np.zeros(depth + 1, np.int64), np.zeros(depth + 1, np.int64)
@@ -122,7 +122,7 @@ def _push(t, z, first, depth, most):
         o = at[level]
         j = out[level]
         while j < agents:
-            if t.ok[i, o] and z.held[j] and not moved[j] and not t.home[j] and meets(t.rows, o, z.option[j]):
+            if t.ok[i, o] and z.held[j] and not moved[j] and not t.home[j] and meets(t, i, o, j, z.option[j]):
                 z.work[0] += 1
                 if z.work[0] > most:
                     j = agents
@@ -149,7 +149,7 @@ def _push(t, z, first, depth, most):
 @njit(cache=True)
 def repack(t, z, extra, largest_first, tightest):
     """Place all who are held and ``extra`` again, in the order given; False (nothing changed) if not all fit."""
-    agents, legs = t.ok.shape[0], t.rows.shape[1]
+    agents, legs = t.ok.shape[0], t.rows.shape[2]
     floor, trial = np.empty(legs), np.empty(legs)
     fresh = Seats(
         np.zeros_like(z.option), np.zeros_like(z.held), np.zeros_like(z.floor), np.zeros_like(z.used),
@@ -175,7 +175,7 @@ def two_for_one(t, z, members, waiting, effort, each):
 
     First straight into what it leaves, then by chains of at most ``each`` work.
     """
-    legs = t.rows.shape[1]
+    legs = t.rows.shape[2]
     floor, trial = np.empty(legs), np.empty(legs)
     kept = copy_seats(z)
     for by_chain in range(2):
@@ -209,7 +209,7 @@ def smaller_for_larger(t, z, members, waiting, effort):
 
     As many are served as before and the floors sum to less, so that repeating it ends. False: nothing changed.
     """
-    legs = t.rows.shape[1]
+    legs = t.rows.shape[2]
     trial, floor, was = np.empty(legs), np.empty(legs), np.empty(legs)
     for i in members:
         if z.held[i] or not waiting[i] or z.work[0] > effort:

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from coordinator import Coordinator
 from coordinator.congestion import Admits, Congestion
+from coordinator.coordinator import game_of
 from coordinator.game import only_options
 from coordinator.improve import Expects, Regret, marginal_regret, start_of
+from coordinator.shortlisted import whole_prior
 from coordinator.tables import html_table, text_table
 from coordinator.why import NUMBERS, WhatIf, Why, explain, tilt_of, what_if
 from coordinator.why_seated import explain_seated, what_if_seated
@@ -20,6 +22,7 @@ from games.admission import Seating
 from games.congestion import CongestionGame, Float, Int
 from games.places import Places
 from games.quadratic import QuadraticGame
+from games.shortlists import Shortlists
 from hybridalloc.problems.contract import AnyProblem, Explains, Named, Prices
 from hybridalloc.problems.stores import valued
 from hybridalloc.text import quoted, strict
@@ -76,6 +79,8 @@ class Certificate:
         trust: what weighed the game's costs in this step. drift: share of the recommender's features out of its
             training range, as averaged so far. stages: ms by stage.
         gap: of an optimum, agents that could be served beyond those that are, at most; nan for any other method.
+        listed: options that each agent decided on, opting out included, where a short list was shown to be enough; None
+            where all were looked at. The certificate looks at all in any case.
         improvement: of the choice, where the method asks for it; the epsilon bound is inf where it changed anything,
             for it is of the game before.
     """
@@ -97,6 +102,7 @@ class Certificate:
     stages: Mapping[str, float] = field(default_factory=dict)
     gap: float = float("nan")
     improvement: Improvement | None = None
+    listed: int | None = None
 
     def _rows(self) -> list[tuple[str, str]]:
         bound = "none" if np.isinf(self.epsilon_bound) else f"{self.epsilon_bound:.4g}"
@@ -120,6 +126,15 @@ class Certificate:
 
     def _repr_html_(self) -> str:
         return html_table(("certificate", ""), self._rows())
+
+
+class Short(NamedTuple):
+    """The lists that a step was decided on: the listed game, the log prior (M, T) as merged, and the clip, at which
+    what is off a list counts."""
+
+    game: Shortlists
+    log_prior: Float
+    limit: float
 
 
 class Origin(NamedTuple):
@@ -171,9 +186,29 @@ class Allocation:
     held: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
     floors: dict[str, Float] = field(default_factory=dict)
     seated: bool = False
+    short: Short | None = None
 
-    def __getattr__(self, name: str) -> Float:
-        """A level by its name."""
+    def __post_init__(self) -> None:
+        if self.short is not None:  # what looks at all options is made out when it is asked for
+            for name in ("game", "log_prior"):
+                if self.__dict__[name] is None:
+                    del self.__dict__[name]
+
+    @property
+    def played(self) -> bool:
+        """Whether there is a game, made out or not."""
+        return self.short is not None or self.game is not None
+
+    def __getattr__(self, name: str) -> Any:
+        """A level by its name; of a step on short lists the whole game and log prior."""
+        short: Short | None = self.__dict__.get("short")
+        if short is not None and name == "log_prior":
+            made = whole_prior(short.game, short.log_prior, short.limit)[0]
+            return self.__dict__.setdefault(name, made)
+        origin: Origin | None = self.__dict__.get("origin")
+        if short is not None and origin is not None and name == "game":
+            world = valued(origin.problem.world_at(origin.state, origin.memory), origin.value)
+            return self.__dict__.setdefault(name, game_of(world.game(origin.prices)).single(0))
         levels: dict[str, Float] = self.__dict__.get("levels", {})  # none yet while it is copied or unpickled
         if name not in levels:
             raise AttributeError(f"an allocation has no {name!r}; its levels are: {', '.join(levels) or 'none'}")
@@ -356,7 +391,8 @@ class Allocation:
                 "regret": c.regret, "epsilon_bound": c.epsilon_bound, "source": c.source, "status": c.status,
                 "elapsed_ms": c.elapsed_ms, "unserved": list(c.unserved), "late": list(c.late),
                 "doubtful": list(c.doubtful), "envy": list(c.envy), "trust": c.trust, "drift": c.drift,
-                "gap": c.gap, "improvement": None if c.improvement is None else c.improvement._asdict(),
+                "gap": c.gap, "listed": c.listed,
+                "improvement": None if c.improvement is None else c.improvement._asdict(),
             },
         })  # fmt: skip
 

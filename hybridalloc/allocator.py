@@ -21,11 +21,12 @@ from coordinator.health import Health, HealthWatch
 from coordinator.hedge import Exp3, Hedge
 from coordinator.improve import Improve
 from coordinator.robust import Robust
+from coordinator.shortlisted import ListedDecision, Lists
 from coordinator.trust import DEFAULT_TRUST, Trust
 from games.admission import Seating
 from games.congestion import CongestionGame, Float
 from games.quadratic import QuadraticGame
-from hybridalloc.allocation import Allocation, Certificate, Improvement, Origin, with_levels
+from hybridalloc.allocation import Allocation, Certificate, Improvement, Origin, Short, with_levels
 from hybridalloc.certify import certify
 from hybridalloc.errors import CheckpointError as CheckpointError  # read from here too
 from hybridalloc.errors import InvalidStateError, nearest
@@ -55,6 +56,7 @@ from rl.policy import ArrayPolicy, Carried, notes_of
 from rl.proposal import Observation, Proposal, Recommender
 from rl.value import Valuer
 
+LISTS = Lists()
 OPTIMAL, OPTIMAL_S = "optimal", 30.0  # a method's name, and s for its search where no budget says otherwise
 
 
@@ -74,6 +76,7 @@ class _Draft:
     gap: float = float("nan")  # of an optimum
     improvement: Improvement | None = None
     plan: Any = None  # the choice as it is settled; None where it is still to be
+    listed: ListedDecision | None = None
     against: Any = None  # see Decision
 
 
@@ -105,11 +108,19 @@ class _Step:
         if self.allocator.drift.active:
             self.allocator.drift.update(observation)
 
+    @property
+    def plain(self) -> bool:
+        """Neither hysteresis nor a rule of trust."""
+        return not self.allocator.hysteresis and self.allocator.trust_rule.rule is None
+
     def trusted(self, game: Game, proposal: Proposal, proposes: bool) -> float:
         """Drawn by the rule, raised where observations have drifted."""
-        a = self.allocator
         if not self.clock.limited:
-            a._last = Remembered(self.state, self.situation, game, proposal, proposes)
+            self.allocator._last = Remembered(self.state, self.situation, game, proposal, proposes)
+        return self.trust_now()
+
+    def trust_now(self) -> float:
+        a = self.allocator
         rule, drawn = a.trust_rule.rule, a.trust_rule.draw()
         if isinstance(rule, Robust) and rule.payoff is None:
             self.status = f"ok: robust trust {drawn:g} until rehearse() is called"
@@ -148,6 +159,9 @@ class Allocator:
             alone. RL alone and the heuristics stay as they are.
         hysteresis: cost of a change charged to agents that go back and forth for less than it; 0 leaves them.
         period: steps for which a robust trust holds what it drew.
+        lists: where options are many each agent decides on a short list of its best, shown to be enough or made
+            longer (:mod:`coordinator.shortlisted`): ``Lists(width, above)``; None looks at all options at once. A
+            budget, a hysteresis, a belief or a rule of trust look at all.
         value: of what is left in the agents' stores, such as batteries, where the problem names some: one that was
             learned (:func:`hybridalloc.training.stores.learn_value`), or the address of a saved allocator that has it.
 
@@ -171,6 +185,7 @@ class Allocator:
         belief: Belief | str | None = None,
         improve: bool | Improve | None = None,
         value: Valuer | str | Path | None = None,
+        lists: Lists | None = LISTS,
     ) -> None:
         known = ("hybrid", "rl", "game", *problem.card.baselines, *(OPTIMAL,) * isinstance(problem, Optimises))
         if method not in known:
@@ -209,6 +224,7 @@ class Allocator:
             limit,
             choose,
             improve=_improve(problem, self.improve),
+            lists=lists,
         )
         self.drift = DriftWatch(notes.ranges)
         self.watch = HealthWatch(worth=self.hysteresis or problem.card.cost_of_change(self.prices))
@@ -284,10 +300,12 @@ class Allocator:
         if clock.limited:
             clock.close()
         played = allocation.certificate.source in ("hybrid", "rl", "game")
-        game, feasible = allocation.game, allocation.certificate.feasible
         stays = not self.problem.card.fleeting
-        if isinstance(game, CongestionGame) and played and feasible and stays and not clock.limited:
-            self.watch.see_game(game, allocation.option, state.active, allocation.log_prior)
+        if played and allocation.certificate.feasible and stays and not clock.limited:
+            if (short := allocation.short) is not None:
+                self.watch.see_lists(short.game, allocation.option, short.log_prior)
+            elif isinstance(allocation.game, CongestionGame):
+                self.watch.see_game(allocation.game, allocation.option, state.active, allocation.log_prior)
         return allocation
 
     def _believed(self, state: Any) -> tuple[AnyWorld, str]:
@@ -343,7 +361,7 @@ class Allocator:
         return _Draft(
             decision.choice, decision.trust, decision.proposal, anchor, decision.kind, status, bound, decision.seating,
             decision.game, improvement=self._improvement(decision, clock),
-            plan=None if decision.proposal.levels else decision.plan, against=decision.against,
+            plan=None if decision.proposal.levels else decision.plan, against=decision.against, listed=decision.listed,
         )  # fmt: skip
 
     def _improvement(self, d: Decision, clock: Clock) -> Improvement | None:
@@ -360,7 +378,8 @@ class Allocator:
             if d.kind == "hybrid" and d.trust == 0:
                 return Improvement("trust 0 leaves the proposal as it is")
             return Improvement("the problem does not say what it expects of a plan")
-        prior = self.coordinator.limit / d.trust if d.kind == "hybrid" and d.proposal.log_prior is not None else 0.0
+        tilts = d.kind == "hybrid" and (d.proposal.log_prior is not None or d.listed is not None)
+        prior = self.coordinator.limit / d.trust if tilts else 0.0
         rest = bool(d.rest[0])
         bound = float(prior + d.least[0]) if rest else float("inf")
         return Improvement("", float(d.gain[0]), int(d.moved[0]), int(d.tried[0]), rest, bound)
@@ -461,7 +480,8 @@ class Allocator:
                     parts = situation.parts(plan)
                     self._past = (situation, plan)
                 with clock.stage("certify"):
-                    game = (draft.game or game_of(situation.game(self.prices))).single(0)
+                    if draft.listed is None:
+                        game = (draft.game or game_of(situation.game(self.prices))).single(0)
                     rank = situation.priority()[0]
                     believed = None
                     if (self._memory is not None or self.value is not None) and isinstance(situation, Believes):
@@ -474,10 +494,14 @@ class Allocator:
         if situation is None:
             parts, draft = _opt_out(self.problem, state), replace(draft, proposal=None, anchor=None, seating=None)
         with clock.stage(last):
-            prior = None if draft.proposal is None else draft.proposal.log_prior
-            if prior is None:
+            prior: Any = None if draft.proposal is None else draft.proposal.log_prior
+            short = None
+            if situation is not None and draft.listed is not None:
+                short = Short(draft.listed.short.game, draft.listed.log_prior, self.coordinator.limit)
+            if prior is None and short is None:
                 shape = game.private_cost.shape if isinstance(game, CongestionGame) else (state.agents, 1)
                 prior = np.zeros((1, *shape))
+            said: Any = None if prior is None else prior[0]  # of short lists: made out when asked for
             memory = None if situation is None else self._memory
             decider = None
             if draft.source in ("hybrid", "rl", "game"):
@@ -491,8 +515,8 @@ class Allocator:
                 self.problem, state, self.prices, levels, limit, memory, draft.seating, decider, against, value
             )
             allocation = Allocation(
-                **with_levels(parts), certificate=_PENDING, game=game, log_prior=prior[0], trust=draft.trust,
-                anchor=draft.anchor, origin=origin, seated=draft.seating is not None,
+                **with_levels(parts), certificate=_PENDING, game=game, log_prior=said, trust=draft.trust,
+                anchor=draft.anchor, origin=origin, seated=draft.seating is not None, short=short,
             )  # fmt: skip
             found = certify(self.problem, state, allocation, self.prices, believed, self._warn)
             status = draft.status
@@ -520,6 +544,7 @@ class Allocator:
             drift=self.drift.level,
             stages=clock.stages,
             gap=draft.gap,
+            listed=None if allocation.short is None else allocation.short.game.option.shape[1],
             improvement=None if situation is None else draft.improvement,
         )
         return renewed(allocation, served=served, certificate=certificate)

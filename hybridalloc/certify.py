@@ -112,9 +112,9 @@ def _read(problem: Audits, state: Any, allocation: Allocation, prices: Prices, b
     """What a problem's audit of all options shows."""
     found = problem.audit(state, allocation, prices, believed)
     regret = float("inf")
-    if allocation.game is not None and allocation.seated:
+    if allocation.played and allocation.seated:
         regret = measure_fitting_regret(found)
-    elif allocation.game is not None:
+    elif allocation.played:
         regret = float(deviations(found, allocation.option)[0].max(initial=0.0))
     envy = tuple(dict.fromkeys(i for i, _ in measure_envy(found)))
     return Findings(found.in_time, found.by_reports, found.home, regret, envy)

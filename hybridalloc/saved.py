@@ -12,6 +12,7 @@ import numpy as np
 
 from coordinator.coordinator import Coordinator
 from coordinator.improve import Improve
+from coordinator.shortlisted import Lists
 from coordinator.trust import Trust
 from hybridalloc.errors import CheckpointError, nearest
 from hybridalloc.files import read_arrays, whole_file
@@ -93,6 +94,7 @@ def write_allocator(allocator: Kept, path: str | Path) -> Path:
         "limit": a.coordinator.limit, "choose": a.coordinator.choose, "seed": a.seed, "prices": a.prices._asdict(),
         "recommender": name, "trust_state": a.trust_rule.state(), "hysteresis": a.hysteresis,
         "improve": a.improve if isinstance(a.improve, bool) else asdict(a.improve),
+        "lists": None if a.coordinator.lists is None else asdict(a.coordinator.lists),
     }  # fmt: skip
     if a.belief is not None:
         arrays |= belief_arrays(a.belief)
@@ -150,7 +152,7 @@ def made_from(kind: Callable[..., A], source: str | Path, trust_code: bool, chan
             "seed": meta["seed"], "prices": saved_prices(problem, meta["prices"]), "recommender": saved.policy,
             "hysteresis": meta.get("hysteresis", 0.0), "belief": restore_belief(problem, saved.arrays),
             "improve": _improve(meta.get("improve", False)),
-            "value": restore_value(saved.arrays),
+            "value": restore_value(saved.arrays), "lists": _lists(meta.get("lists", asdict(Lists()))),
         }  # fmt: skip
         made = kind(problem, **settings)  # what is wrong here is the file's; below it is the caller's
         _restore_trust(made.trust_rule, meta.get("trust_state"))
@@ -287,6 +289,16 @@ def _improve(told: bool | dict[str, Any]) -> bool | Improve:
     if unknown:
         raise ValueError(f"improve has no {quoted(min(unknown))}")
     return Improve(**told | {"starts": tuple(starts)})
+
+
+def _lists(told: Any) -> Lists | None:
+    """As it was written; a file that says nothing of it was made before there were lists, and has them as they are by
+    default."""
+    if told is None:
+        return None
+    if not isinstance(told, dict) or set(told) != {f.name for f in fields(Lists)}:
+        raise ValueError(f"lists = {quoted(told)}; it is null, or a width and an above")
+    return Lists(**told)
 
 
 def _restore_trust(rules: Trust, state: dict[str, Any] | None) -> None:

@@ -194,6 +194,41 @@ def propose(agent, resource, pair, live, resource_of, own_weight, own_bias, shar
                     out[e, who[k], o] = (score[k * options + o] + w.out_bias[0]) * scale
 
 
+@njit(cache=True, error_model="numpy", fastmath=RULES, nogil=True)
+def propose_listed(agent, resource, pair, row_of, own_weight, own_bias, shared_weight, w, scale, out):
+    """:func:`propose` of M agents whose options are their own: pair (M, O, P), ``row_of`` (M, O) rows of ``resource``
+    (R, S), -1 for none; ``out`` (M, O)."""
+    agents, options, features = pair.shape
+    hidden = len(own_bias)
+    mine, theirs = np.ascontiguousarray(own_weight.T), np.ascontiguousarray(shared_weight.T)
+    own, rows = np.dot(agent, mine), np.dot(resource, theirs)
+    z_room = np.empty((BLOCK * options, hidden), np.float32)
+    y_room = np.empty((BLOCK * options, len(w.out)), np.float32)
+    for first in range(0, agents, BLOCK):
+        last = min(first + BLOCK, agents)
+        many = (last - first) * options
+        z, y = z_room[:many], y_room[:many]
+        np.dot(pair[first:last].reshape(many, features), w.pair, z)
+        for k in range(first, last):
+            base = own[k]
+            for o in range(options):
+                here, r = z[(k - first) * options + o], row_of[k, o]
+                if r >= 0:
+                    there = rows[r]
+                    for h in range(hidden):
+                        here[h] = max(here[h] + base[h] + own_bias[h] + there[h], ZERO)
+                else:
+                    for h in range(hidden):
+                        here[h] = max(here[h] + base[h] + own_bias[h], ZERO)
+        np.dot(z, w.mix, y)
+        for r in range(many):
+            here = y[r]
+            total = w.out_bias[0]
+            for h in range(len(here)):
+                total += max(here[h] + w.mix_bias[h], ZERO) * w.out[h]
+            out[first + r // options, r % options] = total * scale
+
+
 @njit(cache=True, error_model="numpy")
 def slopes(slope, own, pair, shared, row, w, d):
     """Add to ``d`` the gradients of K agents' pairs whose unscaled scores have slopes ``slope`` (K, O)."""

@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from rl.pairs import propose, scorer_of
+from rl.pairs import propose, propose_listed, scorer_of
 from rl.proposal import Observation, Proposal, own_features
 
 Float = NDArray[np.float64]
@@ -92,6 +92,11 @@ class ArrayPolicy:
         out[row, agent] = score * w["scale"]
         return out
 
+    @property
+    def lists(self) -> bool:
+        """Whether :meth:`propose` reads options that are each agent's own: a network that knows pairs alone does."""
+        return not any(name.startswith(("node.", "pool.", "memory.", "continuous.")) for name in self.weights)
+
     def _plain_scores(self, seen: Observation, out: Float) -> Float:
         """Fill ``out`` with the scores of a network that knows pairs alone, in one compiled call."""
         w, scorer = self.weights, scorer_of(self.weights)
@@ -103,13 +108,18 @@ class ArrayPolicy:
             raise ValueError(f"agents have {own.shape[0]}, resources {shared.shape[0]} hidden units; pairs have "
                              f"{len(scorer.mix)}; features are {agent.shape[2]}, {resource.shape[2]} and "
                              f"{pair.shape[3]}")  # fmt: skip
-        of = np.ascontiguousarray(seen.resource_of, np.int64)
+        of, scale = np.ascontiguousarray(seen.resource_of, np.int64), np.float32(w["scale"])
+        if of.ndim == 3:
+            for e in range(len(pair)):
+                given = (agent[e], resource[e], pair[e], of[e], own, bias, shared, scorer, scale, out[e])
+                propose_listed(*given)
+            out[~seen.live] = 0.0
+            return out
         if len(of) != pair.shape[2] or of.max(initial=-1) >= resource.shape[1]:
             raise ValueError(f"resource_of has {len(of)} entries up to {of.max(initial=-1)}; the observation has "
                              f"{pair.shape[2]} options and {resource.shape[1]} resources")  # fmt: skip
         propose(
-            agent, resource, pair, np.ascontiguousarray(seen.live), of, own, bias, shared, scorer,
-            np.float32(w["scale"]), out,
+            agent, resource, pair, np.ascontiguousarray(seen.live), of, own, bias, shared, scorer, scale, out,
         )  # fmt: skip
         return out
 

@@ -15,7 +15,7 @@ class Observation(NamedTuple):
 
     agent (E, N, A) is an agent's own; resource (E, R, S) is broadcast; pair (E, N, O, P) is an agent's about an
     option. ``live`` (E, N): has something to decide. ``allowed`` (E, N, O). ``resource_of`` (O,): the row of
-    ``resource`` an option stands for, -1 for none.
+    ``resource`` an option stands for, -1 for none; (E, N, O) where options are each agent's own (short lists).
     """
 
     agent: NDArray[np.float32]

@@ -7,6 +7,7 @@ import pytest
 from scipy.stats import chi2
 
 from coordinator import Coordinator, clip_prior, equilibrate, explore
+from coordinator.budget import Clock
 from coordinator.choose import choose_best
 from coordinator.congestion import Congestion, model_cost
 from coordinator.coordinator import game_of
@@ -14,7 +15,7 @@ from coordinator.game import only_options
 from coordinator.merge import flat_prior
 from games.best_response import best_response_batch
 from games.certificate import measure_regret, measure_residual
-from games.congestion import CongestionGame
+from games.congestion import CongestionBatch, CongestionGame
 from hybridalloc.problems import make_problem
 from rl.imappo import Imappo
 from rl.networks import Sizes
@@ -279,3 +280,26 @@ def test_a_draw_of_0_does_not_take_a_forbidden_option():
     for uniform in (0.0, 1 - 2.0**-53):
         option = explore(game, flat_prior(game), 3.0, np.full(game.live.shape, uniform)).option
         assert np.take_along_axis(allowed, option[..., None], -1)[..., 0][game.live].all()
+
+
+def test_merging_at_once_is_merging_stage_by_stage():
+    rng = np.random.default_rng(11)
+    for k in range(60):
+        n, r = int(rng.integers(0, 9)), int(rng.integers(1, 5))
+        batch = random_games(rng, 2, n, r)
+        prior = clip_prior(rng.normal(size=batch.private_cost.shape) * 4, batch.allowed, 10.0)
+        for choose in (True, False):
+            c = Coordinator("hybrid", float(rng.choice([0.3, 5.0, 40.0])), choose=choose)
+            at_once, staged = c.decide_on(batch, prior, k % 4 > 0), c.decide_on(batch, prior, k % 4 > 0, Clock(1e9))
+            for name in ("option", "raw", "origin", "converged", "stable", "bound"):
+                assert np.array_equal(getattr(at_once, name), getattr(staged, name)), name
+
+
+def random_games(rng, games, n, r):
+    options = np.array([[-1, -1], *([q, r] for q in range(r))])
+    allowed = rng.random((games, n, 1 + r)) < 0.8
+    allowed[..., 0] = True
+    return CongestionBatch(
+        options, rng.uniform(0.1, 1, (games, n, r + 1)), rng.uniform(0.5, 2, (games, r + 1)),
+        rng.uniform(0, 2, (games, n, 1 + r)), allowed, rng.random((games, n)) < 0.8, rng.uniform(0, 1, (games, r + 1)),
+    )  # fmt: skip

@@ -16,7 +16,7 @@ from games.admission import admit
 from games.certificate import Audit, _delay, _fits, measure_envy, measure_fitting_regret, rank_by
 from games.congestion import CongestionBatch
 from games.floor_replies import least_delay
-from games.places import TABLE, Places, Table, classes, least_floors
+from games.places import TABLE, Places, Table, classes, least_floors, legs_of
 from hybridalloc import Allocator, make_problem
 
 _PATH = Path(__file__).resolve().parents[2] / "benchmarks" / "admission.py"
@@ -180,9 +180,9 @@ def test_least_floors_against_a_convex_solver():
     for _ in range(60):
         seconds, used, slack = rng.uniform(0.05, 1, 2), rng.uniform(0, 0.95, 2), rng.uniform(0.5, 8)
         t = Table(
-            np.array([[-1, -1], [0, 1]]), np.stack([np.zeros((1, 2)), seconds[None]], 1), np.full((1, 2), slack),
+            np.array([[[-1, -1], [0, 1]]]), 0, np.stack([np.zeros((1, 2)), seconds[None]], 1), np.full((1, 2), slack),
             np.full((1, 2), np.inf), np.ones((1, 2), bool), np.zeros(1, int), np.zeros(1, bool), np.ones(1),
-            np.ones((1, 2)), np.ones(2), np.zeros((1, 2)), np.ones(2),
+            np.ones((1, 2, 2)), np.ones(2), np.zeros((1, 2)), np.ones(2),
         )  # fmt: skip
         floor = np.empty(2)
         fits = least_floors(t, 0, 1, used, floor)
@@ -194,7 +194,7 @@ def test_least_floors_against_a_convex_solver():
             time = cp.sum(cp.multiply(seconds, cp.inv_pos(f)))
             best = cp.Problem(cp.Minimize(cp.sum(f / room)), [time <= slack, f <= room]).solve(solver=cp.CLARABEL)
             assert (floor / room).sum() == pytest.approx(best, rel=1e-5)
-            audit = SimpleNamespace(options=t.rows, seconds=t.seconds, slack=t.slack, cap=t.cap)
+            audit = SimpleNamespace(options=t.rows[0], seconds=t.seconds, slack=t.slack, cap=t.cap)
             again = np.zeros(2)  # the certificate's own way, as plain Python
             assert _fits.py_func(audit, 0, 1, room, again) and again == pytest.approx(floor, rel=1e-9)
             assert (seconds / floor).sum() <= slack * (1 + 1e-9) and (floor <= room * (1 + 1e-9)).all()
@@ -257,7 +257,10 @@ def test_replies_end_at_an_equilibrium_of_the_floor_constrained_game(legs):
                         getattr(places, name)[0]
                         for name in ("seconds", "slack", "cap", "acceptable", "rank", "home", "late")
                     ]
-                    t = Table(game.options, *one, game.weight[0], game.capacity[0], game.private_cost[0], game.toll[0])
+                    weight = legs_of(game.options, game.weight[0])
+                    t = Table(
+                        game.options[None], 0, *one, weight, game.capacity[0], game.private_cost[0], game.toll[0]
+                    )  # fmt: skip
                     if not least_floors(t, i, o, used, own):
                         continue
                 assert now <= cost(i, o, own) + 1e-6

@@ -10,7 +10,7 @@ import pytest
 
 from games.certificate import Audit, deviations, fitting_costs, measure_envy, measure_fitting_regret, measure_regret
 from hybridalloc import Allocator, make_problem
-from hybridalloc.certify import certify
+from hybridalloc.certify import _read, certify
 from hybridalloc.problems.mec.audit import excess
 
 SETTINGS = {
@@ -252,3 +252,38 @@ def test_envy_is_that_of_plain_loops():
             assert measure_envy(found) == envy_by_plain_loops(found)
             some += len(measure_envy(found))
     assert some
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("method", ["hybrid", "game", "rl", "nearest"])
+def test_what_a_step_examines_is_what_the_whole_audit_shows(name, method):
+    """The certificate's reading in every step leaves out what a bound rules out: the answers are those of the whole."""
+    problem = make_problem("mec", **SETTINGS[name])
+    belief = next(iter(problem.card.beliefs)) if method == "hybrid" else None
+    recommender = "imappo" if method in ("hybrid", "rl") else None
+    found = 0
+    for prices in (problem.card.prices(), problem.card.prices(migration=-0.05, backlog=0.3, interference=0.01)):
+        allocator = Allocator(problem, method, recommender, belief=belief, prices=prices)
+        for seed in range(6):
+            state = problem.reset(seed)
+            answer = allocator.step(state)
+            believed = allocator.problem.world_at(state, answer.origin.memory).believed() if belief else None
+            n = state.agents
+            rng = np.random.default_rng(seed)
+            spoilt = replace(  # places and shares that nobody would give: gains and envy to be found
+                answer, option=np.where(rng.random(n) < 0.3, 0, answer.option),
+                held=answer.held & (rng.random(n) < 0.7), floors={k: v * 0.5 for k, v in answer.floors.items()},
+            )  # fmt: skip
+            for given in (answer, spoilt):
+                fast, slow = (
+                    problem.examine(state, given, prices, believed),
+                    _read(problem, state, given, prices, believed),
+                )
+                if problem.scenario.sheds:
+                    assert fast is None
+                    continue
+                found += bool(slow.envy) + (0 < slow.regret < np.inf)
+                assert np.array_equal(fast.in_time, slow.in_time) and np.array_equal(fast.by_reports, slow.by_reports)
+                assert np.array_equal(fast.home[state.active], slow.home[state.active])
+                assert fast.regret == pytest.approx(slow.regret, rel=1e-7, abs=1e-9) and fast.envy == slow.envy
+    assert found or n <= 1 or problem.scenario.sheds

@@ -115,7 +115,7 @@ def _in_portions(
 ) -> tuple[int, int, int, int]:  # fmt: skip
     """:func:`.expected.climb_on` as far as the clock allows."""
     _, n, bands, values = model.world.rates.shape
-    c = core.new_climb(n, model.world.server_hz.shape[1], bands, values, len(t.capacity), t.rows.shape[1], width)
+    c = core.new_climb(n, model.world.server_hz.shape[1], bands, values, len(t.capacity), t.rows.shape[2], width)
     for part in task.clock.portions(np.arange(task.sweeps * n), "improve", task.after_ms):
         core.climb(model, g, against, same, plan, t, z, c, len(part), worth)
         if c.cursor[core.STATE] != core.RUNNING:

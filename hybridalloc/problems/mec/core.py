@@ -626,11 +626,11 @@ def settle(p, w, prices, priority, rank, wish, trust, option, seated, held, floo
     cannot reach the server, has option 0.
 
     Where ``seated``, ``held`` (E, N) and ``floor`` (E, N, 2) are given (see :mod:`games.admission`), and who is held is
-    in time by construction. Otherwise a device's floors stretch its square-root shares until its deadline holds, and where they do
-    not all fit they are admitted by priority. ``energy`` (E, N) is what a tenth of a joule is worth to each device.
-    Fits by construction: shares of a band or server sum to at most one, power is within its limit and within what the
-    battery can pay for, and no device starts local work that it cannot pay for or finish in time. ``plan.served`` is
-    who is in time with what it got, as believed.
+    in time by construction. Otherwise a device's floors stretch its square-root shares until its deadline holds, and
+    where they do not all fit they are admitted by priority. ``energy`` (E, N) is what a tenth of a joule is worth to
+    each device. Fits by construction: shares of a band or server sum to at most one, power is within its limit and
+    within what the battery can pay for, and no device starts local work that it cannot pay for or finish in time.
+    ``plan.served`` is who is in time with what it got, as believed.
     """
     networks, n, bands = w.rate.shape
     servers = w.server_hz.shape[1]

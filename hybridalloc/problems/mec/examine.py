@@ -100,7 +100,7 @@ def examine(
         np.ascontiguousarray(allocation.option, np.int64), np.ascontiguousarray(allocation.held, np.bool_),
         *[np.ascontiguousarray(x, np.float64) for x in real],
     )  # fmt: skip
-    seated, played = bool(allocation.seated), allocation.game is not None
+    seated, played = bool(allocation.seated), bool(allocation.played)
     t, lists, regret, left_out = _examine(problem.physics, told, prices, given, seated, played)
     envy = _envy(problem, state, t, lists) if left_out else ()
     return Findings(t.in_time, t.by_reports, t.home, regret, envy)
@@ -178,13 +178,14 @@ class Ears(NamedTuple):
 
     Attributes:
         rise: (B,) log of 1 + the noise rise. near: (K,) tasks whose best link is each server's.
-        first: (K,) the first server of each one's spectrum. of: (B,) the server of each band.
-        whole: (B,) scratch.
+        hears: (B,) which bands hear each other: the same number. sets: (1,) how many such numbers there are.
+        of: (B,) the server of each band. whole: (B,) scratch.
     """
 
     rise: Float
     near: Float
-    first: Int
+    hears: Int
+    sets: Int
     of: Int
     whole: Float
 
@@ -206,22 +207,40 @@ def _ears(p, s, leaks):
             while gain[i, best] != most:
                 best += 1
             near[best] += 1.0
-    first, of = np.arange(servers), np.arange(len(rise))
-    for k in range(servers):
-        for q in range(k):
-            if s.reuse_group[q] == s.reuse_group[k]:
-                first[k] = q
-                break
+    hears, of, sets = np.full(len(rise), -1), np.arange(len(rise)), np.zeros(1, np.int64)
+    per = max(len(rise) // max(servers, 1), 1)
     for b in range(len(rise)):
-        of[b] = b // max(len(rise) // max(servers, 1), 1)
-    return Ears(rise, near, first, of, np.empty(len(rise)))
+        of[b] = b // per
+        if hears[b] >= 0:
+            continue
+        for q in range(b, len(rise), per):
+            if s.reuse_group[q // per] == s.reuse_group[of[b]]:
+                hears[q] = sets[0]
+        sets[0] += 1
+    return Ears(rise, near, hears, sets, of, np.empty(len(rise)))
+
+
+@njit(**LEAN, fastmath={"contract", "reassoc", "nsz"})
+def _sums(hears, sets, heard, whole):
+    """Fill ``whole`` with the sum of each set of bands."""
+    for c in range(sets):
+        whole[c] = 0.0
+    if sets > 8:
+        for b in range(len(heard)):
+            whole[hears[b]] += heard[b]
+        return
+    for c in range(sets):
+        total = 0.0
+        for b in range(len(heard)):
+            total += heard[b] if hears[b] == c else 0.0
+        whole[c] = total
 
 
 @njit(**LEAN, fastmath={"contract"})
 def _heard(s, ears, base, i, heard):
     """Fill ``heard`` (B,), for a device on each band, with what its signal raises the noise by, in logs, summed over
     the tasks whose best link is another server of the same spectrum; ``base`` the log of nominal power over noise."""
-    gain, near, rise, of, first, whole = s.mean_gain_db[i], ears.near, ears.rise, ears.of, ears.first, ears.whole
+    gain, near, rise, of, hears, whole = s.mean_gain_db[i], ears.near, ears.rise, ears.of, ears.hears, ears.whole
     bands, servers = len(heard), len(near)
     per = bands // servers
     if per == 1:
@@ -230,12 +249,9 @@ def _heard(s, ears, base, i, heard):
     else:
         for b in range(bands):
             heard[b] = near[of[b]] * _soft(NEPERS * gain[of[b]] + base - rise[b])
+    _sums(hears, ears.sets[0], heard, whole)
     for b in range(bands):
-        whole[b] = 0.0
-    for b in range(bands):
-        whole[first[of[b]] * per + b % per] += heard[b]
-    for b in range(bands):
-        others = whole[first[of[b]] * per + b % per] - heard[b]
+        others = whole[hears[b]] - heard[b]
         heard[b] = others if others > 0.0 else 0.0
 
 
@@ -404,12 +420,10 @@ def _lists(p, s, prices, t, why, paid, stays, least, watts, ears, scale, leaks):
         places = why[i] & (LEFT_OUT | HOLDS) and not t.home[i]
         louder = np.log2(max(watts[i] / p.nominal_w, 1.0)) * p.band_hz  # no more is gained in rate by the power it has
         zero = why[i] & PLAYS or (why[i] & HOLDS and t.home[i])
-        for b in range(-1 if zero else 0, bands):
-            if b < 0:
-                if not stays[i] < most:
-                    continue
-            else:
-                if not s.reachable[i, of[b]] or not low[b] < most:
+        reach, first = s.reachable[i], -1 if zero and stays[i] < most else 0
+        for b in range(first, bands):
+            if b >= 0:
+                if not low[b] < most or not reach[of[b]]:
                     continue
                 if not why[i] & PLAYS and places:
                     left = prices.margin * tau - base[b] - (moving if of[b] != was else 0.0)

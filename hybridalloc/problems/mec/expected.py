@@ -767,7 +767,7 @@ def climb(model, e, against, same, plan, t, z, c, count, worth):
 def climb_on(model, e, against, same, plan, t, z, width, worth):
     """:func:`climb` until all is done; its ``tries`` and state."""
     _, n, bands, values = model.world.rates.shape
-    c = new_climb(n, model.world.server_hz.shape[1], bands, values, len(t.capacity), t.rows.shape[1], width)
+    c = new_climb(n, model.world.server_hz.shape[1], bands, values, len(t.capacity), t.rows.shape[2], width)
     climb(model, e, against, same, plan, t, z, c, n * model.sweeps, worth)
     return c.tries[0], c.tries[1], c.tries[2], c.cursor[STATE]
 

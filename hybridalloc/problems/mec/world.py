@@ -14,6 +14,7 @@ from coordinator.congestion import Congestion
 from coordinator.continuous import for_option
 from coordinator.game import Choice, options_of
 from coordinator.improve import Start, Task
+from coordinator.shortlisted import Short
 from games.admission import Seating
 from games.certificate import count_excess
 from games.congestion import Bool, CongestionBatch, Float, Int
@@ -35,6 +36,7 @@ from hybridalloc.problems.mec.climb import climb, expected, no_wish
 from hybridalloc.problems.mec.core import Outcome, Plan, Prices, Reports, Seen, World
 from hybridalloc.problems.mec.law import Counts, Stream, streams
 from hybridalloc.problems.mec.setting import BASELINES, MecSetting, option_rows
+from hybridalloc.problems.mec.shortlist import features, shortlist, told_of
 from hybridalloc.problems.mec.sites import SITE_SIDE_M, draw_sites, reuse_groups
 from hybridalloc.problems.mec.state import HIDDEN, OBSERVED, MecState, MecTruth
 from hybridalloc.problems.slots import SlotWorld, named
@@ -66,7 +68,9 @@ class MecWorld(Storing, SlotWorld):
         self.belief: Belief | None = None
         self.responses: dict[str, Float] = {}
         self._blocked_then: Float | None = None
-        self._at, self._world, self._seen = at, world, None if at is None else self._look(at)
+        self._at, self._world = at, world
+        self._seen: Seen | None = None
+        self._slim: Seen | None = None  # what settling reads, on the links that were listed
         self._priority: Float | None = None
         self._classes: Int | None = None
         if world is not None:
@@ -78,23 +82,64 @@ class MecWorld(Storing, SlotWorld):
         to decide takes :attr:`seen` alone."""
         if self._world is None:
             assert self._at is not None
-            self._world, self._seen = self._made_out(self._at), None
+            self._world, self._seen, self._slim = self._made_out(self._at), None, None
             self._priority = self._classes = None
             self._take_reports(np.ones(1, bool))
         return self._world
 
     @world.setter
     def world(self, world: World) -> None:
-        self._world, self._seen = world, None
+        self._world, self._seen, self._slim = world, None, None
         self._priority = self._classes = None
 
     @property
     def seen(self) -> Seen:
         """What a decision reads of them: the world's own arrays, once there is one."""
-        if self._seen is None:
+        if self._seen is None and self._world is None and self._at is not None:
+            self._seen = self._look(self._at)
+        elif self._seen is None:
             w = self.world
             self._seen = Seen(*[getattr(w, name) for name in Seen._fields])
         return self._seen
+
+    def _own(self, name: str) -> NDArray[Any]:
+        """A field of the world, without making one out."""
+        if self._world is None and self._at is not None:
+            return np.asarray(getattr(self._at, name)[None])
+        return np.asarray(getattr(self.world, name))
+
+    def choices(self) -> int:
+        """Options a device."""
+        return len(self.options)
+
+    def shortlisted(self, prices: Prices, width: int) -> Short | None:
+        """The network on short lists; None where a belief, a value of batteries, a day or shedding has a say, and for
+        anything but one network at a state."""
+        s, at = self.problem.scenario, self._at
+        plain = self.belief is None and self.value is None and not s.day and not s.sheds
+        if at is None or self._world is not None or not plain or not len(at.server_hz):
+            return None
+        told = told_of(at)
+        lists, serving, made = shortlist(self.physics, told, prices, self.classes()[0], width)
+        rate = np.zeros((1, *at.reported_gain_db.shape))  # of what is not listed nothing is written, nor kept
+        rows, place = np.nonzero(lists.option > 0)
+        rate[0, lists.who[rows], lists.option[rows, place] - 1] = made.rate[rows, place]
+        harms = self.physics.interference and self.physics.power_control and prices.interference > 0.0
+        mean = np.exp(NEPERS * at.mean_gain_db) if harms else np.zeros(at.mean_gain_db.shape)
+        self._slim = Seen(
+            **{name: _plain(getattr(at, name))[None] for name in SHOWN}, mean_gain=mean[None], rates=rate[..., None],
+            rate=rate, cpu_wait_s=_plain(at.queue_s)[None], air_wait_s=_plain(at.air_queue_s)[None],
+        )  # fmt: skip
+
+        def observe() -> Observation:
+            agent, server, pair = features(self.physics, told, lists, made)
+            live = np.ones((1, len(lists.who)), bool)
+            return Observation(
+                agent[None], server[None], pair[None], live, (lists.option >= 0)[None],
+                np.maximum(lists.option - 1, -1)[None],
+            )  # fmt: skip
+
+        return Short(lists, serving if self.physics.floors else None, observe)
 
     @property
     def blocked_then(self) -> Float:
@@ -118,7 +163,7 @@ class MecWorld(Storing, SlotWorld):
     @property
     def active(self) -> Bool:
         """(E, N) who has a task."""
-        return self.seen.active
+        return self._own("active")
 
     def attach(self, belief: Belief | None) -> Self:
         """Believe ``belief`` from now on, instead of the reports at their face value; returns this world."""
@@ -166,8 +211,8 @@ class MecWorld(Storing, SlotWorld):
         gain = np.exp(NEPERS * state.reported_gain_db)[None]
         rate = np.empty(gain.shape)
         told = Reports(
-            gain, one["noise_rise"], _plain(state.queue_s)[None], _plain(state.air_queue_s)[None], rate[..., None], rate,
-            np.empty((1, k)), np.empty((1, bands)),
+            gain, one["noise_rise"], _plain(state.queue_s)[None], _plain(state.air_queue_s)[None], rate[..., None],
+            rate, np.empty((1, k)), np.empty((1, bands)),
         )  # fmt: skip
         core.believe(self.physics, told, ALL)
         return Seen(
@@ -326,7 +371,7 @@ class MecWorld(Storing, SlotWorld):
         if self._classes is not None:
             return self._classes
         gap = self.problem.scenario.priority_gap
-        found = classes(self.seen.sla) if gap is None else classes(self.priority(), gap)
+        found = classes(self._own("sla")) if gap is None else classes(self.priority(), gap)
         if self._world is None:  # at a state nothing changes
             self._classes = found
         return found
@@ -344,10 +389,10 @@ class MecWorld(Storing, SlotWorld):
         ``responses`` then holds those best responses, nan where there was none to pull.
         ``seating`` is stable admission's answer for ``choice``: its floors are kept, and who holds a place is served.
         """
-        w = self.seen
+        option = np.ascontiguousarray(options_of(choice), np.int64)
+        w = self._settled_by(option)
         e, n, b = w.rate.shape
         k = w.server_hz.shape[1]
-        option = np.ascontiguousarray(options_of(choice), np.int64)
         shed = None
         if self.problem.scenario.sheds:
             shed = w.active & self.sheds(option)
@@ -376,9 +421,16 @@ class MecWorld(Storing, SlotWorld):
             plan.option[shed], plan.served[shed] = len(self.options) - 1, False
         return plan
 
+    def _settled_by(self, option: Int) -> Seen:
+        """What settling these options reads: what was listed where that has them all."""
+        if self._slim is None:
+            return self.seen
+        sent = np.flatnonzero(option[0] > 0)
+        return self._slim if (self._slim.rate[0, sent, option[0, sent] - 1] > 0.0).all() else self.seen
+
     def _taken(self, option: Int) -> Int:
         """(E, N) options as they are settled: 0 for who has no task or cannot reach the server."""
-        w = self.seen
+        w = self._settled_by(option)
         e, n, b = w.rate.shape
         server = np.maximum(option - 1, 0) // max(b // max(w.server_hz.shape[1], 1), 1)
         able = w.active & w.reachable[np.arange(e)[:, None], np.arange(n), server] if server.size and b else False
@@ -389,7 +441,7 @@ class MecWorld(Storing, SlotWorld):
         worth = self.worth()
         if worth is None:
             return np.full(self.active.shape, prices.energy)
-        return core.ENERGY_UNIT * worth.price(self.seen.battery_j)
+        return core.ENERGY_UNIT * worth.price(self._own("battery_j"))
 
     def left(self, prices: Prices) -> Worth:
         """What is left in every battery is worth after the slot. Where no value says, the price of a joule does, if
@@ -421,9 +473,10 @@ class MecWorld(Storing, SlotWorld):
     def believed(self) -> Believed | None:
         """What a belief says of network 0 and a value of its batteries, as data for the certificate; None where the
         reports are believed and nothing is valued."""
-        w, worth = self.seen, self.worth()
+        worth = self.worth()
         if self.belief is None and worth is None:
             return None
+        w = self.seen
         return Believed(w.rates[0], w.cpu_wait_s[0], w.air_wait_s[0], None if worth is None else worth.one(0))
 
     def priority(self) -> Float:
@@ -434,14 +487,12 @@ class MecWorld(Storing, SlotWorld):
         """
         if self._priority is not None:
             return self._priority
-        w = self.seen
         s = self.problem.scenario
         alpha, beta, gamma = s.priority
         most = s.bits[1] * s.cycles_per_bit[1]
-        queue_s = self._at.queue_s[None] if self._world is None and self._at is not None else self.world.queue_s
-        waited = queue_s.min(axis=1, initial=np.inf)[:, None] / w.deadline_s
-        work = w.task_cycles / most
-        found = np.asarray(alpha * np.minimum(waited, 1) + beta * np.minimum(work, 1) + gamma * w.sla)
+        waited = self._own("queue_s").min(axis=1, initial=np.inf)[:, None] / self._own("deadline_s")
+        work = self._own("task_cycles") / most
+        found = np.asarray(alpha * np.minimum(waited, 1) + beta * np.minimum(work, 1) + gamma * self._own("sla"))
         if self._world is None:  # at a state nothing changes
             self._priority = found
         return found
