@@ -5,10 +5,11 @@ from __future__ import annotations
 import cvxpy as cp
 import numpy as np
 import pytest
+from scipy.optimize import LinearConstraint, milp
 
 from hybridalloc.data.registry import DataError
 from hybridalloc.problems.cluster.jobs import GANGS, MODELS, Jobs, draw_jobs, sustainable_rate, throughputs
-from hybridalloc.problems.cluster.rounds import ROUND_S, RULES, Guard, run_rounds
+from hybridalloc.problems.cluster.rounds import ROUND_S, RULES, Guard, Standing, _left_s, _trade, run_rounds
 from hybridalloc.problems.cluster.shares import finish_time, least_attained, makespan, max_min, own_part
 
 POOLS = np.array([4, 4, 4])
@@ -86,6 +87,76 @@ def test_whatever_the_rule_all_work_is_done_and_no_pool_is_overfull(rule, seed):
     assert run.makespan_s == pytest.approx((jobs.arrival_s + run.completion_s).max())
     again = run_rounds(jobs, POOLS, rule, restart_s=30.0)
     np.testing.assert_array_equal(run.completion_s, again.completion_s)
+
+
+def traded(seed, many=7, kinds=3):
+    """A market of a round: gangs, values, room, and where it seats whom."""
+    rng = np.random.default_rng(seed)
+    gang, value = rng.choice([1, 1, 2, 4], many), rng.uniform(0.1, 3, (many, kinds))
+    value[rng.random(value.shape) < 0.15] = -1.0
+    room, kind = rng.integers(2, 6, kinds), np.full(many, -1)
+    free = room.copy()
+    _trade(gang, value, np.arange(many), free, kind)
+    return gang, value, room, kind, free
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_no_move_trade_or_replacement_raises_what_a_market_is_worth(seed):
+    gang, value, room, kind, free = traded(seed)
+    worth = lambda at: sum(value[i, j] for i, j in enumerate(at) if j >= 0)
+    fits = lambda at: (
+        all(gang[at == j].sum() <= room[j] for j in range(3))
+        and all(value[i, j] > 0 for i, j in enumerate(at) if j >= 0)
+    )
+    assert fits(kind) and (free == [room[j] - gang[kind == j].sum() for j in range(3)]).all()
+    for i in range(len(gang)):
+        for j in range(3):
+            alone = np.where(np.arange(len(gang)) == i, j, kind)
+            changes = [alone] if fits(alone) else []
+            for o in np.flatnonzero((kind == j) & (np.arange(len(gang)) != i)):
+                changes += [np.where(np.arange(len(gang)) == o, q, alone) for q in (-1, 0, 1, 2) if q != j]
+            assert all(worth(at) <= worth(kind) + 1e-9 for at in changes if fits(at))
+
+
+def test_a_market_is_nearly_worth_what_the_best_assignment_is():
+    """Against a MILP by HiGHS."""
+    mine, best = 0.0, 0.0
+    for seed in range(40):
+        gang, value, room, kind, _ = traded(seed)
+        n, w = value.shape
+        found = milp(
+            -value.ravel(), integrality=np.ones(n * w), bounds=(0, 1),
+            constraints=[
+                LinearConstraint(np.kron(np.eye(n), np.ones(w)), 0, 1),
+                LinearConstraint(np.kron(gang, np.eye(w)), 0, room),
+            ],
+        )  # fmt: skip
+        mine, best = mine + sum(value[i, j] for i, j in enumerate(kind) if j >= 0), best - found.fun
+    assert 0.97 * best < mine <= best + 1e-6
+
+
+def test_who_is_hardly_slower_elsewhere_leaves_the_fast_kind():
+    """Alike but for their speed on the second kind: by order the first takes the fast one, here who needs it."""
+    jobs = Jobs(
+        np.zeros(2), np.zeros(2, int), np.ones(2, int), np.full(2, 20 * ROUND_S), np.array([[1.0, 0.9], [1.0, 0.2]])
+    )
+    order, market = (run_rounds(jobs, [1, 1], rule, guard=Guard(weight=0.0)) for rule in ("srtf", "market"))
+    assert rounds(market) == pytest.approx([20 / 0.9, 20.0], abs=0.5)
+    assert market.completion_s.mean() < order.completion_s.mean()
+
+
+def test_a_doubted_job_is_believed_to_take_longer_the_longer_it_overstays():
+    """The mean of what remains of a lognormal, against draws."""
+    draws = 3600.0 * np.exp(np.random.default_rng(0).normal(0, 0.8, 400_000))
+    jobs = by_hand((0, 1, 100))
+    at = Standing(jobs.steps.copy(), *(np.zeros(1) for _ in range(6)))
+    left = []
+    for done in (0.0, 1800.0, 7200.0, 20_000.0):
+        at.left[0] = jobs.steps[0] - done
+        left.append(_left_s(jobs, np.array([3600.0]), at, 0, 1.0, 0.8))
+        assert left[-1] == pytest.approx((draws[draws > done] - done).mean(), rel=0.03)
+    assert left[2] < left[3]
+    assert _left_s(jobs, np.array([3600.0]), at, 0, 1.0, 0.0) == 180.0  # a twentieth: no doubt
 
 
 # --- Gavel's programs
