@@ -21,7 +21,7 @@ from games.congestion import Float, Int
 from hybridalloc.errors import nearest
 from hybridalloc.problems.cluster.audit import FAMILIES, check_placement
 from hybridalloc.problems.cluster.core import TERMS, Tables
-from hybridalloc.problems.cluster.prices import PUBLISHED, SPACE, ClusterPrices
+from hybridalloc.problems.cluster.prices import ALONE, PUBLISHED, SPACE, ClusterPrices
 from hybridalloc.problems.cluster.state import ClusterState
 from hybridalloc.problems.cluster.stream import BAND, MARKS, SIZES, run_stream
 from hybridalloc.problems.cluster.tables import priced_tables
@@ -75,7 +75,7 @@ class Cluster(Slots[ClusterState, Placed, ClusterPrices]):
         return Card(
             "cluster", 1, self._longest(), ClusterPrices, METRICS, ("packed", "used100"), variant=self.scenario,
             size=f"{len(work.nodes.cpu):,} nodes, {work.capacity // 1000:,} GPUs", agent_word="pod", families=FAMILIES,
-            baselines=BASELINES, price_space=SPACE, reference_prices={"published": PUBLISHED},
+            baselines=BASELINES, price_space=SPACE, reference_prices={"published": PUBLISHED, "one trace": ALONE},
             unit_s=self._longest() / 100.0, datasets=("openb",) if real else (), tags={"scenario": self.scenario},
             change_cost=0.0, whole_episodes=True, fleeting=True,
         )  # fmt: skip

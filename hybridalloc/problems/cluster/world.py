@@ -22,7 +22,7 @@ from rl.proposal import Observation
 if TYPE_CHECKING:
     from hybridalloc.problems.cluster.problem import Cluster
 
-REFUSED = 1000.0  # cost of leaving out a pod that fits somewhere: more than any place costs
+REFUSED = 1000.0  # how much more than the dearest place leaving out a pod costs that fits somewhere
 BASELINES = {
     "random": "random", "first_fit": "first fit (FIFO)", "round_robin": "round robin", "least_loaded": "least loaded",
     "worst_fit": "worst fit", "best_fit": "best fit", "dot_product": "dot product", "tetris": "Tetris alignment",
@@ -172,7 +172,7 @@ class ClusterWorld(SlotWorld):
         allowed[..., 0] = True
         if self.agents:
             private[:, self.who, 1:], allowed[:, self.who, 1:] = cost, fit
-            private[:, self.who, 0] = np.where(fit.any(1), REFUSED, 0.0)
+            private[:, self.who, 0] = np.where(fit.any(1), cost.max(1, initial=0.0) + REFUSED, 0.0)
         rows = np.arange(-1, k)[:, None]
         return CongestionBatch(
             rows, np.zeros((size, self.agents, k)), np.ones((size, k)), private, allowed, self.active,
