@@ -324,9 +324,10 @@ class VoltageWorld(SlotWorld):
         self, choice: Choice | Int, prices: Prices, proposal: Proposal | None = None, trust: float = np.inf,
         seating: Any = None,
     ) -> Plan:  # fmt: skip
-        """Set-points within each inverter's room; bare options stand for their marks."""
+        """Set-points within each inverter's room; bare options stand for their marks, and where nothing was decided the
+        last set-points are held."""
         if isinstance(choice, Choice):
-            level = choice.level[..., 0]
+            level = choice.level[..., 0] if choice.level.shape[2] else self.told["reactive_last_mvar"]
         else:
             share = self.problem.marks[np.clip(np.asarray(choice, np.int64), 0, len(self.problem.marks) - 1)]
             level = share * self.most
