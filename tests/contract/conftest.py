@@ -43,7 +43,7 @@ PROBLEMS = {
     "custom, table": table,
     "custom, two families": lambda: table(options=[[0, 2], [1, 2]], families=["cpu", "cpu", "air"]),
     "voltage": lambda: make_problem("voltage"),
-    "voltage, mapdn": lambda: make_problem("voltage", scenario="mapdn", levels=5, rounds=1),
+    "voltage, mapdn": lambda: make_problem("voltage", variant="mapdn", levels=5, rounds=1),
     "voltage, readings now": lambda: make_problem("voltage", information="now", steepest=10.0),
     "depots": Depots,
     "chargers": Chargers,

@@ -341,7 +341,7 @@ def test_an_inverter_that_is_down_feeds_in_nothing():
 def test_held_set_points_and_steep_slopes_are_as_the_setting_says():
     problem = make_problem("voltage", steepest=10.0)
     assert problem.slope(Prices()) == 10.0 and make_problem("voltage", held=True).slope(Prices()) == 0.0
-    world = at_noon(make_problem("voltage", scenario="mapdn"))
+    world = at_noon(make_problem("voltage", variant="mapdn"))
     assert not played(world, Prices()).slope.any() and world.problem.age == 0
     assert not world.rule("droop", Prices(), np.random.default_rng(0)).slope.any()
 
@@ -384,7 +384,7 @@ BAD = [
     ({"feeder": "case34"}, InvalidStateError, "feeder = 'case34'; it is 'case33'"),
     ({"profiles": "simbanch"}, UnknownNameError, "simbench"),
     ({"information": "hour"}, UnknownNameError, "information"),
-    ({"scenario": "D"}, UnknownNameError, "scenario"),
+    ({"variant": "D"}, UnknownNameError, "variant"),
     ({"levels": 4}, InvalidStateError, "levels = 4; an odd number"),
     ({"low": 1.1}, InvalidStateError, r"low = 1.1, high = 1.05; a band"),
     ({"sun_mw": -1}, InvalidStateError, "sun_mw = -1; it must be a finite number >= 0"),
