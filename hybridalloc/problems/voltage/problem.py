@@ -86,7 +86,8 @@ class Voltage(VoltageSetting, Slots[VoltageState, Plan, Prices]):
             agent_word="inverter", options=("0", *(f"{100 * share:+.0f} %" for share in self.marks[1:])),
             families=("voltage",), baselines=BASELINES, price_space=PRICE_SPACE,
             reference_prices={"toll 1": Prices(toll=1.0), "toll 0": Prices(toll=0.0)},
-            beliefs=BELIEFS if self.age else {}, levels={LEVEL: (-most, most)}, unit_s=STEP_S, cycle=DAY,
+            beliefs=BELIEFS if self.age else {}, levels={LEVEL: (-most, most)}, decides="levels",
+            unit_s=STEP_S, cycle=DAY,
             datasets=("simbench",) if real else (), tags={"set": self.variant, "profiles": self.profiles},
         )  # fmt: skip
 

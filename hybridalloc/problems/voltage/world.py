@@ -102,6 +102,14 @@ class VoltageWorld(SlotWorld):
         world.up[0], world.step[0] = state.active, state.step
         return world
 
+    def stand(self, step: Int) -> None:
+        """Begin at steps (E,) of the year, run by the local reaction alone until then; where days are told apart."""
+        self.step[:] = step
+        self._history(np.ones(self.size, bool))
+        self.late.known[:] = False
+        self._tell()
+        self._remember()
+
     def attach(self, belief: RidgeBelief | None) -> None:
         """Believe ``belief`` from now on; what is told before the truth comes in is kept for it."""
         self.belief = belief
@@ -134,8 +142,13 @@ class VoltageWorld(SlotWorld):
             self.step[e] = int(day) * DAY
             self.stream[e, 1] += 1
         self.epoch[which] = 0
+        self._history(which)
+        self._tell()
+
+    def _history(self, which: Bool) -> None:
+        """What was read in the two steps before: the feeder was run by its local reaction alone until now."""
         held = {name: self.told[name].copy() for name in BY_INVERTER}
-        for back, name in ((2, "before"), (1, "last")):  # the feeder was run by its local reaction alone until now
+        for back, name in ((2, "before"), (1, "last")):
             at = np.maximum(self.step - back, 0)
             truth, sun = self.problem.year.loads(at), self.problem.year.sun(at)
             flowing = self._react(self._local(Prices()), np.stack(truth), sun)
@@ -143,7 +156,6 @@ class VoltageWorld(SlotWorld):
             self.told[f"reactive_{name}_mvar"][which] = flowing.level[which]
         for name in ("voltage_last", "voltage_before", "reactive_last_mvar", "reactive_before_mvar"):
             self.told[name][~which] = held[name][~which]
-        self._tell()
 
     def _tell(self) -> None:
         """What the year says at the present step."""
