@@ -6,7 +6,7 @@
     python benchmarks/voltage.py bound --seeds 7
 
 Days d with d % 6 == 3 are reported on and by nothing else looked at; prices and the droop's deadband are tuned on
-``--days`` others, ``--trials`` each, for loss, ``--outside`` kW a step with a bus outside and 20 a mpu; a droop likewise.
+``--days`` others, ``--trials`` each, for loss, ``--outside`` kW a step with a bus outside and 20 a mpu.
 A belief watches ``--watched`` agent-steps of the game's own exploration on days of its own, and learns no more.
 Seeds are of loads, rooftop plants and sites. Intervals: 95 %, bootstrap over days, paired.
 """

@@ -86,11 +86,11 @@ def test_slopes_are_the_same_by_differences_and_by_the_flows_own_currents(monkey
     p, q = world.net_of(world.truth)
     work, near, v = np.empty((4, net.size)), np.empty(net.size), np.empty(net.size)
     n, level = len(net.inverter), exact.level[0].copy()
-    loss = core.injected(net.tree(), net.inverter, p[0], q[0], level, 1e-11, near, work, v)
+    loss = core.injected(net.tree, net.inverter, p[0], q[0], level, 1e-11, near, work, v)
     slope, gain = np.empty(n), np.empty((net.size, n))
     monkeypatch.setattr(core, "EXACT", 0)
     lean(
-        net.tree(),
+        net.tree,
         net.inverter,
         problem.shared_x,
         p[0],

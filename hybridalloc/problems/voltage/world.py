@@ -10,7 +10,7 @@ import numpy as np
 from coordinator.game import Choice
 from coordinator.marks import Marked
 from games.congestion import Bool, Float, Int
-from games.quadratic_batch import quadratic_batch
+from games.quadratic_batch import QuadraticBatch
 from hybridalloc.problems.contract import Facts
 from hybridalloc.problems.slots import SlotWorld
 from hybridalloc.problems.voltage import core, rules
@@ -307,11 +307,12 @@ class VoltageWorld(SlotWorld):
                 "previous set-points are held"
             )
         give = MPU**-2 / prices.breach if prices.breach > 0 else 1e12
-        batch = quadratic_batch(
-            KW * m.jacobian, KW * m.linear[..., None], -self.most[..., None], self.most[..., None], m.constraint,
-            m.limit, self.up, give,
+        most = self.most[..., None]
+        batch = QuadraticBatch(
+            KW * m.jacobian, KW * m.linear[..., None], -most, most, m.constraint, m.limit, self.up,
+            np.full(m.limit.shape, give),
         )  # fmt: skip
-        marks = p.marks * self.most[..., None]
+        marks = p.marks * most
         allowed = np.ones(marks.shape, bool)
         allowed[~self.up, 1:] = False
         return Marked(batch, (LEVEL,), marks=marks, allowed=allowed)
@@ -327,7 +328,7 @@ class VoltageWorld(SlotWorld):
         )  # fmt: skip
         made.level[:] = np.clip(self.told["reactive_last_mvar"], -self.most, self.most)
         core.model_about(
-            net.tree(), net.inverter, s.shared_r, s.shared_x, p, q, self.most, s.low + aside, s.high - aside,
+            net.tree, net.inverter, s.shared_r, s.shared_x, p, q, self.most, s.low + aside, s.high - aside,
             prices.toll, prices.wear / KW, prices.breach * MPU**2 / KW, s.rounds if rounds is None else rounds, *made
         )  # fmt: skip
         return made
@@ -371,7 +372,7 @@ class VoltageWorld(SlotWorld):
         q = q.copy()
         q[:, net.inverter] -= level
         voltage, loss, sweeps = np.empty(p.shape), np.empty(len(p)), np.empty(len(p), np.int64)
-        sweep_many(net.tree(), p, q, TOLERANCE, voltage, loss, sweeps)
+        sweep_many(net.tree, p, q, TOLERANCE, voltage, loss, sweeps)
         return voltage, loss, sweeps > 0
 
     def _react(self, plan: Plan, loads: Float, sun: Float | None = None) -> Flowing:
@@ -388,7 +389,7 @@ class VoltageWorld(SlotWorld):
             dead = np.repeat(plan.deadband[some][:, None], level.shape[1], 1)
             part = voltage[some], loss[some], level[some], done[some]
             core.react_many(
-                net.tree(), net.inverter, p[some], q[some], plan.level[some], most[some], s.low + dead, s.high - dead,
+                net.tree, net.inverter, p[some], q[some], plan.level[some], most[some], s.low + dead, s.high - dead,
                 float(slope), s.damped(float(slope)), core.REACTIONS, *part,
             )  # fmt: skip
             voltage[some], loss[some], level[some], done[some] = part
