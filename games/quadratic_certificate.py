@@ -91,9 +91,8 @@ def _bent_gain(
 
 @njit(**ROOMY)
 def _scalar_gains(jacobian, linear, rows, limit, give, lower, upper, x, gains):
-    """Fill ``gains`` (N,) where each agent has one level: its cost's slope, which rises with the level piece by piece as
-    limits that give come to be broken, is followed from kink to kink to where it is 0, within what hard limits leave.
-    """
+    """Fill ``gains`` (N,) where each agent has one level: its cost's slope, which rises with the level piece by piece
+    as limits that give come to be broken, is followed from kink to kink to where it is 0, in what hard limits leave."""
     n, m = len(x), len(limit)
     over = np.empty(m)
     for r in range(m):
