@@ -13,10 +13,12 @@ Source: Lawson and Hanson (1974), "Solving least squares problems", chapter 23 (
 from __future__ import annotations
 
 import numpy as np
+from numba import njit
 from numpy.typing import ArrayLike
 from scipy.optimize import nnls
 
 from games.congestion import Float
+from games.lean import ROOMY
 from games.quadratic import QuadraticGame
 
 FLAT = 1e-9  # of the largest curvature: levels that are less curved are taken to be so much
@@ -45,6 +47,10 @@ def quadratic_gains(game: QuadraticGame, agents: int, level: ArrayLike) -> Float
     if (slack < -1e-7 * (1 + reach)).any() or (np.maximum(game.lower - x, x - game.upper) > 1e-7 * size).any():
         return np.full(agents, np.inf)
     slack = np.maximum(slack, 0.0)
+    if d == 1:
+        rows, box = np.ascontiguousarray(game.constraint), (game.lower, game.upper)
+        _scalar_gains(game.jacobian, game.linear, rows, game.limit, game.give, *box, x, gains)
+        return gains
     charge = np.maximum(over, 0.0) / give
     pull = game.jacobian @ x + game.linear + bent.T @ charge
     for i in range(agents):
@@ -60,7 +66,7 @@ def quadratic_gains(game: QuadraticGame, agents: int, level: ArrayLike) -> Float
         if near.any():
             gains[i] = _bent_gain(hessian, gradient, rows, room, bent[near, own], over[near], give[near])
         else:
-            step = (_scalar if d == 1 else _several)(hessian, gradient, rows, room)
+            step = _several(hessian, gradient, rows, room)
             gains[i] = max(0.0, -float(gradient @ step + step @ hessian @ step / 2))
     return gains
 
@@ -69,12 +75,6 @@ def _bent_gain(
     hessian: Float, gradient: Float, rows: Float, room: Float, bent: Float, over: Float, give: Float
 ) -> float:
     """What the best step gains where limits ``bent`` u <= -over give; ``gradient`` has their charges at u = 0."""
-    if len(gradient) == 1:
-        u = float(_crossing(float(hessian[0, 0]), float(gradient[0]), rows, room, bent[:, 0], over, give))
-        broken, before = np.maximum(over + bent[:, 0] * u, 0.0), np.maximum(over, 0.0)
-        # the excess less what the gradient says of it already, so that nothing large is taken from something large
-        more = ((broken - before) * (broken + before) / 2 - before * bent[:, 0] * u) / give
-        return max(0.0, -float(gradient[0] * u + hessian[0, 0] * u**2 / 2 + more.sum()))
     d, m = len(gradient), len(give)
     # unknowns u and f, the rise of each excess e: u'Hu/2 + f'f/(2g) + e0'f/g, with bent u - f <= e0 - over, f >= -e0
     start = np.maximum(over, 0.0)
@@ -89,44 +89,70 @@ def _bent_gain(
     return max(0.0, -float(slope @ step + step @ whole @ step / 2))
 
 
-def _crossing(a: float, g: float, rows: Float, room: Float, bent: Float, over: Float, give: Float) -> float:
-    """Where the slope g + a u + sum of what charges add, which rises with u, is 0 between the ends that are left."""
-    with np.errstate(divide="ignore"):
-        ends = room / rows[:, 0]
-    high = float(ends[rows[:, 0] > 0].min(initial=np.inf))
-    low = float(ends[rows[:, 0] < 0].max(initial=-np.inf))
-    before = np.maximum(over, 0.0)
-
-    def slope(u: float) -> float:
-        return g + a * u + float((bent * (np.maximum(over + bent * u, 0.0) - before) / give).sum())
-
-    kinks = -over / bent
-    kinks = np.sort(kinks[(kinks > low) & (kinks < high)])
-    first, last = 0, len(kinks)  # of the kinks, the first with a slope of 0 or more lies from first to last
-    while first < last:
-        k = (first + last) // 2
-        first, last = (first, k) if slope(float(kinks[k])) >= 0 else (k + 1, last)
-    left = float(kinks[first - 1]) if first else low
-    right = float(kinks[first]) if first < len(kinks) else high
-    middle = (left + right) / 2 if np.isfinite(left + right) else (right - 1.0 if np.isfinite(right) else left + 1.0)
-    middle = middle if np.isfinite(middle) else 0.0
-    rise = a + float((bent**2 / give)[over + bent * middle > 0].sum())
-    if rise <= 0:
-        return min(max(left if slope(middle) > 0 else right, low), high) if slope(middle) else 0.0
-    return min(max(middle - slope(middle) / rise, left), right)
-
-
-def _scalar(hessian: Float, gradient: Float, rows: Float, room: Float) -> Float:
-    """The best step of one level: the cost's own, clipped to the interval that is left; where it is flat, an end."""
-    with np.errstate(divide="ignore"):
-        ends = room / rows[:, 0]
-    high = float(ends[rows[:, 0] > 0].min(initial=np.inf))
-    low = float(ends[rows[:, 0] < 0].max(initial=-np.inf))
-    a, g = float(hessian[0, 0]), float(gradient[0])
-    if g == 0:
-        return np.zeros(1)
-    wanted = -g / a if a > 0 else -np.inf * g
-    return np.array([min(max(wanted, low), high)])
+@njit(**ROOMY)
+def _scalar_gains(jacobian, linear, rows, limit, give, lower, upper, x, gains):
+    """Fill ``gains`` (N,) where each agent has one level: its cost's slope, which rises with the level piece by piece
+    as limits that give come to be broken, is followed from kink to kink to where it is 0, in what hard limits leave."""
+    n, m = len(x), len(limit)
+    over = np.empty(m)
+    for r in range(m):
+        s = -limit[r]
+        for k in range(n):
+            s += rows[r, k] * x[k]
+        over[r] = s
+    at, bend = np.empty(m), np.empty(m)
+    for i in range(n):
+        pull = linear[i]
+        for k in range(n):
+            pull += jacobian[i, k] * x[k]
+        a = jacobian[i, i]
+        rise = a  # of the slope, as it is at the lower end
+        low, high = min(lower[i] - x[i], 0.0), max(upper[i] - x[i], 0.0)
+        for r in range(m):
+            if give[r] == 0.0 and rows[r, i] != 0.0:
+                end = max(-over[r], 0.0) / rows[r, i]
+                if rows[r, i] > 0.0:
+                    high = min(high, end)
+                else:
+                    low = max(low, end)
+        count = 0
+        slope = pull
+        for r in range(m):
+            if give[r] > 0.0 and rows[r, i] != 0.0:
+                slope += rows[r, i] * max(over[r], 0.0) / give[r]
+        start = low if np.isfinite(low) else (-1.0 if slope == 0.0 else -abs(slope) / max(a, 1e-300) - 1.0)
+        # the slope at the lower end, limits that are broken there included
+        slope = pull + a * start
+        for r in range(m):
+            if give[r] > 0.0 and rows[r, i] != 0.0:
+                there = over[r] + rows[r, i] * start
+                if there > 0.0:
+                    slope += rows[r, i] * there / give[r]
+                    rise += rows[r, i] ** 2 / give[r]
+                kink = -over[r] / rows[r, i]
+                if start < kink < high:
+                    at[count] = kink
+                    bend[count] = rows[r, i] * abs(rows[r, i]) / give[r]
+                    count += 1
+        here = start
+        if slope < 0.0:
+            order = np.argsort(at[:count])
+            for k in range(count + 1):
+                end = at[order[k]] if k < count else high
+                if rise > 0.0 and slope + rise * (end - here) >= 0.0:
+                    here -= slope / rise
+                    break
+                slope += rise * (end - here)
+                here = end
+                if k < count:
+                    rise += bend[order[k]]
+        # what it comes to, taken piece by piece so that nothing large is taken from something large
+        cost = here * (pull + 0.5 * a * here)
+        for r in range(m):
+            if give[r] > 0.0:
+                before, after = max(over[r], 0.0), max(over[r] + rows[r, i] * here, 0.0)
+                cost += 0.5 * (after - before) * (after + before) / give[r]
+        gains[i] = max(-cost, 0.0)
 
 
 def _several(hessian: Float, gradient: Float, rows: Float, room: Float) -> Float:

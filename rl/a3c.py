@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from rl.a2c import A2c, A2cConfig
 from rl.elapsed import durations, ends
-from rl.learner import Blended
+from rl.learner import Blended, Drawn
 from rl.networks import Sizes
 from rl.on_policy import Batch, Float, copied
 from rl.policy import ArrayPolicy
@@ -132,7 +132,7 @@ class A3c(A2c):
         elapsed: Float | None = None,
         terminated: NDArray[np.bool_] | None = None,
         cost: Float | None = None,
-        blended: Blended | None = None,
+        blended: Blended | Drawn | None = None,
     ) -> None:
         """One executed decision of E networks; see :meth:`rl.learner.Learner.record`."""
         lasted, ended = durations(elapsed, len(option)), ends(terminated, len(option))

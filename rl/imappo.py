@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -29,14 +29,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rl.continuous import ContinuousHeads, log_executed, pull, start_spread
-from rl.learner import Blended
+from rl.learner import Blended, Drawn
+from rl.levels import log_drawn
 from rl.mappo import Mappo, MappoConfig, Taken
 from rl.memory import Memory, sequences
 from rl.networks import PairScorer, Sizes
-from rl.on_policy import Batch, Float
+from rl.on_policy import Batch, Float, Following
 from rl.policy import DENSITIES, ArrayPolicy
-from rl.proposal import Observation, Proposal
+from rl.proposal import Observation, Proposal, lens
 from rl.recall import Lesson, again, join
+
+ALONE_SPREAD = 0.1  # of the range: with which levels alone are drawn at the start
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class ImappoConfig(MappoConfig):
         continuous: quantities that are learned too, such as ("power", "fraction"); ``ranges`` are their least and
             greatest, which the trainer takes from the problem. density: "clipped", "beta" or "tanh".
         spread: with which what is executed is drawn at the start, in units of the range, at ``trust``.
+        alone: levels are all that is decided (:mod:`rl.levels`), as the trainer says where a game is of levels.
         memory: size of each agent's recurrent state; 0 is none.
         replay: rollouts of recent policies that are learned from again beside the present one.
     """
@@ -62,6 +66,7 @@ class ImappoConfig(MappoConfig):
     density: str = "clipped"
     spread: float = 0.03
     trust: float = 0.0
+    alone: bool = False
     memory: int = 0
     replay: int = 0
 
@@ -77,6 +82,11 @@ class ImappoConfig(MappoConfig):
         for k, (low, high) in enumerate(self.ranges):
             if not low < high:
                 raise ValueError(f"ranges[{k}] = ({low}, {high}); the first must be below the second")
+        if self.alone and (not self.continuous or self.density != "clipped" or self.memory):
+            raise ValueError(
+                f"alone = True with continuous = {self.continuous}, density = {self.density!r}, memory = "
+                f"{self.memory}; levels alone are learned with names, density 'clipped' and memory 0"
+            )
         for name in ("memory", "replay"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} = {getattr(self, name)}; it must be >= 0")
@@ -106,7 +116,7 @@ class Imappo(Mappo):
         c = self.config
         actor = super().make_actor(sizes)
         if c.continuous:
-            start = start_spread(c.spread, c.trust)
+            start = ALONE_SPREAD if c.alone else start_spread(c.spread, c.trust)
             self.heads = ContinuousHeads(sizes, c.continuous, c.ranges, c.density, start, c.hidden)
             actor.add_module("continuous", self.heads)
         if self.memory is not None:
@@ -115,7 +125,10 @@ class Imappo(Mappo):
 
     def export(self) -> ArrayPolicy:
         policy = super().export()
-        return policy if self.heads is None else ArrayPolicy({**policy.weights, **self.heads.arrays()}, self.name)
+        if self.heads is None:
+            return policy
+        alone = {"continuous.alone": np.array(True)} if self.config.alone else {}
+        return ArrayPolicy({**policy.weights, **self.heads.arrays(), **alone}, self.name)
 
     # --- acting
 
@@ -127,6 +140,8 @@ class Imappo(Mappo):
         return self.policy.propose(observation, self._memory_of(observation))
 
     def seen(self, observation: Observation) -> Observation:
+        if self.config.alone:
+            return lens(observation)
         return self.policy.seen(observation, self._memory_of(observation))
 
     def _memory_of(self, observation: Observation) -> NDArray[np.float32] | None:
@@ -136,7 +151,7 @@ class Imappo(Mappo):
         self, observation: Observation, option: NDArray[np.int64], rng: np.random.Generator
     ) -> Proposal | None:
         """(E, N, D) levels and spreads for the chosen options, drawn: what to execute in training."""
-        if self.heads is None:
+        if self.heads is None or self.config.alone:  # then the game draws
             return None
         x, spread = self.heads.draw(self._raw(self.seen(observation), option), rng)
         low, high = np.array(self.config.ranges).T
@@ -163,7 +178,7 @@ class Imappo(Mappo):
         elapsed: Float | None = None,
         terminated: NDArray[np.bool_] | None = None,
         cost: Float | None = None,
-        blended: Blended | None = None,
+        blended: Blended | Drawn | None = None,
     ) -> None:
         """One executed decision of E networks; see :meth:`rl.learner.Learner.record`."""
         if self.heads is not None and blended is None:
@@ -172,13 +187,27 @@ class Imappo(Mappo):
                 "record(..., blended={'wish': ..., 'responses': ..., 'trust': ...})"
             )
         super().record(
-            observation, option, log_prior, bias, reward, carried, truncated, final, elapsed=elapsed,
+            lens(observation) if self.config.alone else observation, option, log_prior, bias, reward, carried,
+            truncated, lens(final) if self.config.alone and final is not None else final, elapsed=elapsed,
             terminated=terminated,
         )  # fmt: skip
-        if self.heads is not None and blended is not None:
-            self._record_continuous(self.heads, self.slots[-1], observation, blended)
+        if self.heads is not None and self.config.alone and blended is not None:
+            self._record_drawn(self.heads, self.slots[-1], observation, cast(Drawn, blended))
+        elif self.heads is not None and blended is not None:
+            self._record_continuous(self.heads, self.slots[-1], observation, cast(Blended, blended))
         if self.memory is not None:
             self.memory.reset(self.slots[-1]["cut"])
+
+    def _record_drawn(
+        self, heads: ContinuousHeads, slot: dict[str, Any], observation: Observation, told: Drawn
+    ) -> None:
+        """Add to the slot what was drawn and the game's part of its density."""
+        slot |= {"drawn": np.array(told["drawn"]), "linear": told["linear"], "curvature": told["curvature"]}
+        t = torch.from_numpy
+        low, high = t(np.array(self.config.ranges)).T
+        raw = self._raw(lens(observation), slot["option"])
+        log, _ = log_drawn(t(slot["drawn"]), t(slot["linear"]), t(slot["curvature"]), raw, low, high, heads.first)
+        slot["old"] = np.where(observation.live, log.numpy(), 0.0).astype(np.float32)
 
     def _record_continuous(
         self, heads: ContinuousHeads, slot: dict[str, Any], observation: Observation, blended: Blended
@@ -208,6 +237,9 @@ class Imappo(Mappo):
         log, _ = log_executed(t(x), t(y), t(response), torch.tensor(trust), raw, c.density, heads.first)
         slot["old"] = (slot["old"] + (log.numpy() * active).sum(-1)).astype(np.float32)
 
+    def following(self, last: Observation) -> Following:
+        return super().following(lens(last) if self.config.alone else last)
+
     def remember(self, observation: Observation) -> dict[str, Any]:
         return {} if self.memory is None else self.memory.step(observation)
 
@@ -222,6 +254,13 @@ class Imappo(Mappo):
         if self.heads is None:
             return taken
         agent, pair, resource, option = (x[part] for x in (batch.agent, batch.pair, batch.resource, batch.option))
+        if self.config.alone:
+            raw = self.heads(agent, pair, resource, option, batch.resource_of)
+            drawn, linear, curvature = (batch.more[k][part] for k in ("drawn", "linear", "curvature"))
+            low, high = self.heads.get_buffer("low"), self.heads.get_buffer("high")
+            log, entropy = log_drawn(drawn, linear, curvature, raw, low, high, self.heads.first)
+            log, entropy = (x[taken.row, taken.agent].float() for x in (log, entropy))
+            return taken._replace(log_density=log, entropy=entropy.mean(), figures={})
         x, y, response, trust = (batch.more[k][part] for k in ("drawn", "executed", "response", "trust"))
         raw = self.heads(agent, pair, resource, option, batch.resource_of)
         log, entropy = log_executed(x, y, response, trust, raw, self.config.density, self.heads.first)

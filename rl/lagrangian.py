@@ -28,7 +28,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rl.learner import Blended
+from rl.learner import Blended, Drawn
 from rl.mappo import Mappo, MappoConfig
 from rl.networks import Critic, Sizes, own_features
 from rl.on_policy import Batch, Float, ValueNorm, descend, generalised_advantage
@@ -93,7 +93,7 @@ class Lagrangian(Mappo):
         elapsed: Float | None = None,
         terminated: NDArray[np.bool_] | None = None,
         cost: Float | None = None,
-        blended: Blended | None = None,
+        blended: Blended | Drawn | None = None,
     ) -> None:
         """One executed decision; ``cost`` (E,) is the team's in it. See :meth:`rl.learner.Learner.record`."""
         paid = needed(cost, self.name)
@@ -194,7 +194,7 @@ class Penalty(Mappo):
         elapsed: Float | None = None,
         terminated: NDArray[np.bool_] | None = None,
         cost: Float | None = None,
-        blended: Blended | None = None,
+        blended: Blended | Drawn | None = None,
     ) -> None:
         """One executed decision; ``cost`` (E,) is the team's in it. See :meth:`rl.learner.Learner.record`."""
         reward = np.asarray(reward) - self.config.penalty * needed(cost, self.name)[:, None]

@@ -40,6 +40,15 @@ class Blended(TypedDict):
     trust: float
 
 
+class Drawn(TypedDict):
+    """How levels came about in a game that decides nothing else: ``drawn`` (E, N, D) before they were made feasible,
+    and what the game added to their log-density, ``linear`` (E, N, D) and ``curvature`` (E, N, D, D)."""
+
+    drawn: Float
+    linear: Float
+    curvature: Float
+
+
 @runtime_checkable
 class Learner(Protocol):
     """A learner of E networks of N agents with O options each.
@@ -86,7 +95,7 @@ class Learner(Protocol):
         elapsed: Float | None = None,
         terminated: NDArray[np.bool_] | None = None,
         cost: Float | None = None,
-        blended: Blended | None = None,
+        blended: Blended | Drawn | None = None,
     ) -> None:
         """One executed decision of E networks.
 
@@ -98,7 +107,8 @@ class Learner(Protocol):
             elapsed: (E,) time from this decision to the next, in the problem's unit; None is one unit each.
             terminated: (E,) the episode ended for good with this decision, and nothing follows; None is none.
             cost: (E,) the team's in this decision; needed where ``wants_cost``, left alone elsewhere.
-            blended: how the continuous levels came about; needed where ``sample_continuous`` gives any.
+            blended: how the continuous levels came about; needed where ``sample_continuous`` gives any, or levels are
+                all that is decided: there is one option then.
 
         Raises:
             ValueError: a shape or a time that cannot be, a cost or a blend that is missing.

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rl.elapsed import discounts, durations, ends
-from rl.learner import Blended, Learner
+from rl.learner import Blended, Drawn, Learner
 from rl.on_policy import CREDITS
 from rl.policy import ArrayPolicy
 from rl.proposal import Observation, Proposal
@@ -112,7 +112,7 @@ class OffPolicy(Learner):
         elapsed: Float | None = None,
         terminated: NDArray[np.bool_] | None = None,
         cost: Float | None = None,
-        blended: Blended | None = None,
+        blended: Blended | Drawn | None = None,
     ) -> None:
         """One executed decision of E networks; see :meth:`rl.learner.Learner.record`.
 

@@ -23,7 +23,7 @@ from rl.batch import Batch as Batch  # read from here too
 from rl.descent import engine_of, log_densities
 from rl.elapsed import discounts, durations, ends
 from rl.information import NETWORKS, make_network
-from rl.learner import Blended, Learner
+from rl.learner import Blended, Drawn, Learner
 from rl.light import LightCritic
 from rl.networks import PairScorer, Sizes
 from rl.policy import ArrayPolicy
@@ -187,7 +187,7 @@ class OnPolicy(Learner):
         elapsed: Float | None = None,
         terminated: NDArray[np.bool_] | None = None,
         cost: Float | None = None,
-        blended: Blended | None = None,
+        blended: Blended | Drawn | None = None,
     ) -> None:
         """One executed decision of E networks; see :meth:`rl.learner.Learner.record`."""
         c = self.settings

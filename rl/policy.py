@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rl.pairs import propose, propose_listed, scorer_of
-from rl.proposal import Observation, Proposal, own_features
+from rl.proposal import Observation, Proposal, lens, own_features
 
 Float = NDArray[np.float64]
 Float32 = NDArray[np.float32]
@@ -73,6 +73,10 @@ class ArrayPolicy:
 
         A level's spread is inf for an option without a resource, and for agents that are not live: nothing is asked.
         """
+        if "continuous.alone" in self.weights:
+            mean, spread = self._levels(lens(observation), memory)
+            names = tuple(str(n) for n in self.weights["continuous.names"])
+            return Proposal(None, mean[:, :, 0], spread[:, :, 0], names)
         log_prior = self._scores(observation, memory)
         if "continuous.names" not in self.weights:
             return Proposal(log_prior)
@@ -192,6 +196,7 @@ OPTIONAL = {
     "memory.weight_ih": "3G X", "memory.weight_hh": "3G G", "memory.bias_ih": "3G", "memory.bias_hh": "3G",
     "node.weight": "H Y", "node.bias": "H", "back.weight": "H H", "rounds": "", "pool.weight": "H H", "pool.bias": "H",
     "trust": "", "trained_trust": "", "ranges/agent": "2 *", "ranges/resource": "2 *", "ranges/pair": "2 *",
+    "continuous.alone": "",
     "continuous.density": "", "continuous.start": "", "continuous.names": "Q", "continuous.low": "Q",
     "continuous.high": "Q", "continuous.out.weight": "2Q c", "continuous.out.bias": "2Q",
     "continuous.pairs.out.weight": "1 c", "continuous.pairs.out.bias": "1",
@@ -201,7 +206,8 @@ OPTIONAL = {
 def wrong_weights(weights: Mapping[str, NDArray[Any]]) -> str:
     """What is wrong with a policy's weights by name, shape or value; "" where nothing is."""
     heads = any(name.startswith("continuous.") for name in weights)
-    for name in (*SHAPES, *(k for k in OPTIONAL if heads and k.startswith("continuous."))):
+    needed = (k for k in OPTIONAL if heads and k.startswith("continuous.") and k != "continuous.alone")
+    for name in (*SHAPES, *needed):
         if name not in weights:
             return f"{name} is missing"
     sizes: dict[str, int] = {}

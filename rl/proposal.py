@@ -38,6 +38,14 @@ class Sizes(NamedTuple):
         return cls(observation.agent.shape[-1], observation.resource.shape[-1], observation.pair.shape[-1])
 
 
+def lens(observation: Observation) -> Observation:
+    """What a learner of levels alone reads: of the options, which may stand for values of a level for those who choose
+    among them, the first, and the first resource beside it."""
+    stands = np.array([0 if observation.resource.shape[1] else -1])
+    one = np.ones((*observation.live.shape, 1), np.bool_)
+    return observation._replace(pair=observation.pair[:, :, :1], allowed=one, resource_of=stands)
+
+
 def own_features(observation: Observation) -> NDArray[np.float32]:
     """(E, N, A + 3 P): an agent's features and the mean, least and greatest of its pairs'."""
     return summary(observation.agent, observation.pair)

@@ -86,6 +86,7 @@ class Card:
             is cheap and they serve well. price_space: of the random search over prices, by name (lowest,
             highest, whether on a logarithmic scale). reference_prices: rows of a comparison beside the tuned ones.
         beliefs: by name. levels: continuous quantities that a recommender may propose, (lowest, highest) by name.
+        decides: what its game is of, "options" or "levels".
         unit_s: seconds by which discounting counts: a reward in ``elapsed_s`` is worth gamma ** (elapsed_s / unit_s).
         datasets: whose digests a run records. tags: by which its runs are told apart in a tracker.
         unpriced: what a price is worth to a file that does not name it, by name: of those that a file may lack.
@@ -115,6 +116,7 @@ class Card:
     reference_prices: Mapping[str, Any] = field(default_factory=dict)
     beliefs: Mapping[str, type[Any]] = field(default_factory=dict)
     levels: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    decides: str = "options"
     unit_s: float = 1.0
     datasets: tuple[str, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)

@@ -18,6 +18,7 @@ UNWRITTEN: dict[int, dict[str, dict[str, Any]]] = {
     2: {"imappo": {"critic": "central"}},
 }  # what each of them had otherwise than the next: every learner's, then one's own
 UNWRITTEN_ALONE: dict[str, dict[str, Any]] = {"imappo": {"gae": 0.6}}  # of the first, in a comparison
+LEVELS_ALONE: dict[str, Any] = {"rate": 1e-3, "entropy": 0.0, "epochs": 4}  # where a game decides levels alone
 
 
 def unwritten(learner: str, kind: str = "hybrid", compared: bool = False, defaults: int = 1) -> dict[str, Any]:
@@ -44,7 +45,8 @@ def continuous_settings(problem: AnyProblem, learner: str, settings: dict[str, A
         if name not in known:
             has = ", ".join(known) or "none"
             raise ValueError(f"{problem.card.name} has no continuous quantity {name!r} as it is set; it has: {has}")
-    return {"ranges": tuple(known[n] for n in names), "trust": trust} | settings
+    alone = {"alone": True} if problem.card.decides == "levels" else {}
+    return {"ranges": tuple(known[n] for n in names), "trust": trust} | alone | settings
 
 
 def learner_settings(problem: AnyProblem, config: TrainConfig) -> dict[str, Any]:
@@ -57,5 +59,8 @@ def learner_settings(problem: AnyProblem, config: TrainConfig) -> dict[str, Any]
     if config.rate_schedule != "linear":
         given = {"schedule": config.rate_schedule} | given
     trust = config.trust if config.kind == "hybrid" else 0.0
-    own = continuous_settings(problem, config.learner, settings_for(config.learner, config.kind) | given, trust)
+    usual = settings_for(config.learner, config.kind)
+    if problem.card.decides == "levels" and config.learner == "imappo":
+        usual = usual | {"continuous": tuple(problem.card.levels)} | LEVELS_ALONE
+    own = continuous_settings(problem, config.learner, usual | given, trust)
     return resolved(config.learner, own)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from coordinator import Coordinator
 from coordinator.congestion import Congestion
 from coordinator.coordinator import game_of
+from coordinator.game import Pull
 from coordinator.marks import Marked
 from hybridalloc.problems.contract import (
     AnyProblem,
@@ -43,7 +44,8 @@ class Chosen(NamedTuple):
 
     Attributes:
         option: (E, N) as asked for. plan: what it was settled to. log_prior, bias: (E, N, O) as merged and the game's
-            part; None where nobody proposed. levels: a draw of the continuous levels, None without.
+            part; None where nobody proposed. levels: a draw of the continuous levels, None without. drawn, pull: of
+            levels in a game that decides nothing else, what was drawn and the game's part of its density.
         policy_s, game_s: time of proposing and of merging.
     """
 
@@ -53,6 +55,8 @@ class Chosen(NamedTuple):
     bias: Float | None = None
     allowed: Bool | None = None
     levels: Proposal | None = None
+    drawn: Float | None = None
+    pull: Pull | None = None
     policy_s: float = 0.0
     game_s: float = 0.0
 
@@ -186,7 +190,10 @@ class Explore:
         allowed = None
         if isinstance(game, Congestion | Marked):
             allowed = game.batch.allowed if isinstance(game, Congestion) else game.allowed
-        return Chosen(sample.option, plan, proposal.log_prior, sample.bias, allowed, levels, t1 - t0, t2 - t1)
+        return Chosen(
+            sample.option, plan, proposal.log_prior, sample.bias, allowed, levels, sample.drawn, sample.pull, t1 - t0,
+            t2 - t1,
+        )  # fmt: skip
 
 
 @dataclass

@@ -20,7 +20,7 @@ from hybridalloc.training.config import TUNE_SEEDS, TrainConfig
 from hybridalloc.training.evaluation import evaluate
 from hybridalloc.training.learners import learner_settings
 from hybridalloc.training.rollout import Explore, Rollout
-from rl.learner import Blended, Learner
+from rl.learner import Blended, Drawn, Learner
 from rl.policy import Notes
 from rl.proposal import Sizes
 from rl.registry import LEARNERS, make_learner
@@ -178,21 +178,25 @@ def train(
         done.overloads += run.overloads - overloaded
         following, t0 = run.observation, time.perf_counter()
         chosen, facts = step.chosen, step.facts
-        assert chosen.log_prior is not None and chosen.bias is not None and chosen.allowed is not None
+        log_prior, bias, allowed = chosen.log_prior, chosen.bias, chosen.allowed
         reward = facts.reward + credit * facts.lost
-        blended: Blended | None = None
+        blended: Blended | Drawn | None = None
+        if log_prior is None or bias is None:  # levels are all that is decided
+            assert chosen.drawn is not None and chosen.pull is not None
+            log_prior = bias = np.zeros((*chosen.option.shape, 1))
+            allowed = np.ones(log_prior.shape, bool)
+            blended = {"drawn": chosen.drawn, "linear": chosen.pull.linear, "curvature": chosen.pull.curvature}
+        assert allowed is not None
         if chosen.levels is not None and isinstance(run.world, Responds):
             blended = {"wish": chosen.levels, "responses": run.world.responses, "trust": trust}
         cut = step.over if step.terminated is None else step.over & ~step.terminated
         learner.record(
-            observation, chosen.option, chosen.log_prior, chosen.bias, reward, facts.carried, cut, step.final,
+            observation, chosen.option, log_prior, bias, reward, facts.carried, cut, step.final,
             elapsed=step.elapsed, terminated=step.terminated, cost=step.requested if learner.wants_cost else None,
             blended=blended,
         )  # fmt: skip
         if learned is not None:
-            learned.record(
-                chosen.log_prior, chosen.bias, chosen.allowed, observation.live, chosen.option, reward, step.elapsed
-            )
+            learned.record(log_prior, bias, allowed, observation.live, chosen.option, reward, step.elapsed)
         try:
             full = learner.ready() or (short and done.slot + 1 == slots and learner.ready(final=True))
             figures = None

@@ -45,7 +45,7 @@ PROBLEMS = {
     "cluster": lambda: make_problem("cluster", nodes=6),
     "cluster, settings": lambda: make_problem("cluster", nodes=9, until=0.7),
     "voltage": lambda: make_problem("voltage"),
-    "voltage, mapdn": lambda: make_problem("voltage", scenario="mapdn", levels=5, rounds=1),
+    "voltage, mapdn": lambda: make_problem("voltage", variant="mapdn", levels=5, rounds=1),
     "voltage, readings now": lambda: make_problem("voltage", information="now", steepest=10.0),
     "depots": Depots,
     "chargers": Chargers,

@@ -52,7 +52,7 @@ def distflow(net: Feeder, sun: Float, load_mw: Float, load_mvar: Float, level: F
     p, q, v = load_mw.copy(), load_mvar.copy(), np.empty(net.size)
     np.subtract.at(p, net.inverter, sun)
     np.subtract.at(q, net.inverter, level)
-    sent = _distflow(net.tree(), p, q, v)
+    sent = _distflow(net.tree, p, q, v)
     return None if np.isnan(sent) else (np.sqrt(v), float(sent - p.sum()))
 
 

@@ -21,8 +21,9 @@ from games.congestion import Float, Int
 
 RIDGE = 30.0  # examples' worth of pull towards no change
 EVERY = 1024  # examples between two solutions
-LEAST = 400  # examples before anything is believed but the reading
+LEAST = 4.0  # examples a feature before anything is believed but the reading
 HOURS = 24
+RECENT = 200.0  # examples of an hour by which its spread is kept up to date
 
 
 class Told(NamedTuple):
@@ -85,6 +86,10 @@ class RidgeBelief:
             apart = voltage_of(wrong)
             if not self.off.size:
                 self.off = np.zeros((HOURS, apart.shape[1]))
+            fresh = np.bincount(told.hour, minlength=HOURS)
+            kept = np.maximum(1.0 - fresh / RECENT, 0.0)
+            self.off *= kept[:, None]
+            self.seen *= kept
             np.add.at(self.off, told.hour, apart**2)
             np.add.at(self.seen, told.hour, 1.0)
             self.errors += [float((y**2).mean(1).sum()), float((wrong**2).mean(1).sum())]
@@ -93,7 +98,7 @@ class RidgeBelief:
         self.cross += z.T @ y
         self.count += len(y)
         self.since += len(y)
-        if self.count >= LEAST and (self.since >= EVERY or not self.weight.size):
+        if self.count >= LEAST * len(self.square) and (self.since >= EVERY or not self.weight.size):
             self.solve()
 
     def solve(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -92,6 +93,7 @@ class Feeder:
         shunts = any(np.any(a) for a in (self.shunt_g, self.shunt_b, self.up_g, self.up_b, self.tap_i))
         return not shunts and bool(np.all(self.tap_r == 1))
 
+    @cached_property
     def tree(self) -> Tree:
         """What :mod:`hybridalloc.problems.voltage.flow` reads."""
         return Tree(

@@ -44,7 +44,7 @@ def flows(feeder: Feeder, load_mw: Float, load_mvar: Float, tolerance: float = T
     """
     p, q = (np.ascontiguousarray(a, np.float64) for a in (load_mw, load_mvar))
     voltage, loss, sweeps = np.empty(p.shape), np.empty(len(p)), np.empty(len(p), np.int64)
-    sweep_many(feeder.tree(), p, q, tolerance, voltage, loss, sweeps)
+    sweep_many(feeder.tree, p, q, tolerance, voltage, loss, sweeps)
     return Flow(voltage, loss, sweeps, sweeps > 0)
 
 

@@ -65,7 +65,7 @@ class Voltage(VoltageSetting, Slots[VoltageState, Plan, Prices]):
         feeder: "case33" or "copies-k". table: a :class:`Feeder` of one's own, instead; see
             :func:`hybridalloc.problems.voltage.grid.feeder_from`.
         profiles: "synthetic" (seeded by ``year_seed``, no download) or "simbench" (from the data folder).
-        scenario: "C" or "mapdn", whose other settings may be changed.
+        variant: "C" or "mapdn", a set whose other settings may be changed.
         information: "now", "15 min" or "day", how late loads are read.
         sun_mw, roof_mw: peaks of the inverters' sun together and of rooftop plants, for a nominal load of 3.715 MW.
         load_scale: of the nominal loads. oversize: rating over peak of sun. load_seed: of what is drawn of the year.
@@ -82,12 +82,13 @@ class Voltage(VoltageSetting, Slots[VoltageState, Plan, Prices]):
         real = self.profiles == "simbench"
         return Card(
             name="voltage", agents=n, epochs=DAY, prices=Prices, metrics=METRICS, headline=("cost", "cr"),
-            variant=f"set {self.scenario}", size=f"{n} inverters, {self.net.size} buses, {self.profiles} profiles",
+            variant=f"set {self.variant}", size=f"{n} inverters, {self.net.size} buses, {self.profiles} profiles",
             agent_word="inverter", options=("0", *(f"{100 * share:+.0f} %" for share in self.marks[1:])),
             families=("voltage",), baselines=BASELINES, price_space=PRICE_SPACE,
             reference_prices={"toll 1": Prices(toll=1.0), "toll 0": Prices(toll=0.0)},
-            beliefs=BELIEFS if self.age else {}, levels={LEVEL: (-most, most)}, unit_s=STEP_S, cycle=DAY,
-            datasets=("simbench",) if real else (), tags={"scenario": self.scenario, "profiles": self.profiles},
+            beliefs=BELIEFS if self.age else {}, levels={LEVEL: (-most, most)}, decides="levels",
+            unit_s=STEP_S, cycle=DAY,
+            datasets=("simbench",) if real else (), tags={"set": self.variant, "profiles": self.profiles},
         )  # fmt: skip
 
     def worlds(self, seeds: Sequence[int], belief: RidgeBelief | None = None) -> VoltageWorld:
@@ -155,20 +156,20 @@ class Voltage(VoltageSetting, Slots[VoltageState, Plan, Prices]):
         return cls(**alike(known, rest), table=None if table is None else Feeder.from_dict(table))
 
 
-def make(scenario: str = "C", feeder: str | Feeder = "case33", **changes: Any) -> Voltage:
+def make(variant: str = "C", feeder: str | Feeder = "case33", **changes: Any) -> Voltage:
     """``make_problem("voltage", ...)``: a named set with settings of :class:`Voltage` changed.
 
     Raises:
         UnknownNameError: no such set or setting. InvalidStateError: a value out of range, a feeder that is not there.
     """
-    if scenario not in SETS:
-        raise nearest("scenario", str(scenario), tuple(SETS))
-    known = [f.name for f in fields(VoltageSetting) if f.name not in ("scenario", "feeder", "table")]
+    if variant not in SETS:
+        raise nearest("variant", str(variant), tuple(SETS))
+    known = [f.name for f in fields(VoltageSetting) if f.name not in ("variant", "feeder", "table")]
     for name in changes:
         if name not in known:
             raise nearest("setting of voltage", name, known)
-    given = SETS[scenario] | changes
+    given = SETS[variant] | changes
     if isinstance(feeder, Feeder):
-        return Voltage(feeder=feeder.name, table=feeder, scenario=scenario, **given)
+        return Voltage(feeder=feeder.name, table=feeder, variant=variant, **given)
     feeder_named(feeder)
-    return Voltage(feeder=feeder, scenario=scenario, **given)
+    return Voltage(feeder=feeder, variant=variant, **given)

@@ -85,7 +85,7 @@ def _curve(
         level = np.clip(world.told["reactive_last_mvar"], -world.most, world.most)
     seen = world.told["voltage_last"]
     core.droop_many(
-        net.tree(), net.inverter, p, q, seen, world.most, np.ascontiguousarray(share), points, values, by_rating, gain,
+        net.tree, net.inverter, p, q, seen, world.most, np.ascontiguousarray(share), points, values, by_rating, gain,
         turns, level,
     )  # fmt: skip
     return np.clip(level, -world.most, world.most)

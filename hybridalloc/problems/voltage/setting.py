@@ -52,7 +52,7 @@ class VoltageSetting:
 
     feeder: str = "case33"
     profiles: str = "synthetic"
-    scenario: str = "C"
+    variant: str = "C"
     information: str = "day"
     sun_mw: float = 6.0
     roof_mw: float = 5.0

@@ -10,7 +10,7 @@ import numpy as np
 from coordinator.game import Choice
 from coordinator.marks import Marked
 from games.congestion import Bool, Float, Int
-from games.quadratic_batch import quadratic_batch
+from games.quadratic_batch import QuadraticBatch
 from hybridalloc.problems.contract import Facts
 from hybridalloc.problems.slots import SlotWorld
 from hybridalloc.problems.voltage import core, rules
@@ -102,6 +102,14 @@ class VoltageWorld(SlotWorld):
         world.up[0], world.step[0] = state.active, state.step
         return world
 
+    def stand(self, step: Int) -> None:
+        """Begin at steps (E,) of the year, run by the local reaction alone until then; where days are told apart."""
+        self.step[:] = step
+        self._history(np.ones(self.size, bool))
+        self.late.known[:] = False
+        self._tell()
+        self._remember()
+
     def attach(self, belief: RidgeBelief | None) -> None:
         """Believe ``belief`` from now on; what is told before the truth comes in is kept for it."""
         self.belief = belief
@@ -134,8 +142,13 @@ class VoltageWorld(SlotWorld):
             self.step[e] = int(day) * DAY
             self.stream[e, 1] += 1
         self.epoch[which] = 0
+        self._history(which)
+        self._tell()
+
+    def _history(self, which: Bool) -> None:
+        """What was read in the two steps before: the feeder was run by its local reaction alone until now."""
         held = {name: self.told[name].copy() for name in BY_INVERTER}
-        for back, name in ((2, "before"), (1, "last")):  # the feeder was run by its local reaction alone until now
+        for back, name in ((2, "before"), (1, "last")):
             at = np.maximum(self.step - back, 0)
             truth, sun = self.problem.year.loads(at), self.problem.year.sun(at)
             flowing = self._react(self._local(Prices()), np.stack(truth), sun)
@@ -143,7 +156,6 @@ class VoltageWorld(SlotWorld):
             self.told[f"reactive_{name}_mvar"][which] = flowing.level[which]
         for name in ("voltage_last", "voltage_before", "reactive_last_mvar", "reactive_before_mvar"):
             self.told[name][~which] = held[name][~which]
-        self._tell()
 
     def _tell(self) -> None:
         """What the year says at the present step."""
@@ -295,11 +307,12 @@ class VoltageWorld(SlotWorld):
                 "previous set-points are held"
             )
         give = MPU**-2 / prices.breach if prices.breach > 0 else 1e12
-        batch = quadratic_batch(
-            KW * m.jacobian, KW * m.linear[..., None], -self.most[..., None], self.most[..., None], m.constraint,
-            m.limit, self.up, give,
+        most = self.most[..., None]
+        batch = QuadraticBatch(
+            KW * m.jacobian, KW * m.linear[..., None], -most, most, m.constraint, m.limit, self.up,
+            np.full(m.limit.shape, give),
         )  # fmt: skip
-        marks = p.marks * self.most[..., None]
+        marks = p.marks * most
         allowed = np.ones(marks.shape, bool)
         allowed[~self.up, 1:] = False
         return Marked(batch, (LEVEL,), marks=marks, allowed=allowed)
@@ -315,7 +328,7 @@ class VoltageWorld(SlotWorld):
         )  # fmt: skip
         made.level[:] = np.clip(self.told["reactive_last_mvar"], -self.most, self.most)
         core.model_about(
-            net.tree(), net.inverter, s.shared_r, s.shared_x, p, q, self.most, s.low + aside, s.high - aside,
+            net.tree, net.inverter, s.shared_r, s.shared_x, p, q, self.most, s.low + aside, s.high - aside,
             prices.toll, prices.wear / KW, prices.breach * MPU**2 / KW, s.rounds if rounds is None else rounds, *made
         )  # fmt: skip
         return made
@@ -324,9 +337,10 @@ class VoltageWorld(SlotWorld):
         self, choice: Choice | Int, prices: Prices, proposal: Proposal | None = None, trust: float = np.inf,
         seating: Any = None,
     ) -> Plan:  # fmt: skip
-        """Set-points within each inverter's room; bare options stand for their marks."""
+        """Set-points within each inverter's room; bare options stand for their marks, and where nothing was decided the
+        last set-points are held."""
         if isinstance(choice, Choice):
-            level = choice.level[..., 0]
+            level = choice.level[..., 0] if choice.level.shape[2] else self.told["reactive_last_mvar"]
         else:
             share = self.problem.marks[np.clip(np.asarray(choice, np.int64), 0, len(self.problem.marks) - 1)]
             level = share * self.most
@@ -358,7 +372,7 @@ class VoltageWorld(SlotWorld):
         q = q.copy()
         q[:, net.inverter] -= level
         voltage, loss, sweeps = np.empty(p.shape), np.empty(len(p)), np.empty(len(p), np.int64)
-        sweep_many(net.tree(), p, q, TOLERANCE, voltage, loss, sweeps)
+        sweep_many(net.tree, p, q, TOLERANCE, voltage, loss, sweeps)
         return voltage, loss, sweeps > 0
 
     def _react(self, plan: Plan, loads: Float, sun: Float | None = None) -> Flowing:
@@ -375,7 +389,7 @@ class VoltageWorld(SlotWorld):
             dead = np.repeat(plan.deadband[some][:, None], level.shape[1], 1)
             part = voltage[some], loss[some], level[some], done[some]
             core.react_many(
-                net.tree(), net.inverter, p[some], q[some], plan.level[some], most[some], s.low + dead, s.high - dead,
+                net.tree, net.inverter, p[some], q[some], plan.level[some], most[some], s.low + dead, s.high - dead,
                 float(slope), s.damped(float(slope)), core.REACTIONS, *part,
             )  # fmt: skip
             voltage[some], loss[some], level[some], done[some] = part
