@@ -1,0 +1,1 @@
+"""The balancer: requests to language models over replicas, on stale reports."""
