@@ -63,8 +63,11 @@ class Congestion:
         check_levels(proposal, (shape[:2], shape))
         if proposal.log_prior is None:
             return proposal._replace(log_prior=flat_prior(self.batch))
-        raw = _usable(np.asarray(proposal.log_prior, dtype=np.float64), self.batch)
-        return proposal._replace(log_prior=clip_prior(raw, self.batch.allowed, limit))
+        raw = np.ascontiguousarray(proposal.log_prior, dtype=np.float64)
+        clipped = np.empty(shape)
+        if raw.shape != shape or not _clip(raw, self.batch.allowed, float(limit), clipped):
+            clipped = clip_prior(_usable(raw, self.batch), self.batch.allowed, limit)
+        return proposal._replace(log_prior=clipped)
 
     def proposes(self, proposal: Proposal) -> bool:
         return proposal.log_prior is not None and bool(proposal.log_prior.any())
@@ -166,6 +169,25 @@ def _potential(options, weight, capacity, private, live, toll, tilt, option, out
             t = toll[e, r]
             total += ((1.0 + t) * load[r] ** 2 + (1.0 - t) * square[r]) / (2.0 * capacity[e, r])
         out[e] = total
+
+
+@njit(cache=True)
+def _clip(raw, allowed, limit, out):
+    """:func:`coordinator.merge.clip_prior`, all (E, N, O); False where :func:`_usable` has something to say."""
+    for e in range(raw.shape[0]):
+        for i in range(raw.shape[1]):
+            most = -np.inf
+            for o in range(raw.shape[2]):
+                z = raw[e, i, o]
+                if np.isnan(z) or z == np.inf:
+                    return False
+                if allowed[e, i, o]:
+                    most = max(most, z)
+            if most == -np.inf:
+                return False
+            for o in range(raw.shape[2]):
+                out[e, i, o] = max(raw[e, i, o] - most, -limit) if allowed[e, i, o] else 0.0
+    return True
 
 
 def _usable(raw: Float, game: CongestionBatch) -> Float:

@@ -8,11 +8,12 @@ from typing import Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 
+from coordinator.at_once import SWEEPS, merge_at_once
 from coordinator.budget import Clock
 from coordinator.choose import choose_best
 from coordinator.congestion import Admits as Admits  # read from here too
 from coordinator.congestion import Congestion
-from coordinator.game import Choice, Game, Sample, levels_beside, renewed
+from coordinator.game import Choice, Game, Sample, levels_beside, only_options, renewed
 from coordinator.improve import Climbs, Expects, Improve, Task, improve, start_of, tilt_worth
 from games.admission import Seating
 from games.congestion import Bool, CongestionBatch, Float, Int
@@ -254,6 +255,9 @@ class Coordinator:
             return Decision(
                 m.choice, m.choice, proposal, none + 2, m.converged, m.stable, bound, "game", float("inf")
             )  # fmt: skip
+        whole = isinstance(game, Congestion) and not clock.limited and self.kind == "hybrid" and 0 < self.trust < np.inf
+        if whole and proposal.log_prior is not None:
+            return self._at_once(cast(Congestion, game), proposal, proposes, clock)
         with clock.stage("equilibrate"):
             alone = game.tilted(proposal, 0.0).solve(clock=clock)
             if self.kind == "rl" or self.trust == 0:
@@ -274,6 +278,20 @@ class Coordinator:
             asked = alone.choice if prefers else choice
         bound = np.where(stable, tilted.bound(choice, self.limit), np.inf)
         return Decision(choice, asked, proposal, origin, m.converged, stable, bound, self.kind, self.trust)
+
+    def _at_once(self, game: Congestion, proposal: Proposal, proposes: bool, clock: Clock) -> Decision:
+        """:meth:`decide_on` of congestion games without a budget."""
+        prior = cast(Float, proposal.log_prior)
+        with clock.stage("equilibrate"):
+            prefers = proposes and bool(prior.any())  # a flat proposal proposes nothing
+            m = merge_at_once(game, prior, self.trust, self.choose, prefers)
+        asks = prefers if self.choose else proposes
+        choice = only_options(m.option)
+        bound = np.where(m.stable, self.limit / self.trust, np.inf)
+        return Decision(
+            choice, only_options(m.alone) if asks else choice, proposal, m.origin, m.sweeps <= SWEEPS, m.stable, bound,
+            self.kind, self.trust,
+        )  # fmt: skip
 
     def seat(
         self, situation: Situation[Prices, Plan], prices: Prices, game: Game | CongestionBatch, decision: Decision,

@@ -23,9 +23,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
-from games.congestion import Bool, CongestionBatch, Float, Int, costs_at
+from games.congestion import Bool, CongestionBatch, CongestionGame, Float, Int, costs_at
 
 RETURNS, CALLS = 3, 3
 STILL = 1e-6  # a prior or a cost that varies less does not respond
@@ -117,6 +118,19 @@ class HealthWatch:
         self.best = np.where(live, best, self.best)
         self.steps += 1
 
+    def see_game(self, game: CongestionGame, option: Int, live: Bool, log_prior: Float) -> None:
+        """:meth:`see` of one step in ``game``, whose costs of all options are worked out and compared in passing."""
+        if len(option) != len(self.held):
+            self._start(len(option))
+        k = self.steps % self.window
+        _watch(
+            game.options, game.weight, game.capacity, game.private_cost, game.allowed, game.toll,
+            np.ascontiguousarray(option, np.int64), np.ascontiguousarray(live, np.bool_), log_prior, self.held,
+            self.before, self.best, self._could[k], self._moved[k], self._live[k], self._back[k], self._called[k],
+            self._gain[k], self._prior[k], self._cost[k],
+        )  # fmt: skip
+        self.steps += 1
+
     def oscillating(self) -> NDArray[np.bool_]:
         """(N,) agents that go back and forth for less than a change is worth."""
         count = self._back.sum(axis=0)
@@ -157,6 +171,57 @@ class HealthWatch:
         out[which] = self.worth
         out[which, self.held[which]] = 0.0
         return out
+
+
+@njit(cache=True)
+def _watch(
+    options, weight, capacity, private, allowed, toll, option, live, log_prior, held, before, best, could, moved, was_live,
+    back, called, gain, prior, cost,
+):  # fmt: skip
+    """One row of what :meth:`HealthWatch.see` notes; ``held``, ``before`` and ``best`` (N,) move on."""
+    n, resources = weight.shape
+    count, span = options.shape
+    load, price, total = np.zeros(resources), np.empty(resources), np.empty(count)
+    for i in range(n):
+        for s in range(span):
+            r = options[option[i], s]
+            if r >= 0:
+                load[r] += weight[i, r]
+    for i in range(n):
+        for s in range(span):
+            if options[option[i], s] >= 0:
+                load[options[option[i], s]] -= weight[i, options[option[i], s]]
+        for r in range(resources):
+            w = weight[i, r]
+            price[r] = w * (w + (1.0 + toll[r]) * load[r]) / capacity[r]
+        mine, least, marks, costs = 0, np.inf, 0.0, 0.0
+        for o in range(count):
+            c = private[i, o]
+            for s in range(span):
+                if options[o, s] >= 0:
+                    c += price[options[o, s]]
+            total[o] = c if allowed[i, o] else np.inf
+            if total[o] < least:
+                mine, least = o, total[o]
+            mark = 1.0 + np.sqrt(2.0 + o)
+            marks += log_prior[i, o] * mark
+            costs += private[i, o] * mark
+        for s in range(span):
+            if options[option[i], s] >= 0:
+                load[options[option[i], s]] += weight[i, options[option[i], s]]
+        stood = held[i]
+        could[i] = live[i] and 0 <= stood < count and total[stood] < np.inf
+        moved[i] = could[i] and option[i] != stood
+        back[i] = moved[i] and option[i] == before[i]
+        gain[i] = total[stood] - total[option[i]] if moved[i] else 0.0
+        called[i] = could[i] and best[i] >= 0 and live[i] and mine != best[i]
+        was_live[i] = live[i]
+        prior[i] = marks if live[i] else np.nan
+        cost[i] = costs if live[i] else np.nan
+        if moved[i]:
+            before[i] = stood
+        if live[i]:
+            held[i], best[i] = option[i], mine
 
 
 class FleetWatch:

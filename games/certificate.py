@@ -488,8 +488,8 @@ def _deviations(options, weight, capacity, private, allowed, toll, taken, gain, 
 def measure_kkt(game: QuadraticGame, x: ArrayLike, multiplier: ArrayLike) -> float:
     """KKT residual of a variational equilibrium, relative to the sizes of what is compared.
 
-    The largest of: coordinates outside their box, coupled limits broken, negative prices, price times slack,
-    and gradient plus prices pointing where the coordinate could still go.
+    The largest of: coordinates outside their box, coupled limits broken beyond what they give, negative prices, price
+    times slack, and gradient plus prices pointing where the coordinate could still go.
     """
     point, price = np.asarray(x, float), np.asarray(multiplier, float)
     if not (np.isfinite(point).all() and np.isfinite(price).all()):
@@ -501,7 +501,7 @@ def measure_kkt(game: QuadraticGame, x: ArrayLike, multiplier: ArrayLike) -> flo
     span = max(np.abs(point).max(initial=0.0), _widest(game.upper - game.lower)) or 1.0
     worst = 0.0
     for r in range(len(price)):
-        slack = game.limit[r] - float(game.constraint[r] @ point)
+        slack = game.limit[r] + game.give[r] * price[r] - float(game.constraint[r] @ point)
         reach = float(np.abs(game.constraint[r]).sum()) * span  # what the left side may come to
         scale = max(abs(game.limit[r]) if np.isfinite(game.limit[r]) else 0.0, reach) or 1.0
         worst = max(worst, -slack / scale, -price[r] / size)

@@ -5,16 +5,19 @@ gradients are :math:`F(x) = J x + q`. Limits :math:`A x \le b` couple the player
 variational equilibrium charges every player the same multiplier for a shared limit: x with
 
 .. math:: (F(x) + A'\lambda)'(z - x) \ge 0 \text{ for all z in the box}, \quad
-          0 \le \lambda \perp b - A x \ge 0.
+          0 \le \lambda \perp b + G \lambda - A x \ge 0.
+
+A limit is hard (G = 0) or gives: it may be broken, and all pay :math:`[A_m x - b_m]_+^2 / (2 g_m)` for it.
 
 It exists and is found when J + J' is positive semidefinite (the game is monotone), and is unique when it is
 positive definite. J need not be symmetric: there need not be a potential.
 
-Solver: operator splitting as in OSQP with the non-symmetric J in the linear system (Douglas-Rachford on a
-monotone affine inclusion), one LU for all iterations, and a polish on the limits that bind. It works on the game in
-units of its own, each coordinate's, each limit's and the costs', which the equilibrium does not depend on: with
-x = D z the gradients are :math:`D J D z + D q`. Oracle: the quadratic
-program whose optimum is 0 exactly at an equilibrium, by cvxpy.
+Solver: a game with a potential (J symmetric) by projected Newton on soft limits (:mod:`games.quadratic_newton`); any
+other, and what that leaves unsolved, by operator splitting as in OSQP with the non-symmetric J in the linear system
+(Douglas-Rachford on a monotone affine inclusion), one LU for all iterations, and a polish on the limits that bind. Both
+work on the game in units of its own, each coordinate's, each limit's and the costs', which the equilibrium does not
+depend on: with x = D z the gradients are :math:`D J D z + D q`. Oracle: the quadratic program whose optimum is 0
+exactly at an equilibrium, by cvxpy.
 
 Sources: Rosen (1965), "Existence and uniqueness of equilibrium points for concave n-person games"; Facchinei,
 Fischer and Piccialli (2007) for the variational one; Stellato et al. (2020), "OSQP"; Eckstein and Bertsekas (1992).
@@ -31,6 +34,7 @@ from scipy.optimize import linprog
 
 from games.congestion import Float
 from games.errors import InvalidGameError, floats, shaped
+from games.quadratic_newton import descend_batch
 
 Units = tuple[Float, Float, float]
 
@@ -43,7 +47,7 @@ class VariationalEquilibrium:
         x: (D,) decisions.
         multiplier: (M,) common price of each coupled limit, >= 0.
         residual: KKT residual, each condition relative to what is compared in it: see :func:`misfit`.
-        iterations: of the splitting.
+        iterations: of the splitting, 0 where Newton's method did.
         converged: whether ``residual`` met the tolerance.
         monotone: smallest eigenvalue of (J + J') / 2.
         shortfall: by how much the limits would have to be relaxed, all alike, in their unit (0 if they can hold).
@@ -70,6 +74,7 @@ class QuadraticGame:
         lower, upper: (D,) boxes; +-inf for none.
         constraint: (M, D) A; None for no coupled limit.
         limit: (M,) b.
+        give: (M,) g >= 0, by how much a unit of its price moves a limit; 0, the default, holds it.
 
     Raises:
         InvalidGameError: names field, index, value and what is permitted.
@@ -81,6 +86,7 @@ class QuadraticGame:
     upper: Float
     constraint: Float = None  # type: ignore[assignment]
     limit: Float = None  # type: ignore[assignment]
+    give: Float = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         J, q = floats("jacobian", self.jacobian), floats("linear", self.linear)
@@ -89,6 +95,7 @@ class QuadraticGame:
         d = len(J)
         A = np.zeros((0, d)) if self.constraint is None else floats("constraint", self.constraint)
         b = np.zeros(0) if self.limit is None else floats("limit", self.limit)
+        g = np.zeros(b.shape) if self.give is None else floats("give", self.give)
         low, high = (floats(*pair) for pair in (("lower", self.lower), ("upper", self.upper)))
         for name, array in (("lower", low), ("upper", high)):
             if array.shape not in ((), (1,), (d,)):
@@ -98,7 +105,10 @@ class QuadraticGame:
             raise InvalidGameError(f"linear has shape {q.shape}; jacobian needs ({d},)")
         if A.ndim != 2 or A.shape[1] != d or b.shape != A.shape[:1]:
             raise InvalidGameError(f"constraint has shape {A.shape} and limit {b.shape}; they are (M, {d}), (M,)")
+        if g.shape != b.shape:
+            raise InvalidGameError(f"give has shape {g.shape}; limit needs {b.shape}")
         for name, array, good, rule in (
+            ("give", g, np.isfinite(g) & (g >= 0), "it is finite and >= 0"),
             ("jacobian", J, np.isfinite(J), "it is finite"),
             ("linear", q, np.isfinite(q), "it is finite"),
             ("constraint", A, np.isfinite(A), "it is finite"),
@@ -111,6 +121,7 @@ class QuadraticGame:
                 raise InvalidGameError(f"{name}[{', '.join(map(str, at))}] = {array[at]}; {rule}")
         for name, array in (
             ("jacobian", J), ("linear", q), ("lower", low), ("upper", high), ("constraint", A), ("limit", b),
+            ("give", g),
         ):  # fmt: skip
             object.__setattr__(self, name, array)
 
@@ -153,11 +164,15 @@ def variational_equilibrium(
     begin = np.zeros(d) if start is None else shaped("start", start, (d,))
     game = QuadraticGame(
         given.jacobian * unit[:, None] * unit / cost, given.linear * unit / cost, given.lower / unit,
-        given.upper / unit, given.constraint * unit / rows[:, None], given.limit / rows,
+        given.upper / unit, given.constraint * unit / rows[:, None], given.limit / rows, given.give * cost / rows**2,
     )  # fmt: skip
-    x, y, residual, k = _split(game, begin / unit, tolerance, max_iterations)
+    x, y, residual, k = *_descend(game, begin / unit, tolerance), 0
+    short = _shortfall(game, rows) if tolerance < residual < np.inf else 0.0  # then no solver has anything to find
+    if residual > tolerance and not short:
+        other = _split(game, begin / unit, tolerance, max_iterations)
+        x, y, residual, k = other if other[2] < residual else (x, y, residual, other[3])
+        short = 0.0 if residual <= tolerance else _shortfall(game, rows)
     done = bool(residual <= tolerance)
-    short = 0.0 if done else _shortfall(game, rows)
     size = float(np.linalg.norm(given.jacobian, 2))
     if done:
         status = "converged"
@@ -194,7 +209,7 @@ def misfit(game: QuadraticGame, x: Float, price: Float, units: Units | None = No
     room = np.where(pull > 0, below, above)
     worst = float(np.maximum(np.minimum(np.abs(pull) / terms, np.maximum(room, 0.0)), -np.minimum(below, above)).max())
     if len(price):
-        slack = game.limit - A @ x
+        slack = game.limit + game.give * price - A @ x
         held = np.isfinite(game.limit)
         size = np.where(held, np.abs(game.limit), 0.0) + np.abs(A) @ np.abs(x)
         size = np.maximum(size, 1e-6 * rows)
@@ -239,6 +254,29 @@ def _units(game: QuadraticGame) -> Units:
     return unit, np.where(rows > 0, rows, 1.0), cost if cost > 0 else 1.0
 
 
+def _descend(game: QuadraticGame, x: Float, tolerance: float) -> tuple[Float, Float, float]:
+    """Projected Newton, where there is a potential: x (D,), multipliers (M,) and residual, inf where there is none."""
+    J, level, price = game.jacobian, np.clip(x, game.lower, game.upper)[None], np.zeros((1, len(game.limit)))
+    top = np.abs(J).max(axis=1)
+    if not symmetric(J):
+        return level[0], price[0], np.inf
+    scale = np.where(J.diagonal() > 0, J.diagonal(), np.where(top > 0, top, 1.0))
+    shadow = (game.constraint**2 / scale).sum(axis=1)
+    shadow = np.where(shadow > 0, shadow, 1.0)
+    units, one = _units(game), lambda array: np.ascontiguousarray(array)[None]
+    good = lambda _, x, y: np.array([misfit(game, x[0], y[0], units)])
+    residual = descend_batch(
+        one(J), one(game.linear), one(game.lower), one(game.upper), one(game.constraint), one(game.limit),
+        one(game.give), one(scale), one(shadow), level, price, good, tolerance, lambda: False,
+    )  # fmt: skip
+    return level[0], price[0], float(residual[0])
+
+
+def symmetric(jacobian: Float) -> bool:
+    """Whether there is a potential."""
+    return bool(np.abs(jacobian - jacobian.T).max(initial=0.0) <= 1e-12 * np.abs(jacobian).max(initial=0.0))
+
+
 def _split(game: QuadraticGame, x: Float, tolerance: float, max_iterations: int) -> tuple[Float, Float, float, int]:
     """Operator splitting: x (D,), multipliers (M,), residual and iterations."""
     J, q, A = game.jacobian, game.linear, game.constraint
@@ -247,6 +285,8 @@ def _split(game: QuadraticGame, x: Float, tolerance: float, max_iterations: int)
     rows = np.append(A, np.eye(d), axis=0)
     low = np.append(np.full(m, -np.inf), game.lower)
     high = np.append(game.limit, game.upper)
+    give = np.append(game.give, np.zeros(d))
+    soft = give > 0
     z, y = np.clip(rows @ x, low, high), np.zeros(m + d)
     size = float(np.linalg.norm(J, 2)) or 1.0
     # scale of the penalty: the game's curvature against that of the limits
@@ -257,8 +297,14 @@ def _split(game: QuadraticGame, x: Float, tolerance: float, max_iterations: int)
     k = 0
     for k in range(1, max_iterations + 1):
         x_new = lu_solve(factor, sigma * x - q + rows.T @ (rho * z - y))
+        if not np.isfinite(x_new).all():  # only where the game is not monotone
+            break
         z_mid = 1.6 * (rows @ x_new) + (1 - 1.6) * z
-        z_new = np.clip(z_mid + y / rho, low, high)
+        wish = z_mid + y / rho
+        z_new = np.clip(wish, low, high)
+        if soft.any():  # what breaks a limit that gives is pulled back, and the farther the less it gives
+            over = soft & (wish > high)
+            z_new[over] = (rho * give[over] * wish[over] + high[over]) / (rho * give[over] + 1.0)
         y = y + rho * (z_mid - z_new)
         x, z = x_new, z_new
         if k % 25 == 0 or k == 10 or k == max_iterations:
@@ -294,6 +340,7 @@ def _polish(game: QuadraticGame, x: Float, y: Float) -> tuple[Float, Float]:
     system = np.zeros((f + t, f + t))
     system[:f, :f] = game.jacobian[np.ix_(free, free)]
     system[:f, f:], system[f:, :f] = B.T, B
+    system[f:, f:] = -np.diag(game.give[tight])
     right = np.concatenate([
         -game.linear[free] - game.jacobian[free] @ fixed, game.limit[tight] - game.constraint[tight] @ fixed
     ])  # fmt: skip
@@ -310,7 +357,7 @@ def _polish(game: QuadraticGame, x: Float, y: Float) -> tuple[Float, Float]:
 def _shortfall(game: QuadraticGame, rows: Float) -> float:
     """Least t >= 0 such that rows (A x) <= rows b + t has a point in the box; 0 if feasible, but for rounding."""
     d = len(game.linear)
-    keep = np.isfinite(game.limit)
+    keep = np.isfinite(game.limit) & (game.give == 0)
     if not keep.any():
         return 0.0 if not np.isneginf(game.limit).any() else np.inf
     top = float(rows[keep].max())
@@ -328,7 +375,7 @@ def _shortfall(game: QuadraticGame, rows: Float) -> float:
 
 
 def reference_equilibrium(game: QuadraticGame) -> tuple[Float, Float]:
-    """Oracle by cvxpy: minimise the gap x'(Jx + q) + b'lambda + box terms, which is 0 at an equilibrium.
+    """Oracle by cvxpy: minimise the gap x'(Jx + q) + b'lambda + lambda'G lambda + box terms, 0 at an equilibrium.
 
     Returns x (D,) and multipliers (M,). Needs J + J' positive semidefinite.
     """
@@ -347,8 +394,8 @@ def reference_equilibrium(game: QuadraticGame) -> tuple[Float, Float]:
     gap = cp.quad_form(x, cp.psd_wrap(half)) + game.linear @ x
     gap += np.where(high, game.upper, 0) @ over - np.where(low, game.lower, 0) @ under
     if m:
-        rules.append(game.constraint @ x <= game.limit)
-        gap += game.limit @ price
+        rules.append(game.constraint @ x <= game.limit + cp.multiply(game.give, price))
+        gap += game.limit @ price + cp.sum_squares(cp.multiply(np.sqrt(game.give), price))
     problem = cp.Problem(cp.Minimize(gap), rules)
     problem.solve(solver=cp.CLARABEL)
     return np.asarray(x.value), np.asarray(price.value) if m else np.zeros(0)

@@ -5,16 +5,17 @@ stacked, the partial gradients are :math:`F(x) = J x + q`. A level lies in its b
 all together. Which equilibrium: the variational one, in which a shared limit has one price for all
 (:mod:`games.quadratic`).
 
-Solver: Newton's method on the conditions
+Solver: games with a potential (J symmetric) by projected Newton (:mod:`games.quadratic_newton`), the others by Newton's
+method on the conditions
 
-.. math:: x = \Pi_{box}(x - D^{-1}(F(x) + A'\lambda)), \quad \lambda = \max(0, \lambda + C^{-1}(A x - b))
+.. math:: x = \Pi_{box}(x - D^{-1}(F(x) + A'\lambda)), \quad \lambda = \max(0, \lambda + C^{-1}(A x - b - G \lambda))
 
 with D the diagonal of J and C that of :math:`A D^{-1} A'`: which bounds and limits bind is read from the left-hand
 sides, and the equations of those are solved, until all hold. All games at once, a factorisation a round; where nothing
 binds it is one round. Turning all at once may cycle: while no fewer ask to change than did, one turns at a time, the
 last, which ends where the system is a P-matrix. To make it one with limits, a price leans a little on the last one's
-(the proximal method of multipliers), which a few rounds more take out. What is left is measured, and a game that is not
-solved goes to the operator splitting of :mod:`games.quadratic`.
+(the proximal method of multipliers), which a few rounds more take out; where a limit gives, it is one already. What is
+left is measured, and a game that is not solved goes to :mod:`games.quadratic`.
 
 Sources: Hintermueller, Ito and Kunisch (2003), "The primal-dual active set strategy as a semismooth Newton method";
 Judice and Pires (1994), "A block principal pivoting algorithm for large-scale strictly monotone linear complementarity
@@ -29,9 +30,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from games.congestion import Bool, Float
+from games.congestion import Bool, Float, Int
 from games.errors import InvalidGameError, floats
 from games.quadratic import QuadraticGame, variational_equilibrium
+from games.quadratic_newton import descend_batch
 
 ROUNDS, OUTER = 20, 20
 LEAN = 1e-4  # of a limit's shadow: how far its price leans on the last at first; a tenth of that each time it is done
@@ -46,7 +48,7 @@ class QuadraticBatch(NamedTuple):
     jacobian (E, K, K): row i D + d is the gradient of agent i's cost in its level d, so that each agent's own (D, D)
     block is the Hessian of its cost: symmetric, positive semidefinite. linear, lower, upper (E, N, D). constraint
     (E, M, K) and limit (E, M), inf for none. live (E, N): False for an agent that sits this step out, whose boxes are
-    points.
+    points. give (E, M): 0 holds a limit, see :mod:`games.quadratic`.
     """
 
     jacobian: Float
@@ -56,11 +58,14 @@ class QuadraticBatch(NamedTuple):
     constraint: Float
     limit: Float
     live: Bool
+    give: Float
 
     def single(self, e: int) -> QuadraticGame:
         """Game ``e`` by itself."""
         linear, lower, upper = (part[e].ravel() for part in (self.linear, self.lower, self.upper))
-        return QuadraticGame(self.jacobian[e], linear, lower, upper, self.constraint[e], self.limit[e])
+        return QuadraticGame(
+            self.jacobian[e], linear, lower, upper, self.constraint[e], self.limit[e], self.give[e]
+        )  # fmt: skip
 
     def gradient(self, level: Float) -> Float:
         """(E, N, D) each agent's gradient in its own levels, at joint levels (E, N, D)."""
@@ -90,7 +95,14 @@ class Solution(NamedTuple):
 
 
 def quadratic_batch(
-    jacobian: Any, linear: Any, lower: Any, upper: Any, constraint: Any = None, limit: Any = None, live: Any = None
+    jacobian: Any,
+    linear: Any,
+    lower: Any,
+    upper: Any,
+    constraint: Any = None,
+    limit: Any = None,
+    live: Any = None,
+    give: Any = None,
 ) -> QuadraticBatch:
     """A batch from arrays of the shapes in :class:`QuadraticBatch`; boxes may be single numbers.
 
@@ -109,6 +121,10 @@ def quadratic_batch(
     b = np.zeros((e, 0)) if limit is None else floats("limit", limit)
     if A.ndim != 3 or A.shape[0] != e or A.shape[2] != k or b.shape != A.shape[:2]:
         raise InvalidGameError(f"constraint has shape {A.shape} and limit {b.shape}; they are ({e}, M, {k}), ({e}, M)")
+    g = np.zeros(b.shape) if give is None else floats("give", give)
+    if g.shape not in ((), b.shape):
+        raise InvalidGameError(f"give has shape {g.shape}; one number or {b.shape} is needed")
+    g = np.broadcast_to(g, b.shape).copy()
     box = []
     for name, given in (("lower", lower), ("upper", upper)):
         value = floats(name, given)
@@ -119,11 +135,12 @@ def quadratic_batch(
     alive = np.ones((e, n), bool) if live is None else np.asarray(live, bool)
     if alive.shape != (e, n):
         raise InvalidGameError(f"live has shape {alive.shape}; {(e, n)} is needed")
-    made = QuadraticBatch(J, q, low, high, A, b, alive)
+    made = QuadraticBatch(J, q, low, high, A, b, alive, g)
     for name, array, good, rule in (
         ("jacobian", J, np.isfinite(J), "it is finite"),
         ("linear", q, np.isfinite(q), "it is finite"),
         ("constraint", A, np.isfinite(A), "it is finite"),
+        ("give", g, np.isfinite(g) & (g >= 0), "it is finite and >= 0"),
         ("limit", b, b > -np.inf, "it is a number, inf for none"),
         ("lower", low, low < np.inf, "it is a number, -inf for none"),
         ("upper", high, (high >= low) & (high > -np.inf), "it is at least the lower bound"),
@@ -162,11 +179,18 @@ def solve_batch(
         broken = np.asarray((game.limit < 0).any(axis=1))
         return Solution(x.reshape(e, n, d), price, np.where(broken, np.inf, 0.0), ~broken)
     scale, shadow = _scales(game)
-    left = np.arange(e)
+    smooth = with_potential(game)
+    if smooth.any():
+        x[smooth], price[smooth], residual[smooth] = _descended(
+            QuadraticBatch._make(a[smooth] for a in game), scale[smooth], shadow[smooth], x[smooth], tolerance, stop
+        )
+    left = np.flatnonzero(~smooth)
     bound, held_at = np.zeros((e, n * d + m), np.int8), np.zeros((e, m))  # what binds; prices that are leaned on
     for outer in range(OUTER if m else 1):
         least, patience = np.full(e, n * d + m + 1), np.full(e, PATIENCE)
-        some, lean = left, max(LEAN * 0.1**outer, 1e-14) * shadow
+        if not len(left):
+            break
+        some, lean = left, np.where(game.give > 0, 0.0, max(LEAN * 0.1**outer, 1e-14) * shadow)
         for turn in range(ROUNDS + 2 * (n * d + m)):
             if not len(some) or stop():
                 break
@@ -184,8 +208,6 @@ def solve_batch(
             residual[some] = _residual(*args[:-2], *inside)
             some = some[~(residual[some] <= tolerance) & ~rests]
         left = left[~(residual[left] <= tolerance)]
-        if not len(left):
-            break
         held_at[left] = np.maximum(price[left], 0.0)
     x, price = np.clip(x, low, high), np.maximum(price, 0.0)
     for k in np.flatnonzero(~(residual <= tolerance)):
@@ -195,6 +217,22 @@ def solve_batch(
         found_one = variational_equilibrium(game.single(int(k)), begin, tolerance=tolerance / 10)
         x[k], price[k], residual[k] = found_one.x, found_one.multiplier, found_one.residual
     return Solution(x.reshape(e, n, d), price, residual, residual <= tolerance)
+
+
+def _descended(
+    game: QuadraticBatch, scale: Float, shadow: Float, level: Float, tolerance: float, stop: Callable[[], bool]
+) -> tuple[Float, Float, Float]:
+    """Of games with a potential: levels (E, K), from ``level`` on, prices (E, M) and residuals (E,)."""
+    q, low, high = (part.reshape(level.shape) for part in (game.linear, game.lower, game.upper))
+    price = np.zeros(shadow.shape)
+
+    def good(which: Int, at: Float, charged: Float) -> Float:
+        few = QuadraticBatch._make(a[which] for a in game)
+        return _residual(few, q[which], low[which], high[which], scale[which], shadow[which], at, charged)
+
+    given = q, low, high, game.constraint, game.limit, game.give, scale, shadow
+    residual = descend_batch(game.jacobian, *given, level, price, good, tolerance, stop)
+    return level, price, residual
 
 
 def tilt_batch(game: QuadraticBatch, mean: Float, spread: Float, trust: float) -> QuadraticBatch:
@@ -213,11 +251,13 @@ def tilt_batch(game: QuadraticBatch, mean: Float, spread: Float, trust: float) -
 def project_batch(
     game: QuadraticBatch, point: Float, weight: Float, stop: Callable[[], bool] = lambda: False
 ) -> Solution:
-    """The nearest joint levels to ``point`` (E, N, D) that all limits allow: least sum of w (x - point)^2, w > 0."""
+    """The nearest joint levels to ``point`` (E, N, D) that boxes and the limits that hold allow: least sum of
+    w (x - point)^2, w > 0."""
     k = np.arange(weight[0].size) if len(weight) else np.arange(0)
     jacobian = np.zeros_like(game.jacobian)
     jacobian[:, k, k] = weight.reshape(len(weight), -1)
-    return solve_batch(game._replace(jacobian=jacobian, linear=-weight * point), point, stop=stop)
+    limit = np.where(game.give > 0, np.inf, game.limit)
+    return solve_batch(game._replace(jacobian=jacobian, linear=-weight * point, limit=limit), point, stop=stop)
 
 
 def propose_batch(
@@ -226,9 +266,10 @@ def propose_batch(
     r"""The limit of the tilted games' equilibria as trust goes to 0: the proposal, as far as it is feasible for all.
 
     The levels with a finite spread are those of the point that minimises :math:`\sum (x - mean)^2 / spread^2` over all
-    that boxes and limits allow; with those fixed, the levels that nothing is asked of are at the game's own equilibrium
-    under what is left of the limits. Where every level is asked for, it is that projection; otherwise the equilibrium
-    at a trust at which the game's curvature is ``NEARLY`` of the least pull, since the limit itself leaves thin sets.
+    that boxes and limits that hold allow; with those fixed, the levels that nothing is asked of are at the game's own
+    equilibrium under what is left of the limits. Where every level is asked for, it is that projection; otherwise the
+    equilibrium at a trust at which the game's curvature is ``NEARLY`` of the least pull, since the limit itself leaves
+    thin sets.
     """
     weight = weights(spread)
     asked = weight > 0
@@ -248,21 +289,37 @@ def weights(spread: Float) -> Float:
 
 
 def value_batch(game: QuadraticBatch, level: Float) -> Float:
-    """(E,) the exact potential x' J x / 2 + q' x where J is symmetric; otherwise, as there is none, how far the levels
-    are from an equilibrium: the length of x - P(x - F(x) / D), each level in its own unit, P onto what is feasible."""
+    """(E,) the exact potential x' J x / 2 + q' x, with what breaking limits costs, where J is symmetric; otherwise, as
+    there is none, how far the levels are from an equilibrium: the length of x - P(x - F(x) / D), each level in its own
+    unit, P onto what is feasible."""
     e = len(level)
     flat = level.reshape(e, -1)
-    size = np.abs(game.jacobian).max(axis=(1, 2), initial=0.0)
-    skew = np.abs(game.jacobian - np.swapaxes(game.jacobian, 1, 2)).max(axis=(1, 2), initial=0.0)
-    with_potential = skew <= 1e-12 * size
+    smooth = with_potential(game)
     bent = (game.jacobian @ flat[..., None])[..., 0]
     potential = (flat * (bent / 2 + game.linear.reshape(flat.shape))).sum(axis=1)
-    if with_potential.all():
+    charged = charges(game, level)
+    potential = potential + (game.give * charged**2).sum(axis=1) / 2
+    if smooth.all():
         return np.asarray(potential)
     scale = _scales(game)[0].reshape(level.shape)
-    near = project_batch(game, level - game.gradient(level) / scale, scale).level
+    pull = game.gradient(level) + (charged[:, None] @ game.constraint)[:, 0].reshape(level.shape)
+    near = project_batch(game, level - pull / scale, scale).level
     apart = np.sqrt((scale * (level - near) ** 2).sum(axis=(1, 2)))
-    return np.where(with_potential, potential, apart)
+    return np.where(smooth, potential, apart)
+
+
+def charges(game: QuadraticBatch, level: Float) -> Float:
+    """(E, M) the price of each limit that gives at joint levels, [A x - b]_+ / g; 0 of one that holds."""
+    soft = game.give > 0
+    over = (game.constraint @ level.reshape(len(level), -1, 1))[..., 0] - game.limit
+    return np.where(soft, np.maximum(over, 0.0) / np.where(soft, game.give, 1.0), 0.0)
+
+
+def with_potential(game: QuadraticBatch) -> Bool:
+    """(E,) whether J is symmetric."""
+    size = np.abs(game.jacobian).max(axis=(1, 2), initial=0.0)
+    skew = np.abs(game.jacobian - np.swapaxes(game.jacobian, 1, 2)).max(axis=(1, 2), initial=0.0)
+    return np.asarray(skew <= 1e-12 * size)
 
 
 def gain_bound(game: QuadraticBatch, level: Float, mean: Float, spread: Float, trust: float) -> Float:
@@ -302,7 +359,7 @@ def _binding(
     """(E, K + M) -1 at a lower bound, 1 at an upper, 0 free; of a limit 1 where it binds, 0 where not."""
     pull = (game.jacobian @ x[..., None])[..., 0] + q + (price[:, None] @ game.constraint)[:, 0]
     trial = x - pull / scale
-    slack = (game.constraint @ x[..., None])[..., 0] - game.limit - lean * (price - held_at)
+    slack = (game.constraint @ x[..., None])[..., 0] - game.limit - lean * (price - held_at) - game.give * price
     box = np.where(trial < low, -1, np.where(trial > high, 1, 0))
     return np.concatenate([box, price + slack / shadow > 0], axis=1).astype(np.int8)
 
@@ -336,7 +393,7 @@ def _equations(
     system[:, k:, :k] = np.where(held[..., None], game.constraint, 0.0)
     i, j = np.arange(k), k + np.arange(m)
     system[:, i, i] = np.where(free, system[:, i, i] + 1e-14 * scale, scale)
-    system[:, j, j] = np.where(held, -lean, shadow)
+    system[:, j, j] = np.where(held, -lean - game.give, shadow)
     most = np.where(held, game.limit, 0.0) - lean * held_at
     right = np.concatenate([np.where(free, -q, scale * at), np.where(held, most, 0.0)], axis=1)
     try:
@@ -361,7 +418,7 @@ def _residual(
     gap = np.abs(x - np.clip(x - pull / scale, low, high)) / np.where(size > 0, size, 1.0)
     worst = gap.max(axis=1, initial=0.0)
     if A.shape[1]:
-        slack = (A @ x[..., None])[..., 0] - game.limit
+        slack = (A @ x[..., None])[..., 0] - game.limit - game.give * price
         reach = (np.abs(A) @ size[..., None])[..., 0] + np.where(np.isfinite(game.limit), np.abs(game.limit), 0.0)
         step = np.abs(price - np.maximum(price + slack / shadow, 0.0)) * shadow
         worst = np.maximum(worst, (step / np.where(reach > 0, reach, 1.0)).max(axis=1))

@@ -41,6 +41,7 @@ from hybridalloc.problems.contract import (
     Prices,
     Remembers,
     Reveals,
+    Rules,
     Shifts,
     Stores,
     example_of,
@@ -243,7 +244,8 @@ class Allocator:
             raise InvalidStateError(
                 f"a state of {self.problem.card.name} is a {wanted} or a dict; got {type(state).__name__}"
             )
-        clock.size = sum(v.size for v in vars(state).values() if isinstance(v, np.ndarray))
+        if clock.limited:
+            clock.size = sum(v.size for v in vars(state).values() if isinstance(v, np.ndarray))
         situation = None
         draft = _Draft(_nobody(state.agents))
         heuristic, doubt = self.method in self.problem.card.baselines, ""
@@ -255,7 +257,10 @@ class Allocator:
                     situation, doubt = self._believed(state)
                 if heuristic:
                     option = situation.baseline(self.method, self._rng)
-                    draft = replace(draft, choice=only_options(option), source=self.method)
+                    plan = None
+                    if offers(situation, Rules):  # type: ignore[type-abstract]
+                        plan = situation.rule(self.method, self.prices, self._rng)
+                    draft = replace(draft, choice=only_options(option), source=self.method, plan=plan)
                 elif self.method == OPTIMAL and isinstance(self.problem, Optimises):
                     with clock.stage("optimise"):
                         limit_s = OPTIMAL_S if self.budget_ms is None else self.budget_ms / 1e3
@@ -276,12 +281,13 @@ class Allocator:
         allocation = self._finish(state, situation, draft, clock)
         while not allocation.certificate.feasible and allocation.certificate.source != "fallback":
             allocation = self._next(state, situation, allocation, clock)
-        clock.close()
+        if clock.limited:
+            clock.close()
         played = allocation.certificate.source in ("hybrid", "rl", "game")
         game, feasible = allocation.game, allocation.certificate.feasible
-        if isinstance(game, CongestionGame) and played and feasible and not clock.limited:
-            costs = game.costs(allocation.option)
-            self.watch.see(allocation.option, state.active, costs, allocation.log_prior, game.private_cost)
+        stays = not self.problem.card.fleeting
+        if isinstance(game, CongestionGame) and played and feasible and stays and not clock.limited:
+            self.watch.see_game(game, allocation.option, state.active, allocation.log_prior)
         return allocation
 
     def _believed(self, state: Any) -> tuple[AnyWorld, str]:
@@ -493,8 +499,10 @@ class Allocator:
             if complaints := found.complaints(draft.bound, allocation.seated):
                 status = f"certificate: {'; '.join(complaints)}" + ("" if status == "ok" else f"; {status}")
                 self._warn("certificate", status)
-            served = allocation.served if found.audit is None else found.audit.in_time
-            unserved = found.unserved[np.argsort(-rank[found.unserved], kind="stable")]
+            served = allocation.served if found.in_time is None else found.in_time
+            unserved = found.unserved
+            if len(unserved) > 1:
+                unserved = unserved[np.argsort(-rank[unserved], kind="stable")]
         certificate = Certificate(
             feasible=found.check.feasible,
             max_violation=found.check.max_violation,

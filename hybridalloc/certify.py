@@ -15,18 +15,18 @@ import numpy as np
 from numba import njit
 
 from games.certificate import (
-    Audit,
     CapacityCheck,
     deviations,
     measure_envy,
     measure_fitting_regret,
     measure_regret,
 )
-from games.congestion import Int
+from games.certificate_lists import Findings
+from games.congestion import Bool, Int
 from games.quadratic import QuadraticGame
 from games.quadratic_certificate import quadratic_gains
 from hybridalloc.allocation import Allocation
-from hybridalloc.problems.contract import AnyProblem, Audits, Prices, offers
+from hybridalloc.problems.contract import AnyProblem, Audits, Examines, Prices, offers
 
 SHOWN = 6  # agents named in a status
 ROUNDING = 1e-9
@@ -37,7 +37,8 @@ class Verdict:
     """What was found of one allocation of N agents.
 
     Attributes:
-        check: limits kept, every number finite. audit: the problem's second reading, None where it has none.
+        check: limits kept, every number finite. in_time: (N,) who is served by the problem's second reading, None where
+            it has none.
         regret: largest gain by deviating alone; inf where there was nothing to measure it in.
         late: agents that are said to be served in time, or hold a place, and are late.
         unserved: (M,) live agents not in time.
@@ -46,7 +47,7 @@ class Verdict:
     """
 
     check: CapacityCheck
-    audit: Audit | None
+    in_time: Bool | None
     regret: float
     late: tuple[int, ...]
     unserved: Int
@@ -93,20 +94,30 @@ def certify(
     if not offers(problem, Audits):  # type: ignore[type-abstract]
         return Verdict(check, None, regret_of(allocation), (), unseen.unserved, (), ())
     try:
-        found = problem.audit(state, allocation, prices, believed)
-        if allocation.game is None:
-            regret = float("inf")
-        else:
-            moves = lambda: float(deviations(found, allocation.option)[0].max(initial=0.0))
-            regret = measure_fitting_regret(found) if allocation.seated else moves()
-        envy = tuple(dict.fromkeys(i for i, _ in measure_envy(found)))
+        seen = problem.examine(state, allocation, prices, believed) if offers(problem, Examines) else None  # type: ignore[type-abstract]
+        if seen is None:
+            seen = _read(problem, state, allocation, prices, believed)
     except Exception as error:
         message = f"not audited: {type(error).__name__}: {error}"
         warn("not audited", message)
         return Verdict(CapacityCheck(float("inf"), (message,)), None, float("inf"), (), unseen.unserved, (), ())
-    late = tuple(np.flatnonzero(active & (served | (found.held & ~found.home)) & ~found.in_time).tolist())
-    doubtful = tuple(np.flatnonzero(active & found.in_time & ~found.by_reports).tolist())
-    return Verdict(check, found, regret, late, np.flatnonzero(active & ~found.in_time), doubtful, envy)
+    held = np.asarray(allocation.held, bool)
+    late = np.flatnonzero(active & (served | (held & ~seen.home)) & ~seen.in_time).tolist()
+    doubtful = np.flatnonzero(active & seen.in_time & ~seen.by_reports).tolist()
+    unserved = np.flatnonzero(active & ~seen.in_time)
+    return Verdict(check, seen.in_time, seen.regret, tuple(late), unserved, tuple(doubtful), seen.envy)
+
+
+def _read(problem: Audits, state: Any, allocation: Allocation, prices: Prices, believed: Any) -> Findings:
+    """What a problem's audit of all options shows."""
+    found = problem.audit(state, allocation, prices, believed)
+    regret = float("inf")
+    if allocation.game is not None and allocation.seated:
+        regret = measure_fitting_regret(found)
+    elif allocation.game is not None:
+        regret = float(deviations(found, allocation.option)[0].max(initial=0.0))
+    envy = tuple(dict.fromkeys(i for i, _ in measure_envy(found)))
+    return Findings(found.in_time, found.by_reports, found.home, regret, envy)
 
 
 def regret_of(allocation: Allocation) -> float:
@@ -154,59 +165,53 @@ def check_numbers(allocation: Allocation, active: Any) -> CapacityCheck:
 
 
 def _sound(allocation: Allocation, n: int, out: Any, held: Any) -> bool:
-    """Whether nothing of what :func:`check_numbers` tells is the case, in one compiled look at each array."""
-    shared = bool(allocation.shares)
-    if not _whole(np.ascontiguousarray(allocation.option, np.int64)) or held.shape != (n,):
+    """Whether nothing of what :func:`check_numbers` tells is the case, in one compiled look at all numbers."""
+    shared, floors = bool(allocation.shares), allocation.floors
+    none = np.zeros(n)
+    of_agents = [*allocation.levels.values(), *allocation.shares.values(), *floors.values()]
+    of_agents += [allocation.shares.get(family, none) for family in floors]
+    numbers = _together(of_agents, n)
+    if numbers is None or held.shape != (n,):
         return False
-    for given in (*allocation.levels.values(), *allocation.shares.values()):
-        value = np.ascontiguousarray(given, np.float64)
-        if value.shape != (n,) or not _owned(value, out, shared):
-            return False
-    for given in allocation.prices.values():
-        value = np.ascontiguousarray(given, np.float64)
-        if value.ndim != 1 or not _priced(value):
-            return False
-    for family, given in allocation.floors.items():
-        low = np.ascontiguousarray(given, np.float64)
-        share = np.ascontiguousarray(allocation.shares.get(family, 0.0), np.float64)
-        if low.shape != (n,) or share.shape != (n,) or not _kept(low, share, out, held):
-            return False
-    return True
+    prices = [np.asarray(given, np.float64) for given in allocation.prices.values()]
+    if any(given.ndim != 1 for given in prices):
+        return False
+    priced = np.concatenate(prices) if prices else np.empty(0)
+    option = np.ascontiguousarray(allocation.option, np.int64)
+    return bool(_look(option, numbers, len(of_agents) - 2 * len(floors), len(floors), out, held, shared, priced))
+
+
+def _together(given: list[Any], n: int) -> Any:
+    """Rows (R, N) of arrays (N,); None where one has another shape."""
+    rows = np.empty((len(given), n))
+    for row, value in zip(rows, given, strict=True):
+        value = np.asarray(value, np.float64)
+        if value.shape != (n,):
+            return None
+        row[:] = value
+    return rows
 
 
 @njit(cache=True)
-def _whole(option):
-    fine = True
+def _look(option, numbers, owned, floors, out, held, shared, prices):
+    """Options and prices >= 0; the first ``owned`` rows finite, of what is shared >= 0, and 0 for who is ``out`` (N,);
+    the next ``floors`` within the rows so many later, and of holders alone."""
+    for r in range(len(prices)):
+        if not 0.0 <= prices[r] < np.inf:
+            return False
     for i in range(len(option)):
-        fine &= option[i] >= 0
-    return fine
-
-
-@njit(cache=True)
-def _owned(value, out, shared):
-    """Finite numbers; of what is shared >= 0, and 0 for who is ``out`` (N,)."""
-    for i in range(len(value)):
-        if not np.isfinite(value[i]) or (shared and (value[i] < 0.0 or (out[i] and value[i] != 0.0))):
+        if option[i] < 0:
             return False
-    return True
-
-
-@njit(cache=True)
-def _priced(value):
-    fine = True
-    for r in range(len(value)):
-        fine &= 0.0 <= value[r] < np.inf
-    return fine
-
-
-@njit(cache=True)
-def _kept(low, share, out, held):
-    """Floors (N,) within the shares, of holders alone."""
-    for i in range(len(low)):
-        if not (np.isfinite(low[i]) and 0.0 <= low[i] <= share[i] * (1.0 + ROUNDING) + ROUNDING):
-            return False
-        if low[i] > 0.0 and (out[i] or not held[i]):
-            return False
+        for k in range(owned):
+            value = numbers[k, i]
+            if not np.isfinite(value) or (shared and (value < 0.0 or (out[i] and value != 0.0))):
+                return False
+        for k in range(owned, owned + floors):
+            low, share = numbers[k, i], numbers[k + floors, i]
+            if not (np.isfinite(low) and 0.0 <= low <= share * (1.0 + ROUNDING) + ROUNDING):
+                return False
+            if low > 0.0 and (out[i] or not held[i]):
+                return False
     return True
 
 

@@ -48,10 +48,11 @@ class Compare:
     """Compare the hybrid with pure RL, the game and heuristics: tune, train, evaluate, log to MLflow, report."""
 
     problem: str = "mec"
-    """mec, custom, or one of your own (entry point group hybridalloc.problems)."""
+    """mec, custom, cluster, or one of your own (entry point group hybridalloc.problems)."""
     agents: int = 50
     servers: int = 9
-    scenario: str = "H"
+    scenario: str = ""
+    """Of the problem; default its own: H of mec (H, A, F), synthetic of cluster (openb, openb-gpushare100)."""
     sites: Literal["eua", "synthetic"] = "eua"
     """eua: real base stations and users (needs the data). synthetic: a hexagonal grid (needs nothing)."""
     settings: tuple[str, ...] = ()
@@ -149,7 +150,7 @@ class Train:
     problem: str = "mec"
     agents: int = 50
     servers: int = 9
-    scenario: str = "H"
+    scenario: str = ""
     sites: Literal["eua", "synthetic"] = "eua"
     belief: Literal["learned", "bayesian", ""] = "learned"
     """What stale reports are taken for, where the problem has beliefs; "" takes them at their face value."""

@@ -21,6 +21,7 @@ from rl.networks import Sizes
 from rl.on_policy import Batch, OnPolicy, OnPolicyConfig, descend, entropy_of, explained_variance, step
 from rl.pairs import PLAIN
 from rl.ppo import JointCritic
+from rl.recall import weights
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,9 @@ class A2c(OnPolicy):
     def learn(self, batch: Batch, progress: float) -> dict[str, float]:
         c = self.config
         rate = self.set_rate(progress)
-        advantage, returns, value = self.advantages(batch)
+        weight = weights(self.densities(batch), batch, 1.0) if self.lags else None
+        advantage, returns, value = self.advantages(batch, weight)
+        advantage = advantage if weight is None else weight * advantage
         self.norm.update(returns)
         shape = batch.live.shape
         # in units of the returns' spread, so that one entropy weight suits any reward

@@ -30,13 +30,13 @@ from torch import Tensor
 
 from rl.continuous import ContinuousHeads, log_executed, pull, start_spread
 from rl.learner import Blended
-from rl.mappo import Lesson, Mappo, MappoConfig, Taken
+from rl.mappo import Mappo, MappoConfig, Taken
 from rl.memory import Memory, sequences
 from rl.networks import PairScorer, Sizes
 from rl.on_policy import Batch, Float
 from rl.policy import DENSITIES, ArrayPolicy
 from rl.proposal import Observation, Proposal
-from rl.recall import again, join
+from rl.recall import Lesson, again, join
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,7 @@ class ImappoConfig(MappoConfig):
             greatest, which the trainer takes from the problem. density: "clipped", "beta" or "tanh".
         spread: with which what is executed is drawn at the start, in units of the range, at ``trust``.
         memory: size of each agent's recurrent state; 0 is none.
-        replay: rollouts of recent policies that are learned from again beside the present one; ``truncation``
-            bounds their importance weights.
+        replay: rollouts of recent policies that are learned from again beside the present one.
     """
 
     credit: str = "difference"
@@ -65,7 +64,6 @@ class ImappoConfig(MappoConfig):
     trust: float = 0.0
     memory: int = 0
     replay: int = 0
-    truncation: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -82,9 +80,8 @@ class ImappoConfig(MappoConfig):
         for name in ("memory", "replay"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} = {getattr(self, name)}; it must be >= 0")
-        for name in ("spread", "truncation"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} = {getattr(self, name)}; it must be > 0")
+        if not self.spread > 0:
+            raise ValueError(f"spread = {self.spread}; it must be > 0")
         if self.memory and self.replay:
             raise ValueError(
                 f"memory = {self.memory} with replay = {self.replay}: an older rollout's memories are not those of "

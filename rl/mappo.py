@@ -39,6 +39,7 @@ from rl.on_policy import (
     scaled,
     step,
 )
+from rl.recall import Lesson, again
 
 CRITICS, BASELINES = ("central", "light", "own"), ("value", "leave_one_out")
 
@@ -52,6 +53,7 @@ class MappoConfig(OnPolicyConfig):
         clip: of the probability ratio. value_clip: of the value, in units of the returns' spread.
         epochs, minibatches: passes over a rollout and its parts.
         huber: width of the value loss's quadratic part, in units of the returns' spread.
+        truncation: of the importance weights of what an older policy did (:mod:`rl.recall`).
         baseline: what is taken from the return: "value" or "leave_one_out". ``credit="counterfactual"`` is the
             team's pay with the latter.
     """
@@ -64,6 +66,7 @@ class MappoConfig(OnPolicyConfig):
     epochs: int = 4
     minibatches: int = 4
     huber: float = 10.0
+    truncation: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -76,6 +79,8 @@ class MappoConfig(OnPolicyConfig):
                 "a leave-one-out baseline reads the other agents, and with critic = 'own' (ippo) nothing of them may "
                 "be read; imappo, mappo and counterfactual have it, with critic = 'central'"
             )
+        if not self.truncation > 0:
+            raise ValueError(f"truncation = {self.truncation}; it must be > 0")
 
     @property
     def leave_one_out(self) -> bool:
@@ -116,20 +121,6 @@ class Taken(NamedTuple):
     row: Tensor
     agent: Tensor
     figures: dict[str, float]
-
-
-class Lesson(NamedTuple):
-    """A batch of B rows and what is learned from it, (T, E, N).
-
-    The actor learns from returns - baseline, the critic from ``target``; they differ where an older policy's slots
-    are learned from again, with ``weight``, which is None where all of it is fresh.
-    """
-
-    batch: Batch
-    returns: Float
-    target: Float
-    value: Float
-    weight: Float | None = None
 
 
 class Mappo(OnPolicy):
@@ -205,6 +196,8 @@ class Mappo(OnPolicy):
 
     def lesson(self, batch: Batch) -> Lesson:
         """The rollout, its lambda-returns and values."""
+        if self.lags:
+            return again(self, batch, self.config.truncation)
         _, returns, value = self.advantages(batch)
         return Lesson(batch, returns, returns, value)
 
@@ -219,6 +212,15 @@ class Mappo(OnPolicy):
         with torch.no_grad():
             heads = head_entropies(log_pi, mask, batch.resource_of)
         return Taken(chosen, entropy_of(log_pi, mask), row, agent, heads)
+
+    def densities(self, batch: Batch) -> Tensor:
+        if self.engine == "compiled":
+            return super().densities(batch)
+        now = batch.old.clone()
+        with torch.no_grad():
+            taken = self.taken(batch, torch.arange(len(now)))
+        now[taken.row, taken.agent] = taken.log_density
+        return now
 
     def baseline(self, batch: Batch, value: Float) -> Float:
         """(T, E, N) what is taken from the lambda-return: V, so that the advantage is GAE's, or b_i."""

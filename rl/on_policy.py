@@ -120,7 +120,8 @@ class ValueNorm:
 class OnPolicy(Learner):
     """Records what was executed and keeps actor, critic, optimizers; a learner adds ``update``.
 
-    ``critic(own, resource)`` gives (B, N) values in normalised units.
+    ``critic(own, resource)`` gives (B, N) values in normalised units. ``lags`` says that who acts is an update
+    behind who learns, so that a rollout is an older policy's from the start; who overlaps them sets it.
 
     With the difference reward an agent is charged up to H slots later for what it leaves behind. The charge belongs
     to the choice that caused it, so a rollout's last H slots are held back and learned from with the next one, when
@@ -154,6 +155,7 @@ class OnPolicy(Learner):
         self.slots: list[dict[str, Any]] = []
         self.held = self.late = 0  # slots kept from the last rollout; slots until all charges are in
         self.updates = 0
+        self.lags = False
         self.policy = self.export()
 
     def make_actor(self, sizes: Sizes) -> PairScorer:
@@ -311,6 +313,18 @@ class OnPolicy(Learner):
             batch.agent[at, agent], batch.pair[at, agent], batch.resource[part], row, batch.resource_of, mask
         )
         return executed_log_density(raw, batch.bias[at, agent], mask, self.settings.limit), mask, row, agent
+
+    def densities(self, batch: Batch) -> Tensor:
+        """(B, N) log-densities of what was executed, under the present weights; of who is not live, those recorded."""
+        now, every = batch.old.clone(), torch.arange(len(batch.old))
+        if self.engine == "compiled":
+            found, row, agent = log_densities(self.actor, batch, every, self.settings.limit)
+            now[row, agent] = torch.from_numpy(found)
+        else:
+            with torch.no_grad():
+                log_pi, _, at, who = self.log_pi(batch, every)
+            now[at, who] = log_pi.gather(1, batch.option[at, who][:, None])[:, 0]
+        return now
 
     def kl(self, batch: Batch, part: Tensor) -> float:
         """Approximate KL, E[r - 1 - log r], of what would be executed now from what was in rows ``part``."""

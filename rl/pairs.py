@@ -146,6 +146,54 @@ def scores(own, pair, shared, row, w, out):
         out[first:last] = (np.dot(y_room[:many], w.out) + w.out_bias[0]).reshape(last - first, options)
 
 
+@njit(cache=True, error_model="numpy", nogil=True)
+def propose(agent, resource, pair, live, resource_of, own_weight, own_bias, shared_weight, w, scale, out):
+    """Fill ``out`` (E, N, O), 0 before, with ``scale`` times the scores of live agents' pairs; an observation's arrays,
+    see :class:`rl.proposal.Observation`, and weights as torch's Linear has them but for ``w``."""
+    networks, n, options, features = pair.shape
+    hidden = len(own_bias)
+    mine, theirs = np.ascontiguousarray(own_weight.T), np.ascontiguousarray(shared_weight.T)
+    x_room = np.empty((BLOCK * options, features), np.float32)
+    z_room, y_room = (
+        np.empty((BLOCK * options, hidden), np.float32),
+        np.empty((BLOCK * options, len(w.out)), np.float32),
+    )
+    x_own, own, who = (
+        np.empty((BLOCK, agent.shape[2]), np.float32),
+        np.empty((BLOCK, hidden), np.float32),
+        np.empty(BLOCK, np.int64),
+    )
+    shared, row = np.zeros((1, options, hidden), np.float32), np.zeros(BLOCK, np.int64)
+    for e in range(networks):
+        rows = np.dot(resource[e], theirs)
+        for o in range(options):
+            if resource_of[o] >= 0:
+                for h in range(hidden):
+                    shared[0, o, h] = rows[resource_of[o], h]
+        i = 0
+        while i < n:
+            many = 0
+            while i < n and many < BLOCK:
+                if live[e, i]:
+                    who[many] = i
+                    x_own[many] = agent[e, i]
+                    x_room[many * options : (many + 1) * options] = pair[e, i]
+                    many += 1
+                i += 1
+            if many == 0:
+                break
+            np.dot(x_own[:many], mine, own[:many])
+            for k in range(many):
+                for h in range(hidden):
+                    own[k, h] += own_bias[h]
+            z, y = z_room[: many * options], y_room[: many * options]
+            forward(x_room[: many * options], own[:many], shared, row[:many], w, z, y)
+            score = np.dot(y, w.out)
+            for k in range(many):
+                for o in range(options):
+                    out[e, who[k], o] = (score[k * options + o] + w.out_bias[0]) * scale
+
+
 @njit(cache=True, error_model="numpy")
 def slopes(slope, own, pair, shared, row, w, d):
     """Add to ``d`` the gradients of K agents' pairs whose unscaled scores have slopes ``slope`` (K, O)."""

@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from rl.pairs import scorer_of, scores
+from rl.pairs import propose, scorer_of
 from rl.proposal import Observation, Proposal, own_features
 
 Float = NDArray[np.float64]
@@ -81,25 +81,36 @@ class ArrayPolicy:
 
     def _scores(self, observation: Observation, memory: Float32 | None) -> Float:
         out: Float = np.zeros(observation.pair.shape[:3])
-        row, agent = np.nonzero(observation.live)
-        if not len(row):
+        if not observation.live.any():
             return out
         w, seen = self.weights, self.seen(observation, memory)
-        if "node.weight" in w or "pool.weight" in w:
-            z = self._embed(seen, row, agent, "")
-            score = (z @ w["out.weight"][0] + w["out.bias"][0]).reshape(len(row), -1)
-        else:
-            scorer = scorer_of(w)
-            own = seen.agent[row, agent] @ w["agent.weight"].T + w["agent.bias"]
-            rows = seen.resource @ w["resource.weight"].T
-            if not own.shape[1] == rows.shape[2] == len(scorer.mix):
-                raise ValueError(f"agents have {own.shape[1]}, resources {rows.shape[2]} hidden units; pairs have "
-                                 f"{len(scorer.mix)}")  # fmt: skip
-            shared = np.concatenate([np.zeros((len(out), 1, own.shape[1])), rows], axis=1)[:, seen.resource_of + 1]
-            score = np.empty((len(row), out.shape[2]), np.float32)
-            f = lambda x: np.ascontiguousarray(x, np.float32)
-            scores(f(own), f(seen.pair[row, agent]), f(shared), row, scorer, score)
+        if "node.weight" not in w and "pool.weight" not in w:
+            return self._plain_scores(seen, out)
+        row, agent = np.nonzero(observation.live)
+        z = self._embed(seen, row, agent, "")
+        score = (z @ w["out.weight"][0] + w["out.bias"][0]).reshape(len(row), -1)
         out[row, agent] = score * w["scale"]
+        return out
+
+    def _plain_scores(self, seen: Observation, out: Float) -> Float:
+        """Fill ``out`` with the scores of a network that knows pairs alone, in one compiled call."""
+        w, scorer = self.weights, scorer_of(self.weights)
+        f = lambda x: np.ascontiguousarray(x, np.float32)
+        own, bias, shared = f(w["agent.weight"]), f(w["agent.bias"]), f(w["resource.weight"])
+        agent, resource, pair = f(seen.agent), f(seen.resource), f(seen.pair)
+        sizes = (own.shape, shared.shape, scorer.pair.shape)
+        if sizes != ((len(bias), agent.shape[2]), (len(bias), resource.shape[2]), (pair.shape[3], len(bias))):
+            raise ValueError(f"agents have {own.shape[0]}, resources {shared.shape[0]} hidden units; pairs have "
+                             f"{len(scorer.mix)}; features are {agent.shape[2]}, {resource.shape[2]} and "
+                             f"{pair.shape[3]}")  # fmt: skip
+        of = np.ascontiguousarray(seen.resource_of, np.int64)
+        if len(of) != pair.shape[2] or of.max(initial=-1) >= resource.shape[1]:
+            raise ValueError(f"resource_of has {len(of)} entries up to {of.max(initial=-1)}; the observation has "
+                             f"{pair.shape[2]} options and {resource.shape[1]} resources")  # fmt: skip
+        propose(
+            agent, resource, pair, np.ascontiguousarray(seen.live), of, own, bias, shared, scorer,
+            np.float32(w["scale"]), out,
+        )  # fmt: skip
         return out
 
     def _levels(self, observation: Observation, memory: Float32 | None) -> tuple[Float, Float]:

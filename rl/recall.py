@@ -5,7 +5,8 @@ With w = min(bound, pi / mu), pi today's policy and mu the one that executed the
     A_t = delta_t + gamma^tau lambda w_{t+1} A_{t+1},   target V + w A,   gain w min(r A, clip(r) A), r = pi_new / pi,
 
 which for w = 1 is the fresh rollout's. The others' densities are left out of w, as MAPPO leaves them out of its ratio.
-The values at cuts are those recorded.
+The values at cuts are those recorded. The same holds for a rollout whose policy was already an update behind when it
+acted (:attr:`rl.on_policy.OnPolicy.lags`).
 
 Sources: Espeholt et al. (2018), "IMPALA", for V-trace; Queeney, Paschalidis and Cassandras (2021), "Generalized
 proximal policy optimization with sample reuse", for the loss clipped about the present policy.
@@ -13,22 +14,47 @@ proximal policy optimization with sample reuse", for the loss clipped about the 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from rl.mappo import Lesson, Mappo
-from rl.on_policy import Batch
+from rl.batch import Batch, Float
 
 
-def again(learner: Mappo, batch: Batch, bound: float) -> Lesson:
+class Lesson(NamedTuple):
+    """A batch of B rows and what is learned from it, (T, E, N).
+
+    The actor learns from returns - baseline, the critic from ``target``; they differ where an older policy's slots
+    are learned from again, with ``weight``, which is None where all of it is fresh.
+    """
+
+    batch: Batch
+    returns: Float
+    target: Float
+    value: Float
+    weight: Float | None = None
+
+
+class Recalls(Protocol):
+    """A learner that can learn from what another policy did."""
+
+    def densities(self, batch: Batch) -> Tensor: ...
+
+    def advantages(self, batch: Batch, weight: Float | None = None) -> tuple[Float, Float, Float]: ...
+
+
+def weights(now: Tensor, batch: Batch, bound: float) -> Float:
+    """(T, E, N) truncated importance weights of a rollout under log-densities ``now`` (B, N)."""
+    found: Float = (now - batch.old).exp().clamp(max=bound).numpy().astype(np.float64).reshape(batch.reward.shape)
+    return found
+
+
+def again(learner: Recalls, batch: Batch, bound: float) -> Lesson:
     """What an older rollout teaches today's policy and critic."""
-    now = batch.old.clone()
-    with torch.no_grad():
-        taken = learner.taken(batch, torch.arange(len(now)))
-    now[taken.row, taken.agent] = taken.log_density
-    weight = (now - batch.old).exp().clamp(max=bound).numpy().astype(np.float64).reshape(batch.reward.shape)
+    now = learner.densities(batch)
+    weight = weights(now, batch, bound)
     advantage, target, value = learner.advantages(batch, weight)
     return Lesson(batch._replace(old=now), value + advantage, target, value, weight)
 

@@ -263,6 +263,11 @@ def _registry() -> pooch.Pooch:
     )
 
 
+def cache_folder() -> Path:
+    """Where data from elsewhere and what is derived from it is kept; it need not be there yet."""
+    return Path(_registry().abspath)
+
+
 def _cache_path(dataset: str, entry: DataFile) -> Path:
     return Path(_registry().abspath) / dataset / entry.plain_name
 

@@ -164,4 +164,19 @@ DATASETS = (
             ),
         ),
     ),
+    Dataset(
+        name="simbench",
+        title="A year of loads (53 profiles) and sun (8 sites) in steps of 15 minutes",
+        origin="https://pypi.org/project/simbench 1.6.3, networks/1-complete_data-mixed-all-0-sw",
+        licence="ODbL 1.0",
+        citation="Meinecke et al., SimBench: A Benchmark Dataset of Electric Power Systems, Energies 2020",
+        files=(
+            DataFile(
+                "profiles.npz",
+                "12e0be53c94e769a75af9d4449514e7c2a9479226b626f1f98958222c82192d2",
+                (),
+                note="`pip install simbench`, then `python -m hybridalloc.data.simbench` makes it from the package",
+            ),
+        ),
+    ),
 )

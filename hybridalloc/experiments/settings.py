@@ -21,9 +21,10 @@ class Settings:
     """A comparison.
 
     Attributes:
-        problem: "mec". agents, servers, scenario: its size and set. sites: "eua" needs the EUA data, "synthetic"
-            none. agent_steps: training budget of each learner, alone and in the hybrid alike. train_seeds: how
-            many, from 0. report_seeds: how many held-out networks, from 10000. tuning: trials of the price search.
+        problem: "mec". agents, servers, scenario: its size and set, "" for the problem's own. sites: "eua" needs the
+            EUA data, "synthetic" none. agent_steps: training budget of each learner, alone and in the hybrid alike.
+            train_seeds: how many, from 0. report_seeds: how many held-out networks, from 10000. tuning: trials of the
+            price search.
         learners: compared alone and in the hybrid. methods: rows of the table; default those of the learners.
             workers: processes; default the number of cores.
     """
@@ -31,7 +32,7 @@ class Settings:
     problem: str = "mec"
     agents: int = 50
     servers: int = 9
-    scenario: str = "H"
+    scenario: str = ""
     sites: str = "eua"
     agent_steps: int = 600_000
     train_seeds: int = 2

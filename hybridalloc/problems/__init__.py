@@ -23,13 +23,15 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from hybridalloc.errors import CheckpointError, nearest
-from hybridalloc.problems import custom, mec
+from hybridalloc.problems import cluster, custom, mec, voltage
 from hybridalloc.problems.contract import Restores
 from hybridalloc.problems.members import check_problem
 from hybridalloc.text import printable, quoted
 
 GROUP = "hybridalloc.problems"
-PROBLEMS: dict[str, Callable[..., Any]] = {"mec": mec.make, "custom": custom.make}
+PROBLEMS: dict[str, Callable[..., Any]] = {
+    "mec": mec.make, "custom": custom.make, "cluster": cluster.make, "voltage": voltage.make,
+}  # fmt: skip
 _CODE = ("transition", "jobs", "servers", "links")  # settings by which a name is loaded or a file is opened
 
 
@@ -53,10 +55,11 @@ def make_problem(name: str, **settings: Any) -> Any:
 
 
 def make_with(name: str, flags: dict[str, Any], settings: dict[str, Any] | None = None) -> Any:
-    """As :func:`make_problem`: a command's ``flags`` as far as this problem has them, and ``settings`` as given."""
+    """As :func:`make_problem`: a command's ``flags`` as far as this problem has them and they are given (not ""), and
+    ``settings`` as they are."""
     parameters = inspect.signature(_maker(name)).parameters
     sized = name != "custom"  # whose ``servers`` is a table
-    taken = {key: value for key, value in flags.items() if sized and key in parameters}
+    taken = {key: value for key, value in flags.items() if sized and key in parameters and value != ""}
     return make_problem(name, **taken | (settings or {}))
 
 
@@ -80,6 +83,10 @@ def restore_problem(description: Mapping[str, Any], trust_code: bool = False) ->
         return custom.Custom.restore(description, trust_code)
     if name == "mec":
         return mec.Mec.restore(dict(description))
+    if name == "cluster":
+        return cluster.Cluster.restore(description)
+    if name == "voltage":
+        return voltage.Voltage.restore(description)
     address = description.get("class")
     if address is not None and not isinstance(address, str):
         raise ValueError(f"class = {quoted(address)}; a description gives a class by its address, 'module:Class'")
@@ -127,7 +134,8 @@ def _made(maker: Callable[..., Any], name: str, settings: Mapping[str, Any]) -> 
 
 def _kept(problem: Any, name: str) -> Any:
     """The problem, held to the contract where it is not built in."""
-    return problem if isinstance(problem, custom.Custom | mec.Mec) else check_problem(problem, name)
+    built_in = isinstance(problem, custom.Custom | mec.Mec | cluster.Cluster | voltage.Voltage)
+    return problem if built_in else check_problem(problem, name)
 
 
 def _loaded(address: str) -> Any:

@@ -21,6 +21,7 @@ from coordinator.improve import Improve
 from coordinator.why import Names
 from games.admission import Seating
 from games.certificate import Audit, CapacityCheck
+from games.certificate_lists import Findings
 from hybridalloc.problems.metrics import Metric
 from rl.value import Stored, Valuer, Worth
 
@@ -79,7 +80,8 @@ class Card:
         metrics: with their folds. headline: keys of those that matter most; the first is what is tuned for.
         size: in words, such as "50 devices, 9 servers, EUA sites". variant: of the problem, such as "set H".
         agent_word: one agent, such as "device". options: a name for each option, opting out first; () for numbers.
-        families: of resources; an option uses at most one resource of each, and shares and prices come by them.
+        families: of resources; an option uses at most one resource of each, and shares and prices come by them. Where
+            nothing is shared, as in a game of levels, of limits, and prices alone come by them.
         baselines: heuristics with their labels. starts: of them those from which a choice is improved too, where that
             is cheap and they serve well. price_space: of the random search over prices, by name (lowest,
             highest, whether on a logarithmic scale). reference_prices: rows of a comparison beside the tuned ones.
@@ -88,6 +90,9 @@ class Card:
         datasets: whose digests a run records. tags: by which its runs are told apart in a tracker.
         unpriced: what a price is worth to a file that does not name it, by name: of those that a file may lack.
         cycle: decisions after which the world's law repeats, such as a day's: whole ones are measured.
+        whole_episodes: what counts is an episode from its beginning to its end, however many decisions that takes:
+            worlds that fill up, arrivals one by one. Otherwise a number of decisions is measured wherever they fall.
+        fleeting: every decision is about other agents, so that none of them can go back and forth.
         store: the word for what its agents live on and decisions draw from, such as "battery"; "" where there is none.
         change_cost: what a change of option costs, below which it is not worth it: a number, or the name of the price
             that says so.
@@ -117,6 +122,8 @@ class Card:
     unpriced: Mapping[str, float] = field(default_factory=dict)
     store: str = ""
     cycle: int = 1
+    whole_episodes: bool = False
+    fleeting: bool = False
 
     @property
     def improve(self) -> Improve:
@@ -272,6 +279,13 @@ class Audits(Protocol):
 
 
 @runtime_checkable
+class Examines(Audits, Protocol):
+    """Can also read of them what a certificate needs, and no more; None where only the whole will do."""
+
+    def examine(self, state: Any, allocation: Any, prices: Any, believed: Any = None) -> Findings | None: ...
+
+
+@runtime_checkable
 class Remembers(Protocol):
     """Has beliefs that are served step by step."""
 
@@ -308,6 +322,14 @@ class Stores(Protocol):
 
 
 @runtime_checkable
+class Rules(Protocol):
+    """A world whose heuristics do more than choose options: each says its whole plan."""
+
+    def rule(self, name: str, prices: Any, rng: np.random.Generator) -> Any:
+        """The plan of a heuristic of the card."""
+
+
+@runtime_checkable
 class Responds(Protocol):
     """A world that says which best responses its last settling pulled towards a proposal, (E, N) by level."""
 
@@ -321,6 +343,22 @@ class Ends(Protocol):
     @property
     def terminated(self) -> Bool:
         """(E,) of those that the last drift said are over; before they are begun anew."""
+
+
+@runtime_checkable
+class Spreads(Protocol):
+    """A world that can be brought part of the way along its episode, where that depends on what was decided before."""
+
+    def spread(self, share: Float) -> None:
+        """Each world so far along (E,), 0 at its beginning, 1 at its end, by its own game at the prices' defaults."""
+
+
+@runtime_checkable
+class Plays(Protocol):
+    """Can run whole episodes of its game without the loop over decisions: what evolution searches prices by."""
+
+    def play(self, prices: Any, seeds: Sequence[int]) -> dict[str, Float]:
+        """Metrics (V,) by the card's keys, of the episodes that its worlds of these seeds would have."""
 
 
 @runtime_checkable

@@ -93,8 +93,10 @@ class Tally:
         self.samples: dict[str, list[Float]] = {name: [] for name in self.kept}
         self.last: dict[str, Float] = {}
 
-    def add(self, counts: Mapping[str, Any], elapsed_s: Float, requested: Float | None = None) -> None:
-        """Take in one decision of every world.
+    def add(
+        self, counts: Mapping[str, Any], elapsed_s: Float, requested: Float | None = None, of: Any = None
+    ) -> None:  # fmt: skip
+        """Take in one decision of every world, or of those ``of`` which (E,) is set.
 
         Args:
             counts: by name, (E,) or (E, N). elapsed_s: (E,). requested: (E,) share of the resources that the raw choice
@@ -114,16 +116,25 @@ class Tally:
                         f"metric {metric.key!r} folds {name!r}, which execute() does not count; it counts "
                         f"{', '.join(counts) or 'nothing'}"
                     )
+        out = None if of is None or of.all() else ~of
         for name in self.summed:
             value = np.asarray(told[name], np.float64)
+            if out is not None:
+                value = value.copy()
+                value[out] = 0.0
             if name in self.sums:
                 self.sums[name] += value
             else:
                 self.sums[name] = value.copy()
         for name in self.kept:
-            self.samples[name].append(np.array(told[name], np.float64).reshape(self.size, -1))
+            values = np.array(told[name], np.float64).reshape(self.size, -1)
+            if out is not None:
+                values[out] = np.nan
+            self.samples[name].append(values)
         for name in self.latest:
-            self.last[name] = np.array(told[name], np.float64)
+            before, self.last[name] = self.last.get(name), np.array(told[name], np.float64)
+            if out is not None:
+                self.last[name][out] = np.nan if before is None else before[out]
 
     def summary(self) -> dict[str, Float]:
         """(E,) of each metric since the last :meth:`clear`; NaN where it is a mean of nothing."""

@@ -1,12 +1,13 @@
 """The next rollout is collected while the last is learned from, in a thread of its own.
 
 Whoever acts is one update behind whoever learns: the rollout k + 1 is collected by the policy after update k - 1,
-whatever the machine does, so that a run is the same on any. What was executed keeps its own density, so the ratio of an
-on-policy step corrects for the policy that acted, and its clip bounds how far one update goes from there, as it does
-where a rollout is learned from several times.
+whatever the machine does, so that a run is the same on any. What was executed keeps its own density; what the update
+between has changed is corrected by truncated importance weights, in the advantages, the values' targets and the gain,
+and the ratio is clipped about the policy that the update starts from (:mod:`rl.recall`). PPO of all agents as one keeps
+its ratio to who acted, as the weight of a joint action is next to nothing.
 
-Source: Espeholt et al. (2018), "IMPALA", for actors that lag behind the learner; Hilton et al. (2022), "Batch size
-invariance for policy optimization", for the density that acted in PPO's ratio.
+Sources: Espeholt et al. (2018), "IMPALA", for actors that lag behind the learner, and V-trace; Hilton et al. (2022),
+"Batch size invariance for policy optimization", for a ratio about another policy than the one that acted.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class Ahead:
                 "leave overlap out (mappo, imappo, ippo, ppo and a2c have it, without memory and continuous heads)"
             )
         self.learner: OnPolicy = learner
+        learner.lags = True
         self._pool = ThreadPoolExecutor(1, "learner")
         self._running: Future[dict[str, float]] | None = None
         self._told: dict[str, float] | None = None  # of an update that is done and not told yet

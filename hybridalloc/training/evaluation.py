@@ -19,6 +19,8 @@ from rl.policy import ArrayPolicy, Carried
 from rl.proposal import Recommender
 from rl.value import Valuer
 
+LONGEST = 10  # times the decisions that a card expects of an episode, after which it is cut off
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -51,17 +53,20 @@ def evaluate(
     """Run one method on common seeds; randomness of the world is the same for every method.
 
     Each seed is one world for ``slots`` decisions, after ``WARMUP_SLOTS`` that are not counted, both
-    rounded up to whole cycles of the problem's. ``step_ms`` is the time
+    rounded up to whole cycles of the problem's; or, where the card says that whole episodes count, for one from its
+    beginning to its end. ``step_ms`` is the time
     of a decision (observe, propose, equilibrate, settle, filter), a world, batched. A ``belief`` goes on learning in
     each chunk of worlds as it would in service (``copy(learning=False)`` does not); the one given stays as it is.
     ``value`` is of what is left in the agents' stores. With ``health`` the metrics count agents that oscillate or are
-    lazy, in congestion games.
+    lazy, in congestion games whose agents stay.
     """
     parts: list[dict[str, Float]] = []
     allocations = violations = 0
     spent = 0.0
     seeds = list(seeds)
-    warmup, slots = problem.card.whole(WARMUP_SLOTS), problem.card.whole(slots)
+    warmup, slots, whole = problem.card.whole(WARMUP_SLOTS), problem.card.whole(slots), problem.card.whole_episodes
+    if whole:
+        warmup, slots = 0, LONGEST * problem.card.epochs
     for start in range(0, len(seeds), chunk):
         some = seeds[start : start + chunk]
         run = Rollout(problem, some, None if belief is None else belief.copy(belief.learning), value=value)
@@ -73,7 +78,7 @@ def evaluate(
         else:
             assert coordinator is not None
             method = Execute(coordinator, speaker, prices)
-        watch = _Watch(run) if health else None
+        watch = _Watch(run) if health and not problem.card.fleeting else None
         for slot in range(warmup + slots):
             if slot == warmup:
                 run.tally.clear()
@@ -81,6 +86,10 @@ def evaluate(
             spent += step.deciding_s
             if step.over.any() and isinstance(speaker, Carried):
                 speaker.reset(step.over)
+            if whole:
+                run.counted &= ~step.over
+                if not run.counted.any():
+                    break
         allocations, violations = allocations + run.allocations, violations + run.violations
         parts.append(run.tally.summary() | ({} if watch is None else watch.fleet.summary()))
     metrics = {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}

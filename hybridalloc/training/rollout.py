@@ -17,7 +17,19 @@ from numpy.typing import NDArray
 from coordinator import Coordinator
 from coordinator.congestion import Congestion
 from coordinator.coordinator import game_of
-from hybridalloc.problems.contract import AnyProblem, Bool, Ends, Facts, Float, Int, Prices
+from coordinator.marks import Marked
+from hybridalloc.problems.contract import (
+    AnyProblem,
+    Bool,
+    Ends,
+    Facts,
+    Float,
+    Int,
+    Prices,
+    Rules,
+    Spreads,
+    offers,
+)
 from hybridalloc.problems.metrics import Tally
 from hybridalloc.problems.stores import valued
 from hybridalloc.training.config import TOLERANCE
@@ -79,7 +91,8 @@ class Rollout:
 
     Attributes:
         tally: counts since it was cleared. allocations, violations, overloads: decisions of one world executed, those
-            that broke a limit by the certificate's count, and those whose raw choice would have.
+            that broke a limit by the certificate's count, and those whose raw choice would have. counted: (E,) worlds
+            whose decisions go into the tally; all, unless someone says otherwise.
     """
 
     def __init__(
@@ -88,9 +101,12 @@ class Rollout:
     ) -> None:  # fmt: skip
         card = problem.card
         self.problem, self.world = problem, valued(problem.worlds([int(seed) for seed in seeds], belief), value)
-        if spread:
+        if spread and isinstance(self.world, Spreads):
+            self.world.spread(np.arange(len(seeds)) / len(seeds))
+        elif spread:
             self.world.epoch[:] = card.epochs * np.arange(len(seeds)) // len(seeds)
         self.tally = Tally(card.metrics, len(seeds))
+        self.counted = np.ones(len(seeds), bool)
         self.allocations = self.violations = self.overloads = 0
         self._unit_s = card.unit_s
         self._seen: Observation | None = None
@@ -123,7 +139,7 @@ class Rollout:
         self.overloads += int((requested > 0).sum())
         self.allocations += world.size
         facts = world.execute(chosen.plan)
-        self.tally.add(facts.counts, facts.elapsed_s, requested)
+        self.tally.add(facts.counts, facts.elapsed_s, requested, self.counted)
         if after is not None:
             after()
         over = world.drift()
@@ -167,7 +183,9 @@ class Explore:
         t2 = time.perf_counter()
         levels = None if learner is None else learner.sample_continuous(run.observation, sample.option, self.rng)
         plan = world.settle(sample.choice, self.prices, levels, self.coordinator.trust)
-        allowed = game.batch.allowed if isinstance(game, Congestion) else None
+        allowed = None
+        if isinstance(game, Congestion | Marked):
+            allowed = game.batch.allowed if isinstance(game, Congestion) else game.allowed
         return Chosen(sample.option, plan, proposal.log_prior, sample.bias, allowed, levels, t1 - t0, t2 - t1)
 
 
@@ -195,4 +213,6 @@ class Heuristic:
 
     def __call__(self, run: Rollout) -> Chosen:
         option = run.world.baseline(self.name, self.rng)
+        if offers(run.world, Rules):  # type: ignore[type-abstract]
+            return Chosen(option, run.world.rule(self.name, self.prices, self.rng))
         return Chosen(option, run.world.settle(option, self.prices))

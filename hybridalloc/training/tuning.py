@@ -1,7 +1,10 @@
-"""Random search over a problem's prices on the tuning seeds, before what uses them learns.
+"""Search over a problem's prices on the tuning seeds, before what uses them learns.
 
-The first half of the trials is drawn from the whole space, the second half around the best so far. All trials
-see the same seeds, so their differences are paired; the reporting seeds are never touched.
+The first half of the trials is drawn from the whole space, the second half around the best so far. All trials see the
+same seeds, so their differences are paired; the reporting seeds are never touched. Where a problem plays whole episodes
+by itself, its game's prices evolve instead (:mod:`.evolution`), on training seeds, and are taken if they do better on
+the tuning seeds than those it began with.
+
 Source: Bergstra and Bengio (2012), "Random search for hyper-parameter optimization".
 """
 
@@ -13,14 +16,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from coordinator import Coordinator
-from hybridalloc.problems.contract import AnyProblem, Belief, Prices
+from hybridalloc.problems.contract import AnyProblem, Belief, Plays, Prices
 from hybridalloc.reports.statistics import mean_of
 from hybridalloc.training.beliefs import learn_belief
 from hybridalloc.training.config import BELIEF_STEPS, TUNE_SEEDS, TrainConfig
 from hybridalloc.training.evaluation import evaluate
+from hybridalloc.training.evolution import evolve_prices
 from hybridalloc.training.trainer import train
 from rl.proposal import Recommender
 
+SIZE = 14  # members of a generation
 ALONE_STEPS = 1_000_000  # agent-steps of a learner alone whose prices are being sought
 
 
@@ -60,6 +65,8 @@ def tune_prices(
         start: prices to try first, instead of the problem's defaults. held: prices that are not searched, by name.
         report: called with the trial's number and the best so far.
     """
+    if isinstance(problem, Plays) and coordinator.kind == "game" and belief is None and not held:
+        return _evolved(problem, trials, seeds, seed, report, start)
     rng = np.random.default_rng([seed, 55])
     held, aim = dict(held or {}), problem.card.aim
     space = {name: bounds for name, bounds in problem.card.price_space.items() if name not in held}
@@ -84,6 +91,31 @@ def tune_prices(
         if report is not None:
             report(trial, top)
     return Tuned(best, top, tried)
+
+
+def _evolved(
+    problem: AnyProblem, trials: int, seeds: int, seed: int, report: Callable[[int, float], None] | None, start: Any
+) -> Tuned:
+    """The prices that ``trials`` candidates evolve to, a generation at a time, or those at the start where these do
+    better on the tuning seeds."""
+    assert isinstance(problem, Plays)
+    aim, first = problem.card.aim, problem.card.prices() if start is None else start
+    earned = lambda prices: aim.sign * mean_of(problem.play(prices, TUNE_SEEDS[:seeds])[aim.key])
+    tried, done = [(first, earned(first))], 0
+    generations = trials // SIZE
+
+    def seen(generation: int, row: dict[str, float], prices: Any) -> None:
+        nonlocal done
+        share = trials // generations if generation + 1 < generations else trials - done
+        for _ in range(share if report is not None else 0):
+            report(done, tried[0][1])  # type: ignore[misc]
+            done += 1
+
+    if generations:
+        found = evolve_prices([problem], start=first, generations=generations, size=SIZE, seed=seed, report=seen)
+        tried.append((found.prices, earned(found.prices)))
+    best = max(tried, key=lambda pair: -np.inf if np.isnan(pair[1]) else pair[1])
+    return Tuned(best[0], best[1], tried)
 
 
 def tune_game(

@@ -42,15 +42,33 @@ PROBLEMS = {
     ),
     "custom, table": table,
     "custom, two families": lambda: table(options=[[0, 2], [1, 2]], families=["cpu", "cpu", "air"]),
+    "cluster": lambda: make_problem("cluster", nodes=6),
+    "cluster, settings": lambda: make_problem("cluster", nodes=9, until=0.7),
+    "voltage": lambda: make_problem("voltage"),
+    "voltage, mapdn": lambda: make_problem("voltage", scenario="mapdn", levels=5, rounds=1),
+    "voltage, readings now": lambda: make_problem("voltage", information="now", steepest=10.0),
     "depots": Depots,
     "chargers": Chargers,
     "chargers, settings": lambda: Chargers(cars=5, speeds_kw=(22.0, 350.0), gap_h=0.2, closes=1.0),
 }  # fmt: skip
+LEVELS = ("voltage", "voltage, mapdn", "voltage, readings now")  # nobody opts for anything: a game of levels
 TABLES = ("custom, table", "custom, two families")  # they have no world that moves on
 
 
 @pytest.fixture(params=PROBLEMS)
 def problem(request):
+    return PROBLEMS[request.param]()
+
+
+@pytest.fixture(params=[name for name in PROBLEMS if name not in LEVELS])
+def chosen(request):
+    """A problem whose game is of options."""
+    return PROBLEMS[request.param]()
+
+
+@pytest.fixture(params=LEVELS)
+def levelled(request):
+    """A problem whose game is of levels."""
     return PROBLEMS[request.param]()
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from examples.chargers import Chargers, Harbour, Landing
 from examples.chargers import Plan as ChargersPlan
 from examples.chargers import Prices as ChargersPrices
-from hybridalloc.problems.contract import Ends, Problem, World
+from hybridalloc.problems.cluster import Cluster, ClusterPrices, ClusterState
+from hybridalloc.problems.cluster.world import ClusterWorld, Placed
+from hybridalloc.problems.contract import Ends, Problem, Spreads, World
 from hybridalloc.problems.custom import Custom, CustomPrices, CustomState
 from hybridalloc.problems.custom.world import CustomPlan, CustomWorld
 from hybridalloc.problems.mec.core import Plan, Prices
@@ -28,3 +30,9 @@ def chargers(
     problem: Chargers, world: Harbour
 ) -> tuple[Problem[Landing, ChargersPlan, ChargersPrices], World[Landing, ChargersPlan, ChargersPrices], Ends]:
     return problem, world, world
+
+
+def cluster(
+    problem: Cluster, world: ClusterWorld
+) -> tuple[Problem[ClusterState, Placed, ClusterPrices], World[ClusterState, Placed, ClusterPrices], Ends, Spreads]:
+    return problem, world, world, world

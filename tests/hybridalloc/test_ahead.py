@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +17,12 @@ from hybridalloc.training.config import TrainConfig
 from hybridalloc.training.trainer import train
 from rl.imappo import Imappo
 from rl.proposal import Sizes
+from rl.recall import again
+from rl.recall import weights as truncated
 from rl.registry import make_learner
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "rl"))
+from toys import Crowd, drive, executes
 
 TINY = TrainConfig(
     "imappo", "hybrid", 6 * 8 * 4 * 5, networks=4, checks=1, check_seeds=2, check_slots=4, overlap=True,
@@ -108,3 +115,42 @@ def test_a_learners_thread_that_ends_stops_the_run_and_says_which(tmp_path, monk
         WorkError, match=r"training stopped after .* the learner's thread ended \(MemoryError: no room\)"
     ):
         train(make(), make().card.prices(), replace(TINY, settings=(("horizon", 8),)))
+
+
+@pytest.mark.parametrize("engine", ["compiled", "torch"])
+def test_an_update_that_comes_late_is_corrected(engine):
+    """What the policy that learns would have done by now is where the ratio starts and what the advantages count by."""
+    toy = Crowd(8, 0)
+    learner = make_learner("imappo", Sizes.of(toy.observe()), 0, {"horizon": 8, "rate": 0.05, "engine": engine})
+    drive(learner, toy, 8)  # learned from a first rollout, by who collected it
+    acting = learner.policy
+    drive(learner, toy, 8)
+    learner.policy, learner.lags, kept = acting, True, []
+    lesson = learner.lesson
+    learner.lesson = lambda batch: kept.append((batch, lesson(batch))) or kept[-1][1]
+    drive(learner, toy, 8)
+    (batch, late), fresh = kept[0], again(learner, kept[0][0], 1.0)
+    assert late.weight is not None and 0 < late.weight.min() < 0.95 and late.weight.max() == 1.0
+    np.testing.assert_array_equal(late.weight, truncated(late.batch.old, batch, 1.0))
+    assert (fresh.batch.old != late.batch.old).any()  # it has learned since
+    assert late.target - late.value == pytest.approx(late.weight * (late.returns - late.value))
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("imappo", {"horizon": 16}),
+        ("mappo", {"horizon": 16}),
+        ("a2c", {"horizon": 4, "gamma": 0.0, "credit": "difference"}),
+    ],
+)
+def test_one_update_behind_as_much_is_learned(name, settings):
+    found = []
+    for behind in (False, True):
+        toy = Crowd(32, 0)
+        learner = make_learner(name, Sizes.of(toy.observe()), 0, settings)
+        if behind:
+            learner.update = Ahead(learner).turn
+        drive(learner, toy, 16 * 60)
+        found.append(toy.score(executes(learner)) / toy.best())
+    assert found[1] >= max(found[0] - 0.01, 0.95)

@@ -147,7 +147,8 @@ def test_compare_from_tuning_to_mlflow(capsys, tmp_path, monkeypatch):
 
 
 def test_a_run_is_resumed_and_its_recommender_exported(capsys, tmp_path):
-    small = ["train", "--agents", "4", "--servers", "2", "--agent-steps", "1", "--tuning", "1", "--kind", "rl"]
+    world = ["--sites", "synthetic", "--agents", "4", "--servers", "2"]
+    small = ["train", *world, "--agent-steps", "1", "--tuning", "1", "--kind", "rl"]
     assert main([*small, "--out", str(tmp_path / "a.npz")]) == 0
     assert "; 4 of 1 agent-steps; " in capsys.readouterr().out  # one decision of all agents is the least
     kept = tmp_path / "a.checkpoints"

@@ -61,7 +61,7 @@ def register(monkeypatch: pytest.MonkeyPatch, *urls: str, name: str = "points.cs
 
 def test_registry_is_complete_and_pinned() -> None:
     names = [dataset.name for dataset in data.datasets()]
-    assert names == ["eua", "openb", "fgd", "azure_llm", "mooncake", "gavel"]
+    assert names == ["eua", "openb", "fgd", "azure_llm", "mooncake", "gavel", "simbench"]
     for dataset in data.datasets():
         assert dataset.licence and dataset.citation and dataset.origin.startswith("https://")
         for entry in dataset.files:

@@ -13,7 +13,7 @@ from games.congestion import Float, Int
 from games.places import Seats, Table
 from games.seated import seats_of, table_of
 from hybridalloc.problems.mec import expected as core
-from hybridalloc.problems.mec.core import Physics, Plan, Prices, Wish, World
+from hybridalloc.problems.mec.core import Physics, Plan, Prices, Seen, Wish
 from rl.proposal import Proposal
 from rl.proposal import named as named_levels
 from rl.value import Worth
@@ -31,7 +31,7 @@ class Networks(Protocol):
     def physics(self) -> Physics: ...
 
     @property
-    def world(self) -> World: ...
+    def seen(self) -> Seen: ...
 
     def priority(self) -> Float: ...
 
@@ -53,7 +53,7 @@ def expected(world: Networks, plan: Plan, prices: Prices, against: Plan | None =
     """(E,) what the slot is worth under a settled plan, as believed; see :mod:`.expected`."""
     out = np.empty(world.size)
     held = plan if against is None else against
-    core.expected(world.physics, world.world, world.left(prices), plan, held, held is plan, out)
+    core.expected(world.physics, world.seen, world.left(prices), plan, held, held is plan, out)
     return out
 
 
@@ -61,14 +61,14 @@ def rises(world: Networks, plan: Plan) -> Float:
     """(E, B) interference over noise of a plan."""
     rise = np.empty(plan.air_price.shape)
     for e in range(world.size):
-        core.rises(world.physics, world.world, e, plan, rise[e])
+        core.rises(world.physics, world.seen, e, plan, rise[e])
     return rise
 
 
 def climb(world: Networks, start: Start, game: Congestion, task: Task) -> Start:
     """Single changes of option that raise what the slot is expected to be worth, prior included; its plan
     is left to settle where whoever waited was seated."""
-    p, w, b = world.physics, world.world, game.batch
+    p, w, b = world.physics, world.seen, game.batch
     e, n, bands, _ = w.rates.shape
     if not w.server_hz.shape[1] or not n:
         return start._replace(rest=np.ones(e, bool))

@@ -129,6 +129,44 @@ class World(NamedTuple):
     trail_air_s: Float
 
 
+class Seen(NamedTuple):
+    """What is read of E networks to decide a slot: fields of :class:`World`."""
+
+    active: Bool
+    task_bits: Float
+    task_cycles: Float
+    deadline_s: Float
+    device_hz: Float
+    battery_j: Float
+    age_slots: Float
+    last_server: Int
+    activity: Float
+    sla: Float
+    worth: Float
+    mean_gain: Float
+    reachable: Bool
+    server_hz: Float
+    reuse_group: Int
+    noise_rise: Float
+    rates: Float
+    rate: Float
+    cpu_wait_s: Float
+    air_wait_s: Float
+
+
+class Reports(NamedTuple):
+    """What is reported of E networks, and where :func:`believe` puts it: fields of :class:`World`."""
+
+    reported_gain: Float
+    noise_rise: Float
+    queue_s: Float
+    air_queue_s: Float
+    rates: Float
+    rate: Float
+    cpu_wait_s: Float
+    air_wait_s: Float
+
+
 class Plan(NamedTuple):
     """What is executed in E networks. Shares are of the chosen band and server."""
 
@@ -251,7 +289,8 @@ class Outcome(NamedTuple):
 
 @njit(cache=True, error_model="numpy", nogil=True)
 def believe(p, w, which):
-    """Take the reports of networks ``which`` (E,) at their word: ``w.rates`` (all alike), ``w.rate``, the queues."""
+    """Take the :class:`Reports` of networks ``which`` (E,) at their word: ``w.rates`` (all alike), ``w.rate``, the
+    queues."""
     networks, n, bands = w.reported_gain.shape
     scale = np.empty(bands)
     for e in range(networks):
@@ -582,11 +621,12 @@ def charge(p, w, prices, priority, rank, energy, i, b, row, j):
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
-def settle(p, w, prices, priority, rank, wish, trust, seated, energy, plan):
-    """Shares, power and fraction for ``plan.option`` on believed rates; then the safety filter.
+def settle(p, w, prices, priority, rank, wish, trust, option, seated, held, floor, energy, plan):
+    """Shares, power and fraction for ``option`` (E, N) on believed rates; then the safety filter. Who has no task, or
+    cannot reach the server, has option 0.
 
-    Where ``seated``, ``plan.held`` and the floors are given (see :mod:`games.admission`), and who is held is in time by
-    construction. Otherwise a device's floors stretch its square-root shares until its deadline holds, and where they do
+    Where ``seated``, ``held`` (E, N) and ``floor`` (E, N, 2) are given (see :mod:`games.admission`), and who is held is
+    in time by construction. Otherwise a device's floors stretch its square-root shares until its deadline holds, and where they do
     not all fit they are admitted by priority. ``energy`` (E, N) is what a tenth of a joule is worth to each device.
     Fits by construction: shares of a band or server sum to at most one, power is within its limit and within what the
     battery can pay for, and no device starts local work that it cannot pay for or finish in time. ``plan.served`` is
@@ -602,7 +642,13 @@ def settle(p, w, prices, priority, rank, wish, trust, seated, energy, plan):
         one = network(w, e)
         count[:] = 0
         for i in range(n):
-            o = plan.option[e, i]
+            o = option[e, i]
+            if o > 0 and not (w.active[e, i] and w.reachable[e, i, (o - 1) // per]):
+                o = 0
+            plan.option[e, i] = o
+            plan.held[e, i] = seated and held[e, i] and o == option[e, i]
+            plan.air_floor[e, i] = floor[e, i, 0] if plan.held[e, i] else 0.0
+            plan.cpu_floor[e, i] = floor[e, i, 1] if plan.held[e, i] else 0.0
             sends = w.active[e, i] and o > 0
             if w.active[e, i]:
                 lay(p, one, i, o - 1, row, i)

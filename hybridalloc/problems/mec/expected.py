@@ -65,7 +65,7 @@ from hybridalloc.problems.mec.core import (
     Physics,
     Prices,
     Room,
-    World,
+    Seen,
     _able,
     _late,
     _rate,
@@ -139,7 +139,7 @@ class Model(NamedTuple):
     """What a climb in E networks settles and values by."""
 
     physics: Physics
-    world: World
+    world: Seen
     left: Worth  # what batteries are worth
     prices: Prices
     priority: Float  # (E, N)

@@ -28,10 +28,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from games.certificate import Audit, CapacityCheck, check_capacity, check_limit
+from games.certificate_lists import Findings
 from hybridalloc.problems.contract import Card
 from hybridalloc.problems.mec.audit import Believed, audit, excess
 from hybridalloc.problems.mec.belief import BELIEFS, Belief, Memory, copy_history, remember_plan
 from hybridalloc.problems.mec.core import Plan, Prices
+from hybridalloc.problems.mec.examine import examine
 from hybridalloc.problems.mec.late import LateWorld
 from hybridalloc.problems.mec.scenario import ADDED, MOST, Dynamics, Scenario, scenario_of
 from hybridalloc.problems.mec.setting import BASELINES
@@ -180,6 +182,12 @@ class Mec(WhatIf):
     def audit(self, state: MecState, allocation: Any, prices: Prices, believed: Believed | None = None) -> Audit:
         """The certificate's second reading of a state and an allocation; see :mod:`mec_audit`."""
         return audit(self, state, allocation, prices, believed)
+
+    def examine(
+        self, state: MecState, allocation: Any, prices: Prices, believed: Believed | None = None
+    ) -> Findings | None:
+        """The same as far as a certificate needs it; see :mod:`.examine`."""
+        return examine(self, state, allocation, prices, believed)
 
     def picture(self, state: MecState, allocation: Any) -> dict[str, Any]:
         """Stations, devices and which station serves whom, whatever the band, in m; {} where no places are known."""

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from coordinator.congestion import Congestion
 from coordinator.continuous import for_option
@@ -31,7 +32,7 @@ from hybridalloc.problems.mec.belief import (
     remember_plan,
 )
 from hybridalloc.problems.mec.climb import climb, expected, no_wish
-from hybridalloc.problems.mec.core import Outcome, Plan, Prices, World
+from hybridalloc.problems.mec.core import Outcome, Plan, Prices, Reports, Seen, World
 from hybridalloc.problems.mec.law import Counts, Stream, streams
 from hybridalloc.problems.mec.setting import BASELINES, MecSetting, option_rows
 from hybridalloc.problems.mec.sites import SITE_SIDE_M, draw_sites, reuse_groups
@@ -44,6 +45,8 @@ from rl.value import Stored, Worth
 
 NEPERS = np.log(10.0) / 10.0  # of a decibel, in power
 ORIGIN = streams([0])
+ALL = np.ones(1, bool)
+SHOWN = tuple(name for name in Seen._fields if name in OBSERVED)
 OF_A_DAY = ("worth", "harvest_log_j", "cloudy", "panel", "orientation_h")  # a network's, where hours differ
 
 
@@ -54,26 +57,68 @@ class MecWorld(Storing, SlotWorld):
     :mod:`hybridalloc.problems.mec.law`), ``history`` what a belief remembers.
     """
 
-    def __init__(self, problem: MecSetting, world: World, options: Int, stream: Stream) -> None:
-        self.problem, self.world, self.options, self.stream = problem, world, options, stream
+    def __init__(
+        self, problem: MecSetting, world: World | None, options: Int, stream: Stream, at: MecState | None = None
+    ) -> None:
+        self.problem, self.options, self.stream = problem, options, stream
         self.physics, self.law = problem.physics, problem.law
-        e = len(world.active)
-        super().__init__(e, problem.scenario.episode)
+        super().__init__(1 if world is None else len(world.active), problem.scenario.episode)
         self.belief: Belief | None = None
         self.responses: dict[str, Float] = {}
-        self.blocked_then: Float = world.attenuation  # the Bayesian oracle's note
-        core.believe(self.physics, world, np.ones(e, bool))
+        self._blocked_then: Float | None = None
+        self._at, self._world, self._seen = at, world, None if at is None else self._look(at)
+        self._priority: Float | None = None
+        self._classes: Int | None = None
+        if world is not None:
+            self._take_reports(np.ones(len(world.active), bool))
+
+    @property
+    def world(self) -> World:
+        """The networks, with all that is true of them. One that stands at a state is made out when it is asked for:
+        to decide takes :attr:`seen` alone."""
+        if self._world is None:
+            assert self._at is not None
+            self._world, self._seen = self._made_out(self._at), None
+            self._priority = self._classes = None
+            self._take_reports(np.ones(1, bool))
+        return self._world
+
+    @world.setter
+    def world(self, world: World) -> None:
+        self._world, self._seen = world, None
+        self._priority = self._classes = None
+
+    @property
+    def seen(self) -> Seen:
+        """What a decision reads of them: the world's own arrays, once there is one."""
+        if self._seen is None:
+            w = self.world
+            self._seen = Seen(*[getattr(w, name) for name in Seen._fields])
+        return self._seen
+
+    @property
+    def blocked_then(self) -> Float:
+        """The Bayesian oracle's note; at first the network's own array."""
+        return self.world.attenuation if self._blocked_then is None else self._blocked_then
+
+    @blocked_then.setter
+    def blocked_then(self, blocked: Float) -> None:
+        self._blocked_then = blocked
+
+    def _take_reports(self, which: Bool) -> None:
+        w = self.world
+        core.believe(self.physics, Reports(*[getattr(w, name) for name in Reports._fields]), which)
 
     @cached_property
     def history(self) -> History:
         """What a belief remembers; nothing until one looks."""
-        e, n, b = self.world.rate.shape
-        return new_history(e, n, b, self.world.server_hz.shape[1])
+        e, n, b = self.seen.rate.shape
+        return new_history(e, n, b, self.seen.server_hz.shape[1])
 
     @property
     def active(self) -> Bool:
         """(E, N) who has a task."""
-        return self.world.active
+        return self.seen.active
 
     def attach(self, belief: Belief | None) -> Self:
         """Believe ``belief`` from now on, instead of the reports at their face value; returns this world."""
@@ -93,7 +138,7 @@ class MecWorld(Storing, SlotWorld):
     def _believe(self, which: Bool) -> None:
         """New reports of the networks ``which`` are in."""
         self.moved_on()
-        core.believe(self.physics, self.world, which)
+        self._take_reports(which)
         if self.belief is not None:
             notice(self.physics, self.world, self.history, which)
             self.belief.look(self, which)
@@ -107,11 +152,34 @@ class MecWorld(Storing, SlotWorld):
 
     @classmethod
     def of_state(cls, problem: MecSetting, state: MecState) -> Self:
+        k, bands = len(state.server_hz), state.reported_gain_db.shape[1]
+        if (logged := state.harvest_log_j.shape[1]) not in (0, problem.scenario.day):
+            raise InvalidStateError(
+                f"harvest_log_j has {logged} slots a device; a day of this problem has {problem.scenario.day}"
+            )
+        return cls(problem, None, option_rows(k, bands, problem.scenario.sheds), ORIGIN.copy(), state)
+
+    def _look(self, state: MecState) -> Seen:
+        """What a decision reads of a state, the reports taken at their word; its arrays, not copies."""
+        one = {name: _plain(getattr(state, name))[None] for name in SHOWN}
+        k, bands = len(state.server_hz), state.reported_gain_db.shape[1]
+        gain = np.exp(NEPERS * state.reported_gain_db)[None]
+        rate = np.empty(gain.shape)
+        told = Reports(
+            gain, one["noise_rise"], _plain(state.queue_s)[None], _plain(state.air_queue_s)[None], rate[..., None], rate,
+            np.empty((1, k)), np.empty((1, bands)),
+        )  # fmt: skip
+        core.believe(self.physics, told, ALL)
+        return Seen(
+            **one, mean_gain=np.exp(NEPERS * state.mean_gain_db)[None], rates=told.rates, rate=rate,
+            cpu_wait_s=told.cpu_wait_s, air_wait_s=told.air_wait_s,
+        )  # fmt: skip
+
+    def _made_out(self, state: MecState) -> World:
+        """The network at a state; its reports are true where nothing else is known."""
         n, k = state.mean_gain_db.shape
         bands = state.reported_gain_db.shape[1]
-        day = problem.scenario.day
-        if (logged := state.harvest_log_j.shape[1]) not in (0, day):
-            raise InvalidStateError(f"harvest_log_j has {logged} slots a device; a day of this problem has {day}")
+        day, logged = self.problem.scenario.day, state.harvest_log_j.shape[1]
         one: dict[str, Any] = {name: getattr(state, name).copy()[None] for name in OBSERVED}
         one["harvest_log_j"] = state.harvest_log_j.copy()[None] if logged else np.zeros((1, n, day))
         one["slot"], one["cloudy"] = np.array([state.slot]), np.array([state.cloudy])
@@ -135,7 +203,7 @@ class MecWorld(Storing, SlotWorld):
             trail_cpu_s=np.zeros((1, n, h)), trail_air_s=np.zeros((1, n, h)),
         )  # fmt: skip
         law.gain(world, 0, bands // max(k, 1))
-        return cls(problem, world, option_rows(k, bands, problem.scenario.sheds), ORIGIN.copy())
+        return world
 
     def state(self, e: int) -> MecState:
         """Network ``e`` as a state with its truth."""
@@ -156,15 +224,16 @@ class MecWorld(Storing, SlotWorld):
     def observe(self) -> Observation:
         """Features of every network; see :func:`hybridalloc.problems.mec.core.observe`. Where there is a day, each
         device sees what its task is worth and :meth:`outlook`, where tasks may be shed, what each option draws."""
-        w, s = self.world, self.problem.scenario
+        w, s = self.seen, self.problem.scenario
         e, n, b = w.rate.shape
         agent = np.empty((e, n, core.AGENT_FEATURES), np.float32)
         server = np.empty((e, b, core.SERVER_FEATURES), np.float32)
         pair = np.empty((e, n, 1 + b, core.PAIR_FEATURES), np.float32)
         core.observe(self.physics, w, agent, server, pair)
-        allowed = np.ones((e, n, 1 + b), bool)
-        allowed[:, :, 1:] = np.repeat(w.reachable, b // max(w.server_hz.shape[1], 1), axis=2)
-        rows = np.concatenate([[-1], np.arange(b)])
+        allowed, per = np.empty((e, n, 1 + b), bool), b // max(w.server_hz.shape[1], 1)
+        allowed[:, :, 0] = True
+        allowed[:, :, 1:] = w.reachable if per == 1 else np.repeat(w.reachable, per, axis=2)
+        rows = np.arange(-1, b)
         if s.day:
             own = [(w.active * w.worth / max(s.worths))[..., None], self.outlook()]
             agent = np.concatenate([agent, *own], axis=2, dtype=np.float32)
@@ -222,7 +291,7 @@ class MecWorld(Storing, SlotWorld):
     def game(self, prices: Prices) -> CongestionBatch:
         """The congestion game of each network under ``prices``; agents without a task are not live. Where what is left
         in a battery has a value, that is charged instead of the price of energy."""
-        w, worth = self.world, self.worth()
+        w, worth = self.seen, self.worth()
         prices = prices if worth is None else prices._replace(energy=0.0)
         e, n, b = w.rate.shape
         r = b + w.server_hz.shape[1]
@@ -243,7 +312,7 @@ class MecWorld(Storing, SlotWorld):
         spare brings."""
         if not self.physics.floors or self.problem.scenario.sheds:
             return None
-        w = self.world
+        w = self.seen
         shape = game.private_cost.shape
         p = Places(
             np.zeros((*shape, 2)), np.zeros(shape), np.full(shape, np.inf), np.zeros(shape, bool), self.classes(),
@@ -254,8 +323,13 @@ class MecWorld(Storing, SlotWorld):
 
     def classes(self) -> Int:
         """(E, N) class of each device, 0 the highest: by service class, or by priority within the scenario's gap."""
+        if self._classes is not None:
+            return self._classes
         gap = self.problem.scenario.priority_gap
-        return classes(self.world.sla) if gap is None else classes(self.priority(), gap)
+        found = classes(self.seen.sla) if gap is None else classes(self.priority(), gap)
+        if self._world is None:  # at a state nothing changes
+            self._classes = found
+        return found
 
     def settle(
         self, choice: Choice | Int, prices: Prices, proposal: Proposal | None = None, trust: float = np.inf,
@@ -270,47 +344,52 @@ class MecWorld(Storing, SlotWorld):
         ``responses`` then holds those best responses, nan where there was none to pull.
         ``seating`` is stable admission's answer for ``choice``: its floors are kept, and who holds a place is served.
         """
-        w = self.world
+        w = self.seen
         e, n, b = w.rate.shape
         k = w.server_hz.shape[1]
-        option = options_of(choice)
+        option = np.ascontiguousarray(options_of(choice), np.int64)
         shed = None
         if self.problem.scenario.sheds:
             shed = w.active & self.sheds(option)
             option = np.where(self.sheds(option), 0, option)
-        server = np.maximum(option - 1, 0) // max(b // max(k, 1), 1)
-        fits = w.active & w.reachable[np.arange(e)[:, None], np.arange(n), server] if k else np.zeros((e, n), bool)
-        taken = np.where(fits, option, 0)
-        held, air_floor, cpu_floor = np.zeros((e, n), bool), np.zeros((e, n)), np.zeros((e, n))
-        if seating is not None:
-            held = seating.held & (taken == option)
-            air_floor, cpu_floor = (np.where(held, seating.floor[..., leg], 0.0) for leg in (0, 1))
+        if not k:
+            option = np.zeros((e, n), np.int64)
+        parts = np.zeros((6, e, n))
         plan = Plan(
-            taken, np.zeros((e, n)), np.zeros((e, n)), np.zeros((e, n)), np.zeros((e, n)), np.ones((e, n), bool),
-            np.zeros((e, b)), np.zeros((e, k)), held, air_floor, cpu_floor,
+            np.empty((e, n), np.int64), parts[0], parts[1], parts[2], parts[3], np.ones((e, n), bool),
+            np.zeros((e, b)), np.zeros((e, k)), np.empty((e, n), bool), parts[4], parts[5],
         )  # fmt: skip
+        held, floor = (plan.held, np.zeros((e, n, 2))) if seating is None else (seating.held, seating.floor)
         asked = no_wish(e, n)
         self.responses = {"power": asked.power_response, "fraction": asked.fraction_response}
         if proposal is not None and np.isfinite(trust):
             if unknown := set(proposal.levels) - {"power", "fraction"}:
                 raise ValueError(f"a proposal's level is {min(unknown)!r}; mec decides power and fraction")
             levels = named_levels(proposal) or {}
-            asked = asked._replace(**{name: for_option(value, plan.option) for name, value in levels.items()})
-        at_work = w if shed is None else self._at_work(shed)
+            asked = asked._replace(**{name: for_option(value, self._taken(option)) for name, value in levels.items()})
+        at_work = w if shed is None or not shed.any() else w._replace(active=w.active & ~shed)
         core.settle(
-            self.physics, at_work, prices, self.priority(), self.classes(), asked, trust, seating is not None,
-            self.energy(prices), plan,
+            self.physics, at_work, prices, self.priority(), self.classes(), asked, float(trust), option,
+            seating is not None, held, floor, self.energy(prices), plan,
         )  # fmt: skip
         if shed is not None:
             plan.option[shed], plan.served[shed] = len(self.options) - 1, False
         return plan
+
+    def _taken(self, option: Int) -> Int:
+        """(E, N) options as they are settled: 0 for who has no task or cannot reach the server."""
+        w = self.seen
+        e, n, b = w.rate.shape
+        server = np.maximum(option - 1, 0) // max(b // max(w.server_hz.shape[1], 1), 1)
+        able = w.active & w.reachable[np.arange(e)[:, None], np.arange(n), server] if server.size and b else False
+        return np.where(able, option, 0)
 
     def energy(self, prices: Prices) -> Float:
         """(E, N) what a tenth of a joule is worth to each device: its battery's own slope, or the price."""
         worth = self.worth()
         if worth is None:
             return np.full(self.active.shape, prices.energy)
-        return core.ENERGY_UNIT * worth.price(self.world.battery_j)
+        return core.ENERGY_UNIT * worth.price(self.seen.battery_j)
 
     def left(self, prices: Prices) -> Worth:
         """What is left in every battery is worth after the slot. Where no value says, the price of a joule does, if
@@ -342,7 +421,7 @@ class MecWorld(Storing, SlotWorld):
     def believed(self) -> Believed | None:
         """What a belief says of network 0 and a value of its batteries, as data for the certificate; None where the
         reports are believed and nothing is valued."""
-        w, worth = self.world, self.worth()
+        w, worth = self.seen, self.worth()
         if self.belief is None and worth is None:
             return None
         return Believed(w.rates[0], w.cpu_wait_s[0], w.air_wait_s[0], None if worth is None else worth.one(0))
@@ -353,17 +432,23 @@ class MecWorld(Storing, SlotWorld):
         The weights are the scenario's. A task is decided in the slot it comes in, so what is gone of its time is
         what its queues will take.
         """
-        w = self.world
+        if self._priority is not None:
+            return self._priority
+        w = self.seen
         s = self.problem.scenario
         alpha, beta, gamma = s.priority
         most = s.bits[1] * s.cycles_per_bit[1]
-        waited = w.queue_s.min(axis=1, initial=np.inf)[:, None] / w.deadline_s
+        queue_s = self._at.queue_s[None] if self._world is None and self._at is not None else self.world.queue_s
+        waited = queue_s.min(axis=1, initial=np.inf)[:, None] / w.deadline_s
         work = w.task_cycles / most
-        return np.asarray(alpha * np.minimum(waited, 1) + beta * np.minimum(work, 1) + gamma * w.sla)
+        found = np.asarray(alpha * np.minimum(waited, 1) + beta * np.minimum(work, 1) + gamma * w.sla)
+        if self._world is None:  # at a state nothing changes
+            self._priority = found
+        return found
 
     def baseline(self, name: str, rng: np.random.Generator) -> Int:
         """(E, N) joint choice of a heuristic: local, nearest, random or greedy."""
-        w = self.world
+        w = self.seen
         e, n, b = w.rate.shape
         k = w.server_hz.shape[1]
         per = b // k if k else 1
@@ -379,9 +464,9 @@ class MecWorld(Storing, SlotWorld):
             option = np.where(reach.any(axis=2), 1 + gain.argmax(axis=2), 0)
         elif name == "greedy":  # fastest by its own reports, as if alone
             time = w.task_bits[..., None] / w.rate + np.repeat(
-                w.task_cycles[..., None] / w.server_hz[:, None] + w.queue_s[:, None], per, axis=2
+                w.task_cycles[..., None] / w.server_hz[:, None] + self.world.queue_s[:, None], per, axis=2
             )
-            time = np.where(reach, time + w.air_queue_s[:, None], np.inf)
+            time = np.where(reach, time + self.world.air_queue_s[:, None], np.inf)
             local = w.task_cycles / w.device_hz
             option = np.where(local <= time.min(axis=2, initial=np.inf), 0, 1 + time.argmin(axis=2))
         else:
@@ -510,6 +595,11 @@ class MecWorld(Storing, SlotWorld):
     def reseed(self, seeds: Sequence[int]) -> None:
         """Draw from fresh streams from now on."""
         self.stream = streams(seeds)
+
+
+def _plain(array: NDArray[Any]) -> NDArray[Any]:
+    """The array, or a copy that may be written: compiled code is made for one kind alone."""
+    return array if array.flags.writeable else array.copy()
 
 
 def _empty_world(e: int, n: int, k: int, b: int, day: int) -> World:

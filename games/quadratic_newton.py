@@ -1,0 +1,247 @@
+r"""Quadratic games with a potential, many side by side: projected Newton on soft limits. Compiled.
+
+With J symmetric the variational equilibrium is the least of :math:`x'Jx/2 + q'x` in the boxes under the limits. A limit
+that gives, :math:`A_m x \le b_m + g_m \lambda_m`, is charged :math:`[A_m x - b_m]_+^2 / (2 g_m)`: smooth, and quadratic
+where the set of charged limits stays. A step is Newton's, the least of the quadratic model in the boxes, halved until
+the cost falls enough; the curvature has a row's square only where that row is charged, so the equations have as many
+unknowns as levels, however many limits there are and however nearly parallel they lie. A hard limit is a soft one whose
+price leans on the last one's (the method of multipliers): a few rounds take the lean out.
+
+Sources: Bertsekas (1982), "Projected Newton methods for optimization problems with simple constraints"; Rockafellar
+(1976) for the multipliers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numba import njit
+
+from games.congestion import Float, Int
+from games.lean import ROOMY
+
+STEPS = 60  # of Newton's method in one round
+ROUNDS = 16  # of the multipliers
+LEAN = 1e-5  # of a limit's shadow: how far a hard limit gives in the first round; a tenth of that in each later one
+LEAST_LEAN = 1e-8
+HALVINGS = 40
+PIVOTS, PATIENCE = 20, 4
+SLOPE = 1e-4  # of the fall that the gradient promises: what a step must bring
+
+
+def descend_batch(
+    jacobian: Float, linear: Float, lower: Float, upper: Float, constraint: Float, limit: Float, give: Float,
+    scale: Float, shadow: Float, level: Float, price: Float, good: Callable[[Int, Float, Float], Float],
+    tolerance: float, stop: Callable[[], bool],
+) -> Float:  # fmt: skip
+    """Solve E games; ``level`` (E, K) and ``price`` (E, M) are where to begin and, overwritten, what was found.
+
+    Args:
+        jacobian: (E, K, K) symmetric. linear, lower, upper, scale: (E, K). constraint: (E, M, K). limit, give, shadow:
+            (E, M). ``scale`` is the cost of a level squared, ``shadow`` what a unit of price moves a limit.
+        good: (e, level, price) -> the residual of games ``e``, by which they are done.
+        stop: asked between two rounds.
+
+    Returns:
+        (E,) residuals of what was found.
+    """
+    e = len(linear)
+    residual = np.full(e, np.inf)
+    left = np.arange(e)
+    hard = give <= 0
+    for turn in range(ROUNDS):
+        if stop():
+            break
+        lean = np.where(hard, max(LEAN * 0.1**turn, LEAST_LEAN) * shadow, give)
+        held_at = np.where(hard, price, 0.0)
+        descend(
+            left, jacobian, linear, lower, upper, constraint, limit, 1.0 / lean, held_at, scale, level, price,
+            0.01 * tolerance,
+        )  # fmt: skip
+        residual[left] = good(left, level[left], price[left])
+        left = left[~(residual[left] <= tolerance)]
+        if not len(left) or not hard[left].any():
+            break
+    return residual
+
+
+@njit(**ROOMY)
+def descend(which, jacobian, linear, lower, upper, constraint, limit, weight, held_at, scale, level, price, tolerance):
+    """Newton's method on games ``which``: levels and prices overwritten, each limit charged by its ``weight``."""
+    k, m = linear.shape[1], limit.shape[1]
+    x, trial, gradient, step = np.empty(k), np.empty(k), np.empty(k), np.empty(k)
+    over, over_trial, bent = np.empty(m), np.empty(m), np.empty(k)
+    free, held, curve, root, slope = (
+        np.empty(k, np.int64),
+        np.empty(k, np.int8),
+        np.empty((k, k)),
+        np.empty((k, k)),
+        x * 0.0,
+    )
+    for e in which:
+        J, A, w, low, high = jacobian[e], constraint[e], weight[e], lower[e], upper[e]
+        for d in range(k):
+            x[d] = min(max(level[e, d], low[d]), high[d])
+        for r in range(m):  # by how much a limit is broken, its price of before counted in
+            s = held_at[e, r] / w[r] - limit[e, r]
+            for d in range(k):
+                s += A[r, d] * x[d]
+            over[r] = s
+        for _ in range(STEPS):
+            size = 0.0
+            for d in range(k):
+                s = 0.0
+                for c in range(k):
+                    s += J[d, c] * x[c]
+                bent[d] = s + linear[e, d]
+                gradient[d] = bent[d]
+            for r in range(m):
+                if over[r] > 0.0:
+                    for d in range(k):
+                        gradient[d] += w[r] * over[r] * A[r, d]
+            worst = 0.0
+            for d in range(k):
+                size = max(size, abs(x[d]))
+                gap = x[d] - min(max(x[d] - gradient[d] / scale[e, d], low[d]), high[d])
+                worst = max(worst, abs(gap))
+            if worst <= tolerance * size:
+                break
+            for d in range(k):
+                for c in range(d + 1):
+                    curve[d, c] = J[d, c]
+                curve[d, d] += 1e-14 * scale[e, d]
+            for r in range(m):
+                if over[r] > 0.0:
+                    for d in range(k):
+                        a = w[r] * A[r, d]
+                        if a != 0.0:
+                            for c in range(d + 1):
+                                curve[d, c] += a * A[r, c]
+            if not _best_step(curve, gradient, low, high, x, step, free, root, held, slope):
+                break
+            # along the step until the cost falls; differences term by term, so that none cancels
+            length, moved = 1.0, False
+            for _ in range(HALVINGS):
+                promised, change, far = 0.0, 0.0, 0.0
+                for d in range(k):
+                    trial[d] = length * step[d]
+                    promised += gradient[d] * trial[d]
+                    far = max(far, abs(trial[d]))
+                for d in range(k):
+                    if trial[d] != 0.0:
+                        s = 0.0
+                        for c in range(k):
+                            s += J[d, c] * trial[c]
+                        change += trial[d] * (bent[d] + 0.5 * s)
+                for r in range(m):
+                    s = 0.0
+                    for d in range(k):
+                        s += A[r, d] * trial[d]
+                    over_trial[r] = over[r] + s
+                    if over[r] > 0.0 and over_trial[r] > 0.0:
+                        change += w[r] * s * (over[r] + 0.5 * s)
+                    elif over_trial[r] > 0.0:
+                        change += 0.5 * w[r] * over_trial[r] ** 2
+                    elif over[r] > 0.0:
+                        change -= 0.5 * w[r] * over[r] ** 2
+                if change <= SLOPE * promised and far > 0.0:
+                    moved = True
+                    break
+                length *= 0.5
+            if not moved:
+                break
+            for d in range(k):
+                x[d] = min(max(x[d] + trial[d], low[d]), high[d])
+            for r in range(m):
+                over[r] = over_trial[r]
+        for d in range(k):
+            level[e, d] = min(max(x[d], low[d]), high[d])
+        for r in range(m):
+            price[e, r] = w[r] * max(over[r], 0.0)
+
+
+@njit(**ROOMY)
+def _best_step(curve, gradient, low, high, x, step, free, root, held, slope):
+    """The step that is least on the model, g'u + u'Hu/2 in the boxes, H the lower half of ``curve``; by pivoting.
+
+    All levels that ask for it are held at a bound or let go at once; while no fewer ask than did, the last alone, which
+    cannot cycle (Judice and Pires 1994).
+    """
+    k = len(x)
+    for d in range(k):  # -1 at the lower bound, 1 at the upper, 0 free
+        held[d] = 0
+        if low[d] == high[d] or (x[d] <= low[d] and gradient[d] > 0.0):
+            held[d] = -1
+        elif x[d] >= high[d] and gradient[d] < 0.0:
+            held[d] = 1
+    fewest, patience = k + 1, PATIENCE
+    for _ in range(PIVOTS + 3 * k):
+        count = 0
+        for d in range(k):
+            step[d] = (low[d] if held[d] < 0 else high[d]) - x[d] if held[d] != 0 else 0.0
+            if held[d] == 0:
+                free[count] = d
+                count += 1
+        for i in range(count):
+            d = free[i]
+            s = -gradient[d]
+            for c in range(k):
+                if held[c] != 0:
+                    s -= (curve[d, c] if c < d else curve[c, d]) * step[c]
+            slope[i] = s
+            for j in range(i + 1):
+                root[i, j] = curve[d, free[j]]
+        if not _solve(root, slope, count):
+            return False
+        for i in range(count):
+            step[free[i]] = slope[i]
+        asks, last = 0, -1
+        for d in range(k):
+            wants = held[d]
+            if held[d] == 0:
+                wants = -1 if x[d] + step[d] < low[d] else (1 if x[d] + step[d] > high[d] else 0)
+            elif low[d] < high[d]:
+                s = gradient[d]
+                for c in range(k):
+                    s += (curve[d, c] if c <= d else curve[c, d]) * step[c]
+                if s * held[d] > 0.0:
+                    wants = 0
+            slope[d] = wants
+            if wants != held[d]:
+                asks, last = asks + 1, d
+        if asks == 0:
+            return True
+        patience = PATIENCE if asks < fewest else patience - 1
+        fewest = min(fewest, asks)
+        for d in range(k):
+            if patience > 0 or d == last:
+                held[d] = int(slope[d])
+    for d in range(k):  # rounding keeps them turning: what is left is a descent still
+        step[d] = min(max(x[d] + step[d], low[d]), high[d]) - x[d]
+    return True
+
+
+@njit(**ROOMY)
+def _solve(root, right, count):
+    """Overwrite ``right`` by the solution of a system whose lower half ``root`` holds, by Cholesky in place."""
+    for i in range(count):
+        for j in range(i + 1):
+            s = root[i, j]
+            for c in range(j):
+                s -= root[i, c] * root[j, c]
+            if i > j:
+                root[i, j] = s / root[j, j]
+            else:
+                root[i, i] = np.sqrt(max(s, 1e-14 * root[i, i], 1e-300))
+    for i in range(count):
+        for c in range(i):
+            right[i] -= root[i, c] * right[c]
+        right[i] /= root[i, i]
+    for i in range(count - 1, -1, -1):
+        for c in range(i + 1, count):
+            right[i] -= root[c, i] * right[c]
+        right[i] /= root[i, i]
+        if not np.isfinite(right[i]):
+            return False
+    return True

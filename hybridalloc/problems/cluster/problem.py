@@ -1,0 +1,164 @@
+"""``cluster``: jobs on the nodes of a shared GPU cluster.
+
+Scenarios ``openb`` and ``openb-gpushare100`` are Alibaba's cluster as published (Weng et al. 2023): 1,213 nodes fill up
+with pods that come one by one in random order, until ``until`` times the GPUs have been asked for, and nobody leaves.
+``synthetic`` needs no data. A decision is the pod that has just come; it goes to one node, or, where it fits nowhere,
+away. What counts is how much of the GPUs is in use while 88 to 100 % of them have been asked for, and which sizes of
+pods are turned away by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any, ClassVar
+
+import numpy as np
+
+from games.certificate import CapacityCheck
+from games.congestion import Float, Int
+from hybridalloc.errors import nearest
+from hybridalloc.problems.cluster.audit import FAMILIES, check_placement
+from hybridalloc.problems.cluster.core import TERMS, Tables
+from hybridalloc.problems.cluster.prices import PUBLISHED, SPACE, ClusterPrices
+from hybridalloc.problems.cluster.state import ClusterState
+from hybridalloc.problems.cluster.stream import BAND, MARKS, SIZES, run_stream
+from hybridalloc.problems.cluster.tables import priced_tables
+from hybridalloc.problems.cluster.workload import TRACES, Workload, openb, synthetic
+from hybridalloc.problems.cluster.world import BASELINES, ClusterWorld, Placed
+from hybridalloc.problems.contract import Card
+from hybridalloc.problems.metrics import RAW_VIOLATION, Metric, Ratio
+from hybridalloc.problems.slots import Slots
+from hybridalloc.problems.state import whole_number
+
+SCENARIOS = (*TRACES, "synthetic")
+WORDS = {"share": "shares of a GPU", "one": "one GPU", "few": "2 to 7 GPUs", "eight": "8 GPUs"}
+METRICS = (
+    Metric("packed", f"GPUs in use at {BAND[0]} to {BAND[1]} % demand", "%", "higher", Ratio("band_used", "band", 100)),
+    *(Metric(f"used{m}", f"at {m} % demand", "%", "higher", Ratio(f"at{m}_used", f"at{m}", 100)) for m in MARKS[::-1]),
+    *(Metric(f"failed_{s}", f"failed: {WORDS[s]}", "%", "lower", Ratio(f"{s}_lost", f"{s}_came", 100)) for s in SIZES),
+    Metric("placed", "pods placed to the end", "%", "higher", Ratio("placed", "decided", 100)),
+    RAW_VIOLATION,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Cluster(Slots[ClusterState, Placed, ClusterPrices]):
+    """The problem with its settings; make it with ``make_problem("cluster", ...)``.
+
+    Args:
+        scenario: of :data:`SCENARIOS`. nodes: of the cluster, 0 for all; a smaller one has the same mix of nodes and
+            of pods. until: demand that arrives in an episode, in capacities of the GPUs. mix: 0 for the pods of the
+            trace; otherwise they come in other numbers, drawn by it: what to train on so that it holds for others.
+    """
+
+    scenario: str = "synthetic"
+    nodes: int = 0
+    until: float = 1.3
+    mix: int = 0
+
+    state_type: ClassVar[type[ClusterState]] = ClusterState
+
+    def __post_init__(self) -> None:
+        if self.scenario not in SCENARIOS:
+            raise nearest("scenario", str(self.scenario), SCENARIOS)
+        whole_number("nodes", self.nodes, 0, 100_000)
+        whole_number("mix", self.mix, 0, 10**9)
+        if not 0.1 <= self.until <= 10:
+            raise ValueError(f"until = {self.until}; demand of an episode, 0.1 to 10 times what the GPUs hold")
+
+    @cached_property
+    def card(self) -> Card:
+        work = self.workload
+        real = self.scenario != "synthetic"
+        return Card(
+            "cluster", 1, self._longest(), ClusterPrices, METRICS, ("packed", "used100"), variant=self.scenario,
+            size=f"{len(work.nodes.cpu):,} nodes, {work.capacity // 1000:,} GPUs", agent_word="pod", families=FAMILIES,
+            baselines=BASELINES, price_space=SPACE, reference_prices={"published": PUBLISHED},
+            unit_s=self._longest() / 100.0, datasets=("openb",) if real else (), tags={"scenario": self.scenario},
+            change_cost=0.0, whole_episodes=True, fleeting=True,
+        )  # fmt: skip
+
+    def _longest(self) -> int:
+        """Pods of an episode at most: those of the trace, and of those drawn again the mean and a tenth more."""
+        work = self.workload
+        mean = max(float(work.pods.demand[work.sequence].mean()), 1.0)
+        return int(1.1 * self.until * work.capacity / mean) + 10
+
+    @cached_property
+    def workload(self) -> Workload:
+        if self.scenario == "synthetic":
+            work = synthetic(self.nodes or 32)
+        else:
+            work = openb(self.scenario)
+            work = work.smaller(self.nodes) if self.nodes else work
+        return work.mixed(self.mix) if self.mix else work
+
+    @cached_property
+    def tables(self) -> Tables:
+        """What the core reads of the workload."""
+        return priced_tables(self.workload)
+
+    @cached_property
+    def pods(self) -> Int:
+        """(T, 4) cpu, memory, gpus, milli of each kind."""
+        return np.ascontiguousarray(np.stack(self.workload.pods, 1))
+
+    @cached_property
+    def models(self) -> Int:
+        """(K,) number of each node's GPU model."""
+        return self.workload.model
+
+    def kind_of(self, pod: Int) -> int:
+        """The kind of a pod (4,), -1 where the workload has none like it."""
+        same = np.flatnonzero((self.pods == pod).all(1))
+        return int(same[0]) if len(same) else -1
+
+    def kinds_of(self, state: ClusterState) -> Int:
+        """(K,) the kind of each node of a state, by what it has; the one with as many GPUs that is nearest in CPU where
+        the workload has none like it."""
+        return _kinds(self.workload, state.cpu.tobytes(), state.memory.tobytes(), state.gpus.tobytes())
+
+    def worlds(self, seeds: Sequence[int], belief: None = None) -> ClusterWorld:
+        """E = len(seeds) empty clusters, each with its own order of nodes and pods."""
+        if belief is not None:
+            raise ValueError("cluster has no beliefs: its states are taken as they are")
+        return ClusterWorld.fresh(self, seeds)
+
+    def play(self, prices: ClusterPrices, seeds: Sequence[int]) -> dict[str, Float]:
+        """Metrics (V,) of whole episodes by the game, compiled from end to end: those of its worlds of these seeds."""
+        run = lambda seed: run_stream(self.workload, self.tables, seed, weights=prices.weights(), until=self.until)
+        figures = [run(seed).figures(self.workload) for seed in seeds]
+        return {key: np.array([row[key] for row in figures]) for key in figures[0]}
+
+    def world_at(self, state: ClusterState, memory: None = None) -> ClusterWorld:
+        """One cluster that stands at ``state``."""
+        return ClusterWorld.of_state(self, state)
+
+    def check(self, state: ClusterState, allocation: Any) -> CapacityCheck:
+        """Feasibility of an allocation from the definitions, by code that no solver shares."""
+        return check_placement(state, allocation)
+
+
+@lru_cache(maxsize=8)  # the nodes of a cluster are the same from step to step
+def _kinds(work: Workload, cpu: bytes, memory: bytes, gpus: bytes) -> Int:
+    given, n = (np.frombuffer(part, np.int64) for part in (cpu, memory, gpus)), work.nodes
+    cores, room, many = (part[:, None] for part in given)
+    rows, first = np.unique(n.kind, return_index=True)
+    far = np.abs(many - n.gpus[first]) * 1e9 + np.abs(cores - n.cpu[first]) + np.abs(room - n.memory[first]) * 1e-6
+    return np.asarray(rows[far.argmin(1)], np.int64)
+
+
+def make(scenario: str = "synthetic", nodes: int = 0, until: float = 1.3, mix: int = 0) -> Cluster:
+    """``make_problem("cluster", ...)``.
+
+    Raises:
+        UnknownNameError: no such scenario. ValueError: a setting out of range. DataError: the trace is not at hand.
+    """
+    problem = Cluster(scenario, nodes, float(until), mix)
+    problem.workload  # noqa: B018 - data that is missing is missed here
+    return problem
+
+
+assert ClusterPrices._fields == TERMS

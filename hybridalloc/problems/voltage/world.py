@@ -1,0 +1,516 @@
+"""E feeders stepped together: what is told and believed, the game about the believed state, the plan, what follows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from coordinator.game import Choice
+from coordinator.marks import Marked
+from games.congestion import Bool, Float, Int
+from games.quadratic_batch import quadratic_batch
+from hybridalloc.problems.contract import Facts
+from hybridalloc.problems.slots import SlotWorld
+from hybridalloc.problems.voltage import core, rules
+from hybridalloc.problems.voltage.belief import RidgeBelief, Told
+from hybridalloc.problems.voltage.flow import TOLERANCE, sweep_many
+from hybridalloc.problems.voltage.profiles import DAY, STEP_S, days
+from hybridalloc.problems.voltage.setting import WEEK, Prices
+from hybridalloc.problems.voltage.state import BY_BUS, BY_INVERTER, VoltageState, VoltageTruth, most_mvar
+from rl.proposal import Observation, Proposal
+
+if TYPE_CHECKING:
+    from hybridalloc.problems.voltage.problem import Voltage
+
+LEVEL = "reactive_mvar"
+REPORTING = range(10_000, 10_100)  # seeds whose days are held out from all others
+KW, MPU = 1e3, 1e3  # kW a MW; thousandths of a p.u.
+INSIDE = 1e-6  # p.u. over a limit that counts as inside
+UNSOLVED_MPU, UNSOLVED_KW = 200.0, 2e3  # what a step counts as whose flow has no solution
+OUTSIDE_KW, MPU_KW = 300.0, 20.0  # a step with a bus outside, and a mpu of the worst excess, in kW of loss
+SUN = {"sun_mw": 0, "sun_last_mw": 1, "sun_before_mw": 2, "sun_day_mw": DAY, "sun_day_before_mw": DAY + 1}  # steps ago
+CAP = 0.045  # p.u., of margins: some of the band is left
+
+
+class Plan(NamedTuple):
+    """Set-points (E, N), Mvar fed in, and how the inverters react: beyond ``deadband`` (E,) p.u. inside the band, by
+    ``slope`` (E,) Mvar a p.u. of their own voltage, 0 holds the set-point."""
+
+    level: Float
+    deadband: Float
+    slope: Float
+
+
+class Flowing(NamedTuple):
+    """What a plan comes to on given loads: voltages (E, B), loss (E,) MW, reactive power (E, N), solved (E,)."""
+
+    voltage: Float
+    loss: Float
+    level: Float
+    solved: Bool
+
+
+class Unsolvable(ValueError):
+    """The believed state has no flow, so that there is nothing to plan on."""
+
+
+class VoltageWorld(SlotWorld):
+    """E copies of a problem's feeder, each somewhere in its year.
+
+    Args:
+        problem: whose feeder. size: E. serving: it stands at a state that was told, and says so where that has no flow.
+
+    Attributes:
+        told: the states' fields by name, (E, N) and (E, B). truth: MW and Mvar now, (2, E, B). step: (E,) of the year.
+        belief: that loads are taken from, None: the readings.
+    """
+
+    def __init__(self, problem: Voltage, size: int, serving: bool = False) -> None:
+        super().__init__(size, problem.card.epochs)
+        self.problem, self.serving = problem, serving
+        n, b = len(problem.net.inverter), problem.net.size
+        self.told = {name: np.zeros((size, n)) for name in BY_INVERTER} | {name: np.zeros((size, b)) for name in BY_BUS}
+        self.told["rating_mva"][:] = problem.rating_mva
+        self.truth = np.zeros((2, size, b))
+        self.up = np.ones((size, n), bool)
+        self.step = np.zeros(size, np.int64)
+        self.stream = np.zeros((size, 2), np.int64)  # seed, and episodes begun
+        self.belief: RidgeBelief | None = None
+        self.late = _Late(size, problem.age, 0, 2 * b)
+        self._cache: dict[Any, Any] = {}
+
+    @classmethod
+    def fresh(cls, problem: Voltage, seeds: Sequence[int], belief: RidgeBelief | None) -> VoltageWorld:
+        """One world a seed, at the start of its first day."""
+        world = cls(problem, len(seeds))
+        world.stream[:, 0] = [int(seed) for seed in seeds]
+        world._begin(np.ones(len(seeds), bool))
+        world.attach(belief)
+        return world
+
+    @classmethod
+    def of_state(cls, problem: Voltage, state: VoltageState) -> VoltageWorld:
+        """One world that stands at a state; without its truth, the readings are taken for it."""
+        problem.check_state(state)
+        world = cls(problem, 1, serving=True)
+        for name in (*BY_INVERTER, *BY_BUS):
+            world.told[name][0] = getattr(state, name)
+        truth = state if state.truth is None else state.truth
+        world.truth[:, 0] = truth.load_mw, truth.load_mvar
+        world.up[0], world.step[0] = state.active, state.step
+        return world
+
+    def attach(self, belief: RidgeBelief | None) -> None:
+        """Believe ``belief`` from now on; what is told before the truth comes in is kept for it."""
+        self.belief = belief
+        if belief is not None and self.problem.age:
+            self.late = _Late(self.size, self.problem.age, self._features().shape[1], self.truth.shape[2] * 2)
+            self._remember()
+        self._cache = {}
+
+    # --- time
+
+    @property
+    def active(self) -> Bool:
+        """(E, N) inverters that are up."""
+        return self.up
+
+    def _days(self, e: int) -> Int:
+        """Days that world ``e`` may draw."""
+        learn, held_out = days()
+        return held_out if int(self.stream[e, 0]) in REPORTING else learn
+
+    def _begin(self, which: Bool) -> None:
+        """New days where ``which`` is set: reporting seeds take theirs in turn, others draw."""
+        for e in np.flatnonzero(which):
+            seed, count = (int(x) for x in self.stream[e])
+            pool = self._days(int(e))
+            if seed in REPORTING:
+                day = pool[(2 * (seed - REPORTING.start) + count - 1) % len(pool)]
+            else:
+                day = np.random.default_rng([abs(seed), count, 3]).choice(pool)
+            self.step[e] = int(day) * DAY
+            self.stream[e, 1] += 1
+        self.epoch[which] = 0
+        held = {name: self.told[name].copy() for name in BY_INVERTER}
+        for back, name in ((2, "before"), (1, "last")):  # the feeder was run by its local reaction alone until now
+            at = np.maximum(self.step - back, 0)
+            truth, sun = self.problem.year.loads(at), self.problem.year.sun(at)
+            flowing = self._react(self._local(Prices()), np.stack(truth), sun)
+            self.told[f"voltage_{name}"][which] = flowing.voltage[which][:, self.problem.net.inverter]
+            self.told[f"reactive_{name}_mvar"][which] = flowing.level[which]
+        for name in ("voltage_last", "voltage_before", "reactive_last_mvar", "reactive_before_mvar"):
+            self.told[name][~which] = held[name][~which]
+        self._tell()
+
+    def _tell(self) -> None:
+        """What the year says at the present step."""
+        year, t, age = self.problem.year, self.step % self.problem.year.steps, self.problem.age
+        ago = lambda steps: np.maximum(t - steps, 0)
+        self.truth[:] = year.loads(t)
+        for name, steps in (("load", age), ("load_before", age + 1), ("load_week", max(WEEK, age))):
+            self.told[f"{name}_mw"], self.told[f"{name}_mvar"] = year.loads(ago(steps))
+        for name, steps in SUN.items():
+            self.told[name] = year.sun(ago(steps))
+        self._cache = {}
+
+    def drift(self) -> Bool:
+        """On to the next step; (E,) whether the day is over there."""
+        self.epoch += 1
+        self.step += 1
+        self._tell()
+        self._remember()
+        return self.ended()
+
+    def restart(self, which: Bool) -> None:
+        """New days where ``which`` (E,) is set."""
+        if which.any():
+            self._look_back(which)
+            self._begin(which)
+            self._remember()
+
+    def reseed(self, seeds: Sequence[int]) -> None:
+        """Draw from fresh streams, one a world, from now on."""
+        self.stream[:] = [[int(seed), 0] for seed in seeds]
+
+    # --- what is believed
+
+    def _features(self) -> Float:
+        """(E, F) what the belief reads; see :mod:`hybridalloc.problems.voltage.belief`."""
+        t, p = self.told, self.problem
+        reactance = p.shared_x[p.net.inverter]
+        bare = [t[f"voltage_{n}"] - t[f"reactive_{n}_mvar"] @ reactance.T for n in ("last", "before")]
+        sun = [t[name] for name in ("sun_mw", "sun_last_mw", "sun_before_mw", "sun_day_mw", "sun_day_before_mw")]
+        hour, season = 2 * np.pi * (self.step % DAY) / DAY, 2 * np.pi * (self.step // DAY) / 365.25
+        waves = [f(k * hour) for k in (1, 2) for f in (np.sin, np.cos)] + [np.sin(season), np.cos(season)]
+        return np.concatenate([*bare, *sun, *(t[name] for name in BY_BUS), np.stack(waves, 1)], axis=1)
+
+    def _told(self) -> Told:
+        reading = np.concatenate([self.told["load_mw"], self.told["load_mvar"]], axis=1)
+        return Told(self._features(), reading, (self.step % DAY) // 4)
+
+    def _remember(self) -> None:
+        """The truth of ``age`` steps ago has come in: the belief learns from it; what is told now waits for its own."""
+        if self.belief is None or not self.problem.age:
+            return
+        told = self._told()
+        if "believed" not in self._cache:
+            self._cache["told"] = told
+        due, then = self.late.turn(self.step, told)
+        self.belief.reveal(due, told.reading[then], self._voltage_of)
+
+    def _look_back(self, which: Bool) -> None:
+        """Before another day begins, the readings of the one that ends have come in: the belief learns from them."""
+        if self.belief is not None and self.problem.age:
+            for step, due in self.late.rest(which):
+                at = step % self.problem.year.steps
+                self.belief.reveal(due, np.concatenate(self.problem.year.loads(at), axis=1), self._voltage_of)
+        self.late.known[which] = False
+
+    def _voltage_of(self, wrong: Float) -> Float:
+        """(E, B) p.u. that wrong loads (E, 2 B) make of the voltages, to first order."""
+        p, b = self.problem, self.problem.net.size
+        return np.asarray(_path_drop(p.net, wrong[:, :b], wrong[:, b:]))
+
+    def believed(self) -> tuple[Float, Float]:
+        """Net loads taken for true, (2, E, B) MW and Mvar, and the voltages' believed spread (E, B), p.u."""
+        if "believed" not in self._cache:
+            b = self.problem.net.size
+            if self.belief is None:
+                loads, spread = np.stack([self.told["load_mw"], self.told["load_mvar"]]), np.zeros((self.size, b))
+            else:
+                told = self._cache.get("told") or self._told()
+                expected = self.belief.expect(told)
+                loads = np.stack([expected[:, :b], expected[:, b:]])
+                spread = self.belief.spread(told.hour, b) if self.problem.age else np.zeros((self.size, b))
+            self._cache["believed"] = np.ascontiguousarray(loads), spread
+        found: tuple[Float, Float] = self._cache["believed"]
+        return found
+
+    @property
+    def most(self) -> Float:
+        """(E, N) Mvar that each inverter has room for."""
+        room = np.sqrt(np.maximum(self.told["rating_mva"] ** 2 - self.told["sun_mw"] ** 2, 0.0))
+        return np.asarray(np.where(self.up, room, 0.0))
+
+    def net_of(self, loads: Float, sun: Float | None = None) -> tuple[Float, Float]:
+        """(E, B) MW and Mvar drawn, the inverters' sun counted off."""
+        p = loads[0].copy()
+        p[:, self.problem.net.inverter] -= self.told["sun_mw"] if sun is None else sun
+        return p, loads[1]
+
+    # --- what is observed and played
+
+    def observe(self) -> Observation:
+        """Features of order one; options are the marks."""
+        p, t = self.problem, self.told
+        at = p.net.inverter
+        voltage, _, solved = self._flow(*self.believed()[:1], np.zeros(self.most.shape))
+        voltage = np.where(solved[:, None], voltage, 1.0)
+        swing = 20 * self.most * p.shared_x[at, np.arange(len(at))]
+        rating, dev = t["rating_mva"], lambda v: np.clip(20 * (v - 1), -5, 5)
+        agent = np.stack([
+            t["sun_mw"] / rating, self.most / rating, dev(t["voltage_last"]), dev(t["voltage_before"]),
+            np.clip(t["reactive_last_mvar"] / rating, -2, 2), dev(voltage[:, at]), np.clip(swing, 0, 5),
+        ], -1)  # fmt: skip
+        hour = 2 * np.pi * (self.step % DAY) / DAY
+        total = max(float(p.net.load_mw.sum()), 1e-9)
+        whole = np.stack([
+            dev(voltage[:, 1:].max(1, initial=1.0)), dev(voltage[:, 1:].min(1, initial=1.0)),
+            np.clip(t["load_mw"].sum(1) / total, -5, 5), np.clip(t["sun_mw"].sum(1) / total, 0, 5), np.sin(hour),
+            np.cos(hour),
+        ], -1)[:, None]  # fmt: skip
+        share = np.broadcast_to(p.marks, (*self.most.shape, len(p.marks)))
+        moved = dev(voltage[:, at])[..., None] + np.clip(swing, 0, 5)[..., None] * share
+        width = 10 * (p.high - p.low)
+        pair = np.stack([share, share**2, moved, np.maximum(np.abs(moved) - width, 0.0)], -1)
+        of = np.where(np.arange(len(p.marks)) > 0, 0, -1)
+        allowed = np.ones(share.shape, bool)
+        allowed[~self.up, 1:] = False
+        f = np.float32
+        return Observation(agent.astype(f), whole.astype(f), pair.astype(f), self.up.copy(), allowed, of)
+
+    def game(self, prices: Prices) -> Marked:
+        """The quadratic game about the equilibrium of the believed state, in kW.
+
+        Raises:
+            Unsolvable: where a state was told: it has no flow.
+        """
+        if ("game", prices) not in self._cache:
+            self._cache["game", prices] = self._game(prices)
+        made: Marked = self._cache["game", prices]
+        return made
+
+    def _game(self, prices: Prices) -> Marked:
+        p, (loads, spread) = self.problem, self.believed()
+        if not 0 <= prices.toll <= 1:
+            raise ValueError(f"toll = {prices.toll}; it is from 0 to 1 (beyond, an inverter's own cost is not convex)")
+        aside = np.minimum(prices.margin + prices.caution * spread, CAP * (p.high - p.low) / 0.1)
+        m = self.model(loads, aside, prices)
+        if self.serving and not m.found.all():
+            raise Unsolvable(
+                "the believed loads have no power flow (voltage collapse), so nothing can be planned on them; the "
+                "previous set-points are held"
+            )
+        give = MPU**-2 / prices.breach if prices.breach > 0 else 1e12
+        batch = quadratic_batch(
+            KW * m.jacobian, KW * m.linear[..., None], -self.most[..., None], self.most[..., None], m.constraint,
+            m.limit, self.up, give,
+        )  # fmt: skip
+        marks = p.marks * self.most[..., None]
+        allowed = np.ones(marks.shape, bool)
+        allowed[~self.up, 1:] = False
+        return Marked(batch, (LEVEL,), marks=marks, allowed=allowed)
+
+    def model(self, loads: Float, aside: Float, prices: Prices, rounds: int | None = None) -> Model:
+        """The game's model about where its rounds end, for loads (2, E, B), margins (E, B) p.u. inside the band."""
+        s, net, e, n = self.problem, self.problem.net, self.size, self.up.shape[1]
+        rows = 2 * (net.size - 1)
+        p, q = self.net_of(loads)
+        made = Model(
+            np.zeros((e, n)), np.zeros((e, n, n)), np.zeros((e, n)), np.zeros((e, rows, n)), np.zeros((e, rows)),
+            np.zeros(e, bool), np.ones((e, net.size)),
+        )  # fmt: skip
+        made.level[:] = np.clip(self.told["reactive_last_mvar"], -self.most, self.most)
+        core.model_about(
+            net.tree(), net.inverter, s.shared_r, s.shared_x, p, q, self.most, s.low + aside, s.high - aside,
+            prices.toll, prices.wear / KW, prices.breach * MPU**2 / KW, s.rounds if rounds is None else rounds, *made
+        )  # fmt: skip
+        return made
+
+    def settle(
+        self, choice: Choice | Int, prices: Prices, proposal: Proposal | None = None, trust: float = np.inf,
+        seating: Any = None,
+    ) -> Plan:  # fmt: skip
+        """Set-points within each inverter's room; bare options stand for their marks."""
+        if isinstance(choice, Choice):
+            level = choice.level[..., 0]
+        else:
+            share = self.problem.marks[np.clip(np.asarray(choice, np.int64), 0, len(self.problem.marks) - 1)]
+            level = share * self.most
+        local = self._local(prices)
+        return local._replace(level=np.clip(level, -self.most, self.most))
+
+    def _local(self, prices: Prices) -> Plan:
+        """Nothing planned, the local reaction alone."""
+        each = np.ones(self.size)
+        dead = float(np.clip(prices.deadband, 0.0, (self.problem.high - self.problem.low) / 2))
+        return Plan(np.zeros(self.up.shape), dead * each, self.problem.slope(prices) * each)
+
+    def rule(self, name: str, prices: Prices, rng: np.random.Generator) -> Plan:
+        """A heuristic's plan; see :mod:`hybridalloc.problems.voltage.rules`."""
+        return rules.rule(self, name)
+
+    def baseline(self, name: str, rng: np.random.Generator) -> Int:
+        """Nobody chooses a mark by rule: see :meth:`rule`."""
+        if name not in self.problem.card.baselines:
+            self.unknown_baseline(name, self.problem.card.baselines)
+        return np.zeros(self.up.shape, np.int64)
+
+    # --- what happens
+
+    def _flow(self, loads: Float, level: Float) -> tuple[Float, Float, Bool]:
+        """Voltages (E, B), loss (E,) MW and whether there is a flow, with ``level`` (E, N) fed in."""
+        net = self.problem.net
+        p, q = self.net_of(loads)
+        q = q.copy()
+        q[:, net.inverter] -= level
+        voltage, loss, sweeps = np.empty(p.shape), np.empty(len(p)), np.empty(len(p), np.int64)
+        sweep_many(net.tree(), p, q, TOLERANCE, voltage, loss, sweeps)
+        return voltage, loss, sweeps > 0
+
+    def _react(self, plan: Plan, loads: Float, sun: Float | None = None) -> Flowing:
+        """A plan on loads (2, E, B), after the local reaction."""
+        s, net = self.problem, self.problem.net
+        p, q = self.net_of(loads, sun)
+        most = self.most
+        if sun is not None:
+            most = np.sqrt(np.maximum(self.told["rating_mva"] ** 2 - sun**2, 0.0))
+        voltage, loss = np.empty(p.shape), np.empty(self.size)
+        level, done = np.zeros(self.up.shape), np.zeros(self.size, np.int64)
+        for slope in np.unique(plan.slope):
+            some = plan.slope == slope
+            dead = np.repeat(plan.deadband[some][:, None], level.shape[1], 1)
+            part = voltage[some], loss[some], level[some], done[some]
+            core.react_many(
+                net.tree(), net.inverter, p[some], q[some], plan.level[some], most[some], s.low + dead, s.high - dead,
+                float(slope), s.damped(float(slope)), core.REACTIONS, *part,
+            )  # fmt: skip
+            voltage[some], loss[some], level[some], done[some] = part
+        return Flowing(voltage, loss, level, done > 0)
+
+    def execute(self, plan: Plan) -> Facts:
+        """The plan on the loads as they are; where that has no flow, the last set-points are held."""
+        s = self.problem
+        flowing = self._react(plan, self.truth)
+        lost = ~flowing.solved
+        if lost.any():
+            last = np.clip(self.told["reactive_last_mvar"], -self.most, self.most)
+            held = self._react(Plan(last, 0 * plan.deadband, 0 * plan.slope), self.truth)
+            row = lost[:, None]
+            flowing = Flowing(
+                np.where(row, held.voltage, flowing.voltage), np.where(lost, held.loss, flowing.loss),
+                np.where(row, held.level, flowing.level), np.where(lost, held.solved, flowing.solved),
+            )  # fmt: skip
+        bad = ~flowing.solved
+        voltage, loss = np.where(bad[:, None], 1.0, flowing.voltage), np.where(bad, 0.0, flowing.loss)
+        over = np.maximum(np.maximum(s.low - voltage, voltage - s.high), 0.0)[:, 1:].max(1, initial=0.0)
+        worst, loss_kw = np.where(bad, UNSOLVED_MPU, MPU * over), np.where(bad, UNSOLVED_KW, KW * loss)
+        inside = ~bad & (over <= INSIDE)
+        cost = loss_kw + OUTSIDE_KW * ~inside + MPU_KW * worst
+        n = self.up.shape[1]
+        reward = np.repeat(-cost[:, None] / 100.0, n, 1)
+        counts = {
+            "inside": inside.astype(float), "worst_mpu": worst, "loss_kw": loss_kw, "cost_kw": cost,
+            "q_mvar": np.abs(flowing.level).mean(1) if n else np.zeros(self.size), "unsolved": lost.astype(float),
+        }  # fmt: skip
+        t = self.told
+        t["voltage_before"], t["reactive_before_mvar"] = t["voltage_last"], t["reactive_last_mvar"]
+        t["voltage_last"] = voltage[:, s.net.inverter].copy()
+        t["reactive_last_mvar"] = np.where(bad[:, None], t["reactive_before_mvar"], flowing.level)
+        self._cache = {}
+        none = np.zeros(reward.shape)
+        return Facts(reward, none, none[..., None], np.full(self.size, STEP_S), counts)
+
+    def excess(self, plan: Plan) -> Float:
+        """(E,) worst relative excess of apparent power over a rating, from its definition; inf for who is down."""
+        apparent = np.hypot(plan.level, self.told["sun_mw"]) / self.told["rating_mva"] - 1.0
+        apparent = np.where(~self.up & (plan.level != 0), np.inf, apparent)
+        return np.asarray(apparent.max(axis=1, initial=-1.0))
+
+    def requested(self, option: Int, prices: Prices) -> Float:
+        """(E,) nothing is shared that a choice could overload."""
+        return np.zeros(self.size)
+
+    def priority(self) -> Float:
+        """(E, N) nobody is first."""
+        return np.zeros(self.up.shape)
+
+    # --- as states and allocations
+
+    def state(self, e: int) -> VoltageState:
+        """World ``e`` as a state of its own."""
+        truth = VoltageTruth(*self.truth[:, e])
+        told = {name: values[e].copy() for name, values in self.told.items()}
+        return VoltageState(**told, active=self.up[e].copy(), step=int(self.step[e]), truth=truth)
+
+    def parts(self, plan: Plan, e: int = 0) -> dict[str, Any]:
+        """World ``e`` of a plan as the fields of an allocation: who is inside the band, as believed, is served; a bus's
+        price is what its voltage's limit costs in kW a mpu."""
+        p = self.problem
+        voltage, _, solved = self._flow(self.believed()[0], plan.level)
+        v = np.where(solved[:, None], voltage, np.nan)[e]
+        over = np.maximum(np.maximum(v - p.high, p.low - v), 0.0)
+        none = np.zeros(self.up.shape[1])
+        return {
+            "option": none.astype(np.int64), "served": ~self.up[e] | (over[p.net.inverter] <= INSIDE), "shares": {},
+            "floors": {}, "held": none > 0, "prices": {"voltage": np.nan_to_num(over * MPU, nan=UNSOLVED_MPU)},
+            LEVEL: plan.level[e].copy(),
+        }  # fmt: skip
+
+    def plan_of(self, allocation: Any) -> Plan:
+        """An allocation of one world as a plan, with the default local reaction."""
+        level = np.asarray(getattr(allocation, LEVEL), np.float64)[None]
+        return self._local(Prices())._replace(level=level)
+
+    def arrays(self) -> dict[str, Any]:
+        mine = {"truth": self.truth, "up": self.up, "step": self.step, "stream": self.stream}
+        late = {f"late/{name}": value for name, value in vars(self.late).items()}
+        return super().arrays() | mine | late | {f"told/{name}": value for name, value in self.told.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self._cache = {}
+
+
+class Model(NamedTuple):
+    """See :func:`hybridalloc.problems.voltage.core.model_about`."""
+
+    level: Float
+    jacobian: Float
+    linear: Float
+    constraint: Float
+    limit: Float
+    found: Bool
+    voltage: Float
+
+
+class _Late:
+    """What E worlds were told in the last ``age`` steps, until the truth of it comes in."""
+
+    def __init__(self, size: int, age: int, features: int, readings: int) -> None:
+        room = age if features else 0
+        self.feature, self.reading = np.zeros((size, room, features)), np.zeros((size, room, readings))
+        self.hour, self.step = np.zeros((size, room), np.int64), np.zeros((size, room), np.int64)
+        self.known = np.zeros((size, room), bool)
+
+    def turn(self, step: Int, told: Told) -> tuple[Told, Bool]:
+        """Keep what is told at ``step`` (E,); what was kept ``age`` steps before, and of which worlds."""
+        e, at = np.arange(len(step)), step % self.known.shape[1]
+        then = self.known[e, at] & (self.step[e, at] == step - self.known.shape[1])
+        due = Told(self.feature[e, at][then], self.reading[e, at][then], self.hour[e, at][then])
+        self.feature[e, at], self.reading[e, at], self.hour[e, at] = told
+        self.step[e, at], self.known[e, at] = step, True
+        return due, then
+
+    def rest(self, which: Bool) -> Iterator[tuple[Int, Told]]:
+        """All that is kept of worlds ``which`` (E,), with its steps, world by world."""
+        for e in np.flatnonzero(which & self.known.any(axis=1)):
+            kept = self.known[e]
+            yield self.step[e][kept], Told(self.feature[e][kept], self.reading[e][kept], self.hour[e][kept])
+
+
+def _path_drop(net: Any, p: Float, q: Float) -> Float:
+    """(E, B) rise of voltage drops, p.u., with loads (E, B), MW and Mvar: summed up the tree, then down its paths."""
+    below = np.stack([p, q]).copy()
+    for k in range(net.size - 1, 0, -1):
+        below[:, :, net.parent[k]] += below[:, :, k]
+    out = np.zeros(p.shape)
+    for k in range(1, net.size):
+        out[:, k] = out[:, net.parent[k]] + net.r[k] * below[0, :, k] + net.x[k] * below[1, :, k]
+    return out
+
+
+__all__ = ["Plan", "Unsolvable", "VoltageWorld", "most_mvar"]
