@@ -42,6 +42,7 @@ REPORT, CORRECTED, OWN, BLEND, LEARNED = range(5)
 VIEWS = ("report", "corrected", "own", "blend", "learned")
 LOAD = 3  # requests, prompt tokens that wait, tokens in KV memory
 SUMS = 5  # of the least squares of two coefficients
+LASTS_S = (3.0, 1.0)  # s that a report of requests, of tokens is presumed to last
 ALIKE, FIRM = 0.5, 4.0  # before anything is learned: kappa, and how many reports what is presumed counts as
 
 
@@ -66,12 +67,11 @@ def new_knowledge(dispatchers: int, replicas: int) -> Knowledge:
 
 
 @njit(**LEAN)
-def learn(d, now, view, share, fleet, tokens_told, fade, know):
+def learn(d, now, view, share, fleet, tokens_told, know):
     """Take in the reports that dispatcher d had not seen yet.
 
     Args:
-        tokens_told: whether reports tell waiting tokens; otherwise waiting requests times the mean prompt. fade (2,):
-            s that a report lasts, as presumed before anything is learned.
+        tokens_told: whether reports tell waiting tokens; otherwise waiting requests times the mean prompt.
     """
     total = know.others[d]  # as known before this look
     spread = (0.0, 0.0, 0.0)
@@ -99,7 +99,7 @@ def learn(d, now, view, share, fleet, tokens_told, fade, know):
         _learn_speed(d, r, view, fleet, know)
     if changed:
         for q in range(2):
-            _solve(know.sums[d, q], np.exp(-know.lag_s[d] / fade[q]), know.left[d], know.alike[d], q)
+            _solve(know.sums[d, q], np.exp(-know.lag_s[d] / LASTS_S[q]), know.left[d], know.alike[d], q)
 
 
 @njit(**INLINE)
@@ -196,9 +196,12 @@ def believe(kind, d, view, share, tokens_told, fade, alike, know, load):
         if kind == CORRECTED:
             e_n = e_w = 1.0
             a_n = a_w = 0.0
-        elif kind == BLEND or know.lag_s[d] <= 0.0:
+        elif kind == BLEND:
             e_n, e_w = np.exp(-age / fade[0]), np.exp(-age / fade[1])
             a_n = a_w = alike
+        elif know.lag_s[d] <= 0.0:
+            e_n, e_w = np.exp(-age / LASTS_S[0]), np.exp(-age / LASTS_S[1])
+            a_n = a_w = ALIKE
         else:
             since = age / know.lag_s[d]
             e_n, e_w = max(know.left[d, 0], 1e-6) ** since, max(know.left[d, 1], 1e-6) ** since

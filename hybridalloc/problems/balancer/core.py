@@ -123,7 +123,8 @@ def advance(sim):
     """To the next request that is to be decided.
 
     Returns:
-        its number; -1 where none is left to decide: all are done, or (see ``counts[DONE]``) no replica will be up again.
+        its number; -1 where none is left to decide: all are done, or (see ``counts[DONE]``) no replica will be up
+        again.
     """
     law, trace, fleet, replicas, requests, prefixes, reports, own, changes, heap, _, clock, counts = sim
     q = len(trace.arrival)

@@ -12,7 +12,7 @@ from games.lean import LEAN
 from hybridalloc.problems.balancer.belief import BLEND
 from hybridalloc.problems.balancer.chance import stream_of
 from hybridalloc.problems.balancer.core import advance, hold, look, send
-from hybridalloc.problems.balancer.rules import CLAIRVOYANT, GAME, Rule, choose, new_room
+from hybridalloc.problems.balancer.rules import GAME, Rule, choose, new_room
 from hybridalloc.problems.balancer.scorer import BalancerPrices
 from hybridalloc.problems.balancer.sim import DONE, ENDED, PREEMPTED, RETRIED, Sim
 
@@ -32,6 +32,20 @@ def run(sim, rule, belief, prices, told_tokens, room, stream):
             hold(sim, i)
         else:
             send(sim, i, r)
+
+
+@njit(**LEAN)
+def one(sim, rule, belief, prices, told_tokens, room, stream, who):
+    """Decide the requests ``who`` (N,), -1 for none, by one router."""
+    for j in range(len(who)):
+        if who[j] < 0:
+            continue
+        look(sim, who[j], room.seen)
+        r = choose(sim, who[j], rule, belief, prices, told_tokens, room, stream)
+        if r < 0:
+            hold(sim, who[j])
+        else:
+            send(sim, who[j], r)
 
 
 class Router(NamedTuple):
@@ -78,6 +92,3 @@ def _mean(x: Float) -> float:
 
 def _quantile(x: Float, share: float) -> float:
     return float(np.quantile(x, share)) if len(x) else float("nan")
-
-
-__all__ = ["CLAIRVOYANT", "Router", "measure", "play", "run"]

@@ -124,6 +124,8 @@ def choose(sim, i, rule, belief, prices, told_tokens, room, stream):
     else:
         _queues(view, share, rule, prices, told_tokens, room, stream)
     picked = least(cost, view.up, stream)
+    if kind == GAME and picked >= 0 and cost[picked] > prices.hold:
+        picked = -1
     if kind == ROUND_ROBIN and picked >= 0:
         room.credit[d, picked] -= 1.0
         room.turn[d] = picked + 1
@@ -150,7 +152,7 @@ def least(cost, up, stream):
 def _game(d, now, view, share, fleet, belief, prices, told_tokens, room, stream):
     """The least cost of the game on what is believed, with its noise."""
     room.fade[0], room.fade[1] = prices.fade_requests, prices.fade_tokens
-    learn(d, now, view, share, fleet, told_tokens, room.fade, room.know)
+    learn(d, now, view, share, fleet, told_tokens, room.know)
     believe(belief, d, view, share, told_tokens, room.fade, prices.alike, room.know, room.load)
     cost_of(room.load, view, view.about[PROMPT], share, fleet, prices, room.know.speed[d], room.cost)
     if prices.noise > 0.0:

@@ -33,6 +33,7 @@ class BalancerPrices(NamedTuple):
     fade_tokens: float = 1.0  # s that one of waiting tokens does
     alike: float = 0.5  # how much others are taken to do as oneself
     speed: float = 0.0  # exponent of learned speeds; 0: nominal ones
+    hold: float = 1000.0  # what waiting at the dispatcher costs: where every replica costs more, a request waits
 
 
 @njit(**LEAN)

@@ -132,7 +132,7 @@ class Prefixes(NamedTuple):
 
 
 class Reports(NamedTuple):
-    at: Float  # (S,) when a snapshot was taken
+    at: Float  # (S,) when a snapshot was taken, NEVER before
     told: Float  # (S, R, REPORTED)
     own: Float  # (S, D, R, OWNED) what a dispatcher had there then
     phase: Int  # (D, R) at which it scrapes it
@@ -223,7 +223,7 @@ def new_sim(
         np.zeros((r, b + 2), bool), after, before, whole(r), np.full(index, -(2**30), np.int32), whole(d, r)
     )  # fmt: skip
     phase = rng.integers(0, PHASES, (d, r))
-    reports = Reports(np.full(SNAPSHOTS, -NEVER), f(SNAPSHOTS, r, REPORTED), f(SNAPSHOTS, d, r, OWNED), phase)
+    reports = Reports(np.full(SNAPSHOTS, NEVER), f(SNAPSHOTS, r, REPORTED), f(SNAPSHOTS, d, r, OWNED), phase)
     mean = float(trace.prompt.mean()) if q else 0.0
     dispatchers = Dispatchers(f(d, r, OWNED), f(d), f(d), f(d) + mean, f(d) + output)
     spare = Spare(whole(q + seats), whole(q + seats, 2), f(q + seats, 3))

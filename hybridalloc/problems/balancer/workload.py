@@ -146,6 +146,13 @@ def changes_of(rows: list[tuple[float, int, float]]) -> Changes:
     )  # fmt: skip
 
 
+@cache
+def expected_output(scenario: str) -> float:
+    """Tokens that a request makes on average, by the first half of the trace."""
+    q = requests_of(scenario)
+    return float(q.output[: len(q.output) // 2].mean())
+
+
 def sim_of(
     scenario: str, kind: Int, law: Law, episode: Episode, seed: int, changes: Changes | None = None, drift: bool = False
 ) -> Sim:
@@ -155,5 +162,4 @@ def sim_of(
     trace = cut(scenario, episode, capacity_of(scenario, kind), law.dispatchers, rng)
     if changes is None:
         changes = drifting(len(kind), float(trace.arrival[-1]), rng) if drift else changes_of([])
-    expected = float(requests_of(scenario).output[: len(requests_of(scenario).at) // 2].mean())
-    return new_sim(law, trace, fleet, rng, changes, expected)
+    return new_sim(law, trace, fleet, rng, changes, expected_output(scenario))
