@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from games.certificate import CapacityCheck, check_capacity
+from games.certificate import CapacityCheck, check_capacity, check_limit
 from games.congestion import Float, Int
 from hybridalloc.data.requests import DATASET
 from hybridalloc.errors import nearest
@@ -61,7 +61,8 @@ class Balancer(Slots[BalancerState, Routed, BalancerPrices]):
         scenario: "synthetic", "azure" or "mooncake". replicas, dispatchers: how many. mix: "mixed", of eight two
             fast, four mid and two slow, or "equal". load: of the measured capacity.
         report_s: period of the dispatchers' scrapes, 0 for fresh reports. ages: "periodic" (0 to a period old),
-            "fixed" (a period old, always) or "late" (periodic, and half a period late). told_tokens: reports tell waiting tokens.
+            "fixed" (a period old, always) or "late" (periodic, and half a period late). told_tokens: reports tell
+            waiting tokens.
         belief: what dispatchers make of reports: "report", "corrected", "own", "blend" or "learned".
         prefix_index: "exact" (told what is cached where) or "own" (each knows what it sent). sticky: a session's
             requests come to one dispatcher.
@@ -252,8 +253,11 @@ class Balancer(Slots[BalancerState, Routed, BalancerPrices]):
             why = "it is down" if 0 < option[i] <= r else "there is no such replica"
             lines.append(f"request {i} takes option {option[i]}: {why if state.active[i] else 'it does not wait'}")
         found = check_capacity(FAMILY, np.where(there, option - 1, -1), share, np.ones(r))
-        worst = np.inf if lines else found.max_violation
-        return CapacityCheck(worst, (*lines, *found.violations))
+        fair = np.zeros(len(option))
+        fair[there] = np.minimum(state.prompt[there] / state.kv[option[there] - 1], 1.0)
+        own = check_limit("memory of a prompt", share, fair)
+        worst = np.inf if lines else max(found.max_violation, own.max_violation)
+        return CapacityCheck(worst, (*lines, *found.violations, *own.violations))
 
 
 def make(scenario: str = "synthetic", **settings: Any) -> Balancer:

@@ -232,12 +232,21 @@ class BalancerWorld(SlotWorld):
         return out
 
     def excess(self, plan: Routed) -> Float:
-        """(E,) worst relative excess of the memory that prompts take together at one replica."""
+        """(E,) worst relative excess of the memory that prompts take together at one replica, or one more than it
+        asks for."""
         e, r = self.seen.up.shape
         used = np.zeros((e, r + 1))
         for k in range(e):
             np.add.at(used[k], np.clip(plan.option[k], 0, r), plan.share[k])
-        return np.asarray(np.maximum(used[:, 1:].max(1, initial=0.0) - 1.0, 0.0))
+        worst = used[:, 1:].max(1, initial=0.0) - 1.0
+        if r:
+            kv = np.take_along_axis(self.seen.kv, np.clip(plan.option - 1, 0, r - 1), 1)
+            fair = np.where(plan.option > 0, np.minimum(self.seen.prompt / kv, 1.0), 0.0)
+            over = np.where(
+                fair > 0, plan.share / np.where(fair > 0, fair, 1.0) - 1.0, np.where(plan.share > 0, np.inf, 0)
+            )
+            worst = np.maximum(worst, over.max(1, initial=0.0))
+        return np.asarray(np.maximum(worst, 0.0))
 
     def priority(self) -> Float:
         """Who has waited longest is named first."""
