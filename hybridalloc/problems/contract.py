@@ -458,6 +458,14 @@ class Named(Protocol):
 
 
 @runtime_checkable
+class Remarks(Protocol):
+    """A world that says what whoever reads an allocation's status should know of its state."""
+
+    def remark(self) -> str:
+        """In a few words, "" where there is nothing to say."""
+
+
+@runtime_checkable
 class Idles(Protocol):
     """Can say what becomes of everyone when nobody is given anything, as the fields of an allocation."""
 

@@ -43,6 +43,7 @@ VIEWS = ("report", "corrected", "own", "blend", "learned")
 LOAD = 3  # requests, prompt tokens that wait, tokens in KV memory
 SUMS = 5  # of the least squares of two coefficients
 LASTS_S = (3.0, 1.0)  # s that a report of requests, of tokens is presumed to last
+USUAL = 0.1  # of a running mean, by reports
 ALIKE, FIRM = 0.5, 4.0  # before anything is learned: kappa, and how many reports what is presumed counts as
 
 
@@ -51,6 +52,7 @@ class Knowledge(NamedTuple):
 
     at: Float  # (D, R) when the last report that was looked at was taken
     others: Float  # (D, R, LOAD) what others had there by it
+    usual: Float  # (D, R, LOAD) part of all that others have which is there, running mean
     sums: Float  # (D, 2, SUMS) of requests (and KV), of tokens
     left: Float  # (D, 2) rho of each after `lag_s`
     alike: Float  # (D, 2) kappa
@@ -58,16 +60,17 @@ class Knowledge(NamedTuple):
     speed: Float  # (D, R) of a replica: above 1 it is slower than its constants say
 
 
-def new_knowledge(dispatchers: int, replicas: int) -> Knowledge:
-    """Nothing yet."""
-    d, f = dispatchers, lambda *shape: np.zeros((dispatchers, *shape))
+def new_knowledge(dispatchers: int, share: Float) -> Knowledge:
+    """Nothing yet but the replicas' shares of capacity (R,)."""
+    d, replicas, f = dispatchers, len(share), lambda *shape: np.zeros((dispatchers, *shape))
+    usual = np.zeros((d, replicas, LOAD)) + np.asarray(share)[:, None]
     return Knowledge(
-        f(replicas) - 1.0, f(replicas, LOAD), f(2, SUMS), f(2) + 0.5, f(2) + ALIKE, f(), np.ones((d, replicas))
+        f(replicas) - 1.0, f(replicas, LOAD), usual, f(2, SUMS), f(2) + 0.5, f(2) + ALIKE, f(), np.ones((d, replicas))
     )  # fmt: skip
 
 
 @njit(**LEAN)
-def learn(d, now, view, share, fleet, tokens_told, know):
+def learn(d, now, view, fleet, tokens_told, know):
     """Take in the reports that dispatcher d had not seen yet.
 
     Args:
@@ -89,13 +92,17 @@ def learn(d, now, view, share, fleet, tokens_told, know):
             many = view.about[DISPATCHERS] - 1.0
             then = view.then[r]
             waits = then[OWN_TOKENS] if tokens_told else then[OWN_WAITING] * view.about[MEAN_PROMPT]
-            scale = 1.0 / (1.0 + spread[0] * share[r]) ** 2
-            _square(know.sums[d, 0], scale, n, know.others[d, r, 0], share[r] * spread[0], many * then[REQUESTS])
-            scale = 1.0 / (1000.0 + spread[1] * share[r]) ** 2
-            _square(know.sums[d, 1], scale, w, know.others[d, r, 1], share[r] * spread[1], many * waits)
+            usual = know.usual[d, r]
+            scale = 1.0 / (1.0 + spread[0] * usual[0]) ** 2
+            _square(know.sums[d, 0], scale, n, know.others[d, r, 0], usual[0] * spread[0], many * then[REQUESTS])
+            scale = 1.0 / (1000.0 + spread[1] * usual[1]) ** 2
+            _square(know.sums[d, 1], scale, w, know.others[d, r, 1], usual[1] * spread[1], many * waits)
             changed = True
         know.at[d, r] = at
         know.others[d, r, 0], know.others[d, r, 1], know.others[d, r, 2] = n, w, k
+        for q in range(LOAD):
+            if spread[q] > 0.0:
+                know.usual[d, r, q] += USUAL * (know.others[d, r, q] / spread[q] - know.usual[d, r, q])
         _learn_speed(d, r, view, fleet, know)
     if changed:
         for q in range(2):
@@ -162,7 +169,7 @@ def _learn_speed(d, r, view, fleet, know):
 
 
 @njit(**LEAN)
-def believe(kind, d, view, share, tokens_told, fade, alike, know, load):
+def believe(kind, d, view, tokens_told, fade, alike, know, load):
     """Fill ``load`` (R, LOAD) with what dispatcher d believes to be at each replica now, itself included.
 
     Args:
@@ -191,7 +198,7 @@ def believe(kind, d, view, share, tokens_told, fade, alike, know, load):
     if kind in (OWN, REPORT):
         return
     for r in range(len(view.up)):
-        own, age = view.own[r], view.age_s[r]
+        own, age, usual = view.own[r], view.age_s[r], know.usual[d, r]
         waits = own[OWN_TOKENS] if tokens_told else own[OWN_WAITING] * view.about[MEAN_PROMPT]
         if kind == CORRECTED:
             e_n = e_w = 1.0
@@ -206,9 +213,9 @@ def believe(kind, d, view, share, tokens_told, fade, alike, know, load):
             since = age / know.lag_s[d]
             e_n, e_w = max(know.left[d, 0], 1e-6) ** since, max(know.left[d, 1], 1e-6) ** since
             a_n, a_w = know.alike[d, 0], know.alike[d, 1]
-        load[r, 0] = own[REQUESTS] + _faded(load[r, 0], n_all * share[r], many * own[REQUESTS], a_n, e_n)
-        load[r, 1] = waits + _faded(load[r, 1], w_all * share[r], many * waits, a_w, e_w)
-        load[r, 2] = own[OWN_KV] + _faded(load[r, 2], k_all * share[r], many * own[OWN_KV], a_n, e_n)
+        load[r, 0] = own[REQUESTS] + _faded(load[r, 0], n_all * usual[0], many * own[REQUESTS], a_n, e_n)
+        load[r, 1] = waits + _faded(load[r, 1], w_all * usual[1], many * waits, a_w, e_w)
+        load[r, 2] = own[OWN_KV] + _faded(load[r, 2], k_all * usual[2], many * own[OWN_KV], a_n, e_n)
 
 
 @njit(**INLINE)

@@ -43,7 +43,7 @@ class Seen(NamedTuple):
 def new_seen(e: int, n: int, r: int) -> Seen:
     """Nothing."""
     f = lambda *shape: np.zeros((e, *shape))
-    know = Knowledge(f(r), f(r, 3), f(2, 5), f(2), f(2), f(), f(r) + 1.0)
+    know = Knowledge(f(r), f(r, 3), f(r, 3), f(2, 5), f(2), f(2), f(), f(r) + 1.0)
     return Seen(
         np.zeros((e, r), bool), f(r), f(r, REPORTED), f(r, OWNED), f(r, OWNED), f(r), f(r), f(r), f(n), f(n), f(n, r),
         f(n, r), f(ABOUT), f(), know,
@@ -79,6 +79,8 @@ def knows(sim, d, e, know, seen):
     copied(mine.left[e], know.left[d])
     copied(mine.alike[e], know.alike[d])
     copied(mine.speed[e], know.speed[d])
+    for r in range(len(mine.speed[e])):
+        copied(mine.usual[e, r], know.usual[d, r])
     mine.lag_s[e] = know.lag_s[d]
 
 
@@ -95,7 +97,7 @@ def fill_loads(seen, belief, told_tokens, fade, alike, load):
     """``load`` (E, R, LOAD) as believed."""
     for e in range(len(load)):
         view = view_of(seen, e, 0)
-        believe(belief, e, view, seen.share[e], told_tokens, fade, alike, seen.know, load[e])
+        believe(belief, e, view, told_tokens, fade, alike, seen.know, load[e])
 
 
 @njit(**LEAN)
@@ -139,23 +141,40 @@ def _any(up):
 
 
 @njit(**LEAN)
-def carry_out(sim, who, option, times):
+def carry_out(sim, who, option, times, refused, ahead):
     """Send or hold the requests ``who`` (N,) by ``option`` (N,), one after the other.
 
     Args:
-        times: (N, 2) filled with s until the first and the last token were they the last, see :func:`.ahead.foresee`; 0
-            where nobody is, NEVER where a request waits on.
+        times: (N, 2) filled with s until the first and the last token, were they the last to come (see
+            :func:`.ahead.foresee`): of one that is held or refused where it is served first; 0 where nobody is.
+        refused: (N,) set where the replica is down. ahead: (2,) scratch.
     """
     for j in range(len(who)):
         times[j, 0] = times[j, 1] = 0.0
+        refused[j] = False
         if who[j] < 0:
             continue
         if option[j] <= 0:
-            times[j, 0] = times[j, 1] = NEVER
+            _best(sim, who[j], times[j], ahead)
             hold(sim, who[j])
         else:
             foresee(sim, who[j], option[j] - 1, False, times[j])
+            if times[j, 0] >= NEVER:  # down, and not known to be
+                _best(sim, who[j], times[j], ahead)
+                refused[j] = True
             send(sim, who[j], option[j] - 1)
+
+
+@njit(**LEAN)
+def _best(sim, i, times, ahead):
+    """Fill ``times`` (2,) with those of the replica that would serve request i first; 0 where none is up."""
+    times[0] = times[1] = NEVER
+    for r in range(len(sim.replicas.end)):
+        foresee(sim, i, r, False, ahead)
+        if ahead[0] < times[0]:
+            times[0], times[1] = ahead[0], ahead[1]
+    if times[0] >= NEVER:
+        times[0] = times[1] = 0.0
 
 
 @njit(**LEAN)

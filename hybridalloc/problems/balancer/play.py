@@ -59,7 +59,7 @@ class Router(NamedTuple):
 
 def play(sim: Sim, router: Router, seed: int = 0) -> dict[str, float]:
     """Run a fresh fleet through its trace; :func:`measure`."""
-    room = new_room(sim.law.dispatchers, len(sim.fleet.prefill))
+    room = new_room(sim.law.dispatchers, sim.fleet.share)
     kind, capacity, reads, *rest = router.rule
     rule = Rule(int(kind), float(capacity), int(reads), *map(float, rest))
     prices = BalancerPrices(*map(float, router.prices))

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from games.certificate import CapacityCheck, check_capacity, check_limit
+from games.certificate import CapacityCheck, check_limit
 from games.congestion import Float, Int
 from hybridalloc.data.requests import DATASET
 from hybridalloc.errors import nearest
@@ -216,7 +216,7 @@ class Balancer(Slots[BalancerState, Routed, BalancerPrices]):
             sim = self.episode(np.random.default_rng([int(seed), 1]), int(seed) >= HELD_OUT)
             compiled.run(
                 sim, Rule(GAME, 0.0, OWN), self.belief_kind, BalancerPrices(*map(float, prices)), self.told_tokens,
-                new_room(self.dispatchers, self.replicas), stream_of(int(seed), 5),
+                new_room(self.dispatchers, self.fleet.share), stream_of(int(seed), 5),
             )  # fmt: skip
             rows.append(figures_of(sim))
         return {key: np.array([row[key] for row in rows]) for key in (rows[0] if rows else ())}
@@ -241,7 +241,7 @@ class Balancer(Slots[BalancerState, Routed, BalancerPrices]):
         return BalancerWorld.of_state(self, state)
 
     def check(self, state: BalancerState, allocation: Any) -> CapacityCheck:
-        """Feasibility of an allocation from the definitions: to replicas that are up, prompts that fit together."""
+        """Feasibility from the definitions: to replicas that are up, with no more memory than a prompt takes."""
         option, share = np.asarray(allocation.option), np.asarray(allocation.shares[FAMILY], float)
         r = len(state.share)
         sent = option > 0
@@ -252,12 +252,10 @@ class Balancer(Slots[BalancerState, Routed, BalancerPrices]):
         for i in np.flatnonzero((option != 0) & ~there):
             why = "it is down" if 0 < option[i] <= r else "there is no such replica"
             lines.append(f"request {i} takes option {option[i]}: {why if state.active[i] else 'it does not wait'}")
-        found = check_capacity(FAMILY, np.where(there, option - 1, -1), share, np.ones(r))
         fair = np.zeros(len(option))
         fair[there] = np.minimum(state.prompt[there] / state.kv[option[there] - 1], 1.0)
         own = check_limit("memory of a prompt", share, fair)
-        worst = np.inf if lines else max(found.max_violation, own.max_violation)
-        return CapacityCheck(worst, (*lines, *found.violations, *own.violations))
+        return CapacityCheck(np.inf if lines else own.max_violation, (*lines, *own.violations))
 
 
 def make(scenario: str = "synthetic", **settings: Any) -> Balancer:

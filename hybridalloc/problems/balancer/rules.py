@@ -82,12 +82,13 @@ class Room(NamedTuple):
     times: Float  # (2,)
 
 
-def new_room(dispatchers: int, replicas: int) -> Room:
-    d, r = dispatchers, replicas
+def new_room(dispatchers: int, share: Float) -> Room:
+    """Nothing remembered; ``share`` (R,) of the capacity."""
+    d, r = dispatchers, len(share)
     f = lambda *shape: np.zeros(shape)
     whole = lambda *shape: np.zeros(shape, np.int64)
     return Room(
-        new_view(r), new_knowledge(d, r), whole(d), f(d, r), new_probes(d), f(r, LOAD),
+        new_view(r), new_knowledge(d, share), whole(d), f(d, r), new_probes(d), f(r, LOAD),
         f(r), f(r), np.ones(r), f(2), f(2),
     )  # fmt: skip
 
@@ -152,8 +153,8 @@ def least(cost, up, stream):
 def _game(d, now, view, share, fleet, belief, prices, told_tokens, room, stream):
     """The least cost of the game on what is believed, with its noise."""
     room.fade[0], room.fade[1] = prices.fade_requests, prices.fade_tokens
-    learn(d, now, view, share, fleet, told_tokens, room.know)
-    believe(belief, d, view, share, told_tokens, room.fade, prices.alike, room.know, room.load)
+    learn(d, now, view, fleet, told_tokens, room.know)
+    believe(belief, d, view, told_tokens, room.fade, prices.alike, room.know, room.load)
     cost_of(room.load, view, view.about[PROMPT], share, fleet, prices, room.know.speed[d], room.cost)
     if prices.noise > 0.0:
         for r in range(len(room.cost)):
@@ -177,7 +178,7 @@ def _queues(view, share, rule, prices, told_tokens, room, stream):
     """Rules of the length of queues, or of the work in them."""
     kind, cost = rule.kind, room.cost
     if rule.reads == CORRECTED:
-        believe(CORRECTED, 0, view, share, told_tokens, room.fade, 0.0, room.know, room.load)
+        believe(CORRECTED, 0, view, told_tokens, room.fade, 0.0, room.know, room.load)
     for r in range(len(cost)):
         told, own = view.told[r], view.own[r]
         n, w = told[WAITING] + told[RUNNING], told[TOKENS] + told[KV]
@@ -225,7 +226,7 @@ def _interpreted(view, share, rule, period_s, room, stream):
         n = view.told[r, WAITING] + view.told[r, RUNNING]
         most = max(most, n / by)
         came += (view.age_s[r] if rule.b > 0.5 else period_s) / replicas
-    rate = view.about[DISPATCHERS] / max(view.about[GAP_S], 1e-4)
+    rate = view.about[DISPATCHERS] / max(view.about[GAP_S], 1e-9)
     came = max(came * rate * (rule.a if rule.a > 0 else 1.0), 1e-9)
     low, high = 0.0, most + came * replicas * replicas + 10.0
     for _ in range(40):

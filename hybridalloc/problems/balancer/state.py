@@ -60,8 +60,10 @@ class BalancerState(State):
             tokens that waited, the running mean of an iteration's time.
         own_...: requests of this dispatcher in flight there now: how many, their prompt tokens before the first token,
             their prompts after it, how many had none yet. then_...: the same when the report was taken.
-        kept, alike: what this dispatcher learned of requests and of tokens: how much of a report is left after
-            ``lag_s``, and how much the others do as it does. speed: how much slower than nominal each replica is.
+        usual: part of all that others have which is at each replica, as a rule, by its share where it is not told: of
+            requests, waiting tokens, tokens in KV memory. kept, alike: what this dispatcher learned of requests and of
+            tokens: how much of a report is left after ``lag_s``, and how much the others do as it does. speed: how much
+            slower than nominal each replica is.
         coin: uniform numbers, for mixed choices. dispatchers: how many there are. gap_s: between two requests here.
         mean_prompt: tokens. time_s: now.
     """
@@ -91,6 +93,7 @@ class BalancerState(State):
     hit: Float = array("N R", "token", low=0, fill=0)
     coin: Float = array("N R", low=0, high=1, fill=0.5)
     kept: Float = array("2", low=0, high=1, fill=0.5)
+    usual: Float = array("R 3", low=0, fill=0)
     alike: Float = array("2", low=0, high=1, fill=0.5)
     speed: Float = array("R", above=0, fill=1)
     lag_s: float = 0.0
@@ -111,6 +114,8 @@ class BalancerState(State):
             raise InvalidStateError(
                 f"hit[{i}, {r}] = {self.hit[i, r]}; of {self.prompt[i]:g} prompt tokens the last is always computed"
             )
+        if not self.usual.any():
+            object.__setattr__(self, "usual", np.repeat((self.share / self.share.sum())[:, None], 3, axis=1))
         named = self.replica[self.replica >= 0]
         if len(named) not in (0, len(self.replica)):
             r = int(np.argmin(self.replica))

@@ -16,9 +16,9 @@ from hybridalloc.problems.balancer.core import DISPATCHERS, GAP_S, MEAN_PROMPT, 
 from hybridalloc.problems.balancer.decide import new_seen
 from hybridalloc.problems.balancer.kept import flat, rebuilt, redraw
 from hybridalloc.problems.balancer.play import WARM
-from hybridalloc.problems.balancer.rules import Room, new_room
+from hybridalloc.problems.balancer.rules import new_room
 from hybridalloc.problems.balancer.scorer import BalancerPrices
-from hybridalloc.problems.balancer.sim import ENDED, NEVER, NOW, RETRIED, Fleet, Sim
+from hybridalloc.problems.balancer.sim import ENDED, NOW, RETRIED, Fleet, Sim
 from hybridalloc.problems.balancer.state import BalancerState
 from hybridalloc.problems.balancer.told import no_future, presumed, resume, truth_of
 from hybridalloc.problems.contract import Facts
@@ -62,7 +62,7 @@ class BalancerWorld(SlotWorld):
         self.coins: list[Stream] = [stream_of(0) for _ in range(size)]
         self.stream = np.zeros((size, 2), np.int64)
         self.sims: list[Sim | None] = [None] * size
-        self.rooms: list[Room] = [new_room(problem.dispatchers, replicas) for _ in range(size)]
+        self.rooms: list[Any] = [None] * size
         self.ended_at = [np.zeros(0, bool)] * size  # requests whose end was told
         self.told: BalancerState | None = None
         self._load = np.zeros((size, replicas, LOAD))
@@ -90,10 +90,10 @@ class BalancerWorld(SlotWorld):
         for mine, given in (
             (seen.up, state.up), (seen.age_s, state.age_s), (seen.share, state.share), (seen.kv, state.kv),
             (seen.base_s, state.base_s), (seen.prompt, np.where(state.active, state.prompt, 0.0)),
-            (seen.waited_s, state.waited_s), (seen.hit, state.hit), (seen.coin, state.coin), (seen.time_s,
-            state.time_s), (seen.told, one(*told)), (seen.then, one(*(f"then_{p}" for p in parts))),
+            (seen.waited_s, state.waited_s), (seen.hit, state.hit), (seen.coin, state.coin),
+            (seen.time_s, state.time_s), (seen.told, one(*told)), (seen.then, one(*(f"then_{p}" for p in parts))),
             (seen.own, one(*(f"own_{p}" for p in parts))), (know.left, state.kept), (know.alike, state.alike),
-            (know.lag_s, state.lag_s), (know.speed, state.speed),
+            (know.usual, state.usual), (know.lag_s, state.lag_s), (know.speed, state.speed),
         ):  # fmt: skip
             mine[0] = given
         about = seen.about[0]
@@ -112,7 +112,7 @@ class BalancerWorld(SlotWorld):
             law = problem.law._replace(dispatchers=state.dispatchers)
             made = resume(state, truth, law, fleet, future, PRESUMED)
             self.sims[e], here = made, len(truth.place)
-            self.rooms[e] = new_room(state.dispatchers, len(state.share))
+            self.rooms[e] = new_room(state.dispatchers, state.share)
             self.who[e] = np.where(state.active, here + np.arange(len(state.active)), -1)
             self.ended_at[e] = np.zeros(len(made.trace.arrival), bool)
         return made
@@ -180,28 +180,26 @@ class BalancerWorld(SlotWorld):
         self, choice: Choice | Int, prices: BalancerPrices, proposal: Any = None, trust: float = np.inf,
         seating: Any = None,
     ) -> Routed:  # fmt: skip
-        """Each request where it chose; it waits where that replica is down, or where prompts that go there together
-        would not fit into its memory. One that fits nowhere goes alone."""
+        """Each request where it chose; it waits where that replica is down. What it takes of the memory is its prompt's
+        part, when it is admitted: replicas queue what does not fit yet."""
         seen = self.seen
-        option = np.where(self.active, options_of(choice), 0)
-        r = seen.up.shape[1]
+        option, r = np.where(self.active, options_of(choice), 0), seen.up.shape[1]
         known = (option > 0) & (option <= r)
-        place = np.clip(option - 1, 0, max(r - 1, 0))
         if r:
-            known &= np.take_along_axis(seen.up, place, 1)
-        share = np.zeros(option.shape)
-        used = np.zeros(seen.up.shape)
+            known &= np.take_along_axis(seen.up, np.clip(option - 1, 0, r - 1), 1)
         option = np.where(known, option, 0)
-        for e, j in zip(*np.nonzero(known), strict=True):
-            k = place[e, j]
-            part = min(seen.prompt[e, j] / seen.kv[e, k], 1.0)
-            if used[e, k] + part > 1.0:
-                option[e, j] = 0
-            else:
-                share[e, j], used[e, k] = part, used[e, k] + part
+        share = self._fair(option)
         load = self._believed(prices)
         price = load[..., 0] / np.maximum(seen.share * max(r, 1), 1e-9)
         return Routed(option.astype(np.int64), share, price)
+
+    def _fair(self, option: Int) -> Float:
+        """(E, N) the part of its replica's KV memory that each prompt takes."""
+        r = self.seen.up.shape[1]
+        if not r:
+            return np.zeros(option.shape)
+        kv = np.take_along_axis(self.seen.kv, np.clip(option - 1, 0, r - 1), 1)
+        return np.where((option > 0) & (option <= r), np.minimum(self.seen.prompt / kv, 1.0), 0.0)
 
     def baseline(self, name: str, rng: np.random.Generator) -> Int:
         """(E, N) where a router of the field's sends each request, by itself."""
@@ -219,34 +217,25 @@ class BalancerWorld(SlotWorld):
         return option
 
     def requested(self, option: Int, prices: BalancerPrices) -> Float:
-        """(E,) share of the replicas asked for whose memory the prompts that ask would overfill, or that are down."""
-        seen, out = self.seen, np.zeros(self.size)
-        for e in range(self.size):
-            used = np.zeros(seen.up.shape[1])
-            asked = np.zeros(len(used), bool)
-            for j in np.flatnonzero((option[e] > 0) & (option[e] <= len(used)) & self.active[e]):
-                k = int(option[e, j]) - 1
-                used[k] += min(seen.prompt[e, j] / seen.kv[e, k], 1.0) if seen.up[e, k] else 2.0
-                asked[k] = True
-            out[e] = (used > 1 + 1e-9).sum() / max(asked.sum(), 1)
-        return out
+        """(E,) share of the requests that ask for a replica which is down, or none."""
+        asked = (option > 0) & self.active
+        r = self.seen.up.shape[1]
+        up = np.zeros(option.shape, bool)
+        if r:
+            up = np.take_along_axis(self.seen.up, np.clip(option - 1, 0, r - 1), 1) & (option <= r)
+        return np.asarray((asked & ~up).sum(1) / np.maximum(asked.sum(1), 1))
 
     def excess(self, plan: Routed) -> Float:
-        """(E,) worst relative excess of the memory that prompts take together at one replica, or one more than it
-        asks for."""
-        e, r = self.seen.up.shape
-        used = np.zeros((e, r + 1))
-        for k in range(e):
-            np.add.at(used[k], np.clip(plan.option[k], 0, r), plan.share[k])
-        worst = used[:, 1:].max(1, initial=0.0) - 1.0
-        if r:
-            kv = np.take_along_axis(self.seen.kv, np.clip(plan.option - 1, 0, r - 1), 1)
-            fair = np.where(plan.option > 0, np.minimum(self.seen.prompt / kv, 1.0), 0.0)
-            over = np.where(
-                fair > 0, plan.share / np.where(fair > 0, fair, 1.0) - 1.0, np.where(plan.share > 0, np.inf, 0)
-            )
-            worst = np.maximum(worst, over.max(1, initial=0.0))
-        return np.asarray(np.maximum(worst, 0.0))
+        """(E,) worst relative excess of the memory that a prompt takes over what it asks for."""
+        fair = self._fair(plan.option)
+        over = np.where(fair > 0, plan.share / np.where(fair > 0, fair, 1.0) - 1.0, np.where(plan.share > 0, np.inf, 0))
+        return np.asarray(over.max(1, initial=0.0))
+
+    def remark(self) -> str:
+        """Where no replica is up, those that wait go on waiting."""
+        if self.seen.up[0].any() or not self.active[0].any():
+            return ""
+        return f"no replica is up; {int(self.active[0].sum())} requests wait"
 
     def priority(self) -> Float:
         """Who has waited longest is named first."""
@@ -279,9 +268,9 @@ class BalancerWorld(SlotWorld):
         for k in range(e):
             sim = self.sim(k)
             began, busy, lost = float(sim.clock[NOW]), float(sim.replicas.busy_s.sum()), int(sim.counts[RETRIED])
-            times = np.zeros((n, 2))
-            decide.carry_out(sim, self.who[k], plan.option[k], times)
-            reward[k] = self._earned(times, self.who[k], plan.option[k])
+            times, refused = np.zeros((n, 2)), np.zeros(n, bool)
+            decide.carry_out(sim, self.who[k], plan.option[k], times, refused, np.zeros(2))
+            reward[k] = self._earned(times, self.who[k], plan.option[k], refused)
             sums["sent"][k] = (plan.option[k] > 0).sum()
             sums["held"][k] = ((plan.option[k] == 0) & (self.who[k] >= 0)).sum()
             self._next(k)
@@ -296,15 +285,13 @@ class BalancerWorld(SlotWorld):
     def _dispatchers(self) -> int:
         return 1 if self.told is None else self.told.dispatchers
 
-    def _earned(self, times: Float, who: Int, option: Int) -> Float:
+    def _earned(self, times: Float, who: Int, option: Int, refused: Bool) -> Float:
         """(N,) reward: less the weighed times to the first and the last token, and what a late first token is beyond
-        that; of who waits, the time that it waits."""
+        that; of one that waits, as long as it waits and then the best that it could have now."""
         p = self.problem
-        first, last = np.minimum(times[:, 0], SLOWEST_S), np.minimum(times[:, 1], 10 * SLOWEST_S)
-        waits = (who >= 0) & (option <= 0)
-        refused = (who >= 0) & (option > 0) & (times[:, 0] >= NEVER)
-        first = np.where(waits, p.hold_s, np.where(refused, p.detect_s, first))
-        last = np.where(waits | refused, first, last)
+        later = p.hold_s * (option <= 0) + p.detect_s * refused
+        first = np.minimum(times[:, 0] + later, SLOWEST_S)
+        last = np.minimum(times[:, 1] + later, 10 * SLOWEST_S)
         cost = p.reward_first * first + p.reward_last * last + p.reward_fair * first**2
         return np.where(who >= 0, -cost, 0.0)
 
@@ -342,7 +329,7 @@ class BalancerWorld(SlotWorld):
         sim, room, seen = self.sim(k), self.rooms[k], self.seen
         d = int(sim.trace.dispatcher[self.who[k, 0]])
         decide.regard(sim, self.who[k], n, k, room, self.coins[k], seen)
-        learn(d, float(sim.clock[NOW]), room.seen, sim.fleet.share, sim.fleet, self.problem.told_tokens, room.know)
+        learn(d, float(sim.clock[NOW]), room.seen, sim.fleet, self.problem.told_tokens, room.know)
         decide.knows(sim, d, k, room.know, seen)
 
     def drift(self) -> Bool:
@@ -368,7 +355,7 @@ class BalancerWorld(SlotWorld):
             k = int(e)
             rng = self._draws(k)
             sim = self.problem.episode(rng, bool(self.stream[k, 0] >= 10_000))
-            self.sims[k], self.rooms[k] = sim, new_room(self.problem.dispatchers, len(sim.fleet.prefill))
+            self.sims[k], self.rooms[k] = sim, new_room(self.problem.dispatchers, sim.fleet.share)
             self.coins[k] = stream_of(int(rng.integers(2**62)))
             self.ended_at[k] = np.zeros(len(sim.trace.arrival), bool)
             for mine, given in zip((self.seen.share, self.seen.kv, self.seen.base_s), _known(sim.fleet), strict=True):
@@ -404,8 +391,9 @@ class BalancerWorld(SlotWorld):
             **columns, prompt=seen.prompt[e].copy(), share=seen.share[e].copy(), age_s=np.maximum(seen.age_s[e], 0.0),
             kv=seen.kv[e].copy(), base_s=seen.base_s[e].copy(), up=seen.up[e].copy(), replica=self.replica.copy(),
             active=self.active[e].copy(), waited_s=np.maximum(seen.waited_s[e], 0.0), hit=seen.hit[e].copy(),
-            coin=seen.coin[e].copy(), kept=know.left[e].copy(), alike=know.alike[e].copy(), speed=know.speed[e].copy(),
-            lag_s=float(know.lag_s[e]), dispatchers=sim.law.dispatchers, gap_s=float(seen.about[e, GAP_S]),
+            coin=seen.coin[e].copy(), kept=know.left[e].copy(), alike=know.alike[e].copy(),
+            usual=know.usual[e].copy(), speed=know.speed[e].copy(), lag_s=float(know.lag_s[e]),
+            dispatchers=sim.law.dispatchers, gap_s=float(seen.about[e, GAP_S]),
             mean_prompt=float(seen.about[e, MEAN_PROMPT]), time_s=float(seen.time_s[e]),
             truth=truth_of(sim, self.who[e], d),
         )  # fmt: skip
