@@ -40,6 +40,7 @@ from hybridalloc.problems.contract import (
     Optimises,
     Perturbs,
     Prices,
+    Remarks,
     Remembers,
     Reveals,
     Rules,
@@ -287,6 +288,10 @@ class Allocator:
                     )  # fmt: skip
                 else:
                     draft = self._decide(state, situation, clock)
+            if situation is not None and offers(situation, Remarks):  # type: ignore[type-abstract]
+                remark = situation.remark()
+                if remark:
+                    draft = replace(draft, status=f"{draft.status}: {remark}" if draft.status == "ok" else draft.status)
             if doubt:
                 draft = replace(draft, status=doubt if draft.status == "ok" else f"{draft.status}; {doubt}")
         except InvalidStateError:  # the state does not fit the problem: the caller's mistake

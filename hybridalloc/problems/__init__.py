@@ -23,7 +23,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from hybridalloc.errors import CheckpointError, nearest
-from hybridalloc.problems import cluster, custom, mec, voltage
+from hybridalloc.problems import balancer, cluster, custom, mec, voltage
 from hybridalloc.problems.contract import Restores
 from hybridalloc.problems.members import check_problem
 from hybridalloc.text import printable, quoted
@@ -31,6 +31,7 @@ from hybridalloc.text import printable, quoted
 GROUP = "hybridalloc.problems"
 PROBLEMS: dict[str, Callable[..., Any]] = {
     "mec": mec.make, "custom": custom.make, "cluster": cluster.make, "voltage": voltage.make,
+    "balancer": balancer.make,
 }  # fmt: skip
 _CODE = ("transition", "jobs", "servers", "links")  # settings by which a name is loaded or a file is opened
 
@@ -85,6 +86,8 @@ def restore_problem(description: Mapping[str, Any], trust_code: bool = False) ->
         return mec.Mec.restore(dict(description))
     if name == "cluster":
         return cluster.Cluster.restore(description)
+    if name == "balancer":
+        return balancer.Balancer.restore(description)
     if name == "voltage":
         return voltage.Voltage.restore(description)
     address = description.get("class")
@@ -134,7 +137,7 @@ def _made(maker: Callable[..., Any], name: str, settings: Mapping[str, Any]) -> 
 
 def _kept(problem: Any, name: str) -> Any:
     """The problem, held to the contract where it is not built in."""
-    built_in = isinstance(problem, custom.Custom | mec.Mec | cluster.Cluster | voltage.Voltage)
+    built_in = isinstance(problem, custom.Custom | mec.Mec | cluster.Cluster | voltage.Voltage | balancer.Balancer)
     return problem if built_in else check_problem(problem, name)
 
 

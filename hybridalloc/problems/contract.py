@@ -94,6 +94,8 @@ class Card:
         whole_episodes: what counts is an episode from its beginning to its end, however many decisions that takes:
             worlds that fill up, arrivals one by one. Otherwise a number of decisions is measured wherever they fall.
         fleeting: every decision is about other agents, so that none of them can go back and forth.
+        events: decisions come when something happens, and when depends on what was decided before: what a decision
+            counts is what ended until the next one.
         store: the word for what its agents live on and decisions draw from, such as "battery"; "" where there is none.
         change_cost: what a change of option costs, below which it is not worth it: a number, or the name of the price
             that says so.
@@ -126,6 +128,7 @@ class Card:
     cycle: int = 1
     whole_episodes: bool = False
     fleeting: bool = False
+    events: bool = False
 
     @property
     def improve(self) -> Improve:
@@ -162,7 +165,7 @@ class Facts(NamedTuple):
     lost: Float  # (E, N)
     carried: Float  # (E, N, H)
     elapsed_s: Float  # (E,)
-    counts: Mapping[str, NDArray[Any]]  # (E,) or (E, N) by name: what the metrics' folds read
+    counts: Mapping[str, NDArray[Any]]  # (E,), (E, N) or samples (E, any) by name: what the metrics' folds read
 
 
 class World(Situation, Protocol[S_co, P, Q]):
@@ -454,6 +457,14 @@ class Named(Protocol):
 
     def agent(self, state: Any, name: str) -> int:
         """Who is called so. Raises InvalidStateError: nobody; says who is nearest."""
+
+
+@runtime_checkable
+class Remarks(Protocol):
+    """A world that says what whoever reads an allocation's status should know of its state."""
+
+    def remark(self) -> str:
+        """In a few words, "" where there is nothing to say."""
 
 
 @runtime_checkable

@@ -48,7 +48,7 @@ WORLD_MEMBERS = {
     "game": "game(prices) -> E games of the agents and options observed, such as a games.congestion.CongestionBatch",
     "settle": "settle(option, prices, ...) -> a plan that fits by construction",
     "execute": "execute(plan) -> hybridalloc.problems.contract.Facts: reward (E, N), lost (E, N), carried (E, N, H), "
-    "elapsed_s (E,) > 0, counts (E,) or (E, N)",
+    "elapsed_s (E,) > 0, counts (E,), (E, N) or samples (E, any)",
     "drift": "drift() -> flags (E,): whose episode is over",
     "restart": "restart(which) -> None",
     "reseed": "reseed(seeds) -> None",
@@ -206,7 +206,7 @@ class _Checked:
             finite = bool(np.isfinite(value).all())
             self._require("execute", finite, f"{name} that is not finite")
         for name, value in facts.counts.items():
-            fits = np.shape(value) in ((1,), (1, n))
+            fits = np.shape(value)[:1] == (1,) and np.ndim(value) <= 2
             self._require("execute", fits, f"counts[{name!r}] of shape {np.shape(value)}")
         self._figures("execute", facts.elapsed_s, np.nextafter(0, 1), np.inf, "elapsed_s = ")
         try:

@@ -130,6 +130,7 @@ class Tally:
             values = np.array(told[name], np.float64).reshape(self.size, -1)
             if out is not None:
                 values[out] = np.nan
+            values = values[:, ~np.isnan(values).all(axis=0)]
             self.samples[name].append(values)
         for name in self.latest:
             before, self.last[name] = self.last.get(name), np.array(told[name], np.float64)

@@ -59,9 +59,11 @@ def evolve_prices(
     names, begin = list(card.price_space), card.prices() if start is None else start
     if not names:
         raise ValueError(f"{card.name} has no prices to search")
-    scale = np.array([(high - low) / SPREADS for low, high, _ in card.price_space.values()])
-    run = CmaEs(np.array([getattr(begin, name) for name in names]), scale, seed, size)
-    priced = lambda x: begin._replace(**dict(zip(names, map(float, x), strict=True)))
+    scale = np.array([_span(*span) / SPREADS for span in card.price_space.values()])
+    placed = [np.log(getattr(begin, n)) if card.price_space[n][2] else getattr(begin, n) for n in names]
+    run = CmaEs(np.array(placed, float), scale, seed, size)
+    value = lambda name, x: float(np.exp(x) if card.price_space[name][2] else x)
+    priced = lambda x: begin._replace(**{name: value(name, at) for name, at in zip(names, x, strict=True)})
     weights = {card.aim.key: card.aim.sign} | dict(beside or {})
     began, rows, played = time.perf_counter(), [], 0
     for generation in range(generations):
@@ -78,6 +80,11 @@ def evolve_prices(
         if report is not None:
             report(generation, row, priced(run.best))
     return Evolved(priced(run.best), rows, played)
+
+
+def _span(low: float, high: float, logarithmic: bool) -> float:
+    """How wide a price's range is, on its own scale."""
+    return float(np.log(high / low) if logarithmic else high - low)
 
 
 def _some(problems: Sequence[AnyProblem], generation: int, episodes: int) -> list[AnyProblem]:

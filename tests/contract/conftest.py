@@ -47,6 +47,11 @@ PROBLEMS = {
     "voltage": lambda: make_problem("voltage"),
     "voltage, mapdn": lambda: make_problem("voltage", variant="mapdn", levels=5, rounds=1),
     "voltage, readings now": lambda: make_problem("voltage", information="now", steepest=10.0),
+    "balancer": lambda: make_problem("balancer", requests=80),
+    "balancer, settings": lambda: make_problem(
+        "balancer", replicas=3, dispatchers=2, requests=60, batch=3, gather_s=0.2, belief="learned", drift=True,
+        failures_every_s=3.0, repair_s=2.0, ages="late", prefix_index="own", told_tokens=True,
+    ),
     "depots": Depots,
     "chargers": Chargers,
     "chargers, settings": lambda: Chargers(cars=5, speeds_kw=(22.0, 350.0), gap_h=0.2, closes=1.0),

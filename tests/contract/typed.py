@@ -5,9 +5,11 @@ from __future__ import annotations
 from examples.chargers import Chargers, Harbour, Landing
 from examples.chargers import Plan as ChargersPlan
 from examples.chargers import Prices as ChargersPrices
+from hybridalloc.problems.balancer import Balancer, BalancerPrices, BalancerState
+from hybridalloc.problems.balancer.world import BalancerWorld, Routed
 from hybridalloc.problems.cluster import Cluster, ClusterPrices, ClusterState
 from hybridalloc.problems.cluster.world import ClusterWorld, Placed
-from hybridalloc.problems.contract import Ends, Problem, Spreads, World
+from hybridalloc.problems.contract import Ends, Plays, Problem, Spreads, World
 from hybridalloc.problems.custom import Custom, CustomPrices, CustomState
 from hybridalloc.problems.custom.world import CustomPlan, CustomWorld
 from hybridalloc.problems.mec.core import Plan, Prices
@@ -30,6 +32,14 @@ def chargers(
     problem: Chargers, world: Harbour
 ) -> tuple[Problem[Landing, ChargersPlan, ChargersPrices], World[Landing, ChargersPlan, ChargersPrices], Ends]:
     return problem, world, world
+
+
+def balancer(
+    problem: Balancer, world: BalancerWorld
+) -> tuple[
+    Problem[BalancerState, Routed, BalancerPrices], World[BalancerState, Routed, BalancerPrices], Ends, Spreads, Plays
+]:
+    return problem, world, world, world, problem
 
 
 def cluster(
