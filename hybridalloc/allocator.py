@@ -506,7 +506,7 @@ class Allocator:
             if prior is None and short is None:
                 shape = game.private_cost.shape if isinstance(game, CongestionGame) else (state.agents, 1)
                 prior = np.zeros((1, *shape))
-            said: Any = None if prior is None else prior[0]  # of short lists: made out when asked for
+            merged: Any = None if prior is None else prior[0]  # of short lists: made out when asked for
             memory = None if situation is None else self._memory
             decider = None
             if draft.source in ("hybrid", "rl", "game"):
@@ -520,7 +520,7 @@ class Allocator:
                 self.problem, state, self.prices, levels, limit, memory, draft.seating, decider, against, value
             )
             allocation = Allocation(
-                **with_levels(parts), certificate=_PENDING, game=game, log_prior=said, trust=draft.trust,
+                **with_levels(parts), certificate=_PENDING, game=game, log_prior=merged, trust=draft.trust,
                 anchor=draft.anchor, origin=origin, seated=draft.seating is not None, short=short,
             )  # fmt: skip
             found = certify(self.problem, state, allocation, self.prices, believed, self._warn)

@@ -190,7 +190,7 @@ def test_continuous_parts_that_cannot_be_used_leave_the_game(problem, change, re
 
 def test_a_broken_game_leaves_the_fallback(problem, monkeypatch):
     allocator = Allocator(problem)
-    monkeypatch.setattr("coordinator.congestion.equilibrate", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("coordinator.coordinator.merge_at_once", lambda *_, **__: 1 / 0)
     with pytest.warns(RuntimeWarning, match="all agents opt out"):
         c = allocator.step(problem.reset(0)).certificate
     assert c.source == "fallback" and "ZeroDivisionError" in c.status and c.feasible

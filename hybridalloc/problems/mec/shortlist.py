@@ -33,14 +33,8 @@ from hybridalloc.problems.mec.law import exp, log
 
 NEPERS = np.log(10.0) / 10.0  # of a decibel, in power
 FEW = 12  # sets of bands that hear each other, up to which each is summed by itself
-FUSED: dict[str, Any] = {
-    "error_model": "numpy",
-    "nogil": True,
-    "_nrt": False,
-    "forceinline": True,
-    "fastmath": {"contract"},
-}
-fused_exp, fused_log = njit(**FUSED)(exp.py_func), njit(**FUSED)(log.py_func)  # product and sum in one instruction
+FUSED: dict[str, Any] = INLINE | {"cache": False, "fastmath": {"contract"}}  # product and sum in one instruction
+fused_exp, fused_log = njit(**FUSED)(exp.py_func), njit(**FUSED)(log.py_func)
 
 
 class Told(NamedTuple):
