@@ -5,9 +5,9 @@
     python benchmarks/balancer.py --speed
 
 Tuned on the first half of a trace, reported on five slices of the second, the same for all; differences are paired,
-with 95 % intervals of Student's t. A router without settings is as shipped; "tuned" ones are searched by CMA-ES, at loads of
-.75 and .92 of the measured capacity, for the mean logarithm of the mean and the 99 % quantile of the times to the first
-and the last token.
+with 95 % intervals of Student's t. A router without settings is as shipped; "tuned" ones are searched by CMA-ES, at
+loads of .75 and .92 of the measured capacity, for the mean logarithm of the mean and the 99 % quantile of the times to
+the first and the last token.
 """
 
 from __future__ import annotations
@@ -261,9 +261,9 @@ def sweep(args: argparse.Namespace) -> None:
                 ]
                 sure = [(c, r) for c, r in worse if r[1] > 0]
                 top = max(worse, key=lambda pair: pair[1][0])
-                where = f"D {top[0].dispatchers}, {top[0].report_s:g} s"
+                where, (mean, low, high) = f"D {top[0].dispatchers}, {top[0].report_s:g} s", top[1]
                 print(
-                    f"{mine} against {other}: worst {top[1][0]:+.1f} % [{top[1][1]:+.1f}, {top[1][2]:+.1f}] at {where}; "
+                    f"{mine} against {other}: worst {mean:+.1f} % [{low:+.1f}, {high:+.1f}] at {where}; "
                     f"worse beyond the interval in {len(sure)} of {len(worse)}"
                 )
 
