@@ -189,7 +189,11 @@ class _Checked:
         fits = isinstance(parts, Mapping) and {"option", "served", "shares", "prices"} <= set(parts)
         fits = fits and all(np.shape(parts[name]) == (n,) for name in ("option", "served"))
         families = set(card.families)
-        fits = fits and set(parts["prices"]) == families and set(parts["shares"]) in (families, set())
+        fits = (
+            fits
+            and set(parts["prices"]) == families
+            and set(parts["shares"]) == (families if card.decides == "options" else set())
+        )
         fits = fits and all(np.shape(share) == (n,) for share in parts["shares"].values())
         told = parts
         if isinstance(parts, Mapping):
