@@ -262,7 +262,7 @@ def test_what_a_step_examines_is_what_the_whole_audit_shows(name, method):
     belief = next(iter(problem.card.beliefs)) if method == "hybrid" else None
     recommender = "imappo" if method in ("hybrid", "rl") else None
     found = 0
-    for prices in (problem.card.prices(), problem.card.prices(migration=-0.05, backlog=0.3, interference=0.01)):
+    for prices in (problem.card.prices(), problem.card.prices(energy=-0.02, backlog=0.3, interference=0.01)):
         allocator = Allocator(problem, method, recommender, belief=belief, prices=prices)
         for seed in range(6):
             state = problem.reset(seed)

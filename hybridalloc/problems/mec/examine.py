@@ -101,9 +101,12 @@ def examine(
         *[np.ascontiguousarray(x, np.float64) for x in real],
     )  # fmt: skip
     seated, played = bool(allocation.seated), bool(allocation.played)
-    t, lists, regret, left_out = _examine(problem.physics, told, prices, given, seated, played)
-    envy = _envy(problem, state, t, lists) if left_out else ()
-    return Findings(t.in_time, t.by_reports, t.home, regret, envy)
+    in_time, by_reports, home, regret, left_out = _judge(problem.physics, told, prices, given, seated, played)
+    envy: tuple[int, ...] = ()
+    if left_out:
+        t, lists, _, _ = _examine(problem.physics, told, prices, given, seated, played)
+        envy = _envy(problem, state, t, lists)
+    return Findings(in_time, by_reports, home, regret, envy)
 
 
 def _envy(problem: MecSetting, state: Any, t: Taken, lists: Lists) -> tuple[int, ...]:
@@ -312,6 +315,13 @@ def _ended(p, s, rates, cpu_wait, air_wait, caution, g, i, per):
             away = np.inf
         time = max(time, away)
     return time <= tau * (1.0 + 1e-9)
+
+
+@njit(**ROOMY)
+def _judge(p, s, prices, g, seated, played):
+    """What is told of :func:`_examine` where nobody that was left out has any option listed."""
+    t, _, regret, left_out = _examine(p, s, prices, g, seated, played)
+    return t.in_time, t.by_reports, t.home, regret, left_out
 
 
 @njit(**ROOMY)

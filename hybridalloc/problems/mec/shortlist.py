@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from games.congestion import Bool, Float, Int
 from games.lean import INLINE, LEAN, ROOMY
@@ -64,13 +65,14 @@ class Listed(NamedTuple):
     """What is read of M devices with a task, on their lists of T options.
 
     Attributes:
-        option, weight, private, off: as in :class:`games.shortlists.Shortlists`, weight (M, T, 2).
+        option, slot, weight, private, off: as in :class:`games.shortlists.Shortlists`, S = 2.
         rate: (M, T) bit/s at nominal power. usual: (M, T) the same by mean gain alone, without others.
         best: (N,) the band of the highest rate of every device, -1 for none.
         seconds, slack, acceptable, home, more: as in :class:`games.shortlists.Serving`.
     """
 
     option: Int
+    slot: NDArray[np.uint32]
     weight: Float
     private: Float
     off: Float
@@ -82,6 +84,7 @@ class Listed(NamedTuple):
     acceptable: Bool
     home: Bool
     more: Bool
+    work: Float  # (T,) scratch
 
 
 def shortlist(
@@ -92,15 +95,22 @@ def shortlist(
     servers = len(told.server_hz)
     who = np.flatnonzero(told.active)
     made = _lists(physics, told, prices, who, min(width, 1 + bands))
-    per, none = bands // servers, bands + servers
-    band = made.option - 1
-    slot = np.where(band[..., None] >= 0, np.stack([band, bands + band // per], axis=2), none).astype(np.uint32)
+    none = bands + servers
     capacity = np.concatenate([np.ones(bands), told.server_hz])
     lists = Shortlists(
-        who, n, 1 + bands, made.option, slot, made.weight, made.private, made.off, capacity,
+        who, n, 1 + bands, made.option, made.slot, made.weight, made.private, made.off, capacity,
         np.full(none, prices.toll),
     )  # fmt: skip
     return lists, Serving(made.seconds, made.slack, made.acceptable, rank[who], made.home, made.more), made
+
+
+@njit(**LEAN)
+def put_rates(who, option, rate, rates):
+    """Write the rates of what is listed, (M, T), into ``rates`` (N, B)."""
+    for m in range(len(who)):
+        for t in range(1, option.shape[1]):
+            if option[m, t] > 0:
+                rates[who[m], option[m, t] - 1] = rate[m, t]
 
 
 def told_of(state: Any) -> Told:
@@ -122,7 +132,10 @@ def _lists(p, s, prices, who, width):
     rate, usual, best = np.ones((many, width)), np.ones((many, width)), np.full(n, -1)
     seconds, slack = np.zeros((many, width, 2)), np.zeros((many, width))
     acceptable, home, more = np.zeros((many, width), np.bool_), np.zeros(many, np.bool_), np.zeros(many, np.bool_)
-    out = Listed(option, weight, private, off, rate, usual, best, seconds, slack, acceptable, home, more)
+    slot = np.full((many, width, 2), np.uint32(bands + servers))
+    out = Listed(
+        option, slot, weight, private, off, rate, usual, best, seconds, slack, acceptable, home, more, f(width)
+    )
     leaks = p.interference and prices.leakage > 0.0
     near, cell, cells = np.zeros(servers), np.zeros(bands, np.int64), 0
     of, scale, speed, base, quiet = np.empty(bands, np.int64), f(bands), f(bands), f(bands), f(bands)
@@ -342,22 +355,43 @@ def _fill(p, s, prices, i, m, of, base, speed, rates, air_s, cost, alone, out):
             fits = rho * bits / (rates[b] + louder) + rho * cycles / speed[b] <= left
             able -= fits and last <= alone[b] <= stays
         out.more[m] = able > 0
-    gain = s.mean_gain_db[i]
+    _listed(
+        p, s, prices, i, m, held, home, stays, rho, watts, was, moving, of, base, speed, rates, air_s, cost, alone, out
+    )
+
+
+@njit(**LEAN, fastmath={"contract"})
+def _listed(
+    p, s, prices, i, m, held, home, stays, rho, watts, was, moving, of, base, speed, rates, air_s, cost, alone, out
+):  # fmt: skip
+    """Fill what is read of the options on a device's list; short loops over it, each of one thing."""
+    bands = len(rates)
+    tau, bits, cycles = s.deadline_s[i], s.task_bits[i], s.task_cycles[i]
+    omega = prices.delay / tau
+    gain, options, slot, weight = s.mean_gain_db[i], out.option[m], out.slot[m], out.weight[m]
+    private, rate, usual, slack = out.private[m], out.rate[m], out.usual[m], out.slack[m]
+    seconds, acceptable, work = out.seconds[m], out.acceptable[m], out.work
+    root = np.sqrt(omega * cycles)
     for t in range(1, held):
         b = options[t] - 1
-        k = of[b]
-        out.private[m, t], out.rate[m, t] = cost[b], rates[b]
-        out.usual[m, t] = p.band_hz * INVERSE_LOG_2 * log(1.0 + p.nominal_w * exp(NEPERS * gain[k]) / p.noise_w)
-        out.weight[m, t, 0], out.weight[m, t, 1] = np.sqrt(omega * air_s[b]), np.sqrt(omega * cycles)
-        if home:
-            out.acceptable[m, t], out.slack[m, t] = True, tau
-            continue
-        out.slack[m, t] = prices.margin * tau - base[b] - (0.0 if of[b] == was else moving)
-        octaves = (rates[b] - LEAST_RATE) / (p.band_hz * INVERSE_LOG_2)
-        snr = (exp(octaves if octaves < 700.0 else 700.0) - 1.0) / p.nominal_w
-        rate = p.band_hz * INVERSE_LOG_2 * log(1.0 + watts * snr) + LEAST_RATE
-        out.seconds[m, t, 0], out.seconds[m, t, 1] = rho * bits / rate, rho * cycles / speed[b]
-        out.acceptable[m, t] = watts > 0.0 and alone[b] <= stays
+        private[t], rate[t], usual[t] = cost[b], rates[b], gain[of[b]]
+        slot[t, 0], slot[t, 1] = b, bands + of[b]
+        weight[t, 0], weight[t, 1] = np.sqrt(omega * air_s[b]), root
+        acceptable[t] = home or (watts > 0.0 and alone[b] <= stays)
+        slack[t] = tau if home else prices.margin * tau - base[b] - (0.0 if of[b] == was else moving)
+    mean = p.nominal_w / p.noise_w
+    for t in range(1, held):
+        usual[t] = p.band_hz * INVERSE_LOG_2 * fused_log(1.0 + mean * fused_exp(NEPERS * usual[t])) + LEAST_RATE
+    if home:
+        return
+    for t in range(1, held):
+        octaves = (rate[t] - LEAST_RATE) / (p.band_hz * INVERSE_LOG_2)
+        work[t] = fused_exp(octaves if octaves < 700.0 else 700.0)
+    for t in range(1, held):
+        work[t] = fused_log(1.0 + watts / p.nominal_w * (work[t] - 1.0))
+    for t in range(1, held):
+        seconds[t, 0] = rho * bits / (p.band_hz * INVERSE_LOG_2 * work[t] + LEAST_RATE)
+        seconds[t, 1] = rho * cycles / speed[options[t] - 1]
 
 
 def features(physics: Physics, told: Told, lists: Shortlists, made: Listed) -> tuple[Any, Any, Any]:
@@ -412,7 +446,7 @@ def _observe(p, s, who, made, agent, server, pair):
             cpu = cycles / tau / s.server_hz[k]
             wait = (p.backhaul_s + s.queue_s[k] + s.air_queue_s[b]) / tau + cpu
             air = bits / tau / rate
-            x[1], x[2] = log(rate / 2e7), log((made.usual[m, t] + LEAST_RATE) / 2e7)
+            x[1], x[2] = log(rate / 2e7), log(made.usual[m, t] / 2e7)
             x[3], x[4], x[5] = min(air, 3.0), min(cpu, 3.0), min(air + wait, 3.0)
             x[6] = 1.0 if s.last_server[i] == k else 0.0
             x[7] = 1.0 if made.best[i] == b else 0.0

@@ -36,7 +36,7 @@ from hybridalloc.problems.mec.climb import climb, expected, no_wish
 from hybridalloc.problems.mec.core import Outcome, Plan, Prices, Reports, Seen, World
 from hybridalloc.problems.mec.law import Counts, Stream, streams
 from hybridalloc.problems.mec.setting import BASELINES, MecSetting, option_rows
-from hybridalloc.problems.mec.shortlist import features, shortlist, told_of
+from hybridalloc.problems.mec.shortlist import features, put_rates, shortlist, told_of
 from hybridalloc.problems.mec.sites import SITE_SIDE_M, draw_sites, reuse_groups
 from hybridalloc.problems.mec.state import HIDDEN, OBSERVED, MecState, MecTruth
 from hybridalloc.problems.slots import SlotWorld, named
@@ -122,8 +122,7 @@ class MecWorld(Storing, SlotWorld):
         told = told_of(at)
         lists, serving, made = shortlist(self.physics, told, prices, self.classes()[0], width)
         rate = np.zeros((1, *at.reported_gain_db.shape))  # of what is not listed nothing is written, nor kept
-        rows, place = np.nonzero(lists.option > 0)
-        rate[0, lists.who[rows], lists.option[rows, place] - 1] = made.rate[rows, place]
+        put_rates(lists.who, lists.option, made.rate, rate[0])
         harms = self.physics.interference and self.physics.power_control and prices.interference > 0.0
         mean = np.exp(NEPERS * at.mean_gain_db) if harms else np.zeros(at.mean_gain_db.shape)
         self._slim = Seen(
