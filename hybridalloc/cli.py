@@ -753,17 +753,24 @@ def _stored(folder: Path, name: str) -> Path:
 
 @dataclass(frozen=True)
 class Data:
-    """List, fetch or verify the public data sets."""
+    """List, fetch or verify the public data sets; describe a cluster of your own: data describe nodes.csv jobs.csv."""
 
-    action: tyro.conf.Positional[Literal["list", "fetch", "verify"]]
+    action: tyro.conf.Positional[Literal["list", "fetch", "verify", "describe"]]
     names: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Data sets; default all."""
+    """Data sets, default all; to describe, the files of nodes and jobs."""
 
     def run(self) -> int:
         from hybridalloc.data import registry as data
 
         if self.action == "list":
             _print(data.list_table())
+            return 0
+        if self.action == "describe":
+            from hybridalloc.problems.cluster.trace import describe, read_own
+
+            if len(self.names) != 2:
+                raise ValueError(f"describe takes two files, of nodes and of jobs; got {len(self.names)}")
+            _print(describe(read_own(*self.names)))
             return 0
         if self.action == "fetch":
             _print(data.fetch_all(self.names))

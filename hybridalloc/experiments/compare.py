@@ -161,7 +161,8 @@ def _work(settings: Settings, problem: AnyProblem, folder: Path, record: dict[st
     values, curves, executed = _run(jobs, settings)
     counts = {name: counts[name] + executed[name] for name in counts}
     comparison = assemble(settings.problem, settings.methods, problem, record, values, curves)
-    comparison["levels"] = levels(problem, prices, folder)
+    drawn = any(rows for seeds in curves.values() for rows in seeds)
+    comparison["levels"] = levels(problem, prices, folder) if drawn else []  # beside learning curves alone
     notes = []
     here = tracking.git_commit()
     if here != record["git_commit"]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,7 +23,7 @@ SPREADS = 8.0  # standard deviations of the first generation that a price's rang
 class Evolved(NamedTuple):
     """The prices found, one row a generation (the best and mean earned, the step's scale), and episodes played."""
 
-    prices: Any
+    prices: Prices
     rows: list[dict[str, float]]
     episodes: int
 
@@ -38,7 +38,7 @@ def evolve_prices(
     seed: int = 0,
     beside: Mapping[str, float] | None = None,
     limit_s: float = np.inf,
-    report: Callable[[int, dict[str, float], Any], None] | None = None,
+    report: Callable[[int, dict[str, float], Prices], None] | None = None,
 ) -> Evolved:
     """Search the first problem's ``price_space`` for the prices with which the game does best in all of them.
 
@@ -95,7 +95,8 @@ def _some(problems: Sequence[AnyProblem], generation: int, episodes: int) -> lis
     return [problems[0], *(rest[(generation * (episodes - 1) + k) % len(rest)] for k in range(episodes - 1))]
 
 
-def _earned(problem: Any, prices: Any, seed: int, weights: Mapping[str, float]) -> float:
+def _earned(problem: AnyProblem, prices: Prices, seed: int, weights: Mapping[str, float]) -> float:
     """Weighed metrics of one episode; those of nothing count for nothing."""
+    assert isinstance(problem, Plays)
     figures: dict[str, Float] = problem.play(prices, [seed])
     return float(sum(weight * np.nan_to_num(figures[key][0]) for key, weight in weights.items()))

@@ -104,7 +104,7 @@ def _evolved(
     tried, done = [(first, earned(first))], 0
     generations = trials // SIZE
 
-    def seen(generation: int, row: dict[str, float], prices: Any) -> None:
+    def seen(generation: int, row: dict[str, float], prices: Prices) -> None:
         nonlocal done
         share = trials // generations if generation + 1 < generations else trials - done
         for _ in range(share if report is not None else 0):

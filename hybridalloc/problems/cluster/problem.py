@@ -9,7 +9,7 @@ pods are turned away by then.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, ClassVar
@@ -25,14 +25,18 @@ from hybridalloc.problems.cluster.prices import ALONE, PUBLISHED, SPACE, Cluster
 from hybridalloc.problems.cluster.state import ClusterState
 from hybridalloc.problems.cluster.stream import BAND, MARKS, SIZES, run_stream
 from hybridalloc.problems.cluster.tables import priced_tables
+from hybridalloc.problems.cluster.trace import Own, read_own, workload_of
 from hybridalloc.problems.cluster.workload import TRACES, Workload, openb, synthetic
 from hybridalloc.problems.cluster.world import BASELINES, ClusterWorld, Placed
 from hybridalloc.problems.contract import Card
 from hybridalloc.problems.metrics import RAW_VIOLATION, Metric, Ratio
-from hybridalloc.problems.slots import Slots
+from hybridalloc.problems.settings import described, restored
+from hybridalloc.problems.slots import NAMES, Slots
 from hybridalloc.problems.state import whole_number
+from hybridalloc.text import quoted
 
-SCENARIOS = (*TRACES, "synthetic")
+SCENARIOS = (*TRACES, "synthetic", "trace")
+NOTHING = Own((), (), ())
 WORDS = {"share": "shares of a GPU", "one": "one GPU", "few": "2 to 7 GPUs", "eight": "8 GPUs"}
 METRICS = (
     Metric("packed", f"GPUs in use at {BAND[0]} to {BAND[1]} % demand", "%", "higher", Ratio("band_used", "band", 100)),
@@ -51,12 +55,14 @@ class Cluster(Slots[ClusterState, Placed, ClusterPrices]):
         scenario: of :data:`SCENARIOS`. nodes: of the cluster, 0 for all; a smaller one has the same mix of nodes and
             of pods. until: demand that arrives in an episode, in capacities of the GPUs. mix: 0 for the pods of the
             trace; otherwise they come in other numbers, drawn by it: what to train on so that it holds for others.
+        own: of the scenario "trace": nodes and jobs of one's own, see :mod:`.trace`.
     """
 
     scenario: str = "synthetic"
     nodes: int = 0
     until: float = 1.3
     mix: int = 0
+    own: Own = NOTHING
 
     state_type: ClassVar[type[ClusterState]] = ClusterState
 
@@ -65,13 +71,18 @@ class Cluster(Slots[ClusterState, Placed, ClusterPrices]):
             raise nearest("scenario", str(self.scenario), SCENARIOS)
         whole_number("nodes", self.nodes, 0, 100_000)
         whole_number("mix", self.mix, 0, 10**9)
+        if (self.scenario == "trace") != bool(self.own.nodes and self.own.jobs):
+            raise ValueError(
+                "scenario 'trace' is of nodes and jobs of one's own, at least one of each: "
+                'make_problem("cluster", scenario="trace", node_file="nodes.csv", job_file="jobs.csv")'
+            )
         if not 0.1 <= self.until <= 10:
             raise ValueError(f"until = {self.until}; demand of an episode, 0.1 to 10 times what the GPUs hold")
 
     @cached_property
     def card(self) -> Card:
         work = self.workload
-        real = self.scenario != "synthetic"
+        real = self.scenario in TRACES
         return Card(
             "cluster", 1, self._longest(), ClusterPrices, METRICS, ("packed", "used100"), variant=self.scenario,
             size=f"{len(work.nodes.cpu):,} nodes, {work.capacity // 1000:,} GPUs", agent_word="pod", families=FAMILIES,
@@ -91,7 +102,7 @@ class Cluster(Slots[ClusterState, Placed, ClusterPrices]):
         if self.scenario == "synthetic":
             work = synthetic(self.nodes or 32)
         else:
-            work = openb(self.scenario)
+            work = workload_of(self.own) if self.scenario == "trace" else openb(self.scenario)
             work = work.smaller(self.nodes) if self.nodes else work
         return work.mixed(self.mix) if self.mix else work
 
@@ -136,9 +147,34 @@ class Cluster(Slots[ClusterState, Placed, ClusterPrices]):
         """One cluster that stands at ``state``."""
         return ClusterWorld.of_state(self, state)
 
+    @classmethod
+    def restore(cls, description: Mapping[str, Any]) -> Cluster:
+        """The problem that :meth:`describe` described; a cluster of one's own is in it, its files are not read again.
+
+        Raises:
+            ValueError: a setting is missing, unknown, or not of its kind.
+        """
+        rest = {name: value for name, value in description.items() if name not in NAMES}
+        own = rest.pop("own", None)
+        stand_in = {"scenario": "synthetic"} if rest.get("scenario") == "trace" else {}
+        known = restored(Cluster(), rest | {"own": described(NOTHING)} | stand_in)
+        try:
+            rows = lambda name, size: tuple(_whole_row(name, row, size) for row in own[name])
+            given = Own(rows("nodes", 4), tuple(str(word) for word in own["models"]), rows("jobs", 5))
+        except (TypeError, KeyError) as error:
+            raise ValueError(f"own = {quoted(own)}; it must hold nodes, models and jobs ({error})") from None
+        return cls(str(rest["scenario"]), known.nodes, known.until, known.mix, given)
+
     def check(self, state: ClusterState, allocation: Any) -> CapacityCheck:
         """Feasibility of an allocation from the definitions, by code that no solver shares."""
         return check_placement(state, allocation)
+
+
+def _whole_row(name: str, row: Any, size: int) -> tuple[int, ...]:
+    fits = isinstance(row, list | tuple) and len(row) == size and all(type(v) is int and 0 <= v < 2**40 for v in row)
+    if not fits:
+        raise ValueError(f"own.{name}: {quoted(row)}; {size} whole numbers >= 0 are needed")
+    return tuple(row)
 
 
 @lru_cache(maxsize=8)  # the nodes of a cluster are the same from step to step
@@ -150,13 +186,17 @@ def _kinds(work: Workload, cpu: bytes, memory: bytes, gpus: bytes) -> Int:
     return np.asarray(rows[far.argmin(1)], np.int64)
 
 
-def make(scenario: str = "synthetic", nodes: int = 0, until: float = 1.3, mix: int = 0) -> Cluster:
-    """``make_problem("cluster", ...)``.
+def make(
+    scenario: str = "synthetic", nodes: int = 0, until: float = 1.3, mix: int = 0, node_file: str = "",
+    job_file: str = "",
+) -> Cluster:  # fmt: skip
+    """``make_problem("cluster", ...)``; ``node_file`` and ``job_file`` are those of the scenario "trace".
 
     Raises:
         UnknownNameError: no such scenario. ValueError: a setting out of range. DataError: the trace is not at hand.
     """
-    problem = Cluster(scenario, nodes, float(until), mix)
+    own = read_own(node_file, job_file) if scenario == "trace" and node_file and job_file else NOTHING
+    problem = Cluster(scenario, nodes, float(until), mix, own)
     problem.workload  # noqa: B018 - data that is missing is missed here
     return problem
 

@@ -69,6 +69,7 @@ class ClusterWorld(SlotWorld):
         self.weights = problem.card.prices().weights()
         self._rows = len(problem.workload.count) if sequence.shape[1] else 1
         self._caches: dict[tuple[int, bytes], Cache] = {}
+        self._now: dict[tuple[int, bytes], tuple[Float, Int]] = {}  # of the decision at hand
         self._advice: dict[tuple[int, int], int] = {}  # (world, node): the GPU that a heuristic named with it
         self.stream[:, 0] = [int(seed) for seed in seeds]
 
@@ -125,6 +126,9 @@ class ClusterWorld(SlotWorld):
 
     def _scores(self, rule: int, weights: Float) -> tuple[Float, Int]:
         """(E, K) what each node is worth to the pod that waits, NONE where it does not fit; (E, K) the GPU with it."""
+        key = (rule, weights.tobytes())
+        if key in self._now:
+            return self._now[key]
         cache = self._cache(rule, weights)
         row = np.maximum(self.kind, 0) if self._rows > 1 else np.zeros(self.size, np.int64)
         tables = self.problem.tables
@@ -132,7 +136,8 @@ class ClusterWorld(SlotWorld):
         e = np.arange(self.size)
         score = cache.score[e, row]
         score[self.down | ~self.waits[:, None]] = core.NONE
-        return score, cache.gpu[e, row]
+        self._now[key] = score, cache.gpu[e, row]
+        return self._now[key]
 
     def observe(self) -> Observation:
         """Of the pod and the cluster; of each node; of the pod on each node: the potential's terms."""
@@ -290,6 +295,7 @@ class ClusterWorld(SlotWorld):
         """Start the pods; they stay. What they ask for has arrived, be they placed or not."""
         size, n = self.size, self.agents
         self._advice.clear()
+        self._now.clear()
         option = plan.option[:, self.who] if n else np.zeros(size, np.int64)
         gpus = plan.gpus[:, self.who].astype(np.int64) if n else option
         demand = self.pod[:, 2] * self.pod[:, 3] * self.waits
@@ -344,6 +350,7 @@ class ClusterWorld(SlotWorld):
 
     def _wait(self, e: int, pod: Int | None, kind: int | None = None) -> None:
         """Let a pod wait in world e, of a kind of the workload's where it is one; None: nobody comes any more."""
+        self._now.clear()
         self.waits[e] = pod is not None
         self.pod[e] = 0 if pod is None else pod
         self.kind[e] = self.problem.kind_of(self.pod[e]) if kind is None else kind
@@ -444,6 +451,7 @@ class ClusterWorld(SlotWorld):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
+        self._now.clear()
         self._caches.clear()
 
 
