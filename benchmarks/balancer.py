@@ -5,15 +5,16 @@
     python benchmarks/balancer.py --speed
 
 Tuned on the first half of a trace, reported on five slices of the second, the same for all; differences are paired,
-with 95 % intervals of Student's t. A router without settings is as shipped; "tuned" ones are searched by CMA-ES, at loads of
-.75 and .92 of the measured capacity, for the mean logarithm of the mean and the 99 % quantile of the times to the first
-and the last token.
+with 95 % intervals of Student's t. A router without settings is as shipped; "tuned" ones are searched by CMA-ES, at
+loads of .75 and .92 of the measured capacity, for the mean logarithm of the mean and the 99 % quantile of the times to
+the first and the last token.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,15 +23,17 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from hybridalloc.problems.balancer import rules as R
-from hybridalloc.problems.balancer.belief import CORRECTED, OWN, REPORT, VIEWS
-from hybridalloc.problems.balancer.card import PRICE_SPACE
-from hybridalloc.problems.balancer.play import Router, play
-from hybridalloc.problems.balancer.rules import GAME, Rule
-from hybridalloc.problems.balancer.scorer import BalancerPrices
-from hybridalloc.problems.balancer.sim import Law
-from hybridalloc.problems.balancer.workload import Episode, classes_of, sim_of
-from rl.cma_es import CmaEs
+sys.path[0] = str(Path(__file__).resolve().parents[1])  # benchmarks/games.py would hide the package games
+
+from hybridalloc.problems.balancer import rules as R  # noqa: E402
+from hybridalloc.problems.balancer.belief import CORRECTED, OWN, REPORT, VIEWS  # noqa: E402
+from hybridalloc.problems.balancer.card import PRICE_SPACE  # noqa: E402
+from hybridalloc.problems.balancer.play import Router, play  # noqa: E402
+from hybridalloc.problems.balancer.rules import GAME, Rule  # noqa: E402
+from hybridalloc.problems.balancer.scorer import BalancerPrices  # noqa: E402
+from hybridalloc.problems.balancer.sim import Law  # noqa: E402
+from hybridalloc.problems.balancer.workload import Episode, classes_of, sim_of  # noqa: E402
+from rl.cma_es import CmaEs  # noqa: E402
 
 SLICES, MEMBERS, REQUESTS = 5, 10, 1500
 Span = tuple[float, float, bool]
@@ -263,8 +266,8 @@ def sweep(args: argparse.Namespace) -> None:
                 top = max(worse, key=lambda pair: pair[1][0])
                 where = f"D {top[0].dispatchers}, {top[0].report_s:g} s"
                 print(
-                    f"{mine} against {other}: worst {top[1][0]:+.1f} % [{top[1][1]:+.1f}, {top[1][2]:+.1f}] at {where}; "
-                    f"worse beyond the interval in {len(sure)} of {len(worse)}"
+                    f"{mine} against {other}: worst {top[1][0]:+.1f} % [{top[1][1]:+.1f}, {top[1][2]:+.1f}] at "
+                    f"{where}; worse beyond the interval in {len(sure)} of {len(worse)}"
                 )
 
 
