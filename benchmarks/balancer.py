@@ -239,9 +239,17 @@ def sweep(args: argparse.Namespace) -> None:
         Cell(d, t, (0.75, 0.92)[(i + j) % 2]) for i, d in enumerate(dispatchers) for j, t in enumerate((0.25, 1.0, 4.0))
     ]
     names = args.families.split(",") if args.families else ["game own", "report", "corrected", "blend", "learned"]
-    told = {name: tune(args.scenario, FAMILIES[name], tuning, args.trials, args.tuning_requests) for name in names}
+    known = json.loads(Path(args.settings).read_text()) if args.settings else {}
+    told = {
+        name: known[name]
+        if name in known
+        else tune(args.scenario, FAMILIES[name], tuning, args.trials, args.tuning_requests)
+        for name in names
+    }
     for name in names:
-        print(f"{name:12s} {json.dumps(_round(told[name]))}")
+        print(f"{name:12s} {json.dumps(_round(told[name]))}", flush=True)
+    if args.out:
+        Path(args.out).write_text(json.dumps(told))
     found: dict[tuple[str, Cell], np.ndarray] = {}
     for load in args.loads:
         print(f"{args.scenario}, load {load:g}: TTFT p99 in s; reports every {', '.join(f'{t:g}' for t in periods)} s")
@@ -323,6 +331,7 @@ def main() -> None:
     parser.add_argument("--sweep", action="store_true")
     parser.add_argument("--speed", action="store_true")
     parser.add_argument("--out", default="")
+    parser.add_argument("--settings", default="", help="of a sweep, by router: taken instead of tuning these")
     args = parser.parse_args()
     (speed if args.speed else sweep if args.sweep else compare)(*(() if args.speed else (args,)))
 
