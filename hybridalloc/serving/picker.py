@@ -204,6 +204,12 @@ class Picker:
         self._count(name, 1.0, work, 0.0, 1.0)
         return Flight(self, name, float(prompt), work)
 
+    def counted(self, name: str, waiting: int, running: int) -> None:
+        """Own requests there, where someone else counts them: before and after their first token."""
+        own = self._room.seen.own[self._known(name)]
+        own[REQUESTS], own[OWN_WAITING] = waiting + running, waiting
+        own[OWN_TOKENS], own[OWN_KV] = waiting * self._prompt, running * self._prompt
+
     # --- its arrays
 
     def _known(self, name: str) -> int:

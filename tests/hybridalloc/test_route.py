@@ -14,6 +14,7 @@ from aiohttp import web
 
 from hybridalloc.errors import UnknownNameError
 from hybridalloc.serving.picker import Picker, Replica
+from hybridalloc.serving.production_stack import StackRouter
 from hybridalloc.serving.proxy import Limits, Proxy, guess_tokens, parse_replica
 from hybridalloc.serving.reports import read_metrics
 from hybridalloc.serving.toy import Toy
@@ -78,6 +79,30 @@ def test_replicas_come_go_and_go_down_while_others_keep_what_is_known():
     assert picker.pick(100) is None and Picker().pick(10) is None
 
 
+class Stats:
+    def __init__(self, **values):
+        self.__dict__.update(values)
+
+
+def test_the_stacks_routing_class_reads_its_statistics():
+    """The stack's own objects, by the attributes that they have; reports are taken in once, own requests each time."""
+    router = StackRouter({"http://a": 2.0, "http://b": 1.0}, dispatchers=2, belief="corrected")
+    endpoints = [Stats(url="http://a"), Stats(url="http://b")]
+    engines = {
+        "http://a": Stats(num_running_requests=30, num_queuing_requests=5, gpu_cache_usage_perc=0.5),
+        "http://b": Stats(num_running_requests=1, num_queuing_requests=0, gpu_cache_usage_perc=0.1),
+    }
+    request = Stats(headers={"x-prompt-tokens": "700"})
+    assert router.route_request(endpoints, engines, {}, request) == "http://b"
+    own = {"http://b": Stats(in_prefill_requests=9, in_decoding_requests=30)}
+    assert router.route_request(endpoints, engines, own, request, {"prompt": "x" * 4000}) == "http://a"
+    assert router.picker.in_flight("http://b") == 39
+    assert router.route_request(endpoints[1:], engines, own, Stats(headers={})) == "http://b"  # a is gone
+    assert router.route_request([*endpoints, Stats(url="http://c")], engines, own, request) == "http://c"
+    with pytest.raises(ValueError, match="there are no endpoints"):
+        router.route_request([], {}, {}, request)
+
+
 # --- what is read
 
 
@@ -107,7 +132,8 @@ def test_tokens_are_guessed_and_replicas_parsed():
     assert guess_tokens(b"") == 1 and guess_tokens(b"\xff" * 80) == 20 and guess_tokens(b"[1]") >= 0.5
     assert parse_replica("http://h:1/,capacity=4,kv=9e4") == Replica("http://h:1", 4.0, 9e4)
     for wrong, words in (
-        ("h:1", "it begins with its address"), ("http://h:1,speed=3", "none of capacity"), ("http://h,kv=x", "no number"),
+        ("h:1", "it begins with its address"), ("http://h:1,speed=3", "none of capacity"),
+        ("http://h,kv=x", "no number"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=words):
             parse_replica(wrong)
