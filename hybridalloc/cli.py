@@ -48,11 +48,12 @@ class Compare:
     """Compare the hybrid with pure RL, the game and heuristics: tune, train, evaluate, log to MLflow, report."""
 
     problem: str = "mec"
-    """mec, custom, cluster, or one of your own (entry point group hybridalloc.problems)."""
+    """mec, custom, cluster, voltage, balancer, or one of your own (entry point group hybridalloc.problems)."""
     agents: int = 50
     servers: int = 9
     scenario: str = ""
-    """Of the problem; default its own: H of mec (H, A, F), synthetic of cluster (openb, openb-gpushare100)."""
+    """Of the problem; default its own: H of mec (H, A, F), synthetic of cluster (openb, openb-gpushare100)
+    and of balancer (azure, mooncake)."""
     sites: Literal["eua", "synthetic"] = "eua"
     """eua: real base stations and users (needs the data). synthetic: a hexagonal grid (needs nothing)."""
     settings: tuple[str, ...] = ()
@@ -780,6 +781,41 @@ class Data:
         return 0 if ok else 1
 
 
+@dataclass(frozen=True)
+class Route:
+    """Route requests to OpenAI-compatible servers: a proxy that picks each one's replica and streams its answer on."""
+
+    replica: tuple[str, ...]
+    """Addresses with what is known of each: http://10.0.0.1:8000,capacity=4,kv=160000 http://10.0.0.2:8000."""
+    host: str = "127.0.0.1"
+    """Where the proxy listens; 0.0.0.0 lets everyone in."""
+    port: int = 8080
+    dispatchers: int = 1
+    """Proxies like this one in front of the same replicas."""
+    belief: Literal["blend", "learned", "corrected", "own", "report"] = "blend"
+    """What is made of reports between two scrapes."""
+    report_s: float = 1.0
+    """Between two scrapes of a replica's /metrics."""
+    retries: int = 2
+    """Other replicas that a request is sent to where one fails before it answers."""
+    wait_s: float = 10.0
+    """That a request waits while no replica is up."""
+    drain_s: float = 30.0
+    """That open requests are given when the proxy is ended."""
+
+    def run(self) -> int:
+        try:
+            from hybridalloc.serving.proxy import Limits, serve
+        except ModuleNotFoundError as error:
+            raise ImportError(f"{error.name} is missing; pip install 'hybridalloc[route]'") from None
+        if not self.replica:
+            raise ValueError("--replica names no server; give one or more, such as --replica http://127.0.0.1:8000")
+        limits = Limits(report_s=self.report_s, retries=self.retries, wait_s=self.wait_s, drain_s=self.drain_s)
+        picker = {"dispatchers": self.dispatchers, "belief": self.belief}
+        serve(self.replica, self.host, self.port, picker, limits)
+        return 0
+
+
 Command = (
     Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[Train, tyro.conf.subcommand("train")]
@@ -791,10 +827,23 @@ Command = (
     | Annotated[Sync, tyro.conf.subcommand("sync")]
     | Annotated[LogModel, tyro.conf.subcommand("log-model")]
     | Annotated[Data, tyro.conf.subcommand("data")]
+    | Annotated[Route, tyro.conf.subcommand("route")]
 )
 
 
-COMMANDS = ("compare", "train", "learn-value", "evaluate", "export", "step", "report", "sync", "log-model", "data")
+COMMANDS = (
+    "compare",
+    "train",
+    "learn-value",
+    "evaluate",
+    "export",
+    "step",
+    "report",
+    "sync",
+    "log-model",
+    "data",
+    "route",
+)
 STORES = ("mlflow", "sqlalchemy", "alembic")  # libraries whose errors say what is wrong with a store
 
 

@@ -104,7 +104,7 @@ def choose(sim, i, rule, belief, prices, told_tokens, room, stream):
     share, d = fleet.share, sim.trace.dispatcher[i]
     kind = rule.kind
     if kind == GAME:
-        _game(d, sim.clock[NOW], view, share, fleet, belief, prices, told_tokens, room, stream)
+        game_costs(d, sim.clock[NOW], view, share, fleet, belief, prices, told_tokens, room, stream)
     elif kind == RANDOM:
         for r in range(len(cost)):
             cost[r] = -np.log(1.0 - uniform(stream)) / (share[r] if rule.capacity > 0 else 1.0)
@@ -150,7 +150,7 @@ def least(cost, up, stream):
 
 
 @njit(**LEAN)
-def _game(d, now, view, share, fleet, belief, prices, told_tokens, room, stream):
+def game_costs(d, now, view, share, fleet, belief, prices, told_tokens, room, stream):
     """The least cost of the game on what is believed, with its noise."""
     room.fade[0], room.fade[1] = prices.fade_requests, prices.fade_tokens
     learn(d, now, view, fleet, told_tokens, room.know)

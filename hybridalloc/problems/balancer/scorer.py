@@ -21,17 +21,17 @@ from games.lean import INLINE, LEAN
 class BalancerPrices(NamedTuple):
     """What the routing game charges; tuned by random search for every method alike."""
 
-    tokens: float = 0.6  # a thousand prompt tokens that wait or come
-    requests: float = 0.3  # a request that is there
+    tokens: float = 2.7  # a thousand prompt tokens that wait or come
+    requests: float = 0.06  # a request that is there
     memory: float = 0.0  # KV memory beyond the knee, all of it
     knee: float = 0.8
     cache: float = 1.0  # how much of what is cached is taken for saved
     base: float = 0.0  # 10 ms of an iteration's base time
-    exponent: float = 1.0  # of capacity
-    noise: float = 0.0  # of the mixed strategy
-    fade_requests: float = 5.0  # s that a report of requests lasts, for the blend
-    fade_tokens: float = 1.0  # s that one of waiting tokens does
-    alike: float = 0.5  # how much others are taken to do as oneself
+    exponent: float = 0.5  # of capacity
+    noise: float = 0.2  # of the mixed strategy
+    fade_requests: float = 1.1  # s that a report of requests lasts, for the blend
+    fade_tokens: float = 0.25  # s that one of waiting tokens does
+    alike: float = 0.4  # how much others are taken to do as oneself
     speed: float = 0.0  # exponent of learned speeds; 0: nominal ones
     hold: float = 1000.0  # what waiting at the dispatcher costs: where every replica costs more, a request waits
 
