@@ -193,19 +193,22 @@ def breaking(after, metrics=True):
 
 def test_answers_stream_through_and_are_counted():
     async def main():
-        async with running(Toy(4.0).application()) as a, running(Toy(1.0).application()) as b:
-            async with routed(f"{a},capacity=4", f"{b},capacity=1") as (proxy, url, session):
-                answers = await asyncio.gather(*(ask(session, url) for _ in range(24)))
-                assert all(s == 200 and t.count("data: {") == 5 and t.endswith("[DONE]\n\n") for s, t in answers)
-                sent = {name: proxy.counts["sent", name] for name in (a, b)}
-                assert sum(sent.values()) == 24 and sent[a] > sent[b] > 0
-                assert proxy.picker.in_flight(a) == proxy.picker.in_flight(b) == 0
-                async with session.get(f"{url}/-/metrics") as page:
-                    text = await page.text()
-                assert f'hybridalloc_requests_total{{event="done",replica="{a}"}} {sent[a]}' in text
-                assert "hybridalloc_first_token_seconds_count 24" in text
-                async with session.get(f"{url}/metrics") as page:  # what is not the proxy's own is a replica's
-                    assert "vllm:num_requests_running" in await page.text()
+        async with (
+            running(Toy(4.0).application()) as a,
+            running(Toy(1.0).application()) as b,
+            routed(f"{a},capacity=4", f"{b},capacity=1") as (proxy, url, session),
+        ):
+            answers = await asyncio.gather(*(ask(session, url) for _ in range(24)))
+            assert all(s == 200 and t.count("data: {") == 5 and t.endswith("[DONE]\n\n") for s, t in answers)
+            sent = {name: proxy.counts["sent", name] for name in (a, b)}
+            assert sum(sent.values()) == 24 and sent[a] > sent[b] > 0
+            assert proxy.picker.in_flight(a) == proxy.picker.in_flight(b) == 0
+            async with session.get(f"{url}/-/metrics") as page:
+                text = await page.text()
+            assert f'hybridalloc_requests_total{{event="done",replica="{a}"}} {sent[a]}' in text
+            assert "hybridalloc_first_token_seconds_count 24" in text
+            async with session.get(f"{url}/metrics") as page:  # what is not the proxy's own is a replica's
+                assert "vllm:num_requests_running" in await page.text()
 
     asyncio.run(main())
 
@@ -255,18 +258,21 @@ def test_no_replica_up_requests_wait_then_are_told_and_one_that_returns_serves_t
 
 def test_a_replica_drains():
     async def main():
-        async with running(Toy(1.0).application()) as a, running(Toy(1.0).application()) as b:
-            async with routed(a, b) as (proxy, url, session):
-                async with session.post(f"{url}/-/drain", params={"replica": a}) as answer:
-                    assert await answer.json() == {"replica": a, "in_flight": 0}
-                await asyncio.gather(*(ask(session, url) for _ in range(6)))
-                assert proxy.counts["sent", a] == 0 and proxy.counts["done", b] == 6
-                async with session.post(f"{url}/-/drain", params={"replica": a, "off": "1"}):
-                    pass
-                await asyncio.gather(*(ask(session, url) for _ in range(6)))
-                assert proxy.counts["done", a] > 0
-                async with session.post(f"{url}/-/drain", params={"replica": "http://x"}) as answer:
-                    assert answer.status == 404
+        async with (
+            running(Toy(1.0).application()) as a,
+            running(Toy(1.0).application()) as b,
+            routed(a, b) as (proxy, url, session),
+        ):
+            async with session.post(f"{url}/-/drain", params={"replica": a}) as answer:
+                assert await answer.json() == {"replica": a, "in_flight": 0}
+            await asyncio.gather(*(ask(session, url) for _ in range(6)))
+            assert proxy.counts["sent", a] == 0 and proxy.counts["done", b] == 6
+            async with session.post(f"{url}/-/drain", params={"replica": a, "off": "1"}):
+                pass
+            await asyncio.gather(*(ask(session, url) for _ in range(6)))
+            assert proxy.counts["done", a] > 0
+            async with session.post(f"{url}/-/drain", params={"replica": "http://x"}) as answer:
+                assert answer.status == 404
 
     asyncio.run(main())
 
