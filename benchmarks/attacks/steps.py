@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.attacks.checker import findings
+from coordinator.shortlisted import Lists
 from hybridalloc import Allocator, make_problem
 from rl.proposal import Proposal
 
@@ -132,12 +133,16 @@ def attack_world(world: str, count: int, seed: int = 0) -> Counter[str]:
             trust = float(rng.choice(TRUSTS)) if method == "hybrid" else None
             number = int(rng.integers(2**31))
             recommender = Noise(number) if proposes else None
-            allocation = Allocator(problem, method, recommender, trust, seed=number, prices=prices).step(state)
-            for line in findings(problem, state, allocation, prices):
-                found[f"{world}, {method}: {line}"] += 1
-            if not allocation.certificate.status.startswith("ok"):
-                found[f"{world}, {method}: status {allocation.certificate.status}"] += 1
-            done += 1
+            short = Lists(int(rng.integers(2, 5)), 0)  # lists that are too short at first, where there are any
+            for lists in (None, short) if method in ("hybrid", "game") and not proposes else (None,):
+                made = Allocator(problem, method, recommender, trust, seed=number, prices=prices, lists=lists)
+                allocation = made.step(state)
+                name = f"{world}, {method}" + (" on short lists" if lists else "")
+                for line in findings(problem, state, allocation, prices):
+                    found[f"{name}: {line}"] += 1
+                if not allocation.certificate.status.startswith("ok"):
+                    found[f"{name}: status {allocation.certificate.status}"] += 1
+                done += 1
         if done >= wanted:
             break
     found[f"# {world}"] = done

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from coordinator.shortlisted import Lists
+from games.shortlists import admit_lists
 from hybridalloc import Allocator, make_problem
 from rl.proposal import Proposal
 
@@ -178,3 +179,17 @@ def test_a_proposal_of_another_shape_is_named():
     bad[0, 1, 2] = np.nan
     with pytest.raises(ValueError, match="log-prior of agent 1, option 2 is nan"):
         _clipped(g, Proposal(bad), 10.0)
+
+
+def test_the_certificate_finds_what_a_list_hides(monkeypatch):
+    """Lists of two that claim to be enough: the certificate reads all options, whoever says what of them."""
+    problem = make_problem("mec", agents=80, servers=10)
+    monkeypatch.setattr("coordinator.shortlisted.tempted", lambda g, *_: np.zeros(len(g.who), bool))
+    monkeypatch.setattr(
+        "coordinator.shortlisted.admit_lists",
+        lambda *given: admit_lists(*given)._replace(unsure=np.zeros(len(given[0].who), bool)),
+    )
+    allocator = Allocator(problem, "game", improve=False, lists=Lists(2, 0))
+    with pytest.warns(RuntimeWarning, match="certificate: "):
+        found = [allocator.step(problem.reset(seed)).certificate for seed in range(6)]
+    assert any("above its bound" in c.status or "left out while" in c.status for c in found)
