@@ -65,7 +65,7 @@ class World:
 class Levels:
     name, state_type = "levels", Wanted
     card = SimpleNamespace(
-        baselines={}, improve=Improve(), families=(), prices=Charge, cost_of_change=lambda prices: 0.1
+        baselines={}, improve=Improve(), families=(), prices=Charge, cost_of_change=lambda prices: 0.1, fleeting=False
     )  # fmt: skip
 
     def world_at(self, state, memory=None):
