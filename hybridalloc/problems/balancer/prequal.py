@@ -2,7 +2,8 @@
 
 With each request a dispatcher probes a few replicas at random, asynchronously: the answers serve its next requests.
 Probes with more requests in flight than a quantile of all that it holds are hot. Of the cold ones the least latency is
-taken, of hot ones alone the fewest requests.
+taken, of hot ones alone the fewest requests. Where its probes are too old a request waits for new ones, at no cost
+here.
 
 Source: Wydrowski, Kleinberg, Rumble and Archer (2024), "Load is not what you should balance: introducing Prequal".
 """
@@ -22,7 +23,7 @@ from hybridalloc.problems.balancer.sim import LATE_AT, NOW
 
 POOL, PROBES, PROBE_S = 16, 3, 1.0  # kept, sent with a request, and s for which one is good
 REUSED = 4  # requests that one probe may serve
-LEAST = 2  # probes below which a replica is taken at random
+LEAST = 2  # probes below which new ones are waited for, as in the paper's synchronous mode
 HOT = 1e9  # s: any hot probe is worse than any cold one
 REPLICA, THERE, LATENCY_S, AT = range(4)
 
@@ -47,7 +48,9 @@ def prequal(sim, d, view, share, rule, probes, stream):
     ``rule.capacity`` says."""
     probe, used, held, now = probes.probe[d], probes.used[d], probes.held[d], sim.clock[NOW]
     _drop_old(probe, used, held, now, view)
-    if held[0] < LEAST:
+    if held[0] < LEAST:  # too long ago: it waits for answers this once
+        _probe(sim.replicas, now, probe, used, held, stream)
+    if held[0] == 0:
         picked = _anyone(view.up, stream)
     else:
         at = _best(probe, held[0], share, rule)
@@ -56,11 +59,17 @@ def prequal(sim, d, view, share, rule, probes, stream):
         used[at] += 1
         if held[0] > POOL // 2:
             _drop_worst(probe, used, held)
-    for _ in range(PROBES):
-        r = below(stream, len(view.up))
-        if sim.replicas.up[r]:
-            _answer(sim.replicas, r, now, probe, used, held)
+    _probe(sim.replicas, now, probe, used, held, stream)
     return picked
+
+
+@njit(**INLINE)
+def _probe(replicas, now, probe, used, held, stream):
+    """Ask a few at random; those that are down do not answer."""
+    for _ in range(PROBES):
+        r = below(stream, len(replicas.up))
+        if replicas.up[r]:
+            _answer(replicas, r, now, probe, used, held)
 
 
 @njit(**INLINE)
