@@ -2,7 +2,7 @@
 
     python benchmarks/step.py [--agents 50 --servers 9 --states 1000]
     python benchmarks/step.py --grow 100 1000 10000 --servers 100 --states 3    # growth at as many options, and memory
-    python benchmarks/step.py --lists 8 12 16 24 --agents 1000 --servers 100 --states 12  # short lists against all options
+    python benchmarks/step.py --lists 8 12 16 24 --agents 1000 --servers 100 --states 12    # lists against all
 
 ``mec``, set H, fresh states. Methods take turns on each state, so that what else the machine does meets all alike.
 Stages are medians and their share of the whole: build (state to arrays, the game), observe, propose, equilibrate (for
