@@ -101,9 +101,8 @@ def grow(sizes: list[int], servers: int, count: int) -> None:
 def widths(problem: Mec, sizes: list[int], states: list[MecState]) -> None:
     """Print how answers on short lists compare with those over all options, of the game and of the hybrid, with
     IMAPPO's fresh network and with one of large random weights, which prefers strongly."""
-    print(
-        f"{'':24s} {'width':>5s} {'listed':>8s} {'same choice':>12s} {'welfare less all':>17s} {'regret':>8s} {'envy':>5s}"
-    )
+    head = f"{'width':>5s} {'listed':>8s} {'same choice':>12s} {'welfare less all':>17s} {'regret':>8s} {'envy':>5s}"
+    print(f"{'':24s} {head}")
     for name in ("hybrid", "hybrid, strong", "game"):
 
         def made(lists: Lists | None, name: str = name) -> Allocator:
