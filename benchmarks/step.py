@@ -2,6 +2,7 @@
 
     python benchmarks/step.py [--agents 50 --servers 9 --states 1000]
     python benchmarks/step.py --grow 100 1000 10000 --servers 100 --states 3    # growth at as many options, and memory
+    python benchmarks/step.py --lists 8 12 16 24 --agents 1000 --servers 100 --states 12    # lists against all
 
 ``mec``, set H, fresh states. Methods take turns on each state, so that what else the machine does meets all alike.
 Stages are medians and their share of the whole: build (state to arrays, the game), observe, propose, equilibrate (for
@@ -29,6 +30,7 @@ import nashpy  # noqa: E402
 import numpy as np  # noqa: E402
 
 from coordinator import budget as clock  # noqa: E402
+from coordinator.shortlisted import Lists  # noqa: E402
 from hybridalloc import Allocation, Allocator, make_problem  # noqa: E402
 from hybridalloc.problems.mec.core import AGENT_FEATURES, PAIR_FEATURES  # noqa: E402
 from hybridalloc.problems.mec.problem import Mec  # noqa: E402
@@ -91,8 +93,36 @@ def grow(sizes: list[int], servers: int, count: int) -> None:
         found.append(float(np.median(spent)))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         print(f"{agents:7,d} agents {found[-1]:10.1f}   peak {peak:.2f} GiB", flush=True)
-    slope = np.polyfit(np.log(sizes), np.log(found), 1)[0]
-    print(f"exponent of growth: {slope:.2f}")
+    if len(sizes) > 1:
+        slope = np.polyfit(np.log(sizes), np.log(found), 1)[0]
+        print(f"exponent of growth: {slope:.2f}")
+
+
+def widths(problem: Mec, sizes: list[int], states: list[MecState]) -> None:
+    """Print how answers on short lists compare with those over all options, of the game and of the hybrid, with
+    IMAPPO's fresh network and with one of large random weights, which prefers strongly."""
+    head = f"{'width':>5s} {'listed':>8s} {'same choice':>12s} {'welfare less all':>17s} {'regret':>8s} {'envy':>5s}"
+    print(f"{'':24s} {head}")
+    for name in ("hybrid", "hybrid, strong", "game"):
+
+        def made(lists: Lists | None, name: str = name) -> Allocator:
+            method = name.split(",")[0]
+            a = Allocator(problem, method, "imappo" if method == "hybrid" else None, improve=False, lists=lists)
+            if "strong" in name:
+                weights = a.recommender.weights
+                weights["out.weight"][:] = np.random.default_rng(0).normal(size=weights["out.weight"].shape) / 2
+            return a
+
+        every = [made(None).step(state) for state in states]
+        whole = [problem.evaluate(s, x)["welfare"] for s, x in zip(states, every, strict=True)]
+        for width in sizes:
+            found = [made(Lists(width, 0)).step(state) for state in states]
+            same = sum(bool((x.option == y.option).all()) for x, y in zip(found, every, strict=True))
+            gap = [problem.evaluate(s, x)["welfare"] - w for s, x, w in zip(states, found, whole, strict=True)]
+            listed = sorted({x.certificate.listed for x in found})
+            print(f"{name:24s} {width:5d} {'-'.join(map(str, listed)):>8s} {f'{same} of {len(states)}':>12s} "
+                  f"{np.mean(gap):+17.5f} {max(x.certificate.regret for x in found):8.4f} "
+                  f"{sum(len(x.certificate.envy) for x in found):5d}", flush=True)  # fmt: skip
 
 
 def steps(problem: Mec, states: list[MecState]) -> None:
@@ -156,12 +186,15 @@ def main() -> None:
     parser.add_argument("--servers", type=int, default=9)
     parser.add_argument("--states", type=int, default=1000)
     parser.add_argument("--grow", type=int, nargs="+")
+    parser.add_argument("--lists", type=int, nargs="+")
     parser.add_argument("--wall", action="store_true")
     given = parser.parse_args()
     clock.now = time.perf_counter if given.wall else time.thread_time
     if given.grow:
         return grow(given.grow, given.servers, given.states)
     problem = make_problem("mec", agents=given.agents, servers=given.servers)
+    if given.lists:
+        return widths(problem, given.lists, [problem.reset(100 + seed) for seed in range(given.states)])
     states = [problem.reset(seed) for seed in range(given.states + WARM)]
     print(f"Allocator.step, mec set H, {given.agents} devices x {given.servers} servers, {given.states} states (ms)")
     steps(problem, states)

@@ -268,10 +268,11 @@ class Coordinator:
         self, situation: Situation[Prices, Plan], recommender: Recommender | None, clock: Clock, steward: Steward | None
     ) -> bool:
         """Whether this decision may be made on short lists."""
-        plain = steward is None or steward.plain
-        kind = self.kind == "game" or (self.kind == "hybrid" and self.trust > 0 and listens(recommender))
-        many = kind and plain and not clock.limited and _shortlists(type(situation))
-        return many and self.lists is not None and cast(Shortlisting, situation).choices() > self.lists.above
+        if self.lists is None or clock.limited or not _shortlists(type(situation)):
+            return False
+        if not cast(Shortlisting, situation).choices() > self.lists.above or not (steward is None or steward.plain):
+            return False
+        return self.kind == "game" or (self.kind == "hybrid" and self.trust > 0 and listens(recommender))
 
     def _listed(
         self, situation: Situation[Prices, Plan], recommender: Recommender | None, prices: Prices, clock: Clock,

@@ -37,6 +37,7 @@ from hybridalloc.problems.mec.setting import MecSetting
 LN2, HIGH, LOW = 0.6931471805599453, 0.6931471803691238, 1.9082149292705877e-10  # the first 33 bits, and the rest
 LEFT_OUT, HOLDS, PLAYS = 1, 2, 4  # why a device's options are listed: it might be envious, move, or was never seated
 ROUNDER, S52 = 6755399441055744.0, np.uint64(52)  # 1.5 2^52: adding it leaves a whole number in the low bits
+FEW = 200  # devices
 MANY = 8  # options a device for which room is made at first
 ALONE = 0.99  # of what a device pays on an empty band and server: less than it pays on any
 
@@ -101,12 +102,13 @@ def examine(
         *[np.ascontiguousarray(x, np.float64) for x in real],
     )  # fmt: skip
     seated, played = bool(allocation.seated), bool(allocation.played)
-    in_time, by_reports, home, regret, left_out = _judge(problem.physics, told, prices, given, seated, played)
-    envy: tuple[int, ...] = ()
-    if left_out:
-        t, lists, _, _ = _examine(problem.physics, told, prices, given, seated, played)
-        envy = _envy(problem, state, t, lists)
-    return Findings(in_time, by_reports, home, regret, envy)
+    if n < FEW:  # where nobody was left out, which is usual, little is to be brought out of the compiled code
+        in_time, by_reports, home, regret, left_out = _judge(problem.physics, told, prices, given, seated, played)
+        if not left_out:
+            return Findings(in_time, by_reports, home, regret, ())
+    t, lists, regret, left_out = _examine(problem.physics, told, prices, given, seated, played)
+    envy = _envy(problem, state, t, lists) if left_out else ()
+    return Findings(t.in_time, t.by_reports, t.home, regret, envy)
 
 
 def _envy(problem: MecSetting, state: Any, t: Taken, lists: Lists) -> tuple[int, ...]:
