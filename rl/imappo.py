@@ -87,6 +87,11 @@ class ImappoConfig(MappoConfig):
                 f"alone = True with continuous = {self.continuous}, density = {self.density!r}, memory = "
                 f"{self.memory}; levels alone are learned with names, density 'clipped' and memory 0"
             )
+        if self.device != "cpu" and (self.continuous or self.memory):
+            raise ValueError(
+                f"device = {self.device!r} with continuous heads or a memory, which are learned here; set "
+                "device = 'cpu'"
+            )
         for name in ("memory", "replay"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} = {getattr(self, name)}; it must be >= 0")

@@ -15,7 +15,7 @@ StarCraft multi-agent challenge?" (IPPO); Schulman et al. (2017) for the clipped
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from rl.descent import set_gradients
+from rl.elsewhere import Twins, sent
 from rl.leave_one_out import LeaveOneOut
 from rl.light import LightCritic
 from rl.networks import Critic, Sizes, orthogonal
@@ -34,6 +35,7 @@ from rl.on_policy import (
     OnPolicyConfig,
     descend,
     entropy_of,
+    executed,
     explained_variance,
     head_entropies,
     scaled,
@@ -56,6 +58,8 @@ class MappoConfig(OnPolicyConfig):
         truncation: of the importance weights of what an older policy did (:mod:`rl.recall`).
         baseline: what is taken from the return: "value" or "leave_one_out". ``credit="counterfactual"`` is the
             team's pay with the latter.
+        device: where torch computes an update's gradients: "cpu" (this program's), or another of torch's, such as
+            "cuda" (:mod:`rl.elsewhere`).
     """
 
     credits: ClassVar[tuple[str, ...]] = (*OnPolicyConfig.credits, "counterfactual")
@@ -67,6 +71,7 @@ class MappoConfig(OnPolicyConfig):
     minibatches: int = 4
     huber: float = 10.0
     truncation: float = 1.0
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -81,6 +86,16 @@ class MappoConfig(OnPolicyConfig):
             )
         if not self.truncation > 0:
             raise ValueError(f"truncation = {self.truncation}; it must be > 0")
+        if self.device != "cpu" and self.engine == "compiled":
+            raise ValueError(
+                f"device = {self.device!r} with engine = 'compiled', which computes here; set engine = 'torch' or "
+                "'auto'"
+            )
+        if self.device != "cpu" and self.leave_one_out:
+            raise ValueError(
+                f"device = {self.device!r} with a leave-one-out baseline, which is learned here; set device = 'cpu' or "
+                "baseline = 'value'"
+            )
 
     @property
     def leave_one_out(self) -> bool:
@@ -123,6 +138,20 @@ class Taken(NamedTuple):
     figures: dict[str, float]
 
 
+class Study(NamedTuple):
+    """A rollout, and what is learned of it: advantage, values as they were and as they should be, (B, N) normalised."""
+
+    batch: Batch
+    advantage: Tensor
+    held: Tensor
+    target: Tensor
+
+    def on(self, device: torch.device) -> Study:
+        """The same on another device."""
+        t = lambda x: x.to(device)
+        return Study(sent(self.batch, device), t(self.advantage), t(self.held), t(self.target))
+
+
 class Mappo(OnPolicy):
     """The learner; ``policy`` is its actor as arrays, refreshed at each update."""
 
@@ -133,6 +162,9 @@ class Mappo(OnPolicy):
         self.config = config or MappoConfig()
         critics = {"central": Critic, "light": LightCritic, "own": OwnCritic}
         super().__init__(sizes, self.config, seed, critics[self.config.critic])
+        self.twins: Twins | None = None
+        if self.config.device != "cpu":
+            self.engine, self.twins = "torch", Twins(self.actor, self.critic, self.config.device)
         self.without: LeaveOneOut | None = None
         if self.config.leave_one_out:
             with torch.random.fork_rng():
@@ -154,45 +186,59 @@ class Mappo(OnPolicy):
         held = normal(value)  # the critic's own output: in the units it was made in
         self.norm.update(targets)
         target = normal(targets)
-        own, resource = batch.own.numpy(), batch.resource.numpy()
         logs: dict[str, list[float]] = {}
-        note = lambda name, x: logs.setdefault(name, []).append(float(x))
+        study = Study(batch, a, held, target)
+        if self.twins is not None:
+            study = study.on(self.twins.device)
         for _ in range(c.epochs):
             for part in self.parts(batch):
-                if self.engine == "compiled" and batch.live[part].any():
-                    figures = set_gradients(self.actor, batch, part, a, c.limit, c.clip, c.entropy)
-                    note("norm", step(self.actor_optimizer, self.actor, c.gradient_norm))
-                    for name, figure in figures.items():
-                        note(name, figure)
-                elif batch.live[part].any():
-                    taken = self.taken(batch, part)
-                    at, agent = part[taken.row], taken.agent
-                    log_ratio = taken.log_density - batch.old[at, agent]
-                    ratio = log_ratio.exp()
-                    gain = torch.min(ratio * a[at, agent], ratio.clamp(1 - c.clip, 1 + c.clip) * a[at, agent]).mean()
-                    loss = -gain - c.entropy * taken.entropy
-                    note("norm", descend(loss, self.actor_optimizer, self.actor, c.gradient_norm))
-                    with torch.no_grad():
-                        note("policy_loss", -gain)
-                        note("entropy", taken.entropy)
-                        note("kl", (ratio - 1 - log_ratio).mean())
-                        note("clipped", ((ratio - 1).abs() > c.clip).float().mean())
-                        for name, figure in taken.figures.items():
-                            note(name, figure)
-                if isinstance(self.critic, LightCritic):
-                    cost = self.critic.learn(
-                        own, resource, part.numpy(), held.numpy(), target.numpy(), c.value_clip, c.huber
-                    )
-                    note("critic_norm", step(self.critic_optimizer, self.critic, c.gradient_norm))
-                    note("value_loss", cost)
-                else:
-                    predicted = self.critic(batch.own[part], batch.resource[part])
-                    missed = clipped_value_loss(predicted, held[part], target[part], c.value_clip, c.huber)
-                    note("critic_norm", descend(missed, self.critic_optimizer, self.critic, c.gradient_norm))
-                    note("value_loss", missed.detach())
+                figures: dict[str, float] = {}
+                if batch.live[part].any():
+                    figures = self.act(study, part) | {"norm": step(self.actor_optimizer, self.actor, c.gradient_norm)}
+                figures["value_loss"] = self.judge(study, part)
+                figures["critic_norm"] = step(self.critic_optimizer, self.critic, c.gradient_norm)
+                for name, figure in figures.items():
+                    logs.setdefault(name, []).append(figure)
                 self.fit_baseline(batch, part, target[part])
         logs |= {k: [0.0] for k in ("policy_loss", "entropy", "kl", "clipped", "norm") if k not in logs}
         return self.finish(logs, explained_variance=explained_variance(returns, value), learning_rate=rate)
+
+    def act(self, study: Study, part: Tensor) -> dict[str, float]:
+        """Set the actor's gradients of the clipped loss on rows ``part``; say how it stands."""
+        c = self.config
+        if self.engine == "compiled":
+            return set_gradients(self.actor, study.batch, part, study.advantage, c.limit, c.clip, c.entropy)
+        if self.twins is None:
+            self.actor_optimizer.zero_grad()
+            loss, figures = clipped_loss(self.taken(study.batch, part), study, part, c.clip, c.entropy)
+            loss.backward()
+        else:
+            twin, part = self.twins.actor, part.to(self.twins.device)
+            twin.fetch()
+            loss, figures = clipped_loss(taken(twin.there, study.batch, part, c.limit), study, part, c.clip, c.entropy)
+            twin.descend(loss)
+        return {name: float(x) for name, x in figures.items()}
+
+    def judge(self, study: Study, part: Tensor) -> float:
+        """Set the critic's gradients of the clipped value loss on rows ``part``; the loss."""
+        c, (batch, _, held, target) = self.config, study
+        if isinstance(self.critic, LightCritic) and self.twins is None:
+            n = lambda x: x.numpy()
+            return self.critic.learn(
+                n(batch.own), n(batch.resource), n(part), n(held), n(target), c.value_clip, c.huber
+            )  # fmt: skip
+        if self.twins is None:
+            self.critic_optimizer.zero_grad()
+            predicted = self.critic(batch.own[part], batch.resource[part])
+            loss = clipped_value_loss(predicted, held[part], target[part], c.value_clip, c.huber)
+            loss.backward()
+        else:
+            twin, part = self.twins.critic, part.to(self.twins.device)
+            twin.fetch()
+            predicted = twin.there(batch.own[part], batch.resource[part])
+            loss = clipped_value_loss(predicted, held[part], target[part], c.value_clip, c.huber)
+            twin.descend(loss)
+        return float(loss.detach())
 
     def lesson(self, batch: Batch) -> Lesson:
         """The rollout, its lambda-returns and values."""
@@ -207,11 +253,7 @@ class Mappo(OnPolicy):
         return order.chunk(self.config.minibatches)
 
     def taken(self, batch: Batch, part: Tensor) -> Taken:
-        log_pi, mask, row, agent = self.log_pi(batch, part)
-        chosen = log_pi.gather(1, batch.option[part[row], agent][:, None])[:, 0]
-        with torch.no_grad():
-            heads = head_entropies(log_pi, mask, batch.resource_of)
-        return Taken(chosen, entropy_of(log_pi, mask), row, agent, heads)
+        return taken(self.actor.fused, batch, part, self.config.limit)
 
     def densities(self, batch: Batch) -> Tensor:
         if self.engine == "compiled":
@@ -259,6 +301,32 @@ class Ippo(Mappo):
 
     def __init__(self, sizes: Sizes, config: IppoConfig | None = None, seed: int = 0) -> None:
         super().__init__(sizes, config or IppoConfig(), seed)
+
+
+def taken(score: Callable[..., Tensor], batch: Batch, part: Tensor, limit: float) -> Taken:
+    """What the live agents of rows ``part`` did, under ``score``."""
+    log_pi, mask, row, agent = executed(score, batch, part, limit)
+    chosen = log_pi.gather(1, batch.option[part[row], agent][:, None])[:, 0]
+    with torch.no_grad():
+        heads = head_entropies(log_pi, mask, batch.resource_of)
+    return Taken(chosen, entropy_of(log_pi, mask), row, agent, heads)
+
+
+def clipped_loss(
+    taken: Taken, study: Study, part: Tensor, clip: float, entropy: float
+) -> tuple[Tensor, dict[str, Tensor | float]]:
+    """The clipped loss of what was taken in rows ``part``, and figures of it."""
+    at, agent = part[taken.row], taken.agent
+    a = study.advantage[at, agent]
+    log_ratio = taken.log_density - study.batch.old[at, agent]
+    ratio = log_ratio.exp()
+    gain = torch.min(ratio * a, ratio.clamp(1 - clip, 1 + clip) * a).mean()
+    with torch.no_grad():
+        figures: dict[str, Tensor | float] = {
+            "policy_loss": -gain.detach(), "entropy": taken.entropy.detach(), "kl": (ratio - 1 - log_ratio).mean(),
+            "clipped": ((ratio - 1).abs() > clip).float().mean(), **taken.figures,
+        }  # fmt: skip
+    return -gain - entropy * taken.entropy, figures
 
 
 def clipped_value_loss(predicted: Tensor, held: Tensor, target: Tensor, clip: float, huber: float) -> Tensor:

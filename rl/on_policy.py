@@ -306,13 +306,7 @@ class OnPolicy(Learner):
 
     def log_pi(self, batch: Batch, part: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Executed log-densities (M, O) of the M live agents in rows ``part``; also mask, row in part, agent."""
-        row, agent = torch.nonzero(batch.live[part], as_tuple=True)
-        at = part[row]
-        mask = batch.allowed[at, agent]
-        raw = self.actor.fused(
-            batch.agent[at, agent], batch.pair[at, agent], batch.resource[part], row, batch.resource_of, mask
-        )
-        return executed_log_density(raw, batch.bias[at, agent], mask, self.settings.limit), mask, row, agent
+        return executed(self.actor.fused, batch, part, self.settings.limit)
 
     def densities(self, batch: Batch) -> Tensor:
         """(B, N) log-densities of what was executed, under the present weights; of who is not live, those recorded."""
@@ -419,6 +413,17 @@ def generalised_advantage(
         advantage[k] = delta + d[k] * lam * np.where(ended, 0.0, running)
         running = advantage[k] if weight is None else weight[k] * advantage[k]
     return advantage
+
+
+def executed(
+    score: Callable[..., Tensor], batch: Batch, part: Tensor, limit: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Log-densities (M, O) under ``score`` of the M live agents in rows ``part``; also mask, row in part, agent."""
+    row, agent = torch.nonzero(batch.live[part], as_tuple=True)
+    at = part[row]
+    mask = batch.allowed[at, agent]
+    raw = score(batch.agent[at, agent], batch.pair[at, agent], batch.resource[part], row, batch.resource_of, mask)
+    return executed_log_density(raw, batch.bias[at, agent], mask, limit), mask, row, agent
 
 
 def executed_log_density(raw: Tensor, bias: Tensor, allowed: Tensor, limit: float) -> Tensor:
