@@ -1,6 +1,6 @@
 """Training speed beside public libraries, and what is learned in it; paired in one run, in turns.
 
-    python benchmarks/throughput.py                                    # speed, by stage
+    python benchmarks/throughput.py                                    # speed, by stage; --device cuda: on a GPU too
     python benchmarks/throughput.py learning --against ../checkout     # learning curves, two versions of hybridalloc
     python -m pip install --no-deps stable-baselines3; python -m pip install benchmarl "torch<2.14"   # for their rows
 
@@ -256,6 +256,14 @@ def speed(a: argparse.Namespace) -> None:
         "with a learned belief, one core": partial(ours, a, belief="learned"),
         "IMAPPO alone, one core": partial(ours, a, kind="rl"),
     }
+    if a.device:
+        graph = ("network", "graph")
+        mine |= {
+            f"IMAPPO in torch, gradients on {a.device}": partial(ours, a, settings=(("device", a.device),)),
+            "IMAPPO with the graph network": partial(ours, a, settings=(graph,)),
+            f"the same, gradients on {a.device}": partial(ours, a, settings=(graph, ("device", a.device))),
+            f"IMAPPO alone, gradients on {a.device}": partial(ours, a, kind="rl", settings=(("device", a.device),)),
+        }
     others = peers(a)
     for row in mine.values():
         row()  # compiles
@@ -371,6 +379,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--defaults", action="store_true", help="stable-baselines3 also at its own 10 passes")
     parser.add_argument("--steps", type=int, nargs="+", default=[400_000, 2_000_000])
+    parser.add_argument("--device", help="rows in which torch's gradients are computed there, such as cuda")
     parser.add_argument("--against", type=Path, help="a checkout of another version")
     a = parser.parse_args()
     torch.set_num_threads(1)
