@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Float = NDArray[np.float64]
+TIMED = ("reward", "elapsed", "cut", "ended", "after")  # of a slot: kept by time, as arrays
 
 
 class Batch(NamedTuple):
@@ -41,3 +42,33 @@ class Batch(NamedTuple):
     next_own: NDArray[Any] = np.zeros(0)
     next_resource: NDArray[Any] = np.zeros(0)
     more: Mapping[str, Tensor] = {}
+
+
+def joined(
+    slots: Sequence[Mapping[str, Any]],
+    place: Callable[[str, tuple[int, ...], np.dtype[Any]], NDArray[Any]] = lambda _, shape, kind: np.empty(shape, kind),
+) -> dict[str, NDArray[Any]]:
+    """T recorded slots as arrays by name: what is kept by time (T, E, ...), the rest (T E, ...), rows in order of time.
+
+    What the critic sees at a cut, a slot's ``final``, is there as ``final_at`` (F,), the slots that have one, and
+    ``final_own``, ``final_resource`` (F, E, ...).
+
+    Args:
+        place: gives the array of a name, shape and type to be filled; default a new one.
+    """
+    found: dict[str, NDArray[Any]] = {}
+
+    def fill(name: str, parts: list[NDArray[Any]], stack: bool) -> None:
+        first = parts[0]
+        shape = (len(parts), *first.shape) if stack else (sum(map(len, parts)), *first.shape[1:])
+        found[name] = place(name, shape, first.dtype)
+        (np.stack if stack else np.concatenate)(parts, out=found[name])
+
+    for name in slots[0]:
+        if name != "final":
+            fill(name, [s[name] for s in slots], name in TIMED)
+    at = [k for k, s in enumerate(slots) if "final" in s]
+    for k, name in enumerate(("final_own", "final_resource") if at else ()):
+        fill(name, [slots[t]["final"][k] for t in at], True)
+    found["final_at"] = np.array(at, np.int64)
+    return found

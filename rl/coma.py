@@ -71,6 +71,7 @@ class Coma(OnPolicy):
 
     name = "coma"
     passes = False
+    overlaps = False
     critic: nn.Module
 
     def __init__(self, sizes: Sizes, config: ComaConfig | None = None, seed: int = 0) -> None:

@@ -116,6 +116,8 @@ class Imappo(Mappo):
         self.memory: Memory | None = Memory(sizes, c.memory, seed) if c.memory else None
         super().__init__(sizes._replace(agent=sizes.agent + c.memory), c, seed)
         self.past: list[Batch] = []
+        self.overlaps = self.memory is None and self.heads is None
+        self.keeps = c.replay > 0
 
     def make_actor(self, sizes: Sizes) -> PairScorer:
         c = self.config

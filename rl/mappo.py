@@ -165,6 +165,7 @@ class Mappo(OnPolicy):
         self.twins: Twins | None = None
         if self.config.device != "cpu":
             self.engine, self.twins = "torch", Twins(self.actor, self.critic, self.config.device)
+            self.overlaps = False  # a device that was begun with is not had by a process forked off
         self.without: LeaveOneOut | None = None
         if self.config.leave_one_out:
             with torch.random.fork_rng():

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from rl.batch import TIMED, joined
 from rl.batch import Batch as Batch  # read from here too
 from rl.descent import engine_of, log_densities
 from rl.elapsed import discounts, durations, ends
@@ -33,7 +34,6 @@ from rl.schedules import scheduled
 Float = NDArray[np.float64]
 CREDITS = ("team", "own", "difference")  # that every learner has
 Following = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]  # see OnPolicy.following
-TIMED = ("reward", "elapsed", "cut", "ended", "after")  # of a slot: kept by time, as arrays
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,8 @@ class OnPolicy(Learner):
     name = "on-policy"
     wants_cost = False
     passes = True  # its loss has a compiled pass
-    overlaps = True  # its networks are not read while a rollout is collected, but for the exported policy
+    overlaps = True  # nothing that is learned is read while a rollout is collected, but for the exported policy
+    keeps = False  # rollouts, beyond the update that learns from them
 
     def __init__(
         self,
@@ -266,7 +267,7 @@ class OnPolicy(Learner):
     def batch(self, last: Observation) -> Batch:
         """The rollout as tensors, and what came after it."""
         slots = self.take()
-        return self.batch_of(slots, self.following(last))
+        return self.batch_of(joined(slots), self.following(last))
 
     def following(self, last: Observation) -> Following:
         """Own and resource features of what came after the rollout, ``last`` where no slot is held back; each
@@ -276,18 +277,18 @@ class OnPolicy(Learner):
             return summary(held["agent"], held["pair"]), held["resource"], np.asarray(last.resource_of)
         return own_features(self.seen(last)), last.resource, np.asarray(last.resource_of)
 
-    def batch_of(self, slots: list[dict[str, Any]], following: Following) -> Batch:
-        """Slots as tensors, and what came after them."""
+    def batch_of(self, slots: Mapping[str, NDArray[Any]], following: Following) -> Batch:
+        """Slots (:func:`rl.batch.joined`) as tensors, which share their memory, and what came after them."""
         next_own, next_resource, resource_of = following
-        for slot in slots:
-            if "final" in slot:
-                slot["after"] = np.where(slot["ended"][:, None], 0.0, self.values(*slot.pop("final")))
-        timed: dict[str, Any] = {k: np.stack([s[k] for s in slots]) for k in TIMED}
+        timed: dict[str, Any] = {k: slots[k] for k in TIMED}
+        timed["after"] = timed["after"].copy()
+        for k, t in enumerate(slots["final_at"]):
+            value = self.values(slots["final_own"][k], slots["final_resource"][k])
+            timed["after"][t] = np.where(timed["ended"][t][:, None], 0.0, value)
         timed["discount"] = discounts(self.settings.gamma, timed.pop("elapsed"))
-        flat: dict[str, Any] = {
-            k: torch.from_numpy(np.concatenate([s[k] for s in slots])) for k in slots[0] if k not in TIMED
-        }  # rows in order of time
-        flat["own"] = torch.from_numpy(summary(flat["agent"].numpy(), flat["pair"].numpy()))
+        left = {k: v for k, v in slots.items() if k not in TIMED and not k.startswith("final_")}
+        flat: dict[str, Any] = {k: torch.from_numpy(v) for k, v in left.items()}
+        flat["own"] = torch.from_numpy(summary(left["agent"], left["pair"]))
         more = {k: flat.pop(k) for k in list(flat) if k not in Batch._fields}
         return Batch(
             **flat, **timed, resource_of=torch.from_numpy(resource_of), next_own=next_own,

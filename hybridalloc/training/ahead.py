@@ -1,4 +1,4 @@
-"""The next rollout is collected while the last is learned from, in a thread of its own.
+"""The next rollout is collected while another process (:mod:`hybridalloc.training.apart`) learns from the last.
 
 Whoever acts is one update behind whoever learns: the rollout k + 1 is collected by the policy after update k - 1,
 whatever the machine does, so that a run is the same on any. What was executed keeps its own density; what the update
@@ -13,66 +13,75 @@ Sources: Espeholt et al. (2018), "IMPALA", for actors that lag behind the learne
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from hybridalloc.errors import WorkError
+from hybridalloc.training.apart import Apart
 from rl.learner import Learner
-from rl.on_policy import Following, OnPolicy
+from rl.on_policy import OnPolicy
+from rl.policy import ArrayPolicy
 from rl.proposal import Observation
 
 
 class Ahead:
-    """One learner's updates, each in a thread until the next is due.
+    """One learner's updates, each in another process until the next is due.
 
     Raises:
-        ValueError: a learner whose actor or critics are read while a rollout is collected.
+        ValueError: a learner of which more than the policy is read while a rollout is collected.
     """
 
     def __init__(self, learner: Learner) -> None:
-        if not isinstance(learner, OnPolicy) or not learner.overlaps or learner.engine != "compiled":
+        if not isinstance(learner, OnPolicy) or not learner.overlaps:
             raise ValueError(
                 f"{learner.name} as it is set cannot learn while it acts: its networks are read in both; "
-                "leave overlap out (mappo, imappo, ippo, ppo and a2c have it, without memory and continuous heads)"
+                "leave overlap out (mappo, imappo, ippo, ppo and a2c have it, without memory and continuous heads, "
+                "on device 'cpu')"
             )
         self.learner: OnPolicy = learner
         learner.lags = True
-        self._pool = ThreadPoolExecutor(1, "learner")
-        self._running: Future[dict[str, float]] | None = None
+        self.apart = Apart(learner)
+        self._running = False
         self._told: dict[str, float] | None = None  # of an update that is done and not told yet
+        self._after: ArrayPolicy | None = None  # who acts from then on
 
     def turn(self, last: Observation, progress: float) -> dict[str, float] | None:
         """The rollout is full: act by what the last update left, and learn from it. What that update said; None first.
 
         Raises:
-            FloatingPointError: a gradient of that update was not finite. WorkError: the update before failed otherwise.
+            FloatingPointError: a gradient of that update was not finite. WorkError: the process ended, or the update
+                did, otherwise.
         """
-        told = self.finish()
         slots, following = self.learner.take(), self.learner.following(last)
-        self._running = self._pool.submit(self._learn, slots, following, progress)
+        put = self.apart.put(slots, following)
+        told = self._tell()
+        self.apart.learn(put, following, progress)
+        self._running = True
         return told
 
-    def _learn(self, slots: list[dict[str, Any]], following: Following, progress: float) -> dict[str, float]:
-        return self.learner.learn(self.learner.batch_of(slots, following), progress)
-
     def settle(self) -> None:
-        """Wait until nothing is being learned; whoever acts stays who it is."""
-        if self._running is not None:
-            running, self._running = self._running, None
-            try:
-                self._told = running.result()
-            except FloatingPointError:
-                raise
-            except Exception as error:
-                reason = f"{type(error).__name__}: {error}"
-                raise WorkError(f"the learner's thread ended ({reason})") from error
+        """Wait until nothing is being learned, and have it here; whoever acts stays who it is."""
+        self._wait()
+        self.apart.fetch()
 
     def finish(self) -> dict[str, float] | None:
-        """Wait, and act by what was learned. What the update said; None where there was none."""
+        """Wait, have it here, and act by what was learned. What the update said; None where there was none."""
         self.settle()
+        return self._tell()
+
+    def close(self) -> None:
+        """End the process; what it has learned since the last :meth:`settle` is lost."""
+        self.apart.close()
+
+    def _wait(self) -> None:
+        if self._running:
+            self._running = False
+            self._told, weights = self.apart.learned()
+            self._after = ArrayPolicy(weights, self.learner.name)
+
+    def _tell(self) -> dict[str, float] | None:
+        self._wait()
         told, self._told = self._told, None
         if told is not None:
-            self.learner.policy = self.learner.export()
+            self.learner.policy, self._after = self._after or self.learner.export(), None
         return told
 
     def state_dict(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from coordinator import Coordinator
 from coordinator.drift import Ranges
@@ -57,6 +58,7 @@ class Trained:
     value: Valuer | None = None
 
 
+@threadpool_limits.wrap(limits=1, user_api="blas")
 def train(
     problem: AnyProblem,
     prices: Prices,
@@ -82,7 +84,7 @@ def train(
         UnknownNameError: no such learner.
         CheckpointError: the checkpoint to go on from is unreadable or of another run.
         FloatingPointError: a gradient is not finite; the message names the last good checkpoint.
-        WorkError: with ``overlap``, the learner's thread ended otherwise; so does this message.
+        WorkError: with ``overlap``, the learner's process ended otherwise; so does this message.
     """
     import torch
 
@@ -228,6 +230,8 @@ def train(
         if checkpoints is not None and (done.slot == slots or checkpoints.due(steps())):
             wait()
             checkpoints.keep(steps(), parts, vars(done))
+    if ahead is not None:
+        ahead.close()
     learned_trust = None if learned is None else learned.trust
     learner.policy.notes = Notes(learned_trust=learned_trust, ranges=ranges.bounds())  # drift, and trust="learned"
     return Trained(

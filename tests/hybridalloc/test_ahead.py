@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import multiprocessing
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +14,11 @@ import pytest
 from hybridalloc import make_problem
 from hybridalloc.errors import WorkError
 from hybridalloc.training.ahead import Ahead
+from hybridalloc.training.apart import Apart, Learned
 from hybridalloc.training.checkpoints import Checkpoints
 from hybridalloc.training.config import TrainConfig
 from hybridalloc.training.trainer import train
+from rl.batch import joined
 from rl.imappo import Imappo
 from rl.proposal import Sizes
 from rl.recall import again
@@ -106,15 +110,75 @@ def test_a_gradient_that_is_not_finite_stops_the_run_with_what_was_kept(tmp_path
         train(make(), make().card.prices(), replace(TINY, settings=(("horizon", 8), ("rate", 1e30))))
 
 
-def test_a_learners_thread_that_ends_stops_the_run_and_says_which(tmp_path, monkeypatch):
+def test_a_learners_process_that_fails_stops_the_run_and_says_which(monkeypatch):
     def broken(*_):
         raise MemoryError("no room")
 
-    monkeypatch.setattr(Imappo, "learn", broken)
+    monkeypatch.setattr(Imappo, "learn", broken)  # a forked process has it too
     with pytest.raises(
-        WorkError, match=r"training stopped after .* the learner's thread ended \(MemoryError: no room\)"
+        WorkError, match=r"training stopped after .* the learner's process failed \(MemoryError: no room\)"
     ):
-        train(make(), make().card.prices(), replace(TINY, settings=(("horizon", 8),)))
+        train(make(), make().card.prices(), TINY)
+
+
+def test_a_learners_process_that_is_killed_stops_the_run_which_goes_on(tmp_path):
+    problem, prices = make(), make().card.prices()
+    whole = train(problem, prices, TINY)
+
+    def kill(steps, figures):
+        if steps >= 3 * 8 * 24:
+            for process in multiprocessing.active_children():
+                if process.name == "learner":
+                    process.kill()
+
+    with pytest.raises(
+        WorkError, match=r"training stopped after .* the learner's process ended by signal 9; .*last.pt"
+    ):
+        train(problem, prices, TINY, kill, checkpoints=Checkpoints(tmp_path, 2 * 8 * 24))
+    again = train(problem, prices, TINY, checkpoints=Checkpoints(tmp_path / "on", resume=tmp_path / "last.pt"))
+    for name, value in weights(whole).items():
+        np.testing.assert_array_equal(value, weights(again)[name])
+
+
+@pytest.mark.parametrize(
+    ("learner", "settings"),
+    [
+        ("imappo", {"replay": 2}), ("imappo", {"engine": "torch"}), ("mappo", {"network": "graph"}), ("ppo", {}),
+        ("mappo", {"baseline": "leave_one_out"}), ("a2c", {}),
+    ],
+)  # fmt: skip
+def test_in_another_process_the_same_is_learned(monkeypatch, learner, settings):
+    """What is learned there is what is learned here, one update late."""
+    config = replace(TINY, learner=learner, checks=0, settings=(*TINY.settings, *settings.items()))
+    found = train(make(), make().card.prices(), config)
+    assert found.learner.updates == 5
+    left = [p for p in multiprocessing.active_children() if p.name == "learner"]
+    assert not left
+
+    class Within(Apart):
+        """The same calls, without a process: a copy of the learner learns when it is asked."""
+
+        def put(self, slots, following):
+            self.process = None
+            if self._turn == 0:
+                self.twin, self._turn = copy.deepcopy(self.learner), 1
+                self.twin.slots = []
+            return slots
+
+        def learn(self, put, following, progress):
+            figures = self.twin.learn(self.twin.batch_of(joined(put), following), progress)
+            self.answer = Learned(figures, self.twin.export().weights)
+
+        def learned(self):
+            return self.answer
+
+    monkeypatch.setattr("hybridalloc.training.ahead.Apart", Within)
+    same = train(make(), make().card.prices(), config)
+    for name, value in weights(found).items():
+        np.testing.assert_array_equal(value, weights(same)[name])
+    after = found.learner.export().weights  # the networks came back
+    for name, value in weights(found).items():
+        np.testing.assert_array_equal(value, after[name])
 
 
 @pytest.mark.parametrize("engine", ["compiled", "torch"])
