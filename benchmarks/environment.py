@@ -22,7 +22,7 @@ import numpy as np
 sys.path[0] = str(Path(__file__).resolve().parents[1])  # benchmarks/games.py would hide the package games
 
 from hybridalloc import make_problem  # noqa: E402
-from hybridalloc.problems.mec import core as mec_core  # noqa: E402
+from hybridalloc.problems.mec.build import believe  # noqa: E402
 
 TARGET = 2e6
 
@@ -52,7 +52,7 @@ def measure(agents: int, servers: int, networks: int, slots: int) -> dict[str, f
         timed("execute", batch.execute, plan)
         timed("drift", batch.drift)
         timed("restart", batch.restart, batch.epoch >= problem.card.epochs)
-        timed("believe", mec_core.believe, batch.physics, batch.world, np.ones(networks, bool))
+        timed("believe", believe, batch.physics, batch.world, np.ones(networks, bool))
     spent["drift"] -= spent["believe"]  # drift ends by believing the new reports
     return {stage: seconds / slots for stage, seconds in spent.items()}
 

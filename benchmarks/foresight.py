@@ -43,7 +43,7 @@ from coordinator import Coordinator  # noqa: E402
 from coordinator.improve import Improve  # noqa: E402
 from hybridalloc import make_problem  # noqa: E402
 from hybridalloc.problems.contract import Float, Int, Prices  # noqa: E402
-from hybridalloc.problems.mec.core import ENERGY_UNIT  # noqa: E402
+from hybridalloc.problems.mec.arrays import ENERGY_UNIT  # noqa: E402
 from hybridalloc.problems.mec.law import streams  # noqa: E402
 from hybridalloc.problems.mec.problem import Mec  # noqa: E402
 from hybridalloc.problems.mec.shift import Shift  # noqa: E402

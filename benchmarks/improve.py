@@ -35,8 +35,8 @@ from coordinator.improve import Improve  # noqa: E402
 from hybridalloc import Allocator, make_problem  # noqa: E402
 from hybridalloc.problems.beliefs import load_belief, make_belief, save_belief  # noqa: E402
 from hybridalloc.problems.mec import climb  # noqa: E402
+from hybridalloc.problems.mec.arrays import LEAST_RATE, Prices  # noqa: E402
 from hybridalloc.problems.mec.belief import BayesianBelief  # noqa: E402
-from hybridalloc.problems.mec.core import LEAST_RATE, Prices  # noqa: E402
 from hybridalloc.problems.mec.world import MecWorld  # noqa: E402
 from hybridalloc.reports.statistics import paired_difference  # noqa: E402
 from hybridalloc.training.beliefs import learn_belief  # noqa: E402

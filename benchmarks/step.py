@@ -32,7 +32,7 @@ import numpy as np  # noqa: E402
 from coordinator import budget as clock  # noqa: E402
 from coordinator.shortlisted import Lists  # noqa: E402
 from hybridalloc import Allocation, Allocator, make_problem  # noqa: E402
-from hybridalloc.problems.mec.core import AGENT_FEATURES, PAIR_FEATURES  # noqa: E402
+from hybridalloc.problems.mec.arrays import AGENT_FEATURES, PAIR_FEATURES  # noqa: E402
 from hybridalloc.problems.mec.problem import Mec  # noqa: E402
 from hybridalloc.problems.mec.state import MecState  # noqa: E402
 

@@ -17,7 +17,7 @@ from benchmarks.attacks.steps import custom_example
 from coordinator import congestion as merging
 from hybridalloc import Allocator, make_problem
 from hybridalloc.problems.custom import world as custom_batch
-from hybridalloc.problems.mec import core as mec_core
+from hybridalloc.problems.mec import build, settling
 
 UNTRUE = ("limit", "infeasible", "served", "unserved", "regret", "envy")  # findings that no certificate may leave
 ONLY_MEC = {
@@ -255,7 +255,7 @@ def _wrong_code(problem: Any) -> dict[str, tuple[Any, str, Callable[..., Any]]]:
         "holders at the dearest place that fits": (merging, "admit", dearest),
     }
     if problem.name == "mec":
-        fill, settle = mec_core.fill_game, mec_core.settle
+        fill, settle = build.fill_game, settling.settle
 
         def reversed_costs(p: Any, w: Any, prices: Any, weight: Any, capacity: Any, private: Any, allowed: Any) -> None:
             fill(p, w, prices, weight, capacity, private, allowed)
@@ -272,12 +272,12 @@ def _wrong_code(problem: Any) -> dict[str, tuple[Any, str, Callable[..., Any]]]:
             return wrong
 
         return out | {
-            "another game: private costs reversed": (mec_core, "fill_game", reversed_costs),
-            "another game: a server fifty times as fast": (mec_core, "fill_game", larger),
-            "settled for three times the deadline": (mec_core, "settle", settled(deadline_s=lambda x: 3 * x)),
-            "settled without the queues": (mec_core, "settle", settled(cpu_wait_s=lambda x: x - 0.02)),
-            "settled for rates five times as high": (mec_core, "settle", settled(rates=lambda x: 5 * x)),
-            "settled for servers ten times as fast": (mec_core, "settle", settled(server_hz=lambda x: 10 * x)),
+            "another game: private costs reversed": (build, "fill_game", reversed_costs),
+            "another game: a server fifty times as fast": (build, "fill_game", larger),
+            "settled for three times the deadline": (settling, "settle", settled(deadline_s=lambda x: 3 * x)),
+            "settled without the queues": (settling, "settle", settled(cpu_wait_s=lambda x: x - 0.02)),
+            "settled for rates five times as high": (settling, "settle", settled(rates=lambda x: 5 * x)),
+            "settled for servers ten times as fast": (settling, "settle", settled(server_hz=lambda x: 10 * x)),
         }
     batch = custom_batch.CustomWorld
     game, split = batch.game, custom_batch._split

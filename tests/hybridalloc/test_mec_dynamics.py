@@ -277,9 +277,9 @@ def harsh(batch, rng):
     w.noise_rise[:] = rng.choice([0.0, 10.0, 1e6], (e, b))
     w.last_server[:] = rng.integers(-1, k, (e, n))
     w.deadline_s[:] *= rng.choice([1.0, 0.01, 10.0], (e, n))
-    from hybridalloc.problems.mec import core as mec_core
+    from hybridalloc.problems.mec.build import believe
 
-    mec_core.believe(batch.physics, w, np.ones(e, bool))
+    believe(batch.physics, w, np.ones(e, bool))
 
 
 @pytest.mark.parametrize("hard", [False, True], ids=["as drawn", "harsh"])

@@ -22,7 +22,7 @@ from numba import njit
 
 from games.certificate import Audit, rank_by
 from games.congestion import Float, Int
-from hybridalloc.problems.mec.core import Physics, Prices
+from hybridalloc.problems.mec.arrays import Physics, Prices
 from hybridalloc.problems.mec.setting import MecSetting
 from rl.value import Worth
 

@@ -22,7 +22,7 @@ from numba import njit
 from scipy.special import ndtri
 
 from games.congestion import Bool, Float, Int
-from hybridalloc.problems.mec.core import LEAST_RATE, Physics, World
+from hybridalloc.problems.mec.arrays import LEAST_RATE, Physics, World
 from rl.belief import Predictor
 
 PAIR_INPUTS, QUEUE_INPUTS = 14, 12

@@ -13,7 +13,7 @@ from games.congestion import Float, Int
 from games.places import Seats, Table
 from games.seated import seats_of, table_of
 from hybridalloc.problems.mec import expected as core
-from hybridalloc.problems.mec.core import Physics, Plan, Prices, Seen, Wish
+from hybridalloc.problems.mec.arrays import Physics, Plan, Prices, Seen, Wish
 from rl.proposal import Proposal
 from rl.proposal import named as named_levels
 from rl.value import Worth

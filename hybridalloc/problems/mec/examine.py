@@ -30,8 +30,8 @@ from games.certificate_lists import (
 )
 from games.congestion import Bool, Float, Int
 from games.lean import INLINE, LEAN, ROOMY
+from hybridalloc.problems.mec.arrays import Prices
 from hybridalloc.problems.mec.audit import NEPERS, Believed, _cautious, _middle, _moves, _rank
-from hybridalloc.problems.mec.core import Prices
 from hybridalloc.problems.mec.setting import MecSetting
 
 LN2, HIGH, LOW = 0.6931471805599453, 0.6931471803691238, 1.9082149292705877e-10  # the first 33 bits, and the rest

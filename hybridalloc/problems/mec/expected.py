@@ -31,7 +31,7 @@ from games.changes import candidates, enter, queue, strike, weigh
 from games.congestion import Bool, Float, Int
 from games.lean import INLINE, LEAN
 from games.places import copy_into, least_floors, leave, take
-from hybridalloc.problems.mec.core import (
+from hybridalloc.problems.mec.arrays import (
     AGE,
     AIR_FLOOR,
     BATTERY_J,
@@ -66,16 +66,11 @@ from hybridalloc.problems.mec.core import (
     Prices,
     Room,
     Seen,
-    _able,
-    _late,
-    _rate,
-    _snr,
-    charge,
-    lay,
     network,
     new_room,
-    settle_server,
 )
+from hybridalloc.problems.mec.formulas import lateness, rate_of, snr_of
+from hybridalloc.problems.mec.settling import _able, charge, lay, settle_server
 from rl.value import Worth, worth_at
 
 LEFTOVER = 0.0  # a slot of backlog that a queue is left with
@@ -190,7 +185,7 @@ def _rises(p, one, e, plan, near, nears, rise):
     for i in range(one.rate.shape[0]):
         o, rho, air, power = plan.option[e, i], plan.fraction[e, i], plan.air[e, i], plan.power_w[e, i]
         if one.active[i] and 0 < o <= bands and rho > 0.0 and air > 0.0:
-            seconds = one.task_bits[i] / _rate(p, power, _snr(p, one.rate[i, o - 1]))
+            seconds = one.task_bits[i] / rate_of(p, power, snr_of(p, one.rate[i, o - 1]))
             duty = min(air, rho * seconds / p.slot_s) * power / p.noise_w
             _spread(one.mean_gain, i, near, nears, per, o - 1, duty, rise)
 
@@ -224,7 +219,7 @@ def _duty(p, row, j, out, m):
     rho, air, power = out[m, OUT_FRACTION], out[m, OUT_AIR], out[m, OUT_POWER]
     if not (rho > 0.0 and air > 0.0):
         return 0.0
-    seconds = out[m, OUT_S] if row[j, MEDIAN] == row[j, GAIN] else row[j, BITS] / _rate(p, power, row[j, MEDIAN])
+    seconds = out[m, OUT_S] if row[j, MEDIAN] == row[j, GAIN] else row[j, BITS] / rate_of(p, power, row[j, MEDIAN])
     return min(air, rho * seconds / p.slot_s) * power / p.noise_w
 
 
@@ -267,7 +262,7 @@ def _device(p, row, j, gain, ratio, air, cpu, power, rho, store, i, knot, capaci
         room = air * max(tau - before, 0.0)
         bits = rho * row[j, BITS]
         for q in range(gain.shape[1]):
-            air_s = bits / _rate(p, power, gain[j, q] * ratio)
+            air_s = bits / rate_of(p, power, gain[j, q] * ratio)
             air_t = air_s / air
             used = min(air_s, room)
             air_in += share * used
@@ -282,7 +277,7 @@ def _device(p, row, j, gain, ratio, air, cpu, power, rho, store, i, knot, capaci
                 if certain:
                     done += 1.0 if time <= tau else 0.0
                 else:
-                    done += share * (1.0 - _late(time, tau))
+                    done += share * (1.0 - lateness(time, tau))
         joule = power * air_in / p.efficiency
     elif able:
         done = 1.0
@@ -335,7 +330,7 @@ def _sum_up(p, one, store, knot, capacity, e, plan, rise, against, gain, row, ai
         if o > 0:
             ratio = (1.0 + against[o - 1]) / (1.0 + rise[o - 1])
             for q in range(values):
-                gain[0, q] = _snr(p, one.rates[i, o - 1, q])
+                gain[0, q] = snr_of(p, one.rates[i, o - 1, q])
         worth, air_in, cpu_in = _device(
             p, row, 0, gain, ratio, plan.air[e, i], plan.cpu[e, i], plan.power_w[e, i], plan.fraction[e, i], store, i,
             knot, capacity,
@@ -405,7 +400,7 @@ def _prepare(m, c, i, o, held, air_floor, cpu_floor, r):
             row[r, POWER], row[r, POWER_SPREAD] = m.asked[i, x, 0], m.asked[i, x, 1]
             row[r, FRACTION], row[r, FRACTION_SPREAD] = m.asked[i, x, 2], m.asked[i, x, 3]
         for q in range(values):
-            c.gain[r, q] = row[r, GAIN] if values == 1 else _snr(p, one.rates[i, b, q])
+            c.gain[r, q] = row[r, GAIN] if values == 1 else snr_of(p, one.rates[i, b, q])
     row[r, HELD], row[r, AIR_FLOOR], row[r, CPU_FLOOR] = 1.0 if held else 0.0, air_floor, cpu_floor
 
 
@@ -442,7 +437,7 @@ def _begin(m, e, t, plan, c, per):
         weigh(t, c.load, i, o, 1.0)
         k = _at(o, per, bands)
         if k >= 0:
-            out[i, OUT_S] = row[i, BITS] / _rate(p, out[i, OUT_POWER], row[i, GAIN])
+            out[i, OUT_S] = row[i, BITS] / rate_of(p, out[i, OUT_POWER], row[i, GAIN])
             c.duty[i] = _duty(p, row, i, out, i)
             c.member[k, c.size[k]] = i
             c.size[k] += 1

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from hybridalloc.problems.mec.arrays import Outcome, Plan
 from hybridalloc.problems.mec.belief import remember_plan
-from hybridalloc.problems.mec.core import Outcome, Plan
 from hybridalloc.problems.mec.shift import Shift
 from hybridalloc.problems.mec.world import MecWorld
 

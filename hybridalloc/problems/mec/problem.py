@@ -30,9 +30,9 @@ import numpy as np
 from games.certificate import Audit, CapacityCheck, check_capacity, check_limit
 from games.certificate_lists import Findings
 from hybridalloc.problems.contract import Card
+from hybridalloc.problems.mec.arrays import Plan, Prices
 from hybridalloc.problems.mec.audit import Believed, audit, excess
 from hybridalloc.problems.mec.belief import BELIEFS, Belief, Memory, copy_history, remember_plan
-from hybridalloc.problems.mec.core import Plan, Prices
 from hybridalloc.problems.mec.examine import examine
 from hybridalloc.problems.mec.late import LateWorld
 from hybridalloc.problems.mec.scenario import ADDED, MOST, Dynamics, Scenario, scenario_of

@@ -8,7 +8,7 @@ from functools import cache, cached_property
 import numpy as np
 
 from games.congestion import Int
-from hybridalloc.problems.mec.core import Physics
+from hybridalloc.problems.mec.arrays import Physics
 from hybridalloc.problems.mec.law import Law
 from hybridalloc.problems.mec.scenario import SCENARIOS, Scenario
 from hybridalloc.problems.mec.shift import Shift

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from games.congestion import Bool, Float, Int
 from games.lean import INLINE, LEAN, ROOMY
 from games.shortlists import Serving, Shortlists
-from hybridalloc.problems.mec.core import (
+from hybridalloc.problems.mec.arrays import (
     AGENT_FEATURES,
     ENERGY_UNIT,
     INVERSE_LOG_2,
@@ -26,10 +26,8 @@ from hybridalloc.problems.mec.core import (
     STEEPNESS,
     Physics,
     Prices,
-    _late_row,
-    _least_fraction,
-    _most_power,
 )
+from hybridalloc.problems.mec.formulas import lateness_row, least_fraction, most_power
 from hybridalloc.problems.mec.law import exp, log
 
 NEPERS = np.log(10.0) / 10.0  # of a decibel, in power
@@ -319,8 +317,8 @@ def _fill(p, s, prices, i, m, of, base, speed, rates, air_s, cost, alone, out):
         stays = omega * local_s + prices.energy * local_j / ENERGY_UNIT
     own = np.inf if unpaid else local_s
     home = own <= tau
-    rho = _least_fraction(p, prices, own, tau)
-    watts = _most_power(p, local_j, s.battery_j[i], tau, rho, 1.0)
+    rho = least_fraction(p, prices, own, tau)
+    watts = most_power(p, local_j, s.battery_j[i], tau, rho, 1.0)
     was = s.last_server[i] if p.migration else -1
     moving = p.switch_s if was >= 0 else 0.0
     options, reach = out.option[m], s.reachable[i]
@@ -450,4 +448,4 @@ def _observe(p, s, who, made, agent, server, pair):
             x[3], x[4], x[5] = min(air, 3.0), min(cpu, 3.0), min(air + wait, 3.0)
             x[6] = 1.0 if s.last_server[i] == k else 0.0
             x[7] = 1.0 if made.best[i] == b else 0.0
-            x[8], x[9] = 1.0, _late_row(air + wait, 1.0)
+            x[8], x[9] = 1.0, lateness_row(air + wait, 1.0)

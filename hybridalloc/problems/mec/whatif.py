@@ -13,7 +13,7 @@ import numpy as np
 from coordinator.tables import enough
 from hybridalloc.problems.contract import Knob
 from hybridalloc.problems.knobs import Admitting, changed, ranks_above, words
-from hybridalloc.problems.mec.core import Plan, Prices
+from hybridalloc.problems.mec.arrays import Plan, Prices
 from hybridalloc.problems.mec.setting import MecSetting
 from hybridalloc.problems.mec.state import MecState
 

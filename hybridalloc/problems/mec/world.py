@@ -21,7 +21,8 @@ from games.congestion import Bool, CongestionBatch, Float, Int
 from games.errors import InvalidStateError
 from games.places import Places, classes
 from hybridalloc.problems.contract import Facts
-from hybridalloc.problems.mec import core, law
+from hybridalloc.problems.mec import arrays, build, execution, law, observing, settling
+from hybridalloc.problems.mec.arrays import Outcome, Plan, Prices, Reports, Seen, World
 from hybridalloc.problems.mec.audit import Believed
 from hybridalloc.problems.mec.belief import (
     Belief,
@@ -33,7 +34,6 @@ from hybridalloc.problems.mec.belief import (
     remember_plan,
 )
 from hybridalloc.problems.mec.climb import climb, expected, no_wish
-from hybridalloc.problems.mec.core import Outcome, Plan, Prices, Reports, Seen, World
 from hybridalloc.problems.mec.law import Counts, Stream, streams
 from hybridalloc.problems.mec.setting import BASELINES, MecSetting, option_rows
 from hybridalloc.problems.mec.shortlist import features, put_rates, shortlist, told_of
@@ -151,7 +151,7 @@ class MecWorld(Storing, SlotWorld):
 
     def _take_reports(self, which: Bool) -> None:
         w = self.world
-        core.believe(self.physics, Reports(*[getattr(w, name) for name in Reports._fields]), which)
+        build.believe(self.physics, Reports(*[getattr(w, name) for name in Reports._fields]), which)
 
     @cached_property
     def history(self) -> History:
@@ -213,7 +213,7 @@ class MecWorld(Storing, SlotWorld):
             gain, one["noise_rise"], _plain(state.queue_s)[None], _plain(state.air_queue_s)[None], rate[..., None],
             rate, np.empty((1, k)), np.empty((1, bands)),
         )  # fmt: skip
-        core.believe(self.physics, told, ALL)
+        build.believe(self.physics, told, ALL)
         return Seen(
             **one, mean_gain=np.exp(NEPERS * state.mean_gain_db)[None], rates=told.rates, rate=rate,
             cpu_wait_s=told.cpu_wait_s, air_wait_s=told.air_wait_s,
@@ -240,7 +240,7 @@ class MecWorld(Storing, SlotWorld):
             }  # fmt: skip
         else:
             one |= {name: getattr(state.truth, name).copy()[None] for name in HIDDEN}
-        pairs, h = (1, n, bands), core.HORIZON
+        pairs, h = (1, n, bands), arrays.HORIZON
         world = World(
             **one, true_gain=np.empty(pairs), rates=np.empty((*pairs, 1)), rate=np.empty(pairs),
             cpu_wait_s=np.empty((1, k)), air_wait_s=np.empty((1, bands)), trail_band=np.full((1, n, h), -1),
@@ -266,14 +266,14 @@ class MecWorld(Storing, SlotWorld):
     # --- what the coordinator and the recommenders read
 
     def observe(self) -> Observation:
-        """Features of every network; see :func:`hybridalloc.problems.mec.core.observe`. Where there is a day, each
+        """Features of every network; see :func:`hybridalloc.problems.mec.observing.observe`. Where there is a day, each
         device sees what its task is worth and :meth:`outlook`, where tasks may be shed, what each option draws."""
         w, s = self.seen, self.problem.scenario
         e, n, b = w.rate.shape
-        agent = np.empty((e, n, core.AGENT_FEATURES), np.float32)
-        server = np.empty((e, b, core.SERVER_FEATURES), np.float32)
-        pair = np.empty((e, n, 1 + b, core.PAIR_FEATURES), np.float32)
-        core.observe(self.physics, w, agent, server, pair)
+        agent = np.empty((e, n, arrays.AGENT_FEATURES), np.float32)
+        server = np.empty((e, b, arrays.SERVER_FEATURES), np.float32)
+        pair = np.empty((e, n, 1 + b, arrays.PAIR_FEATURES), np.float32)
+        observing.observe(self.physics, w, agent, server, pair)
         allowed, per = np.empty((e, n, 1 + b), bool), b // max(w.server_hz.shape[1], 1)
         allowed[:, :, 0] = True
         allowed[:, :, 1:] = w.reachable if per == 1 else np.repeat(w.reachable, per, axis=2)
@@ -284,7 +284,7 @@ class MecWorld(Storing, SlotWorld):
         if s.sheds:
             allowed = np.concatenate([allowed, np.ones((e, n, 1), bool)], axis=2)
             rows = np.append(rows, -1)
-            pair = np.concatenate([pair, np.zeros((e, n, 1, core.PAIR_FEATURES), np.float32)], axis=2)
+            pair = np.concatenate([pair, np.zeros((e, n, 1, arrays.PAIR_FEATURES), np.float32)], axis=2)
             joules = np.minimum(8.0 * self.drawn() / self.physics.battery_j, 3.0)
             shed = np.zeros(joules.shape)
             shed[..., -1] = 1.0
@@ -344,13 +344,13 @@ class MecWorld(Storing, SlotWorld):
         private = np.zeros((e, n, len(self.options)))
         allowed = np.zeros((e, n, len(self.options)), bool)
         allowed[..., 0] = True
-        core.fill_game(self.physics, w, prices, weight, capacity, private, allowed)
+        build.fill_game(self.physics, w, prices, weight, capacity, private, allowed)
         if worth is not None:
             private += self.store_costs(worth)
         return CongestionBatch(self.options, weight, capacity, private, allowed, w.active, np.full((e, r), prices.toll))
 
     def places(self, prices: Prices, game: CongestionBatch) -> Places | None:
-        """What serving each device on each option takes, see :func:`.core.fill_places`. None in a scenario without
+        """What serving each device on each option takes, see :func:`.build.fill_places`. None in a scenario without
         floors, or where a task may be shed by choice: nothing is reserved there. Nobody is moved to make room: being
         served is a matter of chance here, and a move to a worse link costs more than one more place with little to
         spare brings."""
@@ -362,7 +362,7 @@ class MecWorld(Storing, SlotWorld):
             np.zeros((*shape, 2)), np.zeros(shape), np.full(shape, np.inf), np.zeros(shape, bool), self.classes(),
             np.zeros(shape[:2], bool), np.full(shape[:2], np.nan), effort=0,
         )  # fmt: skip
-        core.fill_places(self.physics, w, prices, game, p.seconds, p.slack, p.acceptable, p.home)
+        build.fill_places(self.physics, w, prices, game, p.seconds, p.slack, p.acceptable, p.home)
         return p
 
     def classes(self) -> Int:
@@ -412,7 +412,7 @@ class MecWorld(Storing, SlotWorld):
             levels = named_levels(proposal) or {}
             asked = asked._replace(**{name: for_option(value, self._taken(option)) for name, value in levels.items()})
         at_work = w if shed is None or not shed.any() else w._replace(active=w.active & ~shed)
-        core.settle(
+        settling.settle(
             self.physics, at_work, prices, self.priority(), self.classes(), asked, float(trust), option,
             seating is not None, held, floor, self.energy(prices), plan,
         )  # fmt: skip
@@ -440,7 +440,7 @@ class MecWorld(Storing, SlotWorld):
         worth = self.worth()
         if worth is None:
             return np.full(self.active.shape, prices.energy)
-        return core.ENERGY_UNIT * worth.price(self._own("battery_j"))
+        return arrays.ENERGY_UNIT * worth.price(self._own("battery_j"))
 
     def left(self, prices: Prices) -> Worth:
         """What is left in every battery is worth after the slot. Where no value says, the price of a joule does, if
@@ -449,7 +449,7 @@ class MecWorld(Storing, SlotWorld):
         if worth is not None:
             return worth
         capacity = np.full(self.active.shape, p.battery_j)
-        joule = prices.energy / core.ENERGY_UNIT if p.batteries and not p.reward_energy else 0.0
+        joule = prices.energy / arrays.ENERGY_UNIT if p.batteries and not p.reward_energy else 0.0
         knot = np.ones(1 if joule > 0.0 else 0)
         return Worth(np.full((*capacity.shape, len(knot)), joule * p.battery_j), knot, capacity)
 
@@ -538,7 +538,7 @@ class MecWorld(Storing, SlotWorld):
         """(E,) share of used resources that a raw choice, executed as requested, would overload."""
         out = np.empty(self.size)
         asked = np.where(self.sheds(option), 0, option).astype(np.int64)
-        core.overload(self.physics, self.world, prices, asked, out)
+        execution.overload(self.physics, self.world, prices, asked, out)
         return out
 
     # --- what the world does
@@ -558,11 +558,20 @@ class MecWorld(Storing, SlotWorld):
         e, n, b = w.rate.shape
         f = lambda *shape: np.zeros((e, *shape))
         out = Outcome(
-            f(n), np.zeros((e, n), bool), f(n), f(n), f(), f(n), np.zeros((e, n), bool), f(n), f(n, core.HORIZON), f(b)
+            f(n),
+            np.zeros((e, n), bool),
+            f(n),
+            f(n),
+            f(),
+            f(n),
+            np.zeros((e, n), bool),
+            f(n),
+            f(n, arrays.HORIZON),
+            f(b),
         )
         queue, air_queue = w.backlog_s.copy(), w.air_backlog_s.copy()
         self.moved_on()
-        core.execute(self.physics, self._at_work(w.active & self.sheds(plan.option)), plan, out)
+        execution.execute(self.physics, self._at_work(w.active & self.sheds(plan.option)), plan, out)
         stale = self.problem.scenario.dynamics.staleness
         w.queue_s[:] = queue if stale else w.backlog_s
         w.air_queue_s[:] = air_queue if stale else w.air_backlog_s
@@ -656,7 +665,7 @@ def _empty_world(e: int, n: int, k: int, b: int, day: int) -> World:
     f = lambda *shape: np.zeros((e, *shape))
     i = lambda *shape: np.zeros((e, *shape), np.int64)
     flag = lambda *shape: np.zeros((e, *shape), bool)
-    h = core.HORIZON
+    h = arrays.HORIZON
     return World(
         active=flag(n), task_bits=f(n), task_cycles=f(n), deadline_s=f(n), device_hz=f(n), battery_j=f(n),
         age_slots=f(n), last_server=i(n), activity=f(n), sla=f(n), worth=f(n) + 1, harvest_log_j=f(n, day),
