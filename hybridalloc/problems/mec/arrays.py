@@ -16,11 +16,7 @@ HORIZON = 5  # slots over which a leftover backlog is charged to the agent that 
 STEEPNESS = 12.0  # of the smooth deadline: sigmoid(12 (T / tau - 1)) is .5 at the deadline, .95 a quarter late
 ENERGY_UNIT = 0.1  # J: energies are priced and rewarded by the tenth of a joule
 LEAST_RATE = 1e4  # bit/s: keeps a hopeless link's air time finite
-
-
 INVERSE_LOG_2 = 1.4426950408889634
-
-
 TINY = 1e-150  # least weight of who sends: shares stay defined
 
 
