@@ -31,9 +31,8 @@ def gains(mechanism, value, budget, capacity, i, lies):
 @pytest.mark.parametrize("seed", range(6))
 def test_no_lie_gains(seed):
     value, budget, capacity, rng = drawn(seed, 2 + seed % 3, 2 + seed % 2)
-    grid = [
-        np.abs(value[0] * rng.lognormal(0.0, s, value.shape[1])) + 1e-6 for s in (0.1, 0.3, 1.0, 3.0) for _ in range(8)
-    ]
+    spreads, k = np.repeat([0.1, 0.3, 1.0, 3.0], 8), value.shape[1]
+    grid = [value[0] * rng.lognormal(0.0, s, k) + 1e-6 for s in spreads]
     grid += [row + 1e-6 for row in np.eye(k)]  # wants one resource alone
     assert gains(partial_allocation, value, budget, capacity, 0, grid).max() <= 1e-6
 
