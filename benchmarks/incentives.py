@@ -111,14 +111,9 @@ def claims(world: Any, who: Any) -> dict[str, Any]:
 
 def tasks(networks: int, agents: int, servers: int, load: float) -> None:
     """Print what a device gains by each claim, by toll and admission."""
-    print(
-        f"\nmec, {agents} devices x {servers} servers, load {load:g}, {networks} networks, three slots of each; the own reward"
-    )
-    print("is at most about 1 a task\n")
-    print(
-        "| toll | admission | honest | always: best claim | gains | the others lose | at best: gains | the others lose |"
-    )
-    print("|---:|---|---:|---|---:|---:|---:|---:|")
+    print(f"\nmec, {agents} devices x {servers} servers, load {load:g}; {networks} networks, three slots of each\n")
+    heads = "toll", "admission", "own reward, honest", "always", "gains", "others lose", "at best: gains", "others lose"
+    print("| " + " | ".join(heads) + " |\n|---:|---|---:|---|---:|---:|---:|---:|")
     for toll in (0.0, 1.0, 2.0):
         for floors in (True, False):
             problem = make_problem("mec", agents=agents, servers=servers, load=load, floors=floors)

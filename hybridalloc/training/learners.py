@@ -19,6 +19,7 @@ UNWRITTEN: dict[int, dict[str, dict[str, Any]]] = {
 }  # what each of them had otherwise than the next: every learner's, then one's own
 UNWRITTEN_ALONE: dict[str, dict[str, Any]] = {"imappo": {"gae": 0.6}}  # of the first, in a comparison
 LEVELS_ALONE: dict[str, Any] = {"rate": 1e-3, "entropy": 0.0, "epochs": 4}  # where a game decides levels alone
+AHEAD: dict[str, dict[str, Any]] = {"imappo": {"horizon": 8, "minibatches": 4}}  # one update behind is a little behind
 
 
 def unwritten(learner: str, kind: str = "hybrid", compared: bool = False, defaults: int = 1) -> dict[str, Any]:
@@ -62,5 +63,7 @@ def learner_settings(problem: AnyProblem, config: TrainConfig) -> dict[str, Any]
     usual = settings_for(config.learner, config.kind)
     if problem.card.decides == "levels" and config.learner == "imappo":
         usual = usual | {"continuous": tuple(problem.card.levels)} | LEVELS_ALONE
+    if config.overlap:
+        usual = usual | AHEAD.get(config.learner, {})
     own = continuous_settings(problem, config.learner, usual | given, trust)
     return resolved(config.learner, own)
