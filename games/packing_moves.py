@@ -1,6 +1,6 @@
 """The moves of a packing game, compiled: who fits, what a place costs, replies, admission and trades.
 
-``g`` is a :class:`games.packing.Packing`; ``used`` (R,) what is taken of ``free`` (R,); ``option`` (N,) where agents are.
+``g`` is a :class:`games.packing.Packing`; ``used`` (R,) is taken of ``free`` (R,); agents are at ``option`` (N,).
 """
 
 from __future__ import annotations
@@ -73,6 +73,15 @@ def serve_in_order(g, order, strict, option, used):
             seat(g, used, i, o, option)
         elif strict:
             return
+
+
+@njit(**ROOMY)
+def serve_pairs(g, who, where, option, used):
+    """Of agents and places (K,) one pair after the other, for who has none yet and as far as there is room."""
+    free = g.capacity * (1.0 + ROUNDING) + 1e-300
+    for k in range(len(who)):
+        if option[who[k]] == 0 and g.ok[who[k], where[k]] and fits(g, free, used, who[k], where[k]):
+            seat(g, used, who[k], where[k], option)
 
 
 @njit(**LEAN)

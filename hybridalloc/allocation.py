@@ -20,6 +20,7 @@ from coordinator.why import NUMBERS, WhatIf, Why, explain, tilt_of, what_if
 from coordinator.why_seated import explain_seated, what_if_seated
 from games.admission import Seating
 from games.congestion import CongestionGame, Float, Int
+from games.packing import Packing
 from games.places import Places
 from games.quadratic import QuadraticGame
 from games.shortlists import Shortlists
@@ -177,7 +178,7 @@ class Allocation:
     served: NDArray[np.bool_]
     prices: dict[str, Float]
     certificate: Certificate
-    game: CongestionGame | QuadraticGame | None
+    game: CongestionGame | QuadraticGame | Packing | None
     log_prior: Float
     trust: float
     levels: dict[str, Float] = field(default_factory=dict)

@@ -44,6 +44,11 @@ PROBLEMS = {
     "custom, two families": lambda: table(options=[[0, 2], [1, 2]], families=["cpu", "cpu", "air"]),
     "cluster": lambda: make_problem("cluster", nodes=6),
     "cluster, settings": lambda: make_problem("cluster", nodes=9, until=0.7),
+    "cluster, queue": lambda: make_problem("cluster", scenario="seed001", slots=14, hours=1.0, stragglers=0.3),
+    "cluster, queue, settings": lambda: make_problem(
+        "cluster", scenario="seed001", slots=12, workload="heavy", hours=0.5, teams=2, urgent=0.4, slack=2.0,
+        stragglers=0.3, preempt=False, misjudged=0.0,
+    ),
     "voltage": lambda: make_problem("voltage"),
     "voltage, mapdn": lambda: make_problem("voltage", variant="mapdn", levels=5, rounds=1),
     "voltage, readings now": lambda: make_problem("voltage", information="now", steepest=10.0),

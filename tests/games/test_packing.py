@@ -200,7 +200,13 @@ def market(seed, jobs=7, pools=3, curves=False, classes=1):
     curve = np.cumsum(rng.uniform(-0.2, 0.2, (pools, 5)), 1) if curves else None
     ok = rng.random(private.shape) < 0.85
     return packing_game(
-        rows, demand, rng.integers(2, 6, pools), private=private, ok=ok, curve=curve, rank=rng.integers(0, classes, jobs)
+        rows,
+        demand,
+        rng.integers(2, 6, pools),
+        private=private,
+        ok=ok,
+        curve=curve,
+        rank=rng.integers(0, classes, jobs),
     )
 
 
