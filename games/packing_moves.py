@@ -37,6 +37,9 @@ def settle(g, order, option, used, trade):
                 if o > 0:
                     seat(g, used, i, o, option)
                     changed = True
+        if trade:
+            for i in range(len(option)):
+                changed |= _trade(g, free, option, used, i)
         if changed:
             continue
         for k in range(len(order)):
@@ -45,9 +48,6 @@ def settle(g, order, option, used, trade):
                 changed = _shift_one(g, free, option, used, i) or _displace(g, free, option, used, i, evicted, trial)
             if changed:
                 break
-        if not changed and trade:
-            for i in range(len(option)):
-                changed |= _trade(g, free, option, used, i)
         if not changed:
             return True
     return False

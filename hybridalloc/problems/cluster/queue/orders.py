@@ -19,19 +19,22 @@ ORDERS = {
     "area": "SRTF x GPUs", "drf": "DRF", "tetris": "Tetris", "random": "random", "round_robin": "round robin",
     "best_fit": "best fit", "worst_fit": "worst fit",
 }  # fmt: skip
+TOLD, PREEMPT = ("srtf", "area", "tetris"), ("attained", "srtf", "area")
 PROGRAMS = {
     "max_min": "max-min (Gavel)", "finish_time": "finish-time fairness (Gavel)", "makespan": "least makespan (Gavel)",
 }  # fmt: skip
 
 
 def placed(world: QueueWorld, e: int, name: str, rng: np.random.Generator) -> Int:
-    """(N,) where a rule puts the jobs of world ``e``: the first job first, on its fastest place that has room; best and
-    worst fit on the fullest and the emptiest, the oldest job first."""
-    game, here = world.packing(e, neutral=True), np.flatnonzero(world.there[e])
+    """(N,) where a rule puts the jobs of world ``e``: the first first, where it runs fastest and there is room, what
+    starting there costs included; best and worst fit on the fullest and the emptiest, the oldest job first. Who runs is
+    stopped by the rules of :data:`PREEMPT` alone."""
     at, units = world.at, world.room(e)
+    game, here = world.packing(e, neutral=True, told=name in TOLD), np.flatnonzero(world.there[e])
     pool = world.setup.pool
     left, gang, age = world.expected[e, here], at["gang"][e, here], -at["came"][e, here]
-    order = here[np.argsort(-age, kind="stable")]
+    runs = at["place"][e, here] > 0 if name not in PREEMPT else np.zeros(len(here), bool)
+    order = here[np.lexsort((-age, ~runs))]
     if name in PROGRAMS:
         return _by_shares(world, e, name, game)
     if name in ("best_fit", "worst_fit"):
@@ -46,7 +49,7 @@ def placed(world: QueueWorld, e: int, name: str, rng: np.random.Generator) -> In
         alike = (gang[:, None] / np.maximum(units[pool], 1)).max(1, initial=0)
         key = -(alike / max(alike.mean(), 1e-9) - left / max(left.mean(), 1e-9)) if len(here) else None
     if key is not None:
-        order = here[np.lexsort((-age, key))]
+        order = here[np.lexsort((-age, key, ~runs))]
     return serve_in_order(game, order, strict=name == "fifo").option
 
 
@@ -55,6 +58,10 @@ def _by_fit(world: QueueWorld, e: int, game: Packing, order: Int, best: bool) ->
     option, used = np.zeros(world.slots, np.int64), np.zeros(len(game.capacity))
     pool = world.setup.pool
     for i in order:
+        place = int(world.at["place"][e, i])
+        if place and game.ok[i, place]:  # who runs stays
+            moves.seat(game, used, i, place, option)
+            continue
         room = (game.capacity - used)[pool] - game.demand[i, 1:, 0]
         fits = game.ok[i, 1:] & (room >= -1e-9) & _other_legs(game, used, i)
         if fits.any():

@@ -38,7 +38,7 @@ from hybridalloc.problems.state import whole_number
 
 QUEUES = ("gavel", "seed001")
 WARM = 0.1  # of seed 001's jobs, that are not measured
-ROUND_S = {"gavel": 360.0, "seed001": 60.0}
+ROUND_S, RESTART_S = {"gavel": 360.0, "seed001": 60.0}, {"gavel": 60.0, "seed001": 10.0}
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,8 @@ class Queue(Slots[QueueState, Running, QueuePrices]):
             0 with "gavel": all jobs are there at once, for the makespan. workload: how much of a node jobs take
             ("seed001"): light, medium or heavy. hours: of an episode, 0 for until all are done ("gavel") or 100.
         slots: jobs that are looked at together; later ones wait outside, the oldest comes in first. round_s: 0 for the
-            scenario's own. restart_s: that a start costs. misjudged: spread of ln(true / told) of durations.
+            scenario's own. restart_s: that a start costs, < 0 for the scenario's own. misjudged: spread of
+            ln(true / told) of durations.
         stragglers: chance of a job that runs to be slowed down, each round, for as long as it stays there.
         elastic: gangs also run as half of themselves ("gavel"). preempt: jobs may be stopped and moved.
         power: of each pool's units at work at once, by watts, a rack's limit; 1 for none ("gavel").
@@ -68,7 +69,7 @@ class Queue(Slots[QueueState, Running, QueuePrices]):
     hours: float = 0.0
     slots: int = 96
     round_s: float = 0.0
-    restart_s: float = 60.0
+    restart_s: float = -1.0
     misjudged: float = 1.0
     stragglers: float = 0.0
     elastic: bool = False
@@ -92,7 +93,7 @@ class Queue(Slots[QueueState, Running, QueuePrices]):
         for name, low, high in (("jobs", 1, 100_000), ("slots", 1, 10_000), ("teams", 0, 1000)):
             object.__setattr__(self, name, whole_number(name, getattr(self, name), low, high))
         for name, least, most in (
-            ("load", 0.0, 10.0), ("hours", 0.0, 10_000.0), ("round_s", 0.0, 86_400.0), ("restart_s", 0.0, 86_400.0),
+            ("load", 0.0, 10.0), ("hours", 0.0, 10_000.0), ("round_s", 0.0, 86_400.0), ("restart_s", -1.0, 86_400.0),
             ("misjudged", 0.0, 5.0), ("stragglers", 0.0, 1.0), ("power", 0.01, 1.0), ("urgent", 0.0, 1.0),
             ("slack", 0.0, 1000.0),
         ):  # fmt: skip
@@ -103,6 +104,7 @@ class Queue(Slots[QueueState, Running, QueuePrices]):
         if self.scenario == "seed001" and self.load == 0:
             raise ValueError("load = 0; seed 001's jobs come at a rate, 0.01 to 10 of what its nodes can do")
         object.__setattr__(self, "round_s", self.round_s or ROUND_S[self.scenario])
+        object.__setattr__(self, "restart_s", self.restart_s if self.restart_s >= 0 else RESTART_S[self.scenario])
 
     @cached_property
     def card(self) -> Card:

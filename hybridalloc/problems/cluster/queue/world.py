@@ -158,8 +158,11 @@ class QueueWorld(SlotWorld):
         weight = (self.expected[e] + SOON) ** -q.left * self.at["gang"][e].astype(float) ** -q.gang
         return np.asarray(weight * (1.0 + q.weight * np.maximum(self.ratio(e) - q.mark, 0.0)))
 
-    def packing(self, e: int, prices: QueuePrices | None = None, neutral: bool = False) -> Packing:
-        """The game of world ``e``; ``neutral``: places cost what is lost in speed alone, and all are of one class."""
+    def packing(
+        self, e: int, prices: QueuePrices | None = None, neutral: bool = False, told: bool = True
+    ) -> Packing:  # fmt: skip
+        """The game of world ``e``; ``neutral``: a place is worth a job's speed there, less what a start costs, and all
+        are of one class; who is not ``told`` what is left takes it to be as much as was done."""
         n, p = self.speed.shape[1:]
         w, r = len(self.setup.pools), len(self.rack_w)
         pool, place = self.setup.pool, self.at["place"][e]
@@ -178,13 +181,15 @@ class QueueWorld(SlotWorld):
         ok, private = np.zeros((n, 1 + p), bool), np.zeros((n, 1 + p))
         ok[:, 1:] = self.there[e][:, None] & (speed > 0) & (self.taken[e] <= self.room(e)[pool])
         rank, curve = np.zeros(n, np.int64), np.zeros((len(capacity), CURVE))
+        done = (self.at["alone"][e] - self.at["true"][e]) / HOUR
+        hours = self.expected[e] if told else np.maximum(done, 0.0)
+        lost = self.problem.restart_s / np.maximum(HOUR * hours, self.problem.round_s)
+        moved = speed * np.where(same, 1.0, 1.0 - np.minimum(lost, 1.0)[:, None])
         if neutral:
-            private[:, 1:] = -(speed + 1e-9 * same)
+            private[:, 1:] = -(moved + 1e-9 * same)
         else:
             q = self.problem.card.prices() if prices is None else prices
-            lost = self.problem.restart_s / np.maximum(HOUR * self.expected[e], self.problem.round_s)
-            value = speed * np.where(same, 1.0, 1.0 - np.minimum(lost, 1.0)[:, None]) + q.some + q.stay * same
-            private[:, 1:] = -self.worth(e, q)[:, None] * value
+            private[:, 1:] = -self.worth(e, q)[:, None] * (moved + q.some + q.stay * same)
             rank = np.unique(-self.at["priority"][e], return_inverse=True)[1]
             fill = np.linspace(0, 1, CURVE)
             curve[:w] = -q.tight * capacity[:w, None] * fill**2
