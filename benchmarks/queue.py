@@ -79,6 +79,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs=2, default=(10000, 10005))
     parser.add_argument("--tuning", type=int, default=0)
     parser.add_argument("--methods", nargs="+", default=None)
+    parser.add_argument("--workloads", nargs="+", default=("light", "medium", "heavy"))
     args = parser.parse_args()
     seeds = range(*args.seeds)
     if args.what == "time":
@@ -92,7 +93,7 @@ def main() -> None:
             tell(run(problem, seeds, methods, prices), SHOWN["gavel"], "max_min")
     else:
         loads = (args.load,) if args.what == "seed001" else args.loads
-        for workload in ("light", "medium", "heavy"):
+        for workload in args.workloads:
             make = lambda load, hours=args.hours, workload=workload: make_problem(
                 "cluster", scenario="seed001", workload=workload, load=load, hours=hours, misjudged=args.misjudged,
                 stragglers=args.stragglers,

@@ -80,6 +80,8 @@ def restore_problem(description: Mapping[str, Any], trust_code: bool = False) ->
     name = description.get("name")
     if not isinstance(name, str):
         raise ValueError(f"name = {quoted(name)}; a description names its problem")
+    if name == "custom" and "held" in description:
+        return custom.Held.restore(description)
     if name == "custom":
         return custom.Custom.restore(description, trust_code)
     if name == "mec":
@@ -137,7 +139,7 @@ def _made(maker: Callable[..., Any], name: str, settings: Mapping[str, Any]) -> 
 
 def _kept(problem: Any, name: str) -> Any:
     """The problem, held to the contract where it is not built in."""
-    ours = custom.Custom | mec.Mec | cluster.Cluster | cluster.Queue | voltage.Voltage | balancer.Balancer
+    ours = custom.Custom | custom.Held | mec.Mec | cluster.Cluster | cluster.Queue | voltage.Voltage | balancer.Balancer
     built_in = isinstance(problem, ours)
     return problem if built_in else check_problem(problem, name)
 
