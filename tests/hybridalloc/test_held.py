@@ -103,3 +103,21 @@ def test_what_cannot_be_read_is_told():
         assert message in str(error.value)
     with pytest.raises(UnknownNameError, match="unknown setting of custom 'counts'; did you mean 'count'"):
         make_problem("custom", **TWO, counts=[1, 1])
+
+
+def test_why_says_what_a_place_lacks_and_what_would_change_it():
+    problem = make_problem(
+        "custom", demand={"gpu": [2, 2, 3]}, held={"gpu": [4, 2]}, servers=["a", "b"], names=["x", "y", "z"],
+        cost=[[0.0, 5.0]] * 3,
+    )  # fmt: skip
+    allocation = Allocator(problem, "game").step(problem.reset())
+    assert allocation.option.tolist() == [1, 1, 0]
+    left, held = allocation.why("z"), allocation.why(0)
+    assert "a takes 3 of gpu of a, of which 0 is left" in left.reason and left.decided_by == (("room", 0),)
+    assert "z (opting out)" in str(left)
+    assert held.reason == "of the places that fit beside the others it costs least"
+    assert held.smallest.option == 2 and held.smallest.checked and held.smallest.amount < -4
+    with pytest.raises(ValueError, match="places are held whole here"):
+        allocation.what_if(without=0)
+    crowd = Allocator(problem, "first_fit").step(problem.reset()).why(0)
+    assert crowd.reason == "the rule 'first_fit' chose it"

@@ -366,9 +366,9 @@ def make(
     known = [name for name in CustomState.__dataclass_fields__ if name not in apart]
     for name in arrays:
         if name not in known:
-            others = ["work", "capacity", "options", "resources", "families", "jobs", "servers", "links", "transition"]
+            rest = ["work", "capacity", "options", "resources", "families", "jobs", "servers", "links", "transition"]
             more = ["episode", "credit", "priority_gap", "most_jobs", "previous", "moving_cost"]
-            raise nearest("setting of custom", name, known + others + more)
+            raise nearest("setting of custom", name, known + rest + more)
     if jobs is not None or servers is not None:
         if work is not None or arrays:
             raise InvalidStateError("give either jobs= and servers=, or arrays (work=, capacity=, ...), not both")

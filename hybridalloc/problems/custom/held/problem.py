@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from coordinator.why import Names
 from games.certificate import CapacityCheck
 from games.errors import InvalidStateError
 from hybridalloc.errors import nearest
@@ -23,7 +24,7 @@ from hybridalloc.problems.custom.held.world import BASELINES, HeldPrices, HeldWo
 from hybridalloc.problems.metrics import RAW_VIOLATION, Metric, Ratio
 from hybridalloc.problems.slots import StateSlots
 from hybridalloc.problems.state import name_list
-from hybridalloc.text import quoted
+from hybridalloc.text import printable, quoted
 
 METRICS = (
     Metric("completion", "served", "% of active", "higher", Ratio("served", "active", 100)),
@@ -63,6 +64,24 @@ class Held(StateSlots[HeldState, Standing, HeldPrices]):
 
     def first(self, rng: np.random.Generator) -> HeldState:
         return self.start
+
+    def names(self, state: HeldState, agent: int) -> Names:
+        """What a job, the options and the resources are called, as it prints; limits of a team's and of jobs that stand
+        apart come after the servers'."""
+        options = ("opting out", *map(printable, self.servers))
+        resources = [f"{printable(r)} of {printable(server)}" for server in self.servers for r in self.resources]
+        if len(state.quota):
+            resources += [f"{printable(r)} of team {printable(t)}" for r in self.resources for t in self.teams]
+        apart = range(int(state.apart.max(initial=-1)) + 1)
+        resources += [f"jobs of group {g} on {printable(server)}" for g in apart for server in self.servers]
+        return Names(printable(state.label(agent)), options, tuple(resources))
+
+    def agent(self, state: HeldState, name: str) -> int:
+        """The job of that name."""
+        names = state.names or ()
+        if name not in names:
+            raise nearest("job", name, names)
+        return names.index(name)
 
     def check(self, state: HeldState, allocation: Any) -> CapacityCheck:
         """Feasibility of an allocation from the definitions, by code that no solver shares."""
