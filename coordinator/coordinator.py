@@ -15,9 +15,11 @@ from coordinator.congestion import Admits as Admits  # read from here too
 from coordinator.congestion import Congestion
 from coordinator.game import Choice, Game, Sample, levels_beside, only_options, renewed
 from coordinator.improve import Climbs, Expects, Improve, Task, improve, start_of, tilt_worth
+from coordinator.packing import PackingGames
 from coordinator.shortlisted import ListedDecision, Lists, Shortlisting, decide_listed, listens, whole_prior
 from games.admission import Seating
 from games.congestion import Bool, CongestionBatch, Float, Int
+from games.packing_batch import PackingBatch
 from games.places import EFFORT, Places
 from rl.proposal import Observation, Proposal, Recommender, proposal_of
 
@@ -37,7 +39,7 @@ class Situation(Protocol[Charged, Planned]):
 
     def observe(self) -> Observation: ...
 
-    def game(self, prices: Charged) -> Game | CongestionBatch: ...
+    def game(self, prices: Charged) -> Game | CongestionBatch | PackingBatch: ...
 
     def settle(
         self, choice: Choice | Int, prices: Charged, proposal: Proposal | None = None, trust: float = np.inf,
@@ -450,8 +452,10 @@ class Coordinator:
         return game_of(game).sample(proposal_of(proposal), trust, uniform)
 
 
-def game_of(given: Game | CongestionBatch) -> Game:
-    """A situation's game as the coordinator sees it: congestion games may come as their arrays."""
+def game_of(given: Game | CongestionBatch | PackingBatch) -> Game:
+    """A situation's game as the coordinator sees it: congestion and packing games may come as their arrays."""
+    if isinstance(given, PackingBatch):
+        return PackingGames(given)
     return Congestion(given) if isinstance(given, CongestionBatch) else given
 
 

@@ -1,7 +1,8 @@
 """What the coordinator asks of a game: E games side by side that a proposal can tilt.
 
-Two kinds are one: congestion games, in which agents choose options (:mod:`coordinator.congestion`), and quadratic
-games, in which they choose levels (:mod:`coordinator.quadratic`). N agents, O options, D levels an agent.
+Three kinds are one: congestion games, in which agents choose options and share (:mod:`coordinator.congestion`), packing
+games, in which they hold what they take (:mod:`coordinator.packing`), and quadratic games, in which they choose levels
+(:mod:`coordinator.quadratic`). N agents, O options, D levels an agent.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import numpy as np
 
 from coordinator.budget import Clock
 from games.congestion import Bool, CongestionGame, Float, Int
+from games.packing import Packing
 from games.quadratic import QuadraticGame
 from rl.proposal import Proposal
 
@@ -112,7 +114,7 @@ class Game(Protocol):
         """(E,) the most that one agent gains by leaving ``choice`` alone in the untilted game, by code that shares
         nothing with the solvers."""
 
-    def single(self, e: int) -> CongestionGame | QuadraticGame:
+    def single(self, e: int) -> CongestionGame | QuadraticGame | Packing:
         """Game ``e``, untilted, by itself: what certificates and questions read."""
 
 

@@ -22,6 +22,11 @@ alone raises the numbers served by class, the highest class first, lexicographic
 the same agents served; there are finitely many joint choices, so it ends. A holder gives up its place at a cost
 (``preempt``, inf: never): it is displaced only for who saves more than that, by its private costs, by not opting out.
 
+*Trades.* Where everything is full nobody can move alone, and an equilibrium may be poor. With ``trade`` no two agents
+would change their places together either: one takes a place that the other leaves for another one, or, within a class,
+for none, and the potential is lower so, what giving up costs included. A job that is hardly slower elsewhere leaves the
+fast GPU to one that is. Each trade lowers the potential with as many served of each class, so that ends too.
+
 Source: Rosenthal (1973) and Monderer and Shapley (1996) for exact potentials; Vetta (2002) and Wolpert and Tumer (2002)
 for marginal contributions; Gale and Shapley (1962) for justified envy, as in :mod:`games.admission`, which divides.
 """
@@ -31,15 +36,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from games import packing_moves as moves
 from games.congestion import Bool, Float, Int
 from games.errors import InvalidGameError, shaped
-from games.lean import LEAN
-
-ROUNDING = 1e-9  # of a capacity, relative
-GAIN = 1e-12  # what a reply must save
-SWEEPS = 500
 
 
 class Packing(NamedTuple):
@@ -148,247 +148,43 @@ def _with_leg(game: Packing, row: Int, demand: Float, capacity: Float) -> Packin
     )
 
 
-def pack(game: Packing) -> Packed:
-    """An equilibrium of the packing game without justified envy, from where agents stand (``stay``)."""
-    option = np.zeros(len(game.rank), np.int64)
-    used = np.zeros(len(game.capacity))
-    if not option.size:
-        return Packed(option, used, True)
-    return Packed(option, used, bool(_pack(game, _order(game), option, used)))
+def pack(game: Packing, trade: bool = False) -> Packed:
+    """An equilibrium of the packing game without justified envy, from where agents stand (``stay``); with ``trade``
+    one in which no two agents would trade places either."""
+    option, used = _nobody(game)
+    stable = not option.size or moves.settle(game, serving_order(game, trade), option, used, bool(trade))
+    return Packed(option, used, bool(stable))
 
 
-def _order(game: Packing) -> Int:
-    """(N,) by class, and within one by the least share of a resource that a place takes, the smallest first."""
+def seat_asked(game: Packing, asked: Int, trade: bool = False) -> Packed:
+    """Each agent where it asked to be (N,), in the order in which they are served, as far as there is room; 0
+    elsewhere, and where an option is none of its own."""
+    option, used = _nobody(game)
+    if option.size:
+        moves.seat_asked(game, serving_order(game, trade), np.ascontiguousarray(asked, np.int64), option, used)
+    return Packed(option, used, False)
+
+
+def serve_in_order(game: Packing, order: Int, strict: bool = False) -> Packed:
+    """One agent of ``order`` (any,) after the other takes its cheapest place that fits; ``strict``: who comes after one
+    that none fits waits too."""
+    option, used = _nobody(game)
+    if option.size:
+        moves.serve_in_order(game, np.ascontiguousarray(order, np.int64), bool(strict), option, used)
+    return Packed(option, used, False)
+
+
+def serving_order(game: Packing, dearest: bool = False) -> Int:
+    """(N,) by class, and within one by the least share of a resource that a place takes, the smallest first, which
+    serves most; or, ``dearest`` first, by what a place saves for each such share."""
     share = np.where(game.rows >= 0, game.demand / np.maximum(game.capacity, 1e-300)[game.rows], 0.0).max(2, initial=0)
     least = np.where(game.ok, share, np.inf).min(1, initial=np.inf)
-    return np.lexsort((least, game.rank))
+    if not dearest:
+        return np.lexsort((least, game.rank))
+    saved = (game.private[:, :1] - game.private) / np.maximum(share, 1e-12)
+    most = np.where(game.ok, saved, -np.inf).max(1, initial=-np.inf)
+    return np.lexsort((least, -most, game.rank))
 
 
-@njit(cache=True)
-def _pack(g, order, option, used):
-    free = g.capacity * (1.0 + ROUNDING) + 1e-300
-    for k in range(len(order)):
-        i = order[k]
-        o = g.stay[i]
-        if o > 0 and g.ok[i, o] and fits(g, free, used, i, o):
-            seat(g, used, i, o, option)
-    evicted, trial = np.zeros(len(option), np.bool_), np.zeros(len(used))
-    for _ in range(SWEEPS):
-        for _ in range(SWEEPS):
-            if not _replies(g, free, option, used):
-                break
-        changed = False
-        for k in range(len(order)):
-            i = order[k]
-            if option[i] == 0:
-                o = cheapest(g, free, used, i)
-                if o > 0:
-                    seat(g, used, i, o, option)
-                    changed = True
-        if changed:
-            continue
-        for k in range(len(order)):
-            i = order[k]
-            if option[i] == 0:
-                changed = _shift_one(g, free, option, used, i) or _displace(g, free, option, used, i, evicted, trial)
-            if changed:
-                break
-        if not changed:
-            return True
-    return False
-
-
-@njit(**LEAN)
-def potential(g, r, load):
-    """V_r at a load, straight between the curve's points; on beyond the last by its last slope."""
-    steps = g.curve.shape[1] - 1
-    if g.capacity[r] <= 0.0:
-        return g.curve[r, 0]
-    x = load / g.capacity[r] * steps
-    k = min(int(x), steps - 1)
-    return g.curve[r, k] + (x - k) * (g.curve[r, k + 1] - g.curve[r, k])
-
-
-@njit(**LEAN)
-def cost_of(g, used, i, o):
-    """Agent i's cost of option o beside ``used`` (R,), itself not in it."""
-    cost = g.private[i, o]
-    for s in range(g.rows.shape[2]):
-        r = g.rows[i, o, s]
-        if r >= 0:
-            before = used[r]
-            for q in range(s):  # a resource that an earlier leg uses too
-                if g.rows[i, o, q] == r:
-                    before += g.demand[i, o, q]
-            cost += potential(g, r, before + g.demand[i, o, s]) - potential(g, r, before)
-    return cost
-
-
-@njit(**LEAN)
-def fits(g, free, used, i, o):
-    """Whether agent i's option o is within ``free`` (R,) beside ``used`` (R,)."""
-    for s in range(g.rows.shape[2]):
-        r = g.rows[i, o, s]
-        if r >= 0:
-            more = 0.0
-            for q in range(g.rows.shape[2]):
-                if g.rows[i, o, q] == r:
-                    more += g.demand[i, o, q]
-            if used[r] + more > free[r]:
-                return False
-    return True
-
-
-@njit(**LEAN)
-def seat(g, used, i, o, option):
-    option[i] = o
-    for s in range(g.rows.shape[2]):
-        if g.rows[i, o, s] >= 0:
-            used[g.rows[i, o, s]] += g.demand[i, o, s]
-
-
-@njit(**LEAN)
-def leave(g, used, i, option):
-    for s in range(g.rows.shape[2]):
-        if g.rows[i, option[i], s] >= 0:
-            used[g.rows[i, option[i], s]] -= g.demand[i, option[i], s]
-    option[i] = 0
-
-
-@njit(**LEAN)
-def cheapest(g, free, used, i):
-    """The cheapest place where agent i fits, the first of equals; 0 for none."""
-    best, least = 0, np.inf
-    for o in range(1, g.rows.shape[1]):
-        if g.ok[i, o] and fits(g, free, used, i, o):
-            cost = cost_of(g, used, i, o)
-            if cost < least:
-                best, least = o, cost
-    return best
-
-
-@njit(**LEAN)
-def _replies(g, free, option, used):
-    """One round of best responses of the holders; whether any moved."""
-    moved = False
-    for i in range(len(option)):
-        now = option[i]
-        if now == 0 or (now == g.stay[i] and g.preempt[i] == np.inf):
-            continue
-        leave(g, used, i, option)
-        o = cheapest(g, free, used, i)
-        if o == 0 or cost_of(g, used, i, o) >= cost_of(g, used, i, now) - GAIN:
-            o = now
-        seat(g, used, i, o, option)
-        moved |= o != now
-    return moved
-
-
-@njit(**LEAN)
-def _shift_one(g, free, option, used, i):
-    """Seat agent i by moving one holder to another place; whether that worked. Nobody loses a place."""
-    for o in range(1, g.rows.shape[1]):
-        if not g.ok[i, o]:
-            continue
-        for j in range(len(option)):
-            now = option[j]
-            if j == i or now == 0 or (now == g.stay[j] and g.preempt[j] == np.inf) or not _meet(g, i, o, j, now):
-                continue
-            leave(g, used, j, option)
-            if fits(g, free, used, i, o):
-                seat(g, used, i, o, option)
-                to = cheapest(g, free, used, j)
-                if to > 0:
-                    seat(g, used, j, to, option)
-                    return True
-                leave(g, used, i, option)
-            seat(g, used, j, now, option)
-    return False
-
-
-@njit(**LEAN)
-def _meet(g, i, o, j, q):
-    """Whether agent i's option o and agent j's option q share a resource."""
-    for s in range(g.rows.shape[2]):
-        for t in range(g.rows.shape[2]):
-            if g.rows[i, o, s] >= 0 and g.rows[i, o, s] == g.rows[j, q, t]:
-                return True
-    return False
-
-
-@njit(**LEAN)
-def _displace(g, free, option, used, i, evicted, trial):
-    """Seat agent i at the expense of lower classes, as few and as low as will do; whether that worked."""
-    best, least = 0, np.inf
-    for o in range(1, g.rows.shape[1]):
-        if g.ok[i, o]:
-            cost = _evict(g, free, option, used, i, o, evicted, trial)
-            if cost < least:
-                best, least = o, cost
-    if best == 0:
-        return False
-    _evict(g, free, option, used, i, best, evicted, trial)
-    for j in range(len(option)):
-        if evicted[j]:
-            leave(g, used, j, option)
-    seat(g, used, i, best, option)
-    return True
-
-
-@njit(**LEAN)
-def _evict(g, free, option, used, i, o, evicted, trial):
-    """Mark who of lower classes gives up its place for agent i on option o: the lowest class first, of equals the
-    cheapest to move, then who need not be. Its cost with what that costs; inf where it is not worth it or no use."""
-    for r in range(len(used)):
-        trial[r] = used[r]
-    for j in range(len(option)):
-        evicted[j] = False
-    while not fits(g, free, trial, i, o):
-        pick, lowest, price = -1, -1, np.inf
-        for j in range(len(option)):
-            lower = option[j] > 0 and not evicted[j] and g.rank[j] > g.rank[i]
-            if lower and _helps(g, free, trial, i, o, j, option[j]):
-                cost = g.preempt[j] if option[j] == g.stay[j] else 0.0
-                if cost < np.inf and (g.rank[j] > lowest or (g.rank[j] == lowest and cost < price)):
-                    pick, lowest, price = j, g.rank[j], cost
-        if pick < 0:
-            return np.inf
-        evicted[pick] = True
-        _shift(g, trial, pick, option[pick], -1.0)
-    total = 0.0
-    for j in range(len(option)):  # who was marked early may not be needed in the end
-        if evicted[j]:
-            _shift(g, trial, j, option[j], 1.0)
-            if fits(g, free, trial, i, o):
-                evicted[j] = False
-                continue
-            _shift(g, trial, j, option[j], -1.0)
-            total += g.preempt[j] if option[j] == g.stay[j] else 0.0
-    if total > 0.0 and total >= g.private[i, 0] - g.private[i, o]:
-        return np.inf
-    return cost_of(g, trial, i, o) + total
-
-
-@njit(**LEAN)
-def _helps(g, free, used, i, o, j, q):
-    """Whether agent j on option q uses a resource that is short for agent i on option o."""
-    for s in range(g.rows.shape[2]):
-        r = g.rows[i, o, s]
-        if r < 0:
-            continue
-        more = 0.0
-        for t in range(g.rows.shape[2]):
-            if g.rows[i, o, t] == r:
-                more += g.demand[i, o, t]
-        if used[r] + more > free[r]:
-            for t in range(g.rows.shape[2]):
-                if g.rows[j, q, t] == r and g.demand[j, q, t] > 0.0:
-                    return True
-    return False
-
-
-@njit(**LEAN)
-def _shift(g, used, i, o, sign):
-    for s in range(g.rows.shape[2]):
-        if g.rows[i, o, s] >= 0:
-            used[g.rows[i, o, s]] += sign * g.demand[i, o, s]
+def _nobody(game: Packing) -> tuple[Int, Float]:
+    return np.zeros(len(game.rank), np.int64), np.zeros(len(game.capacity))

@@ -52,61 +52,60 @@ class PackingVerdict(NamedTuple):
 
 
 def certify_packing(game: Packs, choice: ArrayLike) -> PackingVerdict:
-    """What a joint choice (N,) is worth, O(N O S R): for verification, not for a hot path."""
+    """What a joint choice (N,) is worth, from each agent's use of every resource: for verification, not for a hot path.
+    Agents that accept no place and hold none are passed over."""
     option = np.asarray(choice)
-    n = len(option)
-    taken = np.stack([_use(game, i, option[i]) for i in range(n)]) if n else np.zeros((0, len(game.capacity)))
+    n, r = len(option), len(game.capacity)
+    seen = [i for i in range(n) if option[i] or game.ok[i].any()]
+    use = {i: _uses(game, i) for i in seen}  # (O, R)
+    taken = np.zeros((n, r))
+    for i in seen:
+        taken[i] = use[i][option[i]]
     used = taken.sum(0)
-    regret, envy = 0.0, []
-    for i in range(n):
-        others = used - taken[i]
+    limit = game.capacity * (1 + TOLERANCE)
+    pays = np.where(option == game.stay, game.preempt, 0.0)
+    regret, envy, flat = 0.0, [], not np.any(game.curve)
+    for i in seen:
+        places = np.flatnonzero(game.ok[i])
+        places = places[places > 0]
         pinned = option[i] == game.stay[i] and np.isinf(game.preempt[i])
         if option[i] and not pinned:
-            now = _cost(game, others, i, option[i])
-            moves = [_cost(game, others, i, o) for o in _places(game, i) if _fits(game, others + _use(game, i, o))]
-            regret = max(regret, now - min(moves, default=now))
+            others = used - taken[i]
+            fits = places[(others + use[i][places] <= limit).all(-1)]
+            if len(fits):
+                costs = game.private[i, [option[i], *fits]]
+                if not flat:
+                    joined = others + use[i][[option[i], *fits]]
+                    costs = costs + _curves(game, joined)  # what the others come to is the same for all
+                regret = max(regret, float(costs[0] - costs.min()))
         if not option[i]:
-            for o in _places(game, i):
-                kept, price = used.copy(), 0.0
-                for j in np.flatnonzero((option > 0) & (game.rank > game.rank[i])):
-                    pays = game.preempt[j] if option[j] == game.stay[j] else 0.0
-                    if np.isinf(pays):
-                        continue
-                    if ((_use(game, i, o) > 0) & (taken[j] > 0)).any():
-                        kept, price = kept - taken[j], price + pays
+            below = np.flatnonzero((option > 0) & (game.rank > game.rank[i]) & np.isfinite(pays))
+            for o in places.tolist():
+                gives = below[((taken[below] > 0) & (use[i][o] > 0)).any(-1)]
+                price = float(pays[gives].sum())
                 worth = price == 0 or price < game.private[i, 0] - game.private[i, o]
-                if worth and _fits(game, kept + _use(game, i, o)):
+                if worth and (used - taken[gives].sum(0) + use[i][o] <= limit).all():
                     envy.append((i, o))
     some = game.capacity > 0
     over = np.where(some, used / np.where(some, game.capacity, 1) - 1, np.where(used > 0, np.inf, -1))
     private = sum(float(game.private[i, option[i]]) for i in range(n))
-    return PackingVerdict(float(over.max(initial=-1.0)), float(regret), tuple(envy), private + _curves(game, used))
+    total = private + float(_curves(game, used[None])[0])
+    return PackingVerdict(float(over.max(initial=-1.0)), float(regret), tuple(envy), total)
 
 
-def _places(game: Packs, i: int) -> list[int]:
-    return [int(o) for o in np.flatnonzero(game.ok[i]) if o > 0]
+def _uses(game: Packs, i: int) -> Float:
+    """(O, R) what agent i takes on each option."""
+    rows = game.rows[i]
+    out = np.zeros((len(rows), len(game.capacity) + 1))  # the last column is of legs that are none
+    np.add.at(out, (np.arange(len(rows))[:, None], rows), np.where(rows >= 0, game.demand[i], 0.0))
+    return out[:, :-1]
 
 
-def _use(game: Packs, i: int, o: int) -> Float:
-    """(R,) what agent i takes on option o."""
-    out = np.zeros(len(game.capacity))
-    for r, d in zip(game.rows[i, o], game.demand[i, o], strict=True):
-        if r >= 0:
-            out[r] += d
-    return out
-
-
-def _fits(game: Packs, used: Float) -> bool:
-    return bool((used <= game.capacity * (1 + TOLERANCE)).all())
-
-
-def _curves(game: Packs, used: Float) -> float:
-    """Sum over resources of the potential at ``used`` (R,)."""
-    at = [np.linspace(0, c, game.curve.shape[1]) for c in game.capacity]
-    each = zip(used, at, game.curve, strict=True)
-    return sum(float(np.interp(u, x, v)) if x[-1] > 0 else float(v[0]) for u, x, v in each)
-
-
-def _cost(game: Packs, others: Float, i: int, o: int) -> float:
-    """What the potential changes by when agent i joins ``others`` (R,) on option o."""
-    return float(game.private[i, o]) + _curves(game, others + _use(game, i, o)) - _curves(game, others)
+def _curves(game: Packs, used: Float) -> Float:
+    """(K,) sum over resources of the potential at ``used`` (K, R), straight between the curves' points."""
+    steps = game.curve.shape[1] - 1
+    share = used / np.where(game.capacity > 0, game.capacity, np.inf)
+    x = np.clip(share, 0.0, 1.0) * steps
+    low = np.minimum(x.astype(int), steps - 1)
+    r = np.arange(used.shape[1])
+    return np.asarray((game.curve[r, low] + (x - low) * (game.curve[r, low + 1] - game.curve[r, low])).sum(-1))

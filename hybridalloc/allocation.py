@@ -17,9 +17,11 @@ from coordinator.improve import Expects, Regret, marginal_regret, start_of
 from coordinator.shortlisted import whole_prior
 from coordinator.tables import html_table, text_table
 from coordinator.why import NUMBERS, WhatIf, Why, explain, tilt_of, what_if
+from coordinator.why_packing import explain_packing
 from coordinator.why_seated import explain_seated, what_if_seated
 from games.admission import Seating
 from games.congestion import CongestionGame, Float, Int
+from games.packing import Packing
 from games.places import Places
 from games.quadratic import QuadraticGame
 from games.shortlists import Shortlists
@@ -177,7 +179,7 @@ class Allocation:
     served: NDArray[np.bool_]
     prices: dict[str, Float]
     certificate: Certificate
-    game: CongestionGame | QuadraticGame | None
+    game: CongestionGame | QuadraticGame | Packing | None
     log_prior: Float
     trust: float
     levels: dict[str, Float] = field(default_factory=dict)
@@ -245,7 +247,9 @@ class Allocation:
         source = self.certificate.source
         rule = None if source in ("hybrid", "rl", "game") else source
         limit = 10.0 if self.origin is None else self.origin.limit
-        if self.seated:
+        if isinstance(self.game, Packing):
+            why = explain_packing(self.game, self.option, agent, self.log_prior, self.trust, rule, names)
+        elif self.seated:
             places, seating = self._places()
             why = explain_seated(
                 self._played(), places, seating, agent, self.log_prior, self.trust, limit, self.anchor,
@@ -343,6 +347,8 @@ class Allocation:
     def _played(self) -> CongestionGame:
         if self.game is None:
             raise ValueError(f"there is no game to explain: {self.certificate.status}")
+        if isinstance(self.game, Packing):
+            raise ValueError("places are held whole here; what_if and marginal_regret are of games that share")
         if not isinstance(self.game, CongestionGame):
             raise ValueError("there are no options to explain: this game decides levels alone")
         return self.game

@@ -25,6 +25,7 @@ from coordinator.shortlisted import ListedDecision, Lists
 from coordinator.trust import DEFAULT_TRUST, Trust
 from games.admission import Seating
 from games.congestion import CongestionGame, Float
+from games.packing import Packing
 from games.quadratic import QuadraticGame
 from hybridalloc.allocation import Allocation, Certificate, Improvement, Origin, Short, with_levels
 from hybridalloc.certify import certify
@@ -467,7 +468,7 @@ class Allocator:
 
     def _finish(self, state: Any, situation: AnyWorld | None, draft: _Draft, clock: Clock) -> Allocation:
         """What the game leaves open, then the certificate. A problem that fails here leaves everyone opted out."""
-        game: CongestionGame | QuadraticGame | None = None
+        game: CongestionGame | QuadraticGame | Packing | None = None
         believed = levels = self._past = None
         rank = np.zeros(state.agents)
         if situation is not None and not clock.fits():
@@ -504,7 +505,7 @@ class Allocator:
             if situation is not None and draft.listed is not None:
                 short = Short(draft.listed.short.game, draft.listed.log_prior, self.coordinator.limit)
             if prior is None and short is None:
-                shape = game.private_cost.shape if isinstance(game, CongestionGame) else (state.agents, 1)
+                shape = _shape(game, state.agents)
                 prior = np.zeros((1, *shape))
             merged: Any = None if prior is None else prior[0]  # of short lists: made out when asked for
             memory = None if situation is None else self._memory
@@ -525,7 +526,8 @@ class Allocator:
             )  # fmt: skip
             found = certify(self.problem, state, allocation, self.prices, believed, self._warn)
             status = draft.status
-            if complaints := found.complaints(draft.bound, allocation.seated):
+            admits = isinstance(game, Packing) and draft.source in ("hybrid", "game") and draft.trust > 0
+            if complaints := found.complaints(draft.bound, allocation.seated or admits):
                 status = f"certificate: {'; '.join(complaints)}" + ("" if status == "ok" else f"; {status}")
                 self._warn("certificate", status)
             served = allocation.served if found.in_time is None else found.in_time
@@ -604,6 +606,13 @@ def _improve(problem: AnyProblem, asked: bool | Improve) -> Improve | None:
 
 
 _PENDING = Certificate(False, float("inf"), (), float("inf"), float("inf"), "fallback", "pending", 0.0, ())
+
+
+def _shape(game: CongestionGame | QuadraticGame | Packing | None, agents: int) -> tuple[int, ...]:
+    """(N, O) of a game of options, (N, 1) of one without."""
+    if isinstance(game, Packing):
+        return game.private.shape
+    return game.private_cost.shape if isinstance(game, CongestionGame) else (agents, 1)
 
 
 def _opt_out(problem: AnyProblem, state: Any) -> dict[str, Any]:

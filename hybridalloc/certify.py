@@ -23,6 +23,8 @@ from games.certificate import (
 )
 from games.certificate_lists import Findings
 from games.congestion import Bool, Int
+from games.packing import Packing
+from games.packing_certificate import certify_packing
 from games.quadratic import QuadraticGame
 from games.quadratic_certificate import quadratic_gains
 from hybridalloc.allocation import Allocation
@@ -91,6 +93,10 @@ def certify(
     unseen = Verdict(check, None, float("inf"), (), np.flatnonzero(active & ~served), (), ())
     if not check.feasible:
         return unseen  # numbers that break a limit are not worth reading further
+    if isinstance(game := allocation.game, Packing):
+        packed = certify_packing(game, allocation.option)
+        envy = tuple(dict.fromkeys(i for i, _ in packed.envy))
+        return Verdict(check, None, packed.regret, (), unseen.unserved, (), envy)
     if not offers(problem, Audits):  # type: ignore[type-abstract]
         return Verdict(check, None, regret_of(allocation), (), unseen.unserved, (), ())
     try:
@@ -125,6 +131,8 @@ def regret_of(allocation: Allocation) -> float:
     game = allocation.game
     if game is None:
         return float("inf")
+    if isinstance(game, Packing):
+        return certify_packing(game, allocation.option).regret
     if not isinstance(game, QuadraticGame):
         return measure_regret(game, allocation.option)
     levels = np.stack(list(allocation.levels.values()), axis=-1)

@@ -816,6 +816,39 @@ class Route:
         return 0
 
 
+@dataclass(frozen=True)
+class Slurm:
+    """Place jobs that are held in Slurm: name their nodes and release them; nothing else is touched."""
+
+    partition: tuple[str, ...] = ()
+    """Held jobs of these partitions are placed."""
+    account: tuple[str, ...] = ()
+    """Held jobs of these accounts are placed; beside --partition: of both."""
+    held: bool = False
+    """All jobs that their users hold are placed."""
+    dry_run: bool = False
+    """Say what would be done and why, and do nothing."""
+    once: bool = False
+    """One round; otherwise one every --every-s, until it is stopped."""
+    every_s: float = 30.0
+    patience_s: float = 600.0
+    """A job that has waited so long and fits nowhere holds back those that came later, until it fits."""
+
+    def run(self) -> int:
+        from hybridalloc.serving.slurm import Bridge, Given
+
+        if not 0.1 <= self.every_s <= 86_400 or not self.patience_s >= 0:
+            raise ValueError(f"--every-s {self.every_s:g} --patience-s {self.patience_s:g}; at least .1 s and 0 s")
+        bridge = Bridge(
+            Given(self.partition, self.account, self.held), self.dry_run, self.patience_s, say=lambda line: _print(line)
+        )
+        if self.once:
+            bridge.round()
+        else:
+            bridge.run(self.every_s)
+        return 0
+
+
 Command = (
     Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[Train, tyro.conf.subcommand("train")]
@@ -828,6 +861,7 @@ Command = (
     | Annotated[LogModel, tyro.conf.subcommand("log-model")]
     | Annotated[Data, tyro.conf.subcommand("data")]
     | Annotated[Route, tyro.conf.subcommand("route")]
+    | Annotated[Slurm, tyro.conf.subcommand("slurm")]
 )
 
 
@@ -843,6 +877,7 @@ COMMANDS = (
     "log-model",
     "data",
     "route",
+    "slurm",
 )
 STORES = ("mlflow", "sqlalchemy", "alembic")  # libraries whose errors say what is wrong with a store
 

@@ -80,12 +80,14 @@ def restore_problem(description: Mapping[str, Any], trust_code: bool = False) ->
     name = description.get("name")
     if not isinstance(name, str):
         raise ValueError(f"name = {quoted(name)}; a description names its problem")
+    if name == "custom" and "held" in description:
+        return custom.Held.restore(description)
     if name == "custom":
         return custom.Custom.restore(description, trust_code)
     if name == "mec":
         return mec.Mec.restore(dict(description))
     if name == "cluster":
-        return cluster.Cluster.restore(description)
+        return cluster.restore(description)
     if name == "balancer":
         return balancer.Balancer.restore(description)
     if name == "voltage":
@@ -137,7 +139,8 @@ def _made(maker: Callable[..., Any], name: str, settings: Mapping[str, Any]) -> 
 
 def _kept(problem: Any, name: str) -> Any:
     """The problem, held to the contract where it is not built in."""
-    built_in = isinstance(problem, custom.Custom | mec.Mec | cluster.Cluster | voltage.Voltage | balancer.Balancer)
+    ours = custom.Custom | custom.Held | mec.Mec | cluster.Cluster | cluster.Queue | voltage.Voltage | balancer.Balancer
+    built_in = isinstance(problem, ours)
     return problem if built_in else check_problem(problem, name)
 
 

@@ -19,6 +19,7 @@ from coordinator.congestion import Congestion
 from coordinator.coordinator import game_of
 from coordinator.game import Pull
 from coordinator.marks import Marked
+from coordinator.packing import PackingGames
 from hybridalloc.problems.contract import (
     AnyProblem,
     Bool,
@@ -188,8 +189,8 @@ class Explore:
         levels = None if learner is None else learner.sample_continuous(run.observation, sample.option, self.rng)
         plan = world.settle(sample.choice, self.prices, levels, self.coordinator.trust)
         allowed = None
-        if isinstance(game, Congestion | Marked):
-            allowed = game.batch.allowed if isinstance(game, Congestion) else game.allowed
+        if isinstance(game, Congestion | Marked | PackingGames):
+            allowed = game.allowed if isinstance(game, Marked) else game.batch.allowed
         return Chosen(
             sample.option, plan, proposal.log_prior, sample.bias, allowed, levels, sample.drawn, sample.pull, t1 - t0,
             t2 - t1,

@@ -42,8 +42,23 @@ PROBLEMS = {
     ),
     "custom, table": table,
     "custom, two families": lambda: table(options=[[0, 2], [1, 2]], families=["cpu", "cpu", "air"]),
+    "custom, held": lambda: make_problem(
+        "custom", demand={"gpu": [1, 2, 4, 1, 2], "memory": [64, 8, 100, 64, 30]},
+        held={"gpu": [4, 4], "memory": [80, 90]},
+    ),
+    "custom, held, settings": lambda: make_problem(
+        "custom", demand={"gpu": [1, 2, 1, 1, 0, 2]}, held={"gpu": [4, 4, 2], "memory": [80, 90, 10]},
+        count=[1, 2, 1, 1, 1, 1], apart=["a", None, "a", "", "a", "b"], team=["x", "y", "x", "x", "", "y"],
+        quota={"x": {"gpu": 2}}, priority=[0, 1, 0, 2, 0, 0], previous=[1, 0, 0, 2, 0, 3],
+        moving_cost=[0.1, 0, 0, 0, 0, 1e12], servers=["k1", "k2", "k3"],
+    ),
     "cluster": lambda: make_problem("cluster", nodes=6),
     "cluster, settings": lambda: make_problem("cluster", nodes=9, until=0.7),
+    "cluster, queue": lambda: make_problem("cluster", scenario="seed001", slots=14, hours=1.0, stragglers=0.3),
+    "cluster, queue, settings": lambda: make_problem(
+        "cluster", scenario="seed001", slots=12, workload="heavy", hours=0.5, teams=2, urgent=0.4, slack=2.0,
+        stragglers=0.3, preempt=False, misjudged=0.0,
+    ),
     "voltage": lambda: make_problem("voltage"),
     "voltage, mapdn": lambda: make_problem("voltage", variant="mapdn", levels=5, rounds=1),
     "voltage, readings now": lambda: make_problem("voltage", information="now", steepest=10.0),
@@ -57,7 +72,12 @@ PROBLEMS = {
     "chargers, settings": lambda: Chargers(cars=5, speeds_kw=(22.0, 350.0), gap_h=0.2, closes=1.0),
 }  # fmt: skip
 LEVELS = ("voltage", "voltage, mapdn", "voltage, readings now")  # nobody opts for anything: a game of levels
-TABLES = ("custom, table", "custom, two families")  # they have no world that moves on
+TABLES = (
+    "custom, table",
+    "custom, two families",
+    "custom, held",
+    "custom, held, settings",
+)  # they have no world that moves on
 
 
 @pytest.fixture(params=PROBLEMS)

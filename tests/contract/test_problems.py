@@ -12,6 +12,8 @@ from coordinator import Coordinator
 from coordinator.coordinator import game_of
 from coordinator.marks import Marked
 from games.congestion import CongestionBatch, CongestionGame
+from games.packing import Packing
+from games.packing_batch import PackingBatch
 from games.quadratic import QuadraticGame
 from hybridalloc import Allocator
 from hybridalloc.environments import make_env
@@ -320,6 +322,14 @@ def test_observation_and_game_have_the_shapes_that_the_parts_expect(problem):
         assert not game.batch.upper[~game.live].any() and not game.batch.lower[~game.live].any()
         alone = game_of(problem.world_at(world.state(0)).game(problem.card.prices())).single(0)
         assert isinstance(alone, QuadraticGame) and alone.linear.shape == (n,) and alone.monotonicity() > 0
+        return
+    if isinstance(game, PackingBatch):  # places that are held whole
+        assert np.array_equal(game.allowed[game.live], seen.allowed[game.live])
+        assert game.private.shape == (e, n, o) and game.rows.shape[:3] == game.demand.shape[:3] == (e, n, o)
+        assert (game.rows[:, :, 0] == -1).all() and (game.capacity >= 0).all() and (game.demand >= 0).all()
+        assert not game.ok[~game.live].any() and not game.private[~game.live].any()
+        alone = game_of(problem.world_at(world.state(0)).game(problem.card.prices())).single(0)
+        assert isinstance(alone, Packing) and alone.private.shape == (n, o)
         return
     assert isinstance(game, CongestionBatch)
     assert np.array_equal(game.allowed[game.live], seen.allowed[game.live])

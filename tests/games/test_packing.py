@@ -9,7 +9,7 @@ import pytest
 from scipy.optimize import LinearConstraint, milp
 
 from games.errors import InvalidGameError
-from games.packing import kept_apart, pack, packing_game, with_quotas
+from games.packing import kept_apart, pack, packing_game, seat_asked, serve_in_order, with_quotas
 from games.packing_certificate import certify_packing
 
 
@@ -184,3 +184,85 @@ def test_what_makes_no_game_is_told(change, message):
     given = {"rows": rows, "demand": np.ones(rows.shape), "capacity": [1.0]} | change
     with pytest.raises(InvalidGameError, match=message):
         packing_game(**given)
+
+
+# --- trades
+
+
+def market(seed, jobs=7, pools=3, curves=False, classes=1):
+    """Gangs on pools of GPUs: a place is worth something, none nothing."""
+    rng = np.random.default_rng(seed)
+    rows = np.full((jobs, 1 + pools, 1), -1)
+    rows[:, 1:, 0] = np.arange(pools)
+    gang, value = rng.choice([1, 1, 2, 4], jobs), rng.uniform(0.1, 3, (jobs, pools))
+    private = np.concatenate([np.zeros((jobs, 1)), -value], 1)
+    demand = np.broadcast_to(gang[:, None, None], rows.shape)
+    curve = np.cumsum(rng.uniform(-0.2, 0.2, (pools, 5)), 1) if curves else None
+    ok = rng.random(private.shape) < 0.85
+    return packing_game(
+        rows,
+        demand,
+        rng.integers(2, 6, pools),
+        private=private,
+        ok=ok,
+        curve=curve,
+        rank=rng.integers(0, classes, jobs),
+    )
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_no_two_agents_would_trade_places(seed):
+    """Each pair of changes, one by one: a place for another's, who goes elsewhere or, of one class, makes room."""
+    game = market(seed, curves=seed % 2 == 1, classes=1 + seed % 3)
+    found = pack(game, trade=True)
+    at, base = found.option, certify_packing(game, found.option)
+    assert found.stable and base.holds()
+    n, o = game.private.shape
+    for i, j in itertools.permutations(range(n), 2):
+        for to, goes in itertools.product(range(1, o), range(o)):
+            if at[j] == 0 or not game.ok[i, to] or (goes and not game.ok[j, goes]) or to == at[i]:
+                continue
+            if goes == 0 and (at[i] or game.rank[i] != game.rank[j]):
+                continue
+            other = at.copy()
+            other[i], other[j] = to, goes
+            after = certify_packing(game, other)
+            assert after.excess > 1e-9 or after.potential >= base.potential - 1e-9
+
+
+def test_with_trades_a_market_is_nearly_worth_what_the_best_assignment_is():
+    mine, plain, best = 0.0, 0.0, 0.0
+    for game in map(market, range(60)):
+        n, o = game.private.shape
+        use = np.zeros((len(game.capacity), n, o))
+        for i, a, s in np.argwhere(game.rows >= 0):
+            use[game.rows[i, a, s], i, a] += game.demand[i, a, s]
+        found = milp(
+            game.private.ravel(), integrality=np.ones(n * o), bounds=(0, (game.ok | (np.arange(o) == 0)).ravel()),
+            constraints=[
+                LinearConstraint(use.reshape(len(use), -1), -np.inf, game.capacity),
+                LinearConstraint(np.kron(np.eye(n), np.ones(o)), 1, 1),
+            ],
+        )  # fmt: skip
+        best += found.fun
+        mine += certify_packing(game, pack(game, trade=True).option).potential
+        plain += certify_packing(game, pack(game).option).potential
+    assert best <= mine < 0.97 * best and mine < plain - 1
+
+
+def test_who_holds_a_place_for_good_does_not_trade_it():
+    rows = np.array([[[-1], [0], [1]]] * 2)
+    private = np.array([[0.0, -1.0, -0.9], [0.0, -1.0, -0.1]])
+    game = packing_game(rows, np.ones(rows.shape), [1.0, 1.0], private=private, stay=[1, 2], preempt=[0.0, 0.0])
+    assert pack(game).option.tolist() == [1, 2] and pack(game, trade=True).option.tolist() == [2, 1]
+    held = game._replace(preempt=np.array([np.inf, 0.0]))
+    assert pack(held, trade=True).option.tolist() == [1, 2]
+
+
+def test_agents_are_seated_as_they_ask_and_in_an_order_as_far_as_there_is_room():
+    game = one_node([2.0, 3.0, 1.0], 4.0)
+    assert seat_asked(game, [1, 1, 1]).option.tolist() == [1, 0, 1]  # the smallest first
+    assert seat_asked(game, [0, 1, 7]).option.tolist() == [0, 1, 0]
+    assert serve_in_order(game, [0, 1, 2]).option.tolist() == [1, 0, 1]
+    assert serve_in_order(game, [0, 1, 2], strict=True).option.tolist() == [1, 0, 0]
+    assert serve_in_order(game, [1]).used.tolist() == [3.0]

@@ -22,6 +22,7 @@ from hybridalloc.errors import nearest
 from hybridalloc.problems.cluster.audit import FAMILIES, check_placement
 from hybridalloc.problems.cluster.core import TERMS, Tables
 from hybridalloc.problems.cluster.prices import ALONE, PUBLISHED, SPACE, ClusterPrices
+from hybridalloc.problems.cluster.queue.problem import QUEUES, Queue, make_queue
 from hybridalloc.problems.cluster.state import ClusterState
 from hybridalloc.problems.cluster.stream import BAND, MARKS, SIZES, run_stream
 from hybridalloc.problems.cluster.tables import priced_tables
@@ -188,17 +189,32 @@ def _kinds(work: Workload, cpu: bytes, memory: bytes, gpus: bytes) -> Int:
 
 def make(
     scenario: str = "synthetic", nodes: int = 0, until: float = 1.3, mix: int = 0, node_file: str = "",
-    job_file: str = "",
-) -> Cluster:  # fmt: skip
-    """``make_problem("cluster", ...)``; ``node_file`` and ``job_file`` are those of the scenario "trace".
+    job_file: str = "", **more: Any,
+) -> Cluster | Queue:  # fmt: skip
+    """``make_problem("cluster", ...)``; ``node_file`` and ``job_file`` are those of the scenario "trace". The scenarios
+    "gavel" and "seed001" have settings of their own: :class:`hybridalloc.problems.cluster.queue.problem.Queue`.
 
     Raises:
-        UnknownNameError: no such scenario. ValueError: a setting out of range. DataError: the trace is not at hand.
+        UnknownNameError: no such scenario or setting. ValueError: a setting out of range. DataError: the trace is not
+            at hand.
     """
+    given = {"nodes": nodes, "until": until, "mix": mix, "node_file": node_file, "job_file": job_file}
+    if scenario in QUEUES:
+        plain = {"nodes": 0, "until": 1.3, "mix": 0, "node_file": "", "job_file": ""}
+        return make_queue(scenario, more | {name: v for name, v in given.items() if v != plain[name]})
+    if scenario not in SCENARIOS:
+        raise nearest("scenario", str(scenario), (*SCENARIOS, *QUEUES))
+    for name in more:
+        raise nearest("setting of cluster", name, given)
     own = read_own(node_file, job_file) if scenario == "trace" and node_file and job_file else NOTHING
     problem = Cluster(scenario, nodes, float(until), mix, own)
     problem.workload  # noqa: B018 - data that is missing is missed here
     return problem
+
+
+def restore(description: Mapping[str, Any]) -> Cluster | Queue:
+    """The problem that ``describe()`` described, of whichever kind."""
+    return (Queue if description.get("scenario") in QUEUES else Cluster).restore(description)
 
 
 assert ClusterPrices._fields == TERMS

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from hybridalloc.problems.custom.held import Held, HeldState
 from hybridalloc.problems.custom.problem import Custom, Transition, make
 from hybridalloc.problems.custom.state import CustomPrices, CustomState
 
-__all__ = ["Custom", "CustomPrices", "CustomState", "Transition", "make"]
+__all__ = ["Custom", "CustomPrices", "CustomState", "Held", "HeldState", "Transition", "make"]

@@ -13,6 +13,7 @@ one's own (three methods, see :class:`Transition`) the same learners train and e
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -31,6 +32,7 @@ from hybridalloc.errors import nearest
 from hybridalloc.problems.contract import Card, Knob, Optimum
 from hybridalloc.problems.custom import padding, transitions
 from hybridalloc.problems.custom.audit import audit
+from hybridalloc.problems.custom.held import Held, make_held
 from hybridalloc.problems.custom.optimum import best_served
 from hybridalloc.problems.custom.remedies import knobs_of, ways_shown
 from hybridalloc.problems.custom.setting import BASELINES, STARTS, CustomSetting
@@ -79,6 +81,10 @@ METRICS = (
     RAW_VIOLATION,
 )
 MOST_JOBS = 100_000
+HOLDS = {  # words for what is held
+    "memory", "mem", "ram", "vram", "hbm", "disk", "gb", "gib", "mb", "mib", "licence", "licences", "license",
+    "licenses", "seats",
+}  # fmt: skip
 PRICE_SPACE = {
     "toll": (0.0, 4.0, False), "miss": (0.1, 3.0, True), "risk": (0.5, 3.0, False), "margin": (0.6, 1.0, False),
     "opt_out": (0.5, 10.0, True),
@@ -326,7 +332,7 @@ def make(
     previous: Any = None,
     moving_cost: Any = None,
     **arrays: Any,
-) -> Custom:
+) -> Custom | Held:
     """``make_problem("custom", ...)``: from arrays, from tables, or from a transition.
 
     Args:
@@ -336,6 +342,8 @@ def make(
         resources, families: R names each. Shares and prices come by family; default one family, "share".
         jobs, servers, links: pandas frames, paths of CSV files or mappings of columns, instead of arrays; see
             :func:`hybridalloc.problems.custom.tables.read_tables`.
+        arrays: or ``demand`` and ``held``: jobs that hold what they ask for, whole or not at all, see
+            :func:`hybridalloc.problems.custom.held.problem.make_held`.
         transition: an object with reset, advance and reward (see :class:`Transition`), or "module:Class".
         episode: its length in steps. credit: "difference" charges a learner's agent what the others lose because
             of it, by settling the step again without it; "own" does not, and is N times cheaper.
@@ -349,14 +357,18 @@ def make(
     Raises:
         InvalidStateError: names the field or file, where in it, the value and what is permitted.
     """
+    if "held" in arrays or "demand" in arrays:
+        stands = {k: v for k, v in (("previous", previous), ("moving_cost", moving_cost)) if v is not None}
+        others = {"work": work, "capacity": capacity, "jobs": jobs, "transition": transition}
+        return _whole(arrays | stands, servers, others)
     transition = transitions.by_user(transition)
     apart = ("work", "capacity", "previous", "moving_cost")
     known = [name for name in CustomState.__dataclass_fields__ if name not in apart]
     for name in arrays:
         if name not in known:
-            others = ["work", "capacity", "options", "resources", "families", "jobs", "servers", "links", "transition"]
+            rest = ["work", "capacity", "options", "resources", "families", "jobs", "servers", "links", "transition"]
             more = ["episode", "credit", "priority_gap", "most_jobs", "previous", "moving_cost"]
-            raise nearest("setting of custom", name, known + others + more)
+            raise nearest("setting of custom", name, known + rest + more)
     if jobs is not None or servers is not None:
         if work is not None or arrays:
             raise InvalidStateError("give either jobs= and servers=, or arrays (work=, capacity=, ...), not both")
@@ -395,6 +407,7 @@ def make(
         families = ["share"] * count if table.shape[1] == 1 else _families_by_column(table, count)
     resources = [f"resource {r}" for r in range(count)] if resources is None else resources
     named = name_list("resources", resources), name_list("families", families)
+    _refuse_held(named[0] + named[1])
     for label, names in zip(("resources", "families"), named, strict=True):
         if len(names) != count:
             raise InvalidStateError(f"{label} has {len(names)} names; capacity has {count} resources")
@@ -412,6 +425,27 @@ def make(
     if most_jobs is None and transition is not None and not isinstance(transition, transitions.Unloaded):
         most = padding.most_seen(transition, start, named[1], length)
     return Custom(table, *named, start, transition, length, credit, priority_gap, most)
+
+
+def _whole(arrays: dict[str, Any], servers: Any, others: Mapping[str, Any]) -> Held:
+    """A problem of what is held, from ``demand`` and ``held``."""
+    for name, given in others.items():
+        if given is not None:
+            raise InvalidStateError(f"{name}= goes with shares of a speed; demand= and held= are of what is held whole")
+    for name in ("demand", "held"):
+        if name not in arrays:
+            raise InvalidStateError(f"{name} is missing: what jobs take (demand=) and what servers have (held=)")
+    return make_held(**arrays, servers=servers)
+
+
+def _refuse_held(names: Sequence[str]) -> None:
+    """What is held cannot be worked off at a share of a speed: two jobs of 64 GB never stand on 80."""
+    for name in names:
+        if words := HOLDS & set(re.split(r"[^a-z]+", name.lower())):
+            raise InvalidStateError(
+                f"{quoted(name)}: {min(words)} is held, not worked off at a share of a speed, and so jobs would be put "
+                'where they do not fit; give make_problem("custom", demand={...}, held={...}) what jobs hold'
+            )
 
 
 def _first(transition: Any) -> CustomState:

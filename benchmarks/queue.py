@@ -1,0 +1,132 @@
+"""Jobs that queue for a cluster, round by round through the contract: seed 001's table, its frontier, and Gavel's jobs.
+
+    python benchmarks/queue.py seed001 --hours 100 --load .9 --seeds 10000 10003
+    python benchmarks/queue.py frontier --hours 20 --loads .6 .7 .8 .9 1 1.1
+    python benchmarks/queue.py gavel --jobs 300 --loads .7 .85 .95 --misjudged 1 --seeds 10000 10005
+    python benchmarks/queue.py time
+
+All methods run on the same jobs; differences are paired, with 95 % intervals. Prices are tuned on seeds of their own
+(``--tuning`` candidates of a random search), never on those that are reported. *told* says what a method knows of
+durations: nothing, or what users said with a lognormal error of spread ``--misjudged`` (0: the truth).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
+sys.path[0] = str(Path(__file__).resolve().parents[1])  # benchmarks/games.py would hide the package games
+
+import numpy as np  # noqa: E402
+
+from coordinator import Coordinator  # noqa: E402
+from hybridalloc import Allocator, make_problem  # noqa: E402
+from hybridalloc.reports.statistics import paired_difference  # noqa: E402
+from hybridalloc.training.evaluation import Evaluation, evaluate  # noqa: E402
+from hybridalloc.training.tuning import tune_prices  # noqa: E402
+
+OBLIVIOUS = ("fifo", "backfill", "round_robin", "random", "best_fit", "worst_fit", "attained", "drf", "max_min")
+TOLD = ("srtf", "area", "tetris")
+SHOWN = {
+    "seed001": ("used", "held", "jct", "jct_0", "jct_1", "jct_p95", "there", "starts"),
+    "gavel": ("jct", "jct_p95", "jct_p99", "worst", "ratio", "jain", "makespan", "used", "starts", "energy"),
+}
+
+
+def run(problem: Any, seeds: range, methods: tuple[str, ...], prices: dict[str, Any]) -> dict[str, Evaluation]:
+    rows = {name: evaluate(problem, problem.card.prices(), None, None, seeds, baseline=name) for name in methods}
+    for name, given in prices.items():
+        rows[name] = evaluate(problem, given, Coordinator("game"), None, seeds)
+    return rows
+
+
+def tell(rows: dict[str, Evaluation], keys: tuple[str, ...], against: str) -> None:
+    base = rows[against].metrics["jct"]
+    for name, found in rows.items():
+        line = "  ".join(f"{key} {np.nanmean(found.metrics[key]):8.2f}" for key in keys if key in found.metrics)
+        d = paired_difference(100 * (found.metrics["jct"] / base - 1), np.zeros(len(base)))
+        told = "oblivious" if name in OBLIVIOUS else "believes"
+        gap = f"jct against {against} {d.mean:+.1f} % [{d.low:+.1f}, {d.high:+.1f}]"
+        print(
+            f"{told:9s} {name:12s} {line}  ms {found.step_ms:.2f}  violations {found.violations}  | {gap}", flush=True
+        )
+
+
+def tuned(problem: Any, candidates: int, seeds: int) -> dict[str, Any]:
+    """Prices of the game: as shipped, and the best of a random search on tuning seeds."""
+    given = {"game": problem.card.prices()}
+    if candidates:
+        found = tune_prices(problem, Coordinator("game"), candidates, seeds=seeds)
+        print("tuned:", {key: round(value, 3) for key, value in found.prices._asdict().items()}, flush=True)
+        given["game, tuned"] = found.prices
+    return given
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("what", choices=("seed001", "frontier", "gavel", "time"))
+    parser.add_argument("--hours", type=float, default=100.0)
+    parser.add_argument("--load", type=float, default=0.9)
+    parser.add_argument("--loads", type=float, nargs="+", default=(0.6, 0.7, 0.8, 0.9, 1.0, 1.1))
+    parser.add_argument("--jobs", type=int, default=300)
+    parser.add_argument("--misjudged", type=float, default=1.0)
+    parser.add_argument("--stragglers", type=float, default=0.0)
+    parser.add_argument("--seeds", type=int, nargs=2, default=(10000, 10005))
+    parser.add_argument("--tuning", type=int, default=0)
+    parser.add_argument("--methods", nargs="+", default=None)
+    parser.add_argument("--workloads", nargs="+", default=("light", "medium", "heavy"))
+    args = parser.parse_args()
+    seeds = range(*args.seeds)
+    if args.what == "time":
+        timed()
+    elif args.what == "gavel":
+        methods = tuple(args.methods or ("fifo", "backfill", "attained", "drf", "max_min", *TOLD))
+        for load in args.loads:
+            problem = make_problem("cluster", scenario="gavel", jobs=args.jobs, load=load, misjudged=args.misjudged)
+            prices = {"game": problem.card.prices()} | dict(problem.card.reference_prices)
+            print(f"\n{problem.card.size}, durations misjudged by {args.misjudged:g}, 60 s a start")
+            tell(run(problem, seeds, methods, prices), SHOWN["gavel"], "max_min")
+    else:
+        loads = (args.load,) if args.what == "seed001" else args.loads
+        for workload in args.workloads:
+            make = lambda load, hours=args.hours, workload=workload: make_problem(
+                "cluster", scenario="seed001", workload=workload, load=load, hours=hours, misjudged=args.misjudged,
+                stragglers=args.stragglers,
+            )  # fmt: skip
+            prices = tuned(make(loads[-1], 5.0), args.tuning, 2)
+            for load in loads:
+                problem = make(load)
+                print(f"\n{workload}, {problem.card.size}, {args.hours:g} h, seeds {seeds.start} to {seeds.stop - 1}")
+                methods = tuple(args.methods or ("fifo", "backfill", "round_robin", "best_fit", "attained", *TOLD))
+                tell(run(problem, seeds, methods, prices), SHOWN["seed001"], "fifo")
+
+
+def timed() -> None:
+    """A round of 200 jobs, decided and settled, and as a step with its certificate: time of the processor."""
+    problem = make_problem("cluster", scenario="gavel", jobs=400, load=0.0, slots=200, pools=(48, 48, 48))
+    state = problem.reset(10_000)
+    game, allocator = Coordinator("game"), Allocator(problem, "game")
+    for _ in range(3):
+        allocator.step(state)
+    spent = []
+    for _ in range(20):
+        world = problem.world_at(state)
+        began = time.process_time()
+        game.settle(world, game.decide(world, None, problem.card.prices()), problem.card.prices())
+        spent.append(time.process_time() - began)
+    steps = []
+    for _ in range(20):
+        began = time.process_time()
+        allocator.step(state)
+        steps.append(time.process_time() - began)
+    told = f"a round {1e3 * np.median(spent):.2f} ms, a step {1e3 * np.median(steps):.2f} ms of one core"
+    print(f"{int(state.active.sum())} jobs: {told}")
+
+
+if __name__ == "__main__":
+    main()

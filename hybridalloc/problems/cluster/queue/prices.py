@@ -1,0 +1,32 @@
+"""What the game of a round charges: how much a job's place is worth beside another's."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from hybridalloc.problems.cluster.rounds import DOUBTING, TRADING
+
+
+class QueuePrices(NamedTuple):
+    """A place is worth w_i (speed there + some + stay, if it is held already), with
+    w_i = (believed hours left + .05)^-left gang^-gang (1 + weight max(0, ratio - mark)).
+
+    The ratio is what a job will have taken, were it to run on its fastest place from now on, over the time that its own
+    part of the cluster would take; or, if that is larger, what it has left over the time to its deadline.
+    ``tight`` is what each unit of a pool is worth less the fuller it is: jobs stand together and leave room.
+    """
+
+    left: float = DOUBTING.left
+    gang: float = DOUBTING.gang
+    weight: float = DOUBTING.weight
+    mark: float = DOUBTING.mark
+    stay: float = DOUBTING.stay
+    some: float = DOUBTING.some
+    tight: float = 0.0
+
+
+KNOWING = QueuePrices(*TRADING)
+SPACE = {
+    "left": (0.0, 1.5, False), "gang": (-1.5, 1.0, False), "weight": (0.0, 10.0, False), "mark": (0.0, 2.0, False),
+    "stay": (0.0, 1.0, False), "some": (0.0, 1.0, False), "tight": (0.0, 1.0, False),
+}  # fmt: skip
