@@ -33,6 +33,7 @@ from hybridalloc.problems import make_problem  # noqa: E402
 from hybridalloc.problems.voltage.bound import Relaxation  # noqa: E402
 from hybridalloc.problems.voltage.flow import flows  # noqa: E402
 from hybridalloc.problems.voltage.profiles import DAY, days  # noqa: E402
+from hybridalloc.problems.voltage.rules import droop  # noqa: E402
 from hybridalloc.problems.voltage.setting import Prices  # noqa: E402
 from hybridalloc.training.beliefs import learn_belief  # noqa: E402
 from hybridalloc.training.calibration import calibrate  # noqa: E402
@@ -70,8 +71,8 @@ def ruling(name: str) -> Plans:
     return lambda world: world.rule(name, Prices(), np.random.default_rng(0))
 
 
-def reacting(deadband: float, slope: float) -> Plans:
-    return lambda world: world._local(Prices(deadband=deadband, slope=slope))
+def drooping(deadband: float) -> Plans:
+    return lambda world: droop(world, deadband)
 
 
 def drawing(factor: float) -> Plans:
@@ -118,23 +119,31 @@ def believing(problem: Any, prices: Prices, watched: int) -> Any:
     return learn_belief(problem, prices, TrainConfig(belief="learned", belief_steps=watched))[0]
 
 
+def made(args: argparse.Namespace, seed: int) -> Any:
+    return make_problem(
+        "voltage", variant=args.variant, profiles=args.profiles, load_seed=seed, steepest=args.steepest
+    )  # fmt: skip
+
+
 def table(args: argparse.Namespace) -> None:
     for seed in args.seeds:
-        problem = make_problem("voltage", profiles=args.profiles, load_seed=seed, steepest=args.steepest)
+        problem = made(args, seed)
         learn, reported = days()
         some = np.random.default_rng(1).choice(learn, args.days, replace=False)
         began = time.time()
         note = lambda text, began=began: print(f"[{time.time() - began:5.0f} s] {text}", flush=True)
         rows: dict[str, Plans | tuple[Plans, Any]] = {name: ruling(name) for name in problem.card.baselines}
         rows["power factor .90"] = drawing(0.9)
-        steep = args.steepest
         cost = lambda plans, problem=problem, some=some: worth(run(problem, some, plans), args.outside)
-        dead = min(np.linspace(0.004, 0.04, 10), key=lambda d: cost(reacting(float(d), steep)))
-        rows[f"droop, tuned (deadband {dead:.3f})"] = reacting(float(dead), steep)
-        belief = believing(problem, Prices(), args.watched)
-        note(f"belief {belief.figures()}")
-        for held in (False, True):
-            for known, word in ((None, "readings"), (belief, "belief")):
+        dead = min(np.linspace(0.004, 0.04, 10), key=lambda d: cost(drooping(float(d))))
+        rows[f"droop, tuned (deadband {dead:.3f})"] = drooping(float(dead))
+        known_by: list[tuple[Any, str]] = [(None, "readings")]
+        if problem.age:
+            belief = believing(problem, Prices(), args.watched)
+            note(f"belief {belief.figures()}")
+            known_by.append((belief, "belief"))
+        for held in (True,) if problem.held else (False, True):
+            for known, word in known_by:
                 prices, top = tuned(problem, some, args.trials, known, held, args.outside)
                 name = f"game, {word}, {'held' if held else 'reacting'}"
                 note(f"{name}: {top:.2f} kW on tuning days with {prices}")
@@ -143,9 +152,9 @@ def table(args: argparse.Namespace) -> None:
                     rows |= prior(problem, prices, known, args, held, note)
         results: dict[str, Any] = {}
         for name, plans in rows.items():
-            made, known = plans if isinstance(plans, tuple) else (plans, None)
-            results[name] = {k: v.tolist() for k, v in run(problem, reported, made, known).items()}
-        path = Path(args.out) / f"table-{args.profiles}-{seed}.json"
+            doing, known = plans if isinstance(plans, tuple) else (plans, None)
+            results[name] = {k: v.tolist() for k, v in run(problem, reported, doing, known).items()}
+        path = Path(args.out) / f"table-{args.variant}-{args.profiles}-{seed}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(results))
         show(results, seed)
@@ -193,15 +202,17 @@ def show(results: dict[str, Any], seed: int) -> None:
 def front(args: argparse.Namespace) -> None:
     """CR against loss: the game with a belief, and the droop, over their margins."""
     for seed in args.seeds:
-        problem = make_problem("voltage", profiles=args.profiles, load_seed=seed, steepest=args.steepest)
+        problem = made(args, seed)
         reported = days()[1]
         belief = believing(problem, Prices(), args.watched)
-        for margin in (0.001, 0.003, 0.005, 0.008, 0.012):
-            for deadband in (0.005, 0.01, 0.02):
-                found = run(problem, reported, playing(Prices(margin=margin, deadband=deadband)), belief)
-                line(f"game, belief, margin {margin}, deadband {deadband}", found)
-        for deadband in (0.005, 0.01, 0.015, 0.02, 0.03, 0.04):
-            line(f"droop, deadband {deadband}", run(problem, reported, reacting(deadband, args.steepest)))
+        for margin in (1e-4, 0.001, 0.003, 0.006):
+            for caution in (0.0, 1.0, 2.0):
+                prices = Prices(margin=margin, caution=caution)
+                line(
+                    f"game, belief, margin {margin}, caution {caution}", run(problem, reported, playing(prices), belief)
+                )
+        for deadband in (0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.035, 0.04):
+            line(f"droop, deadband {deadband}", run(problem, reported, drooping(deadband)))
 
 
 def line(name: str, found: dict[str, Any]) -> None:
@@ -214,7 +225,7 @@ def line(name: str, found: dict[str, Any]) -> None:
 def bound(args: argparse.Namespace) -> None:
     """How tight the relaxation is, and what the rounds' optimum is above it."""
     for seed in args.seeds:
-        problem = make_problem("voltage", profiles=args.profiles, load_seed=seed)
+        problem = made(args, seed)
         rng = np.random.default_rng(0)
         which = rng.choice(days()[1], 40) * DAY + rng.integers(0, DAY, 40)
         world = problem.worlds(range(40))
@@ -318,6 +329,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("what", choices=("table", "front", "bound", "speed"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[7])
     parser.add_argument("--profiles", default="synthetic")
+    parser.add_argument("--variant", default="C", help="a set: C or mapdn")
     parser.add_argument("--out", default="runs/voltage")
     parser.add_argument("--days", type=int, default=60)
     parser.add_argument("--trials", type=int, default=40)

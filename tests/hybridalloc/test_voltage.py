@@ -86,7 +86,7 @@ def test_slopes_are_the_same_by_differences_and_by_the_flows_own_currents(monkey
     p, q = world.net_of(world.truth)
     work, near, v = np.empty((4, net.size)), np.empty(net.size), np.empty(net.size)
     n, level = len(net.inverter), exact.level[0].copy()
-    loss = core.injected(net.tree, net.inverter, p[0], q[0], level, 1e-11, near, work, v)
+    loss = core.injected(net.tree, net.inverter, p[0], q[0], level, 1e-11, near, work, v, False)
     slope, gain = np.empty(n), np.empty((net.size, n))
     monkeypatch.setattr(core, "EXACT", 0)
     lean(
@@ -119,6 +119,20 @@ def test_a_reaction_rests_on_its_own_curve():
     assert np.abs(found.level).max() > 0.01
     held = world._react(plan._replace(slope=0 * plan.slope), world.truth)
     assert not held.level.any() and held.voltage.max() > found.voltage.max()
+
+
+def test_what_was_foreseen_is_not_reacted_to_and_what_was_not_is():
+    """The curve passes through the set-point at the voltage that is believed to follow."""
+    world = at_noon(make_problem("voltage", information="now"))
+    plan = played(world, Prices(deadband=0.03))
+    at = world.problem.net.inverter
+    assert plan.expected.max() > 1.03  # where a droop from there on would draw
+    np.testing.assert_allclose(world._react(plan, world.truth).level, plan.level, atol=1e-4)
+    other = world.truth - np.array([0.4, 0.0])[:, None, None]  # less is drawn than was believed
+    found = world._react(plan, other)
+    curve = plan.level - 30 * (np.maximum(found.voltage[:, at] - 1.02, 0) - np.maximum(plan.expected - 1.02, 0))
+    np.testing.assert_allclose(found.level, np.clip(curve, -world.most, world.most), atol=1e-3)
+    assert (found.level < plan.level - 1e-3).any()
 
 
 # --- the bound

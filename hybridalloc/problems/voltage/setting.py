@@ -35,8 +35,8 @@ class Prices(NamedTuple):
     wear: float = 0.1
     breach: float = 1e3
     margin: float = 0.003
-    caution: float = 0.0
-    deadband: float = 0.01
+    caution: float = 0.6
+    deadband: float = 0.02
     slope: float = 30.0
 
 

@@ -36,11 +36,13 @@ CAP = 0.045  # p.u., of margins: some of the band is left
 
 class Plan(NamedTuple):
     """Set-points (E, N), Mvar fed in, and how the inverters react: beyond ``deadband`` (E,) p.u. inside the band, by
-    ``slope`` (E,) Mvar a p.u. of their own voltage, 0 holds the set-point."""
+    ``slope`` (E,) Mvar a p.u. of their own voltage, 0 holds the set-point. Their curve passes through the set-point at
+    the voltage ``expected`` (E, N), so that only what was not foreseen is reacted to."""
 
     level: Float
     deadband: Float
     slope: Float
+    expected: Float
 
 
 class Flowing(NamedTuple):
@@ -344,14 +346,23 @@ class VoltageWorld(SlotWorld):
         else:
             share = self.problem.marks[np.clip(np.asarray(choice, np.int64), 0, len(self.problem.marks) - 1)]
             level = share * self.most
-        local = self._local(prices)
-        return local._replace(level=np.clip(level, -self.most, self.most))
+        return self._foreseen(self._local(prices)._replace(level=np.clip(level, -self.most, self.most)))
+
+    def _foreseen(self, plan: Plan) -> Plan:
+        """The plan with the voltages that it comes to, as believed and as far as they are inside the band."""
+        if not plan.slope.any():
+            return plan
+        p = self.problem
+        voltage, _, solved = self._flow(self.believed()[0], plan.level)
+        at = np.clip(voltage[:, p.net.inverter], p.low, p.high)
+        return plan._replace(expected=np.where(solved[:, None], at, plan.expected))
 
     def _local(self, prices: Prices) -> Plan:
         """Nothing planned, the local reaction alone."""
         each = np.ones(self.size)
         dead = float(np.clip(prices.deadband, 0.0, (self.problem.high - self.problem.low) / 2))
-        return Plan(np.zeros(self.up.shape), dead * each, self.problem.slope(prices) * each)
+        flat = np.full(self.up.shape, (self.problem.low + self.problem.high) / 2)
+        return Plan(np.zeros(self.up.shape), dead * each, self.problem.slope(prices) * each, flat)
 
     def rule(self, name: str, prices: Prices, rng: np.random.Generator) -> Plan:
         """A heuristic's plan; see :mod:`hybridalloc.problems.voltage.rules`."""
@@ -387,10 +398,12 @@ class VoltageWorld(SlotWorld):
         for slope in np.unique(plan.slope):
             some = plan.slope == slope
             dead = np.repeat(plan.deadband[some][:, None], level.shape[1], 1)
-            part = voltage[some], loss[some], level[some], done[some]
+            low, high, at = s.low + dead, s.high - dead, plan.expected[some]
+            anchor = plan.level[some] + slope * (np.maximum(at - high, 0.0) - np.maximum(low - at, 0.0))
+            part = voltage[some], loss[some], plan.level[some], done[some]
             core.react_many(
-                net.tree, net.inverter, p[some], q[some], plan.level[some], most[some], s.low + dead, s.high - dead,
-                float(slope), s.damped(float(slope)), core.REACTIONS, *part,
+                net.tree, net.inverter, p[some], q[some], anchor, most[some], low, high, float(slope),
+                s.damped(float(slope)), core.REACTIONS, *part,
             )  # fmt: skip
             voltage[some], loss[some], level[some], done[some] = part
         return Flowing(voltage, loss, level, done > 0)
@@ -402,7 +415,7 @@ class VoltageWorld(SlotWorld):
         lost = ~flowing.solved
         if lost.any():
             last = np.clip(self.told["reactive_last_mvar"], -self.most, self.most)
-            held = self._react(Plan(last, 0 * plan.deadband, 0 * plan.slope), self.truth)
+            held = self._react(plan._replace(level=last, slope=0 * plan.slope), self.truth)
             row = lost[:, None]
             flowing = Flowing(
                 np.where(row, held.voltage, flowing.voltage), np.where(lost, held.loss, flowing.loss),
@@ -467,7 +480,7 @@ class VoltageWorld(SlotWorld):
     def plan_of(self, allocation: Any) -> Plan:
         """An allocation of one world as a plan, with the default local reaction."""
         level = np.asarray(getattr(allocation, LEVEL), np.float64)[None]
-        return self._local(Prices())._replace(level=level)
+        return self._foreseen(self._local(Prices())._replace(level=level))
 
     def arrays(self) -> dict[str, Any]:
         mine = {"truth": self.truth, "up": self.up, "step": self.step, "stream": self.stream}
