@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,9 +13,11 @@ from games.congestion import Bool, Float, Int
 from games.quadratic_batch import QuadraticBatch
 from hybridalloc.problems.contract import Facts
 from hybridalloc.problems.slots import SlotWorld
-from hybridalloc.problems.voltage import core, rules
+from hybridalloc.problems.voltage import rules
 from hybridalloc.problems.voltage.belief import RidgeBelief, Told
-from hybridalloc.problems.voltage.flow import TOLERANCE, sweep_many
+from hybridalloc.problems.voltage.late import Late, path_drop
+from hybridalloc.problems.voltage.observation import features, observed
+from hybridalloc.problems.voltage.plan import KW, MPU, Flowing, Model, Plan, flowing, model_of, reacted
 from hybridalloc.problems.voltage.profiles import DAY, STEP_S, days
 from hybridalloc.problems.voltage.setting import WEEK, Prices
 from hybridalloc.problems.voltage.state import BY_BUS, BY_INVERTER, VoltageState, VoltageTruth, most_mvar
@@ -26,32 +28,11 @@ if TYPE_CHECKING:
 
 LEVEL = "reactive_mvar"
 REPORTING = range(10_000, 10_100)  # seeds whose days are held out from all others
-KW, MPU = 1e3, 1e3  # kW a MW; thousandths of a p.u.
 INSIDE = 1e-6  # p.u. over a limit that counts as inside
 UNSOLVED_MPU, UNSOLVED_KW = 200.0, 2e3  # what a step counts as whose flow has no solution
 OUTSIDE_KW, MPU_KW = 300.0, 20.0  # a step with a bus outside, and a mpu of the worst excess, in kW of loss
 SUN = {"sun_mw": 0, "sun_last_mw": 1, "sun_before_mw": 2, "sun_day_mw": DAY, "sun_day_before_mw": DAY + 1}  # steps ago
 CAP = 0.045  # p.u., of margins: some of the band is left
-
-
-class Plan(NamedTuple):
-    """Set-points (E, N), Mvar fed in, and how the inverters react: beyond ``deadband`` (E,) p.u. inside the band, by
-    ``slope`` (E,) Mvar a p.u. of their own voltage, 0 holds the set-point. Their curve passes through the set-point at
-    the voltage ``expected`` (E, N), so that only what was not foreseen is reacted to."""
-
-    level: Float
-    deadband: Float
-    slope: Float
-    expected: Float
-
-
-class Flowing(NamedTuple):
-    """What a plan comes to on given loads: voltages (E, B), loss (E,) MW, reactive power (E, N), solved (E,)."""
-
-    voltage: Float
-    loss: Float
-    level: Float
-    solved: Bool
 
 
 class Unsolvable(ValueError):
@@ -80,7 +61,7 @@ class VoltageWorld(SlotWorld):
         self.step = np.zeros(size, np.int64)
         self.stream = np.zeros((size, 2), np.int64)  # seed, and episodes begun
         self.belief: RidgeBelief | None = None
-        self.late = _Late(size, problem.age, 0, 2 * b)
+        self.late = Late(size, problem.age, 0, 2 * b)
         self._cache: dict[Any, Any] = {}
 
     @classmethod
@@ -116,7 +97,7 @@ class VoltageWorld(SlotWorld):
         """Believe ``belief`` from now on; what is told before the truth comes in is kept for it."""
         self.belief = belief
         if belief is not None and self.problem.age:
-            self.late = _Late(self.size, self.problem.age, self._features().shape[1], self.truth.shape[2] * 2)
+            self.late = Late(self.size, self.problem.age, features(self).shape[1], self.truth.shape[2] * 2)
             self._remember()
         self._cache = {}
 
@@ -191,19 +172,9 @@ class VoltageWorld(SlotWorld):
 
     # --- what is believed
 
-    def _features(self) -> Float:
-        """(E, F) what the belief reads; see :mod:`hybridalloc.problems.voltage.belief`."""
-        t, p = self.told, self.problem
-        reactance = p.shared_x[p.net.inverter]
-        bare = [t[f"voltage_{n}"] - t[f"reactive_{n}_mvar"] @ reactance.T for n in ("last", "before")]
-        sun = [t[name] for name in ("sun_mw", "sun_last_mw", "sun_before_mw", "sun_day_mw", "sun_day_before_mw")]
-        hour, season = 2 * np.pi * (self.step % DAY) / DAY, 2 * np.pi * (self.step // DAY) / 365.25
-        waves = [f(k * hour) for k in (1, 2) for f in (np.sin, np.cos)] + [np.sin(season), np.cos(season)]
-        return np.concatenate([*bare, *sun, *(t[name] for name in BY_BUS), np.stack(waves, 1)], axis=1)
-
     def _told(self) -> Told:
         reading = np.concatenate([self.told["load_mw"], self.told["load_mvar"]], axis=1)
-        return Told(self._features(), reading, (self.step % DAY) // 4)
+        return Told(features(self), reading, (self.step % DAY) // 4)
 
     def _remember(self) -> None:
         """The truth of ``age`` steps ago has come in: the belief learns from it; what is told now waits for its own."""
@@ -226,7 +197,7 @@ class VoltageWorld(SlotWorld):
     def _voltage_of(self, wrong: Float) -> Float:
         """(E, B) p.u. that wrong loads (E, 2 B) make of the voltages, to first order."""
         p, b = self.problem, self.problem.net.size
-        return np.asarray(_path_drop(p.net, wrong[:, :b], wrong[:, b:]))
+        return np.asarray(path_drop(p.net, wrong[:, :b], wrong[:, b:]))
 
     def believed(self) -> tuple[Float, Float]:
         """Net loads taken for true, (2, E, B) MW and Mvar, and the voltages' believed spread (E, B), p.u."""
@@ -259,32 +230,7 @@ class VoltageWorld(SlotWorld):
 
     def observe(self) -> Observation:
         """Features of order one; options are the marks."""
-        p, t = self.problem, self.told
-        at = p.net.inverter
-        voltage, _, solved = self._flow(*self.believed()[:1], np.zeros(self.most.shape))
-        voltage = np.where(solved[:, None], voltage, 1.0)
-        swing = 20 * self.most * p.shared_x[at, np.arange(len(at))]
-        rating, dev = t["rating_mva"], lambda v: np.clip(20 * (v - 1), -5, 5)
-        agent = np.stack([
-            t["sun_mw"] / rating, self.most / rating, dev(t["voltage_last"]), dev(t["voltage_before"]),
-            np.clip(t["reactive_last_mvar"] / rating, -2, 2), dev(voltage[:, at]), np.clip(swing, 0, 5),
-        ], -1)  # fmt: skip
-        hour = 2 * np.pi * (self.step % DAY) / DAY
-        total = max(float(p.net.load_mw.sum()), 1e-9)
-        whole = np.stack([
-            dev(voltage[:, 1:].max(1, initial=1.0)), dev(voltage[:, 1:].min(1, initial=1.0)),
-            np.clip(t["load_mw"].sum(1) / total, -5, 5), np.clip(t["sun_mw"].sum(1) / total, 0, 5), np.sin(hour),
-            np.cos(hour),
-        ], -1)[:, None]  # fmt: skip
-        share = np.broadcast_to(p.marks, (*self.most.shape, len(p.marks)))
-        moved = dev(voltage[:, at])[..., None] + np.clip(swing, 0, 5)[..., None] * share
-        width = 10 * (p.high - p.low)
-        pair = np.stack([share, share**2, moved, np.maximum(np.abs(moved) - width, 0.0)], -1)
-        of = np.where(np.arange(len(p.marks)) > 0, 0, -1)
-        allowed = np.ones(share.shape, bool)
-        allowed[~self.up, 1:] = False
-        f = np.float32
-        return Observation(agent.astype(f), whole.astype(f), pair.astype(f), self.up.copy(), allowed, of)
+        return observed(self)
 
     def game(self, prices: Prices) -> Marked:
         """The quadratic game about the equilibrium of the believed state, in kW.
@@ -320,20 +266,9 @@ class VoltageWorld(SlotWorld):
         return Marked(batch, (LEVEL,), marks=marks, allowed=allowed)
 
     def model(self, loads: Float, aside: Float, prices: Prices, rounds: int | None = None) -> Model:
-        """The game's model about where its rounds end, for loads (2, E, B), margins (E, B) p.u. inside the band."""
-        s, net, e, n = self.problem, self.problem.net, self.size, self.up.shape[1]
-        rows = 2 * (net.size - 1)
-        p, q = self.net_of(loads)
-        made = Model(
-            np.zeros((e, n)), np.zeros((e, n, n)), np.zeros((e, n)), np.zeros((e, rows, n)), np.zeros((e, rows)),
-            np.zeros(e, bool), np.ones((e, net.size)),
-        )  # fmt: skip
-        made.level[:] = np.clip(self.told["reactive_last_mvar"], -self.most, self.most)
-        core.model_about(
-            net.tree, net.inverter, s.shared_r, s.shared_x, p, q, self.most, s.low + aside, s.high - aside,
-            prices.toll, prices.wear / KW, prices.breach * MPU**2 / KW, s.rounds if rounds is None else rounds, *made
-        )  # fmt: skip
-        return made
+        """The game's model for loads (2, E, B); see :func:`hybridalloc.problems.voltage.plan.model_of`."""
+        last = self.told["reactive_last_mvar"]
+        return model_of(self.problem, *self.net_of(loads), self.most, last, aside, prices, rounds)
 
     def settle(
         self, choice: Choice | Int, prices: Prices, proposal: Proposal | None = None, trust: float = np.inf,
@@ -377,36 +312,15 @@ class VoltageWorld(SlotWorld):
     # --- what happens
 
     def _flow(self, loads: Float, level: Float) -> tuple[Float, Float, Bool]:
-        """Voltages (E, B), loss (E,) MW and whether there is a flow, with ``level`` (E, N) fed in."""
-        net = self.problem.net
-        p, q = self.net_of(loads)
-        q = q.copy()
-        q[:, net.inverter] -= level
-        voltage, loss, sweeps = np.empty(p.shape), np.empty(len(p)), np.empty(len(p), np.int64)
-        sweep_many(net.tree, p, q, TOLERANCE, voltage, loss, sweeps)
-        return voltage, loss, sweeps > 0
+        """Voltages (E, B), loss (E,) MW and whether there is a flow, for loads (2, E, B) and ``level`` (E, N)."""
+        return flowing(self.problem, *self.net_of(loads), level)
 
     def _react(self, plan: Plan, loads: Float, sun: Float | None = None) -> Flowing:
         """A plan on loads (2, E, B), after the local reaction."""
-        s, net = self.problem, self.problem.net
-        p, q = self.net_of(loads, sun)
         most = self.most
         if sun is not None:
             most = np.sqrt(np.maximum(self.told["rating_mva"] ** 2 - sun**2, 0.0))
-        voltage, loss = np.empty(p.shape), np.empty(self.size)
-        level, done = np.zeros(self.up.shape), np.zeros(self.size, np.int64)
-        for slope in np.unique(plan.slope):
-            some = plan.slope == slope
-            dead = np.repeat(plan.deadband[some][:, None], level.shape[1], 1)
-            low, high, at = s.low + dead, s.high - dead, plan.expected[some]
-            anchor = plan.level[some] + slope * (np.maximum(at - high, 0.0) - np.maximum(low - at, 0.0))
-            part = voltage[some], loss[some], plan.level[some], done[some]
-            core.react_many(
-                net.tree, net.inverter, p[some], q[some], anchor, most[some], low, high, float(slope),
-                s.damped(float(slope)), core.REACTIONS, *part,
-            )  # fmt: skip
-            voltage[some], loss[some], level[some], done[some] = part
-        return Flowing(voltage, loss, level, done > 0)
+        return reacted(self.problem, plan, *self.net_of(loads, sun), most)
 
     def execute(self, plan: Plan) -> Facts:
         """The plan on the loads as they are; where that has no flow, the last set-points are held."""
@@ -490,54 +404,6 @@ class VoltageWorld(SlotWorld):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
         self._cache = {}
-
-
-class Model(NamedTuple):
-    """See :func:`hybridalloc.problems.voltage.core.model_about`."""
-
-    level: Float
-    jacobian: Float
-    linear: Float
-    constraint: Float
-    limit: Float
-    found: Bool
-    voltage: Float
-
-
-class _Late:
-    """What E worlds were told in the last ``age`` steps, until the truth of it comes in."""
-
-    def __init__(self, size: int, age: int, features: int, readings: int) -> None:
-        room = age if features else 0
-        self.feature, self.reading = np.zeros((size, room, features)), np.zeros((size, room, readings))
-        self.hour, self.step = np.zeros((size, room), np.int64), np.zeros((size, room), np.int64)
-        self.known = np.zeros((size, room), bool)
-
-    def turn(self, step: Int, told: Told) -> tuple[Told, Bool]:
-        """Keep what is told at ``step`` (E,); what was kept ``age`` steps before, and of which worlds."""
-        e, at = np.arange(len(step)), step % self.known.shape[1]
-        then = self.known[e, at] & (self.step[e, at] == step - self.known.shape[1])
-        due = Told(self.feature[e, at][then], self.reading[e, at][then], self.hour[e, at][then])
-        self.feature[e, at], self.reading[e, at], self.hour[e, at] = told
-        self.step[e, at], self.known[e, at] = step, True
-        return due, then
-
-    def rest(self, which: Bool) -> Iterator[tuple[Int, Told]]:
-        """All that is kept of worlds ``which`` (E,), with its steps, world by world."""
-        for e in np.flatnonzero(which & self.known.any(axis=1)):
-            kept = self.known[e]
-            yield self.step[e][kept], Told(self.feature[e][kept], self.reading[e][kept], self.hour[e][kept])
-
-
-def _path_drop(net: Any, p: Float, q: Float) -> Float:
-    """(E, B) rise of voltage drops, p.u., with loads (E, B), MW and Mvar: summed up the tree, then down its paths."""
-    below = np.stack([p, q]).copy()
-    for k in range(net.size - 1, 0, -1):
-        below[:, :, net.parent[k]] += below[:, :, k]
-    out = np.zeros(p.shape)
-    for k in range(1, net.size):
-        out[:, k] = out[:, net.parent[k]] + net.r[k] * below[0, :, k] + net.x[k] * below[1, :, k]
-    return out
 
 
 __all__ = ["Plan", "Unsolvable", "VoltageWorld", "most_mvar"]
