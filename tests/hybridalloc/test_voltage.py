@@ -399,6 +399,7 @@ BAD = [
     ({"profiles": "simbanch"}, UnknownNameError, "simbench"),
     ({"information": "hour"}, UnknownNameError, "information"),
     ({"variant": "D"}, UnknownNameError, "variant"),
+    ({"reward": "bowls"}, UnknownNameError, "bowl"),
     ({"levels": 4}, InvalidStateError, "levels = 4; an odd number"),
     ({"low": 1.1}, InvalidStateError, r"low = 1.1, high = 1.05; a band"),
     ({"sun_mw": -1}, InvalidStateError, "sun_mw = -1; it must be a finite number >= 0"),

@@ -6,7 +6,7 @@ line loss. The operator knows its inverters now and a step ago, and loads as lat
 yesterday's readings; net of rooftop plants, which nobody controls).
 
 Set C (default) is 6 MW of inverters, oversized 1.2, and 5 MW of rooftop plants on a feeder with loads x 1.8; set mapdn
-has MAPDN's sizing, loads known now and q held between steps.
+has MAPDN's sizing and reward, loads known now and q held between steps.
 
 There are no options: a game of levels, see :mod:`hybridalloc.problems.voltage.core`. Recommenders of options choose
 among marks, shares of an inverter's room (:mod:`coordinator.marks`).
@@ -70,6 +70,8 @@ class Voltage(VoltageSetting, Slots[VoltageState, Plan, Prices]):
         sun_mw, roof_mw: peaks of the inverters' sun together and of rooftop plants, for a nominal load of 3.715 MW.
         load_scale: of the nominal loads. oversize: rating over peak of sun. load_seed: of what is drawn of the year.
         low, high: p.u. steepest: Mvar a p.u. that a local reaction may have. held: there is none.
+        reward: what a step pays learners, "cost" or MAPDN's "l1", "l2" or "bowl"; see
+            :mod:`hybridalloc.problems.voltage.reward`.
         levels: marks for recommenders of options. rounds: of the game on the exact flow in a step.
     """
 

@@ -19,6 +19,7 @@ from hybridalloc.problems.voltage.late import Late, path_drop
 from hybridalloc.problems.voltage.observation import features, observed
 from hybridalloc.problems.voltage.plan import KW, MPU, Flowing, Model, Plan, flowing, model_of, reacted
 from hybridalloc.problems.voltage.profiles import DAY, STEP_S, days
+from hybridalloc.problems.voltage.reward import cost_kw, paid
 from hybridalloc.problems.voltage.setting import WEEK, Prices
 from hybridalloc.problems.voltage.state import BY_BUS, BY_INVERTER, VoltageState, VoltageTruth, most_mvar
 from rl.proposal import Observation, Proposal
@@ -30,7 +31,6 @@ LEVEL = "reactive_mvar"
 REPORTING = range(10_000, 10_100)  # seeds whose days are held out from all others
 INSIDE = 1e-6  # p.u. over a limit that counts as inside
 UNSOLVED_MPU, UNSOLVED_KW = 200.0, 2e3  # what a step counts as whose flow has no solution
-OUTSIDE_KW, MPU_KW = 300.0, 20.0  # a step with a bus outside, and a mpu of the worst excess, in kW of loss
 SUN = {"sun_mw": 0, "sun_last_mw": 1, "sun_before_mw": 2, "sun_day_mw": DAY, "sun_day_before_mw": DAY + 1}  # steps ago
 CAP = 0.045  # p.u., of margins: some of the band is left
 
@@ -340,9 +340,8 @@ class VoltageWorld(SlotWorld):
         over = np.maximum(np.maximum(s.low - voltage, voltage - s.high), 0.0)[:, 1:].max(1, initial=0.0)
         worst, loss_kw = np.where(bad, UNSOLVED_MPU, MPU * over), np.where(bad, UNSOLVED_KW, KW * loss)
         inside = ~bad & (over <= INSIDE)
-        cost = loss_kw + OUTSIDE_KW * ~inside + MPU_KW * worst
-        n = self.up.shape[1]
-        reward = np.repeat(-cost[:, None] / 100.0, n, 1)
+        cost, n = cost_kw(loss_kw, inside, worst), self.up.shape[1]
+        reward = np.repeat(paid(s.reward, cost, voltage, flowing.level, ~bad)[:, None], n, 1)
         counts = {
             "inside": inside.astype(float), "worst_mpu": worst, "loss_kw": loss_kw, "cost_kw": cost,
             "q_mvar": np.abs(flowing.level).mean(1) if n else np.zeros(self.size), "unsolved": lost.astype(float),
