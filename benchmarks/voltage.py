@@ -5,8 +5,8 @@
     python benchmarks/voltage.py speed
     python benchmarks/voltage.py bound --seeds 7
 
-Days d with d % 6 == 3 are reported on and by nothing else looked at; prices and the droop's deadband are tuned on
-``--days`` others, ``--trials`` each, for loss, ``--outside`` kW a step with a bus outside and 20 a mpu.
+Days d with d % 6 == 3 are reported on and by nothing else looked at; prices and the droop's deadband are tuned on those
+with 0, which no belief has seen, ``--trials`` each, for loss, ``--outside`` kW a step with a bus outside and 20 a mpu.
 A belief watches ``--watched`` agent-steps of the game's own exploration on days of its own, and learns no more.
 Seeds are of loads, rooftop plants and sites. Intervals: 95 %, bootstrap over days, paired.
 """
@@ -128,8 +128,7 @@ def made(args: argparse.Namespace, seed: int) -> Any:
 def table(args: argparse.Namespace) -> None:
     for seed in args.seeds:
         problem = made(args, seed)
-        learn, reported = days()
-        some = np.random.default_rng(1).choice(learn, args.days, replace=False)
+        reported, some = days().report, days().tune
         began = time.time()
         note = lambda text, began=began: print(f"[{time.time() - began:5.0f} s] {text}", flush=True)
         rows: dict[str, Plans | tuple[Plans, Any]] = {name: ruling(name) for name in problem.card.baselines}
@@ -203,7 +202,7 @@ def front(args: argparse.Namespace) -> None:
     """CR against loss: the game with a belief, and the droop, over their margins."""
     for seed in args.seeds:
         problem = made(args, seed)
-        reported = days()[1]
+        reported = days().report
         belief = believing(problem, Prices(), args.watched)
         for margin in (1e-4, 0.001, 0.003, 0.006):
             for caution in (0.0, 1.0, 2.0):
@@ -227,7 +226,7 @@ def bound(args: argparse.Namespace) -> None:
     for seed in args.seeds:
         problem = made(args, seed)
         rng = np.random.default_rng(0)
-        which = rng.choice(days()[1], 40) * DAY + rng.integers(0, DAY, 40)
+        which = rng.choice(days().report, 40) * DAY + rng.integers(0, DAY, 40)
         world = problem.worlds(range(40))
         world.stand(which)
         plan = world.rule("opf_now", Prices(), rng)
@@ -331,7 +330,6 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--profiles", default="synthetic")
     parser.add_argument("--variant", default="C", help="a set: C or mapdn")
     parser.add_argument("--out", default="runs/voltage")
-    parser.add_argument("--days", type=int, default=60)
     parser.add_argument("--trials", type=int, default=40)
     parser.add_argument("--outside", type=float, default=3000.0)
     parser.add_argument("--watched", type=int, default=262_144)

@@ -19,7 +19,6 @@ import os
 import resource
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +29,8 @@ import numpy as np  # noqa: E402
 
 from coordinator import Coordinator  # noqa: E402
 from hybridalloc.problems import make_problem  # noqa: E402
-from hybridalloc.problems.voltage.feeder import feeder_named  # noqa: E402
-from hybridalloc.problems.voltage.plan import reacted  # noqa: E402
+from hybridalloc.problems.voltage.payoffs import closeness, payoffs, two_inverters  # noqa: E402
 from hybridalloc.problems.voltage.profiles import DAY, days  # noqa: E402
-from hybridalloc.problems.voltage.reward import paid  # noqa: E402
 from hybridalloc.problems.voltage.setting import Prices  # noqa: E402
 from hybridalloc.training.config import TrainConfig  # noqa: E402
 from hybridalloc.training.trainer import train  # noqa: E402
@@ -52,7 +49,7 @@ COUNTS = ("inside", "worst_mpu", "loss_kw", "q_mvar")
 
 def measured(problem: Any, decide: Any, prices: Prices, step: int = 1) -> dict[str, float]:
     """Means over the held-out days, every ``step``-th, of what is decided by ``decide(world)``."""
-    which = days()[1][::step]
+    which = days().report[::step]
     world = problem.worlds(range(len(which)))
     world.stand(which * DAY)
     total = dict.fromkeys((*COUNTS, "reward"), 0.0)
@@ -185,51 +182,6 @@ def one(args: argparse.Namespace) -> None:
 # --- exact payoff tables of two inverters
 
 
-def two_inverters(a: int, b: int, band: float, **settings: Any) -> Any:
-    """Baran and Wu's feeder with inverters of 2 MW at two of its buses, by number, and much rooftop sun."""
-    net = feeder_named("case33")
-    at = np.array([int(np.flatnonzero(net.bus == bus)[0]) for bus in (a, b)])
-    fixed = {"information": "now", "held": True, "sun_mw": 4.0, "roof_mw": 7.0, "low": 1 - band, "high": 1 + band}
-    return make_problem("voltage", feeder=replace(net, name=f"two-{a}-{b}", inverter=at), **fixed, **settings)
-
-
-def closeness(problem: Any) -> float:
-    """How much of the paths to two inverters is shared, by reactance: 0 on two feeders, 1 at one bus."""
-    x = problem.shared_x[problem.net.inverter]
-    return float(x[0, 1] / np.sqrt(x[0, 0] * x[1, 1]))
-
-
-def tables(problem: Any, reward: str, states: int, seed: int = 0) -> Any:
-    """(T, L, L) exact pay of every pair of levels at T steps whose voltages leave the band when nothing is done."""
-    rng = np.random.default_rng(seed)
-    learn = days()[0]
-    drawn = rng.choice(learn, 40 * states) * DAY + rng.integers(0, DAY, 40 * states)
-    world = problem.worlds(range(len(drawn)))
-    world.step[:] = drawn
-    world._tell()
-    idle = world._react(world._local(Prices(slope=0.0)), world.truth)
-    outside = lambda v: np.maximum(np.maximum(problem.low - v, v - problem.high), 0.0)[:, 1:].max(1)
-    which = np.flatnonzero(~idle.solved | (outside(np.nan_to_num(idle.voltage, nan=0.0)) > 1e-6))[:states]
-    p, q = (part[which] for part in world.net_of(world.truth))
-    most, marks = world.most[which], np.sort(problem.marks)
-    plan = world._local(Prices(slope=0.0))
-    plan = type(plan)(*(part[which] for part in plan))
-    out = np.zeros((len(which), len(marks), len(marks)))
-    for i, first in enumerate(marks):
-        for j, second in enumerate(marks):
-            found = reacted(problem, plan._replace(level=np.array([first, second]) * most), p, q, most)
-            bad = ~found.solved
-            voltage = np.where(bad[:, None], 1.0, found.voltage)
-            over = np.where(bad, 0.2, outside(voltage))
-            if reward == "loss":
-                out[:, i, j] = -np.where(bad, 5e3, 1e3 * found.loss) - 50e3 * over
-            elif reward == "cr":
-                out[:, i, j] = -1.0 * (over > 1e-6) - 0.1 * np.abs(found.level).mean(1)
-            else:
-                out[:, i, j] = paid(reward, 0.0 * over, voltage, found.level, found.solved)
-    return out
-
-
 def monotonicity_rows(
     pairs: list[tuple[int, int]], bands: list[float], rewards: list[str], states: int, levels: int = 5,
     profiles: str = "synthetic",
@@ -241,7 +193,7 @@ def monotonicity_rows(
             problem = two_inverters(a, b, band, levels=levels, profiles=profiles)
             near = closeness(problem)
             for reward in rewards:
-                table = tables(problem, reward, states)
+                table = payoffs(problem, reward, states)
                 if not len(table):
                     continue
                 span = float((table.max((1, 2)) - np.median(table, axis=(1, 2))).mean())

@@ -163,7 +163,7 @@ def scenario():
     except DataError:
         pytest.skip("no SimBench profiles in HYBRIDALLOC_DATA")
     problem = make_problem("voltage", profiles="simbench")
-    held_out = days()[1]
+    held_out = days().report
     assert len(held_out) == 61
     world = VoltageWorld(problem, 61 * DAY)
     world.step[:] = (held_out[:, None] * DAY + np.arange(DAY)).ravel()
@@ -193,9 +193,10 @@ def test_the_findings_are_repeated_on_61_held_out_days(scenario, name):
 
 def test_days_held_out_are_for_reporting_seeds_alone():
     problem = make_problem("voltage")
-    learn, held_out = days()
+    learn, tune, held_out = days()
+    assert sorted([*learn, *tune, *held_out]) == list(range(366))
     seen = set()
-    for seeds, pool in ((list(REPORTING[:31]), held_out), (range(5000, 5020), learn), (range(20), learn)):
+    for seeds, pool in ((list(REPORTING[:31]), held_out), (range(5000, 5020), tune), (range(20), learn)):
         world = problem.worlds(list(seeds))
         for _ in range(3):
             assert np.isin(world.step // DAY, pool).all()
@@ -226,6 +227,7 @@ def test_a_belief_halves_the_error_of_old_readings_and_its_spread_is_calibrated(
     problem, belief = learned
     assert belief.figures()["belief_error"] < 0.5
     world, z, wrong, old = problem.worlds(list(REPORTING[:20]), belief.copy(learning=False)), [], [], []
+    blind = []  # to the voltages that it was off by a step ago
     for _ in range(DAY):
         loads, spread = world.believed()
         b = world.problem.net.size
@@ -235,9 +237,13 @@ def test_a_belief_halves_the_error_of_old_readings_and_its_spread_is_calibrated(
         )
         z.append((off / np.maximum(spread, 1e-9))[:, 1:b])
         wrong.append(off), old.append(raw)
+        told = world._told()
+        first = belief.expect(told._replace(surprise=0 * told.surprise))
+        blind.append(world._voltage_of(np.concatenate([*world.truth], 1) - first))
         world.execute(played(world, Prices()))
         world.drift()
     assert np.sqrt(np.mean(np.square(wrong))) < 0.3 * np.sqrt(np.mean(np.square(old)))
+    assert np.mean(np.square(wrong)) < 0.95 * np.mean(np.square(blind))
     inside = (np.abs(np.concatenate(z)) < 1.645).mean()
     assert 0.85 < inside < 0.96  # nominal .9
 

@@ -14,18 +14,19 @@ from hybridalloc.problems.voltage.feeder import Feeder
 class Late:
     """What E worlds were told in the last ``age`` steps, until the truth of it comes in."""
 
-    def __init__(self, size: int, age: int, features: int, readings: int) -> None:
+    def __init__(self, size: int, age: int, features: int, readings: int, inverters: int) -> None:
         room = age if features else 0
         self.feature, self.reading = np.zeros((size, room, features)), np.zeros((size, room, readings))
         self.hour, self.step = np.zeros((size, room), np.int64), np.zeros((size, room), np.int64)
+        self.surprise = np.zeros((size, room, inverters))
         self.known = np.zeros((size, room), bool)
 
     def turn(self, step: Int, told: Told) -> tuple[Told, Bool]:
         """Keep what is told at ``step`` (E,); what was kept ``age`` steps before, and of which worlds."""
         e, at = np.arange(len(step)), step % self.known.shape[1]
         then = self.known[e, at] & (self.step[e, at] == step - self.known.shape[1])
-        due = Told(self.feature[e, at][then], self.reading[e, at][then], self.hour[e, at][then])
-        self.feature[e, at], self.reading[e, at], self.hour[e, at] = told
+        due = Told(*(part[e, at][then] for part in self._parts))
+        self.feature[e, at], self.reading[e, at], self.hour[e, at], self.surprise[e, at] = told
         self.step[e, at], self.known[e, at] = step, True
         return due, then
 
@@ -33,7 +34,11 @@ class Late:
         """All that is kept of worlds ``which`` (E,), with its steps, world by world."""
         for e in np.flatnonzero(which & self.known.any(axis=1)):
             kept = self.known[e]
-            yield self.step[e][kept], Told(self.feature[e][kept], self.reading[e][kept], self.hour[e][kept])
+            yield self.step[e][kept], Told(*(part[e][kept] for part in self._parts))
+
+    @property
+    def _parts(self) -> Told:
+        return Told(self.feature, self.reading, self.hour, self.surprise)
 
 
 def path_drop(net: Feeder, p: Float, q: Float) -> Float:

@@ -94,7 +94,7 @@ class Voltage(VoltageSetting, Slots[VoltageState, Plan, Prices]):
         )  # fmt: skip
 
     def worlds(self, seeds: Sequence[int], belief: RidgeBelief | None = None) -> VoltageWorld:
-        """E = len(seeds) feeders; seeds 10,000 to 10,099 take the days that are held out, others the rest."""
+        """E = len(seeds) feeders; seeds 5,000 to 5,099 and 10,000 to 10,099 take days of their own."""
         return VoltageWorld.fresh(self, seeds, belief)
 
     def world_at(self, state: VoltageState, memory: Memory | None = None) -> VoltageWorld:
@@ -103,7 +103,7 @@ class Voltage(VoltageSetting, Slots[VoltageState, Plan, Prices]):
         if memory is not None:
             world.belief = memory.belief
             if memory.world is not None:
-                world.late = memory.world.late
+                world.late, world.surprise = memory.world.late, memory.world.surprise
         return world
 
     def recall(self, belief: RidgeBelief, state: VoltageState, past: tuple[VoltageWorld, Plan] | None) -> Memory:
@@ -111,6 +111,7 @@ class Voltage(VoltageSetting, Slots[VoltageState, Plan, Prices]):
         world = VoltageWorld.of_state(self, state)
         if past is not None and past[0].step[0] + 1 == state.step and past[0].late.feature.shape[2]:
             world.belief, world.late = belief, past[0].late
+            world.surprise = past[0].off_by(world.told["voltage_last"], world.told["reactive_last_mvar"])
             world._remember()
         else:
             world.attach(belief)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from hybridalloc.problems.voltage.problem import Voltage
 
 LEVEL = "reactive_mvar"
-REPORTING = range(10_000, 10_100)  # seeds whose days are held out from all others
+TUNING, REPORTING = range(5_000, 5_100), range(10_000, 10_100)  # seeds that have days of their own
 INSIDE = 1e-6  # p.u. over a limit that counts as inside
 UNSOLVED_MPU, UNSOLVED_KW = 200.0, 2e3  # what a step counts as whose flow has no solution
 SUN = {"sun_mw": 0, "sun_last_mw": 1, "sun_before_mw": 2, "sun_day_mw": DAY, "sun_day_before_mw": DAY + 1}  # steps ago
@@ -61,7 +61,8 @@ class VoltageWorld(SlotWorld):
         self.step = np.zeros(size, np.int64)
         self.stream = np.zeros((size, 2), np.int64)  # seed, and episodes begun
         self.belief: RidgeBelief | None = None
-        self.late = Late(size, problem.age, 0, 2 * b)
+        self.late = Late(size, problem.age, 0, 2 * b, n)
+        self.surprise = np.zeros((size, n))  # of the last voltages over those believed, p.u.
         self._cache: dict[Any, Any] = {}
 
     @classmethod
@@ -90,6 +91,7 @@ class VoltageWorld(SlotWorld):
         self.step[:] = step
         self._history(np.ones(self.size, bool))
         self.late.known[:] = False
+        self.surprise[:] = 0.0
         self._tell()
         self._remember()
 
@@ -97,7 +99,9 @@ class VoltageWorld(SlotWorld):
         """Believe ``belief`` from now on; what is told before the truth comes in is kept for it."""
         self.belief = belief
         if belief is not None and self.problem.age:
-            self.late = Late(self.size, self.problem.age, features(self).shape[1], self.truth.shape[2] * 2)
+            self.late = Late(
+                self.size, self.problem.age, features(self).shape[1], self.truth.shape[2] * 2, self.up.shape[1]
+            )
             self._remember()
         self._cache = {}
 
@@ -110,21 +114,22 @@ class VoltageWorld(SlotWorld):
 
     def _days(self, e: int) -> Int:
         """Days that world ``e`` may draw."""
-        learn, held_out = days()
-        return held_out if int(self.stream[e, 0]) in REPORTING else learn
+        seed, pools = int(self.stream[e, 0]), days()
+        return pools.report if seed in REPORTING else pools.tune if seed in TUNING else pools.learn
 
     def _begin(self, which: Bool) -> None:
-        """New days where ``which`` is set: reporting seeds take theirs in turn, others draw."""
+        """New days where ``which`` is set: seeds of tuning and reporting take theirs in turn, others draw."""
         for e in np.flatnonzero(which):
             seed, count = (int(x) for x in self.stream[e])
             pool = self._days(int(e))
-            if seed in REPORTING:
-                day = pool[(2 * (seed - REPORTING.start) + count - 1) % len(pool)]
+            if seed in REPORTING or seed in TUNING:
+                day = pool[(2 * (seed % 100) + count - 1) % len(pool)]
             else:
                 day = np.random.default_rng([abs(seed), count, 3]).choice(pool)
             self.step[e] = int(day) * DAY
             self.stream[e, 1] += 1
         self.epoch[which] = 0
+        self.surprise[which] = 0.0
         self._history(which)
         self._tell()
 
@@ -174,7 +179,7 @@ class VoltageWorld(SlotWorld):
 
     def _told(self) -> Told:
         reading = np.concatenate([self.told["load_mw"], self.told["load_mvar"]], axis=1)
-        return Told(features(self), reading, (self.step % DAY) // 4)
+        return Told(features(self), reading, (self.step % DAY) // 4, self.surprise.copy())
 
     def _remember(self) -> None:
         """The truth of ``age`` steps ago has come in: the belief learns from it; what is told now waits for its own."""
@@ -209,7 +214,7 @@ class VoltageWorld(SlotWorld):
                 told = self._cache.get("told") or self._told()
                 expected = self.belief.expect(told)
                 loads = np.stack([expected[:, :b], expected[:, b:]])
-                spread = self.belief.spread(told.hour, b) if self.problem.age else np.zeros((self.size, b))
+                spread = self.belief.spread(told, b) if self.problem.age else np.zeros((self.size, b))
             self._cache["believed"] = np.ascontiguousarray(loads), spread
         found: tuple[Float, Float] = self._cache["believed"]
         return found
@@ -347,12 +352,22 @@ class VoltageWorld(SlotWorld):
             "q_mvar": np.abs(flowing.level).mean(1) if n else np.zeros(self.size), "unsolved": lost.astype(float),
         }  # fmt: skip
         t = self.told
+        self.surprise = self.off_by(voltage[:, s.net.inverter], flowing.level, ~bad)
         t["voltage_before"], t["reactive_before_mvar"] = t["voltage_last"], t["reactive_last_mvar"]
         t["voltage_last"] = voltage[:, s.net.inverter].copy()
         t["reactive_last_mvar"] = np.where(bad[:, None], t["reactive_before_mvar"], flowing.level)
         self._cache = {}
         none = np.zeros(reward.shape)
         return Facts(reward, none, none[..., None], np.full(self.size, STEP_S), counts)
+
+    def off_by(self, voltage: Float, level: Float, solved: Bool | None = None) -> Float:
+        """(E, N) p.u. by which the inverters' voltages (E, N) are above those believed of this step, where they feed in
+        ``level`` (E, N); 0 where nothing is believed or has a flow."""
+        if self.belief is None or not self.problem.age:
+            return np.zeros(self.up.shape)
+        believed, _, found = self._flow(self.believed()[0], level)
+        found = found if solved is None else found & solved
+        return np.where(found[:, None], voltage - believed[:, self.problem.net.inverter], 0.0)
 
     def excess(self, plan: Plan) -> Float:
         """(E,) worst relative excess of apparent power over a rating, from its definition; inf for who is down."""
@@ -391,12 +406,15 @@ class VoltageWorld(SlotWorld):
         }  # fmt: skip
 
     def plan_of(self, allocation: Any) -> Plan:
-        """An allocation of one world as a plan, with the default local reaction."""
+        """An allocation of one world as a plan: with the default local reaction, that of a heuristic as it is."""
         level = np.asarray(getattr(allocation, LEVEL), np.float64)[None]
+        source = allocation.certificate.source
+        if source in self.problem.card.baselines:
+            return self.rule(source, Prices(), np.random.default_rng(0))._replace(level=level)
         return self._foreseen(self._local(Prices())._replace(level=level))
 
     def arrays(self) -> dict[str, Any]:
-        mine = {"truth": self.truth, "up": self.up, "step": self.step, "stream": self.stream}
+        mine = {"truth": self.truth, "up": self.up, "step": self.step, "stream": self.stream, "surprise": self.surprise}
         late = {f"late/{name}": value for name, value in vars(self.late).items()}
         return super().arrays() | mine | late | {f"told/{name}": value for name, value in self.told.items()}
 
