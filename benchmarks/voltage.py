@@ -136,7 +136,7 @@ def table(args: argparse.Namespace) -> None:
         cost = lambda plans, problem=problem, some=some: worth(run(problem, some, plans), args.outside)
         dead = min(np.linspace(0.004, 0.04, 10), key=lambda d: cost(drooping(float(d))))
         rows[f"droop, tuned (deadband {dead:.3f})"] = drooping(float(dead))
-        known_by: list[tuple[Any, str]] = [(None, "readings")]
+        known_by: list[tuple[Any, str]] = [(None, "readings")] if args.readings or not problem.age else []
         if problem.age:
             belief = believing(problem, Prices(), args.watched)
             note(f"belief {belief.figures()}")
@@ -337,6 +337,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--prior", type=int, default=0, help="agent-steps of a recommender; 0 trains none")
     parser.add_argument("--learner", default="imappo")
     parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--readings", action="store_true", help="the game on old readings too, without a belief")
     parser.add_argument("--large", action="store_true", help="1,002 inverters too")
     args = parser.parse_args(words)
     {"table": table, "front": front, "bound": bound, "speed": speed}[args.what](args)

@@ -268,7 +268,7 @@ class VoltageWorld(SlotWorld):
         marks = p.marks * most
         allowed = np.ones(marks.shape, bool)
         allowed[~self.up, 1:] = False
-        return Marked(batch, (LEVEL,), marks=marks, allowed=allowed)
+        return Marked(batch, (LEVEL,), near=m.level[..., None], marks=marks, allowed=allowed)
 
     def model(self, loads: Float, aside: Float, prices: Prices, rounds: int | None = None) -> Model:
         """The game's model for loads (2, E, B); see :func:`hybridalloc.problems.voltage.plan.model_of`."""
