@@ -204,8 +204,8 @@ def front(args: argparse.Namespace) -> None:
         problem = made(args, seed)
         reported = days().report
         belief = believing(problem, Prices(), args.watched)
-        for margin in (1e-4, 0.001, 0.003, 0.006):
-            for caution in (0.0, 1.0, 2.0):
+        for margin in (0.001, 0.003):
+            for caution in (0.0, 0.6, 1.0, 1.5, 2.0, 3.0):
                 prices = Prices(margin=margin, caution=caution)
                 line(
                     f"game, belief, margin {margin}, caution {caution}", run(problem, reported, playing(prices), belief)
@@ -245,7 +245,8 @@ def bound(args: argparse.Namespace) -> None:
 
 
 def speed(args: argparse.Namespace) -> None:
-    """A step by stage, flows a second, beside power-grid-model and lightsim2grid where they are installed."""
+    """A step by stage and flows a second, on one core: the fastest is what no other work slows; beside
+    power-grid-model where it is installed."""
     for feeder in ("case33", "copies-17", *(("copies-167",) if args.large else ())):
         problem = make_problem("voltage", feeder=feeder, information="now")
         world = problem.worlds([3])
@@ -263,26 +264,31 @@ def speed(args: argparse.Namespace) -> None:
         mean = {k: round(float(np.median([s.get(k, 0) for s in stages])), 3) for k in stages[-1]}
         print(
             f"{feeder}: {problem.card.agents} inverters, {problem.net.size} buses: step median "
-            f"{np.median(spent):.2f} ms, 95 % {np.quantile(spent, 0.95):.2f} ms; stages {mean}", flush=True,
+            f"{np.median(spent):.2f} ms, fastest {min(spent):.2f} ms; stages {mean}", flush=True,
         )  # fmt: skip
     net = make_problem("voltage").net
     rng = np.random.default_rng(0)
-    for count in (1, 4096):
+    for count in (1, 32):
         p = net.load_mw * rng.uniform(0, 1.2, (count, net.size))
         q = net.load_mvar * rng.uniform(0, 1.2, (count, net.size))
         p[:, net.inverter] -= rng.uniform(0, 1.6, (count, 6))
-        repeat = 2000 if count == 1 else 5
-        flows(net, p, q)
-        began = time.perf_counter()
-        for _ in range(repeat):
-            flows(net, p, q)
-        print(f"flows, batches of {count}: {count * repeat / (time.perf_counter() - began):,.0f} a second")
+        print(f"flows, batches of {count}: {count / fastest(lambda p=p, q=q: flows(net, p, q)):,.0f} a second")
     try:
         import power_grid_model as pgm
     except ImportError:
         print("power-grid-model: not installed")
     else:
         beside(pgm, net, p, q)
+
+
+def fastest(work: Callable[[], Any], repeats: int = 300) -> float:
+    """Seconds."""
+    spent = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        work()
+        spent.append(time.perf_counter() - began)
+    return min(spent)
 
 
 def beside(pgm: Any, net: Any, p: Any, q: Any) -> None:
@@ -315,10 +321,7 @@ def beside(pgm: Any, net: Any, p: Any, q: Any) -> None:
     update = pgm.initialize_array("update", "sym_load", (count, n))
     update["id"], update["p_specified"], update["q_specified"] = load["id"], p * 1e6, q * 1e6
     solve = lambda: model.calculate_power_flow(update_data={"sym_load": update}, error_tolerance=1e-10, threading=-1)
-    solve()
-    began = time.perf_counter()
-    found = solve()
-    rate = count / (time.perf_counter() - began)
+    found, rate = solve(), count / fastest(solve)
     apart = np.abs(found["node"]["u_pu"] - flows(net, p, q).voltage).max()
     print(f"power-grid-model, batch of {count}: {rate:,.0f} a second, within {apart:.1e} p.u.")
 
