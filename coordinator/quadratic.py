@@ -49,12 +49,16 @@ SMALL = 1e-12  # of the largest: a precision below is none
 
 @dataclass(frozen=True)
 class Quadratic:
-    """E quadratic games whose levels are named, tilted by a clipped proposal at ``trust``; as they are at inf."""
+    """E quadratic games whose levels are named, tilted by a clipped proposal at ``trust``; as they are at inf.
+
+    ``near`` (E, N, D): where to begin, such as where a model was made; default at nothing. It changes no answer.
+    """
 
     batch: QuadraticBatch
     levels: tuple[str, ...] = ()
     proposal: Proposal | None = None
     trust: float = np.inf
+    near: Float | None = None
 
     @property
     def live(self) -> Bool:
@@ -91,7 +95,7 @@ class Quadratic:
         return proposal.spread is not None and bool(np.isfinite(proposal.spread).any())
 
     def tilted(self, proposal: Proposal, trust: float) -> Quadratic:
-        return Quadratic(self.batch, self.levels, proposal, trust)
+        return Quadratic(self.batch, self.levels, proposal, trust, self.near)
 
     def solve(self, start: Choice | None = None, clock: Clock | None = None) -> Solved:
         found = self._solve(None if start is None else start.level, _stop(clock))
@@ -157,7 +161,7 @@ class Quadratic:
     def _solve(self, start: Float | None, stop: Callable[[], bool]) -> Solution:
         if self.trust == 0:
             return propose_batch(self.batch, *self._gaussian(), stop)
-        return solve_batch(self._tilted(), start, stop=stop)
+        return solve_batch(self._tilted(), self.near if start is None else start, stop=stop)
 
 
 def log_density(proposal: Proposal, pull: Pull, drawn: Float) -> Float:

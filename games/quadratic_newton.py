@@ -19,14 +19,16 @@ import numpy as np
 from numba import njit
 
 from games.congestion import Float, Int
-from games.lean import ROOMY
+from games.lean import LEAN, ROOMY
 
 STEPS = 60  # of Newton's method in one round
 ROUNDS = 16  # of the multipliers
-LEAN = 1e-5  # of a limit's shadow: how far a hard limit gives in the first round; a tenth of that in each later one
+LEANING = 1e-5  # of a limit's shadow: how far a hard limit gives in the first round; a tenth of that in each later one
 LEAST_LEAN = 1e-8
 HALVINGS = 40
-PIVOTS, PATIENCE = 20, 4
+PIVOTS, PATIENCE = 16, 4  # a step far from the answer need not be the least: it is cut short where it takes more
+ALL_PIVOTS = 10**9
+UNKNOWN = 2  # who is held: to be seen from where the levels are
 SLOPE = 1e-4  # of the fall that the gradient promises: what a step must bring
 
 
@@ -53,7 +55,7 @@ def descend_batch(
     for turn in range(ROUNDS):
         if stop():
             break
-        lean = np.where(hard, max(LEAN * 0.1**turn, LEAST_LEAN) * shadow, give)
+        lean = np.where(hard, max(LEANING * 0.1**turn, LEAST_LEAN) * shadow, give)
         held_at = np.where(hard, price, 0.0)
         descend(
             left, jacobian, linear, lower, upper, constraint, limit, 1.0 / lean, held_at, scale, level, price,
@@ -64,6 +66,15 @@ def descend_batch(
         if not len(left) or not hard[left].any():
             break
     return residual
+
+
+@njit(**LEAN | {"fastmath": {"reassoc", "contract", "nsz"}})
+def dot(a, b, count):
+    """Sum of the first ``count`` products, added up in whatever order is fastest."""
+    s = 0.0
+    for c in range(count):
+        s += a[c] * b[c]
+    return s
 
 
 @njit(**ROOMY)
@@ -84,17 +95,13 @@ def descend(which, jacobian, linear, lower, upper, constraint, limit, weight, he
         for d in range(k):
             x[d] = min(max(level[e, d], low[d]), high[d])
         for r in range(m):  # by how much a limit is broken, its price of before counted in
-            s = held_at[e, r] / w[r] - limit[e, r]
-            for d in range(k):
-                s += A[r, d] * x[d]
-            over[r] = s
+            over[r] = held_at[e, r] / w[r] - limit[e, r] + dot(A[r], x, k)
+        held[:] = UNKNOWN
+        pivots = PIVOTS
         for _ in range(STEPS):
             size = 0.0
             for d in range(k):
-                s = 0.0
-                for c in range(k):
-                    s += J[d, c] * x[c]
-                bent[d] = s + linear[e, d]
+                bent[d] = dot(J[d], x, k) + linear[e, d]
                 gradient[d] = bent[d]
             for r in range(m):
                 if over[r] > 0.0:
@@ -118,7 +125,7 @@ def descend(which, jacobian, linear, lower, upper, constraint, limit, weight, he
                         if a != 0.0:
                             for c in range(d + 1):
                                 curve[d, c] += a * A[r, c]
-            if not _best_step(curve, gradient, low, high, x, step, free, root, held, slope):
+            if not _best_step(curve, gradient, low, high, x, step, free, root, held, slope, pivots):
                 break
             # along the step until the cost falls; differences term by term, so that none cancels
             length, moved = 1.0, False
@@ -130,14 +137,9 @@ def descend(which, jacobian, linear, lower, upper, constraint, limit, weight, he
                     far = max(far, abs(trial[d]))
                 for d in range(k):
                     if trial[d] != 0.0:
-                        s = 0.0
-                        for c in range(k):
-                            s += J[d, c] * trial[c]
-                        change += trial[d] * (bent[d] + 0.5 * s)
+                        change += trial[d] * (bent[d] + 0.5 * dot(J[d], trial, k))
                 for r in range(m):
-                    s = 0.0
-                    for d in range(k):
-                        s += A[r, d] * trial[d]
+                    s = dot(A[r], trial, k)
                     over_trial[r] = over[r] + s
                     if over[r] > 0.0 and over_trial[r] > 0.0:
                         change += w[r] * s * (over[r] + 0.5 * s)
@@ -149,8 +151,12 @@ def descend(which, jacobian, linear, lower, upper, constraint, limit, weight, he
                     moved = True
                     break
                 length *= 0.5
+            if not moved and pivots < ALL_PIVOTS:  # a step cut short that brings nothing: to its end, then
+                pivots = ALL_PIVOTS
+                continue
             if not moved:
                 break
+            pivots = PIVOTS
             for d in range(k):
                 x[d] = min(max(x[d] + trial[d], low[d]), high[d])
             for r in range(m):
@@ -162,21 +168,22 @@ def descend(which, jacobian, linear, lower, upper, constraint, limit, weight, he
 
 
 @njit(**ROOMY)
-def _best_step(curve, gradient, low, high, x, step, free, root, held, slope):
+def _best_step(curve, gradient, low, high, x, step, free, root, held, slope, pivots):
     """The step that is least on the model, g'u + u'Hu/2 in the boxes, H the lower half of ``curve``; by pivoting.
 
     All levels that ask for it are held at a bound or let go at once; while no fewer ask than did, the last alone, which
     cannot cycle (Judice and Pires 1994).
     """
     k = len(x)
-    for d in range(k):  # -1 at the lower bound, 1 at the upper, 0 free
-        held[d] = 0
-        if low[d] == high[d] or (x[d] <= low[d] and gradient[d] > 0.0):
-            held[d] = -1
-        elif x[d] >= high[d] and gradient[d] < 0.0:
-            held[d] = 1
+    if k > 0 and held[0] == UNKNOWN:  # -1 at the lower bound, 1 at the upper, 0 free; otherwise as the last step had it
+        for d in range(k):
+            held[d] = 0
+            if low[d] == high[d] or (x[d] <= low[d] and gradient[d] > 0.0):
+                held[d] = -1
+            elif x[d] >= high[d] and gradient[d] < 0.0:
+                held[d] = 1
     fewest, patience = k + 1, PATIENCE
-    for _ in range(PIVOTS + 3 * k):
+    for _ in range(min(pivots, 20 + 3 * k)):
         count = 0
         for d in range(k):
             step[d] = (low[d] if held[d] < 0 else high[d]) - x[d] if held[d] != 0 else 0.0
@@ -217,7 +224,7 @@ def _best_step(curve, gradient, low, high, x, step, free, root, held, slope):
         for d in range(k):
             if patience > 0 or d == last:
                 held[d] = int(slope[d])
-    for d in range(k):  # rounding keeps them turning: what is left is a descent still
+    for d in range(k):  # cut short, or kept turning by rounding
         step[d] = min(max(x[d] + step[d], low[d]), high[d]) - x[d]
     return True
 
@@ -227,21 +234,17 @@ def _solve(root, right, count):
     """Overwrite ``right`` by the solution of a system whose lower half ``root`` holds, by Cholesky in place."""
     for i in range(count):
         for j in range(i + 1):
-            s = root[i, j]
-            for c in range(j):
-                s -= root[i, c] * root[j, c]
+            s = root[i, j] - dot(root[i], root[j], j)
             if i > j:
                 root[i, j] = s / root[j, j]
             else:
                 root[i, i] = np.sqrt(max(s, 1e-14 * root[i, i], 1e-300))
     for i in range(count):
-        for c in range(i):
-            right[i] -= root[i, c] * right[c]
-        right[i] /= root[i, i]
+        right[i] = (right[i] - dot(root[i], right, i)) / root[i, i]
     for i in range(count - 1, -1, -1):
-        for c in range(i + 1, count):
-            right[i] -= root[c, i] * right[c]
         right[i] /= root[i, i]
         if not np.isfinite(right[i]):
             return False
+        for c in range(i):
+            right[c] -= root[i, c] * right[i]
     return True

@@ -86,7 +86,7 @@ def test_slopes_are_the_same_by_differences_and_by_the_flows_own_currents(monkey
     p, q = world.net_of(world.truth)
     work, near, v = np.empty((4, net.size)), np.empty(net.size), np.empty(net.size)
     n, level = len(net.inverter), exact.level[0].copy()
-    loss = core.injected(net.tree, net.inverter, p[0], q[0], level, 1e-11, near, work, v)
+    loss = core.injected(net.tree, net.inverter, p[0], q[0], level, 1e-11, near, work, v, False)
     slope, gain = np.empty(n), np.empty((net.size, n))
     monkeypatch.setattr(core, "EXACT", 0)
     lean(
@@ -121,6 +121,20 @@ def test_a_reaction_rests_on_its_own_curve():
     assert not held.level.any() and held.voltage.max() > found.voltage.max()
 
 
+def test_what_was_foreseen_is_not_reacted_to_and_what_was_not_is():
+    """The curve passes through the set-point at the voltage that is believed to follow."""
+    world = at_noon(make_problem("voltage", information="now"))
+    plan = played(world, Prices(deadband=0.03))
+    at = world.problem.net.inverter
+    assert plan.expected.max() > 1.03  # where a droop from there on would draw
+    np.testing.assert_allclose(world._react(plan, world.truth).level, plan.level, atol=1e-4)
+    other = world.truth - np.array([0.4, 0.0])[:, None, None]  # less is drawn than was believed
+    found = world._react(plan, other)
+    curve = plan.level - 30 * (np.maximum(found.voltage[:, at] - 1.02, 0) - np.maximum(plan.expected - 1.02, 0))
+    np.testing.assert_allclose(found.level, np.clip(curve, -world.most, world.most), atol=1e-3)
+    assert (found.level < plan.level - 1e-3).any()
+
+
 # --- the bound
 
 
@@ -149,7 +163,7 @@ def scenario():
     except DataError:
         pytest.skip("no SimBench profiles in HYBRIDALLOC_DATA")
     problem = make_problem("voltage", profiles="simbench")
-    held_out = days()[1]
+    held_out = days().report
     assert len(held_out) == 61
     world = VoltageWorld(problem, 61 * DAY)
     world.step[:] = (held_out[:, None] * DAY + np.arange(DAY)).ravel()
@@ -179,9 +193,10 @@ def test_the_findings_are_repeated_on_61_held_out_days(scenario, name):
 
 def test_days_held_out_are_for_reporting_seeds_alone():
     problem = make_problem("voltage")
-    learn, held_out = days()
+    learn, tune, held_out = days()
+    assert sorted([*learn, *tune, *held_out]) == list(range(366))
     seen = set()
-    for seeds, pool in ((list(REPORTING[:31]), held_out), (range(5000, 5020), learn), (range(20), learn)):
+    for seeds, pool in ((list(REPORTING[:31]), held_out), (range(5000, 5020), tune), (range(20), learn)):
         world = problem.worlds(list(seeds))
         for _ in range(3):
             assert np.isin(world.step // DAY, pool).all()
@@ -212,6 +227,7 @@ def test_a_belief_halves_the_error_of_old_readings_and_its_spread_is_calibrated(
     problem, belief = learned
     assert belief.figures()["belief_error"] < 0.5
     world, z, wrong, old = problem.worlds(list(REPORTING[:20]), belief.copy(learning=False)), [], [], []
+    blind = []  # to the voltages that it was off by a step ago
     for _ in range(DAY):
         loads, spread = world.believed()
         b = world.problem.net.size
@@ -221,9 +237,13 @@ def test_a_belief_halves_the_error_of_old_readings_and_its_spread_is_calibrated(
         )
         z.append((off / np.maximum(spread, 1e-9))[:, 1:b])
         wrong.append(off), old.append(raw)
+        told = world._told()
+        first = belief.expect(told._replace(surprise=0 * told.surprise))
+        blind.append(world._voltage_of(np.concatenate([*world.truth], 1) - first))
         world.execute(played(world, Prices()))
         world.drift()
     assert np.sqrt(np.mean(np.square(wrong))) < 0.3 * np.sqrt(np.mean(np.square(old)))
+    assert np.mean(np.square(wrong)) < 0.95 * np.mean(np.square(blind))
     inside = (np.abs(np.concatenate(z)) < 1.645).mean()
     assert 0.85 < inside < 0.96  # nominal .9
 
@@ -385,6 +405,7 @@ BAD = [
     ({"profiles": "simbanch"}, UnknownNameError, "simbench"),
     ({"information": "hour"}, UnknownNameError, "information"),
     ({"variant": "D"}, UnknownNameError, "variant"),
+    ({"reward": "bowls"}, UnknownNameError, "bowl"),
     ({"levels": 4}, InvalidStateError, "levels = 4; an odd number"),
     ({"low": 1.1}, InvalidStateError, r"low = 1.1, high = 1.05; a band"),
     ({"sun_mw": -1}, InvalidStateError, "sun_mw = -1; it must be a finite number >= 0"),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import sys
+from pathlib import Path
 
-import cvxpy as cp
 import numpy as np
 import pytest
 import torch
@@ -13,9 +14,10 @@ from rl.networks import own_features
 from rl.proposal import Observation
 from rl.value_decomposition import Iql, IqlConfig, MonotoneMixer, Qmix, QmixConfig, Vdn, VdnConfig
 
+sys.path.insert(0, str(Path(__file__).parent))
+from payoffs import CLIMBING, MONOTONE, best_monotone_fit
+
 FAST = {"horizon": 16, "updates": 1, "batch": 96, "rate": 5e-3, "target_rate": 0.05, "capacity": 128}
-CLIMBING = np.array([[11.0, -30.0, 0.0], [-30.0, 7.0, 6.0], [0.0, 0.0, 5.0]])
-MONOTONE = np.array([[0.0, 0.2, 0.3], [0.1, 0.6, 0.9], [0.2, 0.9, 2.0]])
 
 
 class TwoStep:
@@ -61,21 +63,6 @@ def joint_values(learner, view):
         for a, b in itertools.product(range(o), range(o)):
             table[:, a, b] = learner.online.mix(torch.stack([q[:, 0, a], q[:, 1, b]], 1), slot).numpy()
     return table
-
-
-def best_monotone_fit(payoff):
-    """Least squares over every order of both agents' options of tables monotone in them: loss and greedy choice."""
-    best = None
-    n = len(payoff)
-    for rows in itertools.permutations(range(n)):
-        for columns in itertools.permutations(range(n)):
-            f = cp.Variable((n, n))
-            error = cp.sum_squares(f - payoff[np.ix_(rows, columns)])
-            problem = cp.Problem(cp.Minimize(error), [cp.diff(f, axis=0) >= 0, cp.diff(f, axis=1) >= 0])
-            problem.solve(solver=cp.CLARABEL)
-            if best is None or problem.value < best[0] - 1e-6:
-                best = (problem.value, (rows[-1], columns[-1]))
-    return best[0] / n**2, best[1]
 
 
 @pytest.mark.parametrize(("make", "config"), [(Iql, IqlConfig), (Vdn, VdnConfig), (Qmix, QmixConfig)])

@@ -33,6 +33,7 @@ from hybridalloc.problems.voltage.flow import magnitudes, sweep
 EXACT = 32  # inverters up to which slopes are differences of exact flows
 NUDGE = 1e-4  # Mvar
 PRECISE, CLOSE = 1e-11, 1e-9  # p.u., of a flow whose slope is taken, and of one that is looked at
+ROUGH = 1e-7  # of the levels, to which a round of many is played
 STILL = 1e-5  # Mvar, at which a reaction has come to rest
 REACTIONS = 400
 
@@ -56,14 +57,16 @@ def shared_path(parent: Int, weight: Float, inverter: Int) -> Float:
 
 
 @njit(**LEAN)
-def injected(tree, inverter, p, q, level, tolerance, net, work, voltage):
-    """Loss (MW) with ``level`` (N,) Mvar fed in at the inverters, inf where there is no flow; ``net`` (B,) is room."""
+def injected(tree, inverter, p, q, level, tolerance, net, work, voltage, near):
+    """Loss (MW) with ``level`` (N,) Mvar fed in at the inverters, inf where there is no flow; ``net`` (B,) is room.
+    ``near``: it is sought from the flow that ``work`` holds, otherwise from flat voltages."""
     for k in range(len(q)):
         net[k] = q[k]
     for i in range(len(inverter)):
         net[inverter[i]] -= level[i]
     for k in range(len(q)):
-        work[0, k], work[1, k] = tree.slack, 0.0
+        if not near:
+            work[0, k], work[1, k] = tree.slack, 0.0
     if sweep(tree, p, net, tolerance, work) < 0:
         return np.inf
     return magnitudes(tree, work, voltage)
@@ -77,7 +80,7 @@ def slopes(tree, inverter, reactance, p, q, level, loss, voltage, net, work, nea
     if len(inverter) <= EXACT:
         for i in range(len(inverter)):
             level[i] += NUDGE
-            more = injected(tree, inverter, p, q, level, PRECISE, net, work, near)
+            more = injected(tree, inverter, p, q, level, PRECISE, net, work, near, True)
             level[i] -= NUDGE
             slope[i] = (more - loss) / NUDGE
             for k in range(n):
@@ -140,13 +143,13 @@ def model_about(
         x, v = level[e], voltage[e]
         for i in range(m):
             x[i] = min(max(x[i], -most[e, i]), most[e, i])
-        loss = injected(tree, inverter, p[e], q[e], x, PRECISE, net, work, v)
+        loss = injected(tree, inverter, p[e], q[e], x, PRECISE, net, work, v, False)
         for _ in range(8):  # nearer to nothing until there is a flow
             if loss < np.inf:
                 break
             for i in range(m):
                 x[i] *= 0.5
-            loss = injected(tree, inverter, p[e], q[e], x, PRECISE, net, work, v)
+            loss = injected(tree, inverter, p[e], q[e], x, PRECISE, net, work, v, False)
         found[e] = loss < np.inf
         if not found[e]:
             for i in range(m):
@@ -171,12 +174,12 @@ def model_about(
             if turn >= rounds:
                 break
             price[:] = 0.0
-            descend(one, J, force, under, over, A, b, weights, held_at, scale, step, price, 1e-10)
+            descend(one, J, force, under, over, A, b, weights, held_at, scale, step, price, ROUGH)
             length, moved, after, reached = 1.0, False, 0.0, 0.0
             for _ in range(12):
                 for i in range(m):
                     trial[i] = x[i] + length * step[0, i]
-                after = injected(tree, inverter, p[e], q[e], trial, PRECISE, net, work, near)
+                after = injected(tree, inverter, p[e], q[e], trial, PRECISE, net, work, near, after < np.inf)
                 if after < np.inf:
                     reached = potential(after, near, trial, own, toll, wear, low[e], high[e], weight)
                     if reached < value - 1e-12:
@@ -208,7 +211,7 @@ def model_about(
 @njit(**ROOMY)
 def react_many(tree, inverter, p, q, plan, most, low, high, slope, damping, turns, voltage, loss, level, done):
     """The flow after the inverters' local reaction to it, E worlds: each moves its plan by ``slope`` Mvar/p.u. times
-    what its own voltage is out of [low, high] (E, N), to rest. A slope of 0 holds the plan.
+    what its own voltage is out of [low, high] (E, N), to rest. A slope of 0 holds the plan. ``level``: where to begin.
 
     Fills voltage (E, B), loss (E,), level (E, N) and done (E,): flows looked at, -1 where there is none.
     """
@@ -217,12 +220,12 @@ def react_many(tree, inverter, p, q, plan, most, low, high, slope, damping, turn
     for e in range(len(p)):
         x = level[e]
         for i in range(m):
-            x[i] = min(max(plan[e, i], -most[e, i]), most[e, i])
+            x[i] = min(max(level[e, i], -most[e, i]), most[e, i])
         rate = damping
         lost = np.inf
         count = 0
         for turn in range(turns if slope > 0.0 else 1):
-            lost = injected(tree, inverter, p[e], q[e], x, CLOSE, net, work, v)
+            lost = injected(tree, inverter, p[e], q[e], x, CLOSE, net, work, v, lost < np.inf)
             count = turn + 1
             worst = 0.0
             if not lost < np.inf:
@@ -246,7 +249,7 @@ def react_many(tree, inverter, p, q, plan, most, low, high, slope, damping, turn
                 x[i] += change
             if worst < STILL * rate:
                 break
-        lost = injected(tree, inverter, p[e], q[e], x, PRECISE, net, work, v)
+        lost = injected(tree, inverter, p[e], q[e], x, PRECISE, net, work, v, lost < np.inf)
         loss[e] = lost
         done[e] = count if lost < np.inf else -1
         for k in range(n):
@@ -261,10 +264,10 @@ def droop_many(tree, inverter, p, q, seen, most, share, points, values, by_ratin
     n, m = p.shape[1], len(inverter)
     net, work, v = np.empty(n), np.empty((4, n)), np.empty(n)
     for e in range(len(p)):
-        x = level[e]
+        x, lost = level[e], np.inf
         for _ in range(turns):
             if turns > 1:
-                lost = injected(tree, inverter, p[e], q[e], x, CLOSE, net, work, v)
+                lost = injected(tree, inverter, p[e], q[e], x, CLOSE, net, work, v, lost < np.inf)
                 if not lost < np.inf:
                     for i in range(m):
                         x[i] *= 0.5

@@ -6,7 +6,7 @@ line loss. The operator knows its inverters now and a step ago, and loads as lat
 yesterday's readings; net of rooftop plants, which nobody controls).
 
 Set C (default) is 6 MW of inverters, oversized 1.2, and 5 MW of rooftop plants on a feeder with loads x 1.8; set mapdn
-has MAPDN's sizing, loads known now and q held between steps.
+has MAPDN's sizing and reward, loads known now and q held between steps.
 
 There are no options: a game of levels, see :mod:`hybridalloc.problems.voltage.core`. Recommenders of options choose
 among marks, shares of an inverter's room (:mod:`coordinator.marks`).
@@ -70,6 +70,8 @@ class Voltage(VoltageSetting, Slots[VoltageState, Plan, Prices]):
         sun_mw, roof_mw: peaks of the inverters' sun together and of rooftop plants, for a nominal load of 3.715 MW.
         load_scale: of the nominal loads. oversize: rating over peak of sun. load_seed: of what is drawn of the year.
         low, high: p.u. steepest: Mvar a p.u. that a local reaction may have. held: there is none.
+        reward: what a step pays learners, "cost" or MAPDN's "l1", "l2" or "bowl"; see
+            :mod:`hybridalloc.problems.voltage.reward`.
         levels: marks for recommenders of options. rounds: of the game on the exact flow in a step.
     """
 
@@ -92,7 +94,7 @@ class Voltage(VoltageSetting, Slots[VoltageState, Plan, Prices]):
         )  # fmt: skip
 
     def worlds(self, seeds: Sequence[int], belief: RidgeBelief | None = None) -> VoltageWorld:
-        """E = len(seeds) feeders; seeds 10,000 to 10,099 take the days that are held out, others the rest."""
+        """E = len(seeds) feeders; seeds 5,000 to 5,099 and 10,000 to 10,099 take days of their own."""
         return VoltageWorld.fresh(self, seeds, belief)
 
     def world_at(self, state: VoltageState, memory: Memory | None = None) -> VoltageWorld:
@@ -101,7 +103,7 @@ class Voltage(VoltageSetting, Slots[VoltageState, Plan, Prices]):
         if memory is not None:
             world.belief = memory.belief
             if memory.world is not None:
-                world.late = memory.world.late
+                world.late, world.surprise = memory.world.late, memory.world.surprise
         return world
 
     def recall(self, belief: RidgeBelief, state: VoltageState, past: tuple[VoltageWorld, Plan] | None) -> Memory:
@@ -109,6 +111,7 @@ class Voltage(VoltageSetting, Slots[VoltageState, Plan, Prices]):
         world = VoltageWorld.of_state(self, state)
         if past is not None and past[0].step[0] + 1 == state.step and past[0].late.feature.shape[2]:
             world.belief, world.late = belief, past[0].late
+            world.surprise = past[0].off_by(world.told["voltage_last"], world.told["reactive_last_mvar"])
             world._remember()
         else:
             world.attach(belief)

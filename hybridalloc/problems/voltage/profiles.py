@@ -24,7 +24,7 @@ DAY, STEP_S = 96, 900.0
 DAYS = 366
 MIXED, SITES = 4, 8  # profiles in a load, sites of sun
 NOMINAL_MW = 3.715  # of the feeder that the sizes in MW are said for; others in proportion
-EVERY, HELD_OUT = 6, 3  # days d with d % 6 == 3 are for reporting
+EVERY, HELD_OUT, TUNED = 6, 3, 0  # days d with d % 6 == 3 are for reporting, with 0 for tuning
 USED = ("G0", "G1", "G2", "G3", "G4", "G5", "G6", "H0", "L0", "L1", "L2")  # of SimBench: no heat pumps, no storage
 SOURCES = ("synthetic", "simbench")
 
@@ -78,10 +78,20 @@ class Year:
         return np.asarray(self.profiles.sun[at][:, self.place] * self.peak)
 
 
-def days() -> tuple[Int, Int]:
-    """Days to learn and tune on, and days held out."""
+class Days(NamedTuple):
+    """Days of the year to learn on, to tune on and to report on: nobody sees two kinds, so that what was learned is
+    tuned on days that are new to it, as it is met with later."""
+
+    learn: Int
+    tune: Int
+    report: Int
+
+
+def days() -> Days:
+    """Every sixth day is held out for reports, and the one half-way between two of them for tuning."""
     every = np.arange(DAYS)
-    return every[every % EVERY != HELD_OUT], every[every % EVERY == HELD_OUT]
+    kind = every % EVERY
+    return Days(every[(kind != HELD_OUT) & (kind != TUNED)], every[kind == TUNED], every[kind == HELD_OUT])
 
 
 def year_of(

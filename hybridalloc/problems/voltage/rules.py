@@ -54,12 +54,7 @@ def rule(world: VoltageWorld, name: str) -> Plan:
         drawn = -world.told["sun_mw"] * np.tan(np.arccos(FACTOR))
         return held._replace(level=np.clip(drawn, -world.most, world.most))
     if name == "droop":
-        if not p.held:
-            return world._local(Prices(deadband=DEADBAND, slope=p.steepest))
-        points = np.array([0.0, p.low + DEADBAND, p.high - DEADBAND, 2.0])
-        values = p.steepest * np.array([points[1], 0.0, 0.0, points[2] - 2.0])
-        level = _curve(world, points, values, np.ones(len(p.net.inverter)), True, p.damped(p.steepest), 1)
-        return held._replace(level=level)
+        return droop(world, DEADBAND)
     if name == "ieee1547b":
         return held._replace(level=_curve(world, *IEEE_B, p.rating_mva, True, GAIN, TURNS))
     if name == "mapdn_droop":
@@ -70,6 +65,18 @@ def rule(world: VoltageWorld, name: str) -> Plan:
     aside = np.full((world.size, p.net.size), TIGHT)
     found = world.model(loads, aside, Prices(), OPTIMUM_ROUNDS)
     return held._replace(level=np.clip(found.level, -world.most, world.most))
+
+
+def droop(world: VoltageWorld, deadband: float) -> Plan:
+    """The steepest droop permitted, from ``deadband`` p.u. inside the band: within the step, or where q is held one
+    damped move on the last voltages."""
+    p = world.problem
+    if not p.held:
+        return world._local(Prices(deadband=deadband, slope=p.steepest))
+    points = np.array([0.0, p.low + deadband, p.high - deadband, 2.0])
+    values = p.steepest * np.array([points[1], 0.0, 0.0, points[2] - 2.0])
+    level = _curve(world, points, values, np.ones(len(p.net.inverter)), True, p.damped(p.steepest), 1)
+    return world._local(Prices(slope=0.0))._replace(level=level)
 
 
 def _curve(

@@ -15,6 +15,7 @@ from hybridalloc.problems.state import echo, read_array, whole_number
 from hybridalloc.problems.voltage.core import damping, shared_path
 from hybridalloc.problems.voltage.feeder import Feeder, feeder_named
 from hybridalloc.problems.voltage.profiles import DAY, SOURCES, Year, profiles_of, year_of
+from hybridalloc.problems.voltage.reward import REWARDS
 
 AGES = {"now": 0, "15 min": 1, "day": DAY}  # steps by which readings of loads are old, by the information
 WEEK = 7 * DAY
@@ -35,14 +36,14 @@ class Prices(NamedTuple):
     wear: float = 0.1
     breach: float = 1e3
     margin: float = 0.003
-    caution: float = 0.0
-    deadband: float = 0.01
+    caution: float = 0.6
+    deadband: float = 0.02
     slope: float = 30.0
 
 
 SETS: dict[str, dict[str, Any]] = {
     "C": {},
-    "mapdn": {"sun_mw": 8.75, "roof_mw": 0.0, "load_scale": 1.0, "information": "now", "held": True},
+    "mapdn": {"sun_mw": 8.75, "roof_mw": 0.0, "load_scale": 1.0, "information": "now", "held": True, "reward": "bowl"},
 }
 
 
@@ -62,6 +63,7 @@ class VoltageSetting:
     high: float = 1.05
     steepest: float = 30.0
     held: bool = False
+    reward: str = "cost"
     levels: int = 11
     rounds: int = 4
     load_seed: int = 7
@@ -69,7 +71,9 @@ class VoltageSetting:
     table: Feeder | None = None
 
     def __post_init__(self) -> None:
-        for name, value, known in (("profiles", self.profiles, SOURCES), ("information", self.information, AGES)):
+        named = ("profiles", SOURCES), ("information", AGES), ("reward", REWARDS)
+        for name, known in named:
+            value = getattr(self, name)
             if value not in known:
                 raise nearest(name, str(value), tuple(known))
         for name in ("sun_mw", "roof_mw", "load_scale", "oversize", "low", "high", "steepest"):

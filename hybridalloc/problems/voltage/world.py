@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,10 +13,13 @@ from games.congestion import Bool, Float, Int
 from games.quadratic_batch import QuadraticBatch
 from hybridalloc.problems.contract import Facts
 from hybridalloc.problems.slots import SlotWorld
-from hybridalloc.problems.voltage import core, rules
+from hybridalloc.problems.voltage import rules
 from hybridalloc.problems.voltage.belief import RidgeBelief, Told
-from hybridalloc.problems.voltage.flow import TOLERANCE, sweep_many
+from hybridalloc.problems.voltage.late import Late, path_drop
+from hybridalloc.problems.voltage.observation import features, observed
+from hybridalloc.problems.voltage.plan import KW, MPU, Flowing, Model, Plan, flowing, model_of, reacted
 from hybridalloc.problems.voltage.profiles import DAY, STEP_S, days
+from hybridalloc.problems.voltage.reward import cost_kw, paid
 from hybridalloc.problems.voltage.setting import WEEK, Prices
 from hybridalloc.problems.voltage.state import BY_BUS, BY_INVERTER, VoltageState, VoltageTruth, most_mvar
 from rl.proposal import Observation, Proposal
@@ -25,31 +28,11 @@ if TYPE_CHECKING:
     from hybridalloc.problems.voltage.problem import Voltage
 
 LEVEL = "reactive_mvar"
-REPORTING = range(10_000, 10_100)  # seeds whose days are held out from all others
-KW, MPU = 1e3, 1e3  # kW a MW; thousandths of a p.u.
+TUNING, REPORTING = range(5_000, 5_100), range(10_000, 10_100)  # seeds that have days of their own
 INSIDE = 1e-6  # p.u. over a limit that counts as inside
 UNSOLVED_MPU, UNSOLVED_KW = 200.0, 2e3  # what a step counts as whose flow has no solution
-OUTSIDE_KW, MPU_KW = 300.0, 20.0  # a step with a bus outside, and a mpu of the worst excess, in kW of loss
 SUN = {"sun_mw": 0, "sun_last_mw": 1, "sun_before_mw": 2, "sun_day_mw": DAY, "sun_day_before_mw": DAY + 1}  # steps ago
 CAP = 0.045  # p.u., of margins: some of the band is left
-
-
-class Plan(NamedTuple):
-    """Set-points (E, N), Mvar fed in, and how the inverters react: beyond ``deadband`` (E,) p.u. inside the band, by
-    ``slope`` (E,) Mvar a p.u. of their own voltage, 0 holds the set-point."""
-
-    level: Float
-    deadband: Float
-    slope: Float
-
-
-class Flowing(NamedTuple):
-    """What a plan comes to on given loads: voltages (E, B), loss (E,) MW, reactive power (E, N), solved (E,)."""
-
-    voltage: Float
-    loss: Float
-    level: Float
-    solved: Bool
 
 
 class Unsolvable(ValueError):
@@ -78,7 +61,8 @@ class VoltageWorld(SlotWorld):
         self.step = np.zeros(size, np.int64)
         self.stream = np.zeros((size, 2), np.int64)  # seed, and episodes begun
         self.belief: RidgeBelief | None = None
-        self.late = _Late(size, problem.age, 0, 2 * b)
+        self.late = Late(size, problem.age, 0, 2 * b, n)
+        self.surprise = np.zeros((size, n))  # of the last voltages over those believed, p.u.
         self._cache: dict[Any, Any] = {}
 
     @classmethod
@@ -107,6 +91,7 @@ class VoltageWorld(SlotWorld):
         self.step[:] = step
         self._history(np.ones(self.size, bool))
         self.late.known[:] = False
+        self.surprise[:] = 0.0
         self._tell()
         self._remember()
 
@@ -114,7 +99,9 @@ class VoltageWorld(SlotWorld):
         """Believe ``belief`` from now on; what is told before the truth comes in is kept for it."""
         self.belief = belief
         if belief is not None and self.problem.age:
-            self.late = _Late(self.size, self.problem.age, self._features().shape[1], self.truth.shape[2] * 2)
+            self.late = Late(
+                self.size, self.problem.age, features(self).shape[1], self.truth.shape[2] * 2, self.up.shape[1]
+            )
             self._remember()
         self._cache = {}
 
@@ -127,21 +114,22 @@ class VoltageWorld(SlotWorld):
 
     def _days(self, e: int) -> Int:
         """Days that world ``e`` may draw."""
-        learn, held_out = days()
-        return held_out if int(self.stream[e, 0]) in REPORTING else learn
+        seed, pools = int(self.stream[e, 0]), days()
+        return pools.report if seed in REPORTING else pools.tune if seed in TUNING else pools.learn
 
     def _begin(self, which: Bool) -> None:
-        """New days where ``which`` is set: reporting seeds take theirs in turn, others draw."""
+        """New days where ``which`` is set: seeds of tuning and reporting take theirs in turn, others draw."""
         for e in np.flatnonzero(which):
             seed, count = (int(x) for x in self.stream[e])
             pool = self._days(int(e))
-            if seed in REPORTING:
-                day = pool[(2 * (seed - REPORTING.start) + count - 1) % len(pool)]
+            if seed in REPORTING or seed in TUNING:
+                day = pool[(2 * (seed % 100) + count - 1) % len(pool)]
             else:
                 day = np.random.default_rng([abs(seed), count, 3]).choice(pool)
             self.step[e] = int(day) * DAY
             self.stream[e, 1] += 1
         self.epoch[which] = 0
+        self.surprise[which] = 0.0
         self._history(which)
         self._tell()
 
@@ -189,19 +177,9 @@ class VoltageWorld(SlotWorld):
 
     # --- what is believed
 
-    def _features(self) -> Float:
-        """(E, F) what the belief reads; see :mod:`hybridalloc.problems.voltage.belief`."""
-        t, p = self.told, self.problem
-        reactance = p.shared_x[p.net.inverter]
-        bare = [t[f"voltage_{n}"] - t[f"reactive_{n}_mvar"] @ reactance.T for n in ("last", "before")]
-        sun = [t[name] for name in ("sun_mw", "sun_last_mw", "sun_before_mw", "sun_day_mw", "sun_day_before_mw")]
-        hour, season = 2 * np.pi * (self.step % DAY) / DAY, 2 * np.pi * (self.step // DAY) / 365.25
-        waves = [f(k * hour) for k in (1, 2) for f in (np.sin, np.cos)] + [np.sin(season), np.cos(season)]
-        return np.concatenate([*bare, *sun, *(t[name] for name in BY_BUS), np.stack(waves, 1)], axis=1)
-
     def _told(self) -> Told:
         reading = np.concatenate([self.told["load_mw"], self.told["load_mvar"]], axis=1)
-        return Told(self._features(), reading, (self.step % DAY) // 4)
+        return Told(features(self), reading, (self.step % DAY) // 4, self.surprise.copy())
 
     def _remember(self) -> None:
         """The truth of ``age`` steps ago has come in: the belief learns from it; what is told now waits for its own."""
@@ -224,7 +202,7 @@ class VoltageWorld(SlotWorld):
     def _voltage_of(self, wrong: Float) -> Float:
         """(E, B) p.u. that wrong loads (E, 2 B) make of the voltages, to first order."""
         p, b = self.problem, self.problem.net.size
-        return np.asarray(_path_drop(p.net, wrong[:, :b], wrong[:, b:]))
+        return np.asarray(path_drop(p.net, wrong[:, :b], wrong[:, b:]))
 
     def believed(self) -> tuple[Float, Float]:
         """Net loads taken for true, (2, E, B) MW and Mvar, and the voltages' believed spread (E, B), p.u."""
@@ -236,7 +214,7 @@ class VoltageWorld(SlotWorld):
                 told = self._cache.get("told") or self._told()
                 expected = self.belief.expect(told)
                 loads = np.stack([expected[:, :b], expected[:, b:]])
-                spread = self.belief.spread(told.hour, b) if self.problem.age else np.zeros((self.size, b))
+                spread = self.belief.spread(told, b) if self.problem.age else np.zeros((self.size, b))
             self._cache["believed"] = np.ascontiguousarray(loads), spread
         found: tuple[Float, Float] = self._cache["believed"]
         return found
@@ -257,32 +235,7 @@ class VoltageWorld(SlotWorld):
 
     def observe(self) -> Observation:
         """Features of order one; options are the marks."""
-        p, t = self.problem, self.told
-        at = p.net.inverter
-        voltage, _, solved = self._flow(*self.believed()[:1], np.zeros(self.most.shape))
-        voltage = np.where(solved[:, None], voltage, 1.0)
-        swing = 20 * self.most * p.shared_x[at, np.arange(len(at))]
-        rating, dev = t["rating_mva"], lambda v: np.clip(20 * (v - 1), -5, 5)
-        agent = np.stack([
-            t["sun_mw"] / rating, self.most / rating, dev(t["voltage_last"]), dev(t["voltage_before"]),
-            np.clip(t["reactive_last_mvar"] / rating, -2, 2), dev(voltage[:, at]), np.clip(swing, 0, 5),
-        ], -1)  # fmt: skip
-        hour = 2 * np.pi * (self.step % DAY) / DAY
-        total = max(float(p.net.load_mw.sum()), 1e-9)
-        whole = np.stack([
-            dev(voltage[:, 1:].max(1, initial=1.0)), dev(voltage[:, 1:].min(1, initial=1.0)),
-            np.clip(t["load_mw"].sum(1) / total, -5, 5), np.clip(t["sun_mw"].sum(1) / total, 0, 5), np.sin(hour),
-            np.cos(hour),
-        ], -1)[:, None]  # fmt: skip
-        share = np.broadcast_to(p.marks, (*self.most.shape, len(p.marks)))
-        moved = dev(voltage[:, at])[..., None] + np.clip(swing, 0, 5)[..., None] * share
-        width = 10 * (p.high - p.low)
-        pair = np.stack([share, share**2, moved, np.maximum(np.abs(moved) - width, 0.0)], -1)
-        of = np.where(np.arange(len(p.marks)) > 0, 0, -1)
-        allowed = np.ones(share.shape, bool)
-        allowed[~self.up, 1:] = False
-        f = np.float32
-        return Observation(agent.astype(f), whole.astype(f), pair.astype(f), self.up.copy(), allowed, of)
+        return observed(self)
 
     def game(self, prices: Prices) -> Marked:
         """The quadratic game about the equilibrium of the believed state, in kW.
@@ -315,23 +268,12 @@ class VoltageWorld(SlotWorld):
         marks = p.marks * most
         allowed = np.ones(marks.shape, bool)
         allowed[~self.up, 1:] = False
-        return Marked(batch, (LEVEL,), marks=marks, allowed=allowed)
+        return Marked(batch, (LEVEL,), near=m.level[..., None], marks=marks, allowed=allowed)
 
     def model(self, loads: Float, aside: Float, prices: Prices, rounds: int | None = None) -> Model:
-        """The game's model about where its rounds end, for loads (2, E, B), margins (E, B) p.u. inside the band."""
-        s, net, e, n = self.problem, self.problem.net, self.size, self.up.shape[1]
-        rows = 2 * (net.size - 1)
-        p, q = self.net_of(loads)
-        made = Model(
-            np.zeros((e, n)), np.zeros((e, n, n)), np.zeros((e, n)), np.zeros((e, rows, n)), np.zeros((e, rows)),
-            np.zeros(e, bool), np.ones((e, net.size)),
-        )  # fmt: skip
-        made.level[:] = np.clip(self.told["reactive_last_mvar"], -self.most, self.most)
-        core.model_about(
-            net.tree, net.inverter, s.shared_r, s.shared_x, p, q, self.most, s.low + aside, s.high - aside,
-            prices.toll, prices.wear / KW, prices.breach * MPU**2 / KW, s.rounds if rounds is None else rounds, *made
-        )  # fmt: skip
-        return made
+        """The game's model for loads (2, E, B); see :func:`hybridalloc.problems.voltage.plan.model_of`."""
+        last = self.told["reactive_last_mvar"]
+        return model_of(self.problem, *self.net_of(loads), self.most, last, aside, prices, rounds)
 
     def settle(
         self, choice: Choice | Int, prices: Prices, proposal: Proposal | None = None, trust: float = np.inf,
@@ -344,14 +286,23 @@ class VoltageWorld(SlotWorld):
         else:
             share = self.problem.marks[np.clip(np.asarray(choice, np.int64), 0, len(self.problem.marks) - 1)]
             level = share * self.most
-        local = self._local(prices)
-        return local._replace(level=np.clip(level, -self.most, self.most))
+        return self._foreseen(self._local(prices)._replace(level=np.clip(level, -self.most, self.most)))
+
+    def _foreseen(self, plan: Plan) -> Plan:
+        """The plan with the voltages that it comes to, as believed and as far as they are inside the band."""
+        if not plan.slope.any():
+            return plan
+        p = self.problem
+        voltage, _, solved = self._flow(self.believed()[0], plan.level)
+        at = np.clip(voltage[:, p.net.inverter], p.low, p.high)
+        return plan._replace(expected=np.where(solved[:, None], at, plan.expected))
 
     def _local(self, prices: Prices) -> Plan:
         """Nothing planned, the local reaction alone."""
         each = np.ones(self.size)
         dead = float(np.clip(prices.deadband, 0.0, (self.problem.high - self.problem.low) / 2))
-        return Plan(np.zeros(self.up.shape), dead * each, self.problem.slope(prices) * each)
+        flat = np.full(self.up.shape, (self.problem.low + self.problem.high) / 2)
+        return Plan(np.zeros(self.up.shape), dead * each, self.problem.slope(prices) * each, flat)
 
     def rule(self, name: str, prices: Prices, rng: np.random.Generator) -> Plan:
         """A heuristic's plan; see :mod:`hybridalloc.problems.voltage.rules`."""
@@ -366,34 +317,15 @@ class VoltageWorld(SlotWorld):
     # --- what happens
 
     def _flow(self, loads: Float, level: Float) -> tuple[Float, Float, Bool]:
-        """Voltages (E, B), loss (E,) MW and whether there is a flow, with ``level`` (E, N) fed in."""
-        net = self.problem.net
-        p, q = self.net_of(loads)
-        q = q.copy()
-        q[:, net.inverter] -= level
-        voltage, loss, sweeps = np.empty(p.shape), np.empty(len(p)), np.empty(len(p), np.int64)
-        sweep_many(net.tree, p, q, TOLERANCE, voltage, loss, sweeps)
-        return voltage, loss, sweeps > 0
+        """Voltages (E, B), loss (E,) MW and whether there is a flow, for loads (2, E, B) and ``level`` (E, N)."""
+        return flowing(self.problem, *self.net_of(loads), level)
 
     def _react(self, plan: Plan, loads: Float, sun: Float | None = None) -> Flowing:
         """A plan on loads (2, E, B), after the local reaction."""
-        s, net = self.problem, self.problem.net
-        p, q = self.net_of(loads, sun)
         most = self.most
         if sun is not None:
             most = np.sqrt(np.maximum(self.told["rating_mva"] ** 2 - sun**2, 0.0))
-        voltage, loss = np.empty(p.shape), np.empty(self.size)
-        level, done = np.zeros(self.up.shape), np.zeros(self.size, np.int64)
-        for slope in np.unique(plan.slope):
-            some = plan.slope == slope
-            dead = np.repeat(plan.deadband[some][:, None], level.shape[1], 1)
-            part = voltage[some], loss[some], level[some], done[some]
-            core.react_many(
-                net.tree, net.inverter, p[some], q[some], plan.level[some], most[some], s.low + dead, s.high - dead,
-                float(slope), s.damped(float(slope)), core.REACTIONS, *part,
-            )  # fmt: skip
-            voltage[some], loss[some], level[some], done[some] = part
-        return Flowing(voltage, loss, level, done > 0)
+        return reacted(self.problem, plan, *self.net_of(loads, sun), most)
 
     def execute(self, plan: Plan) -> Facts:
         """The plan on the loads as they are; where that has no flow, the last set-points are held."""
@@ -402,7 +334,7 @@ class VoltageWorld(SlotWorld):
         lost = ~flowing.solved
         if lost.any():
             last = np.clip(self.told["reactive_last_mvar"], -self.most, self.most)
-            held = self._react(Plan(last, 0 * plan.deadband, 0 * plan.slope), self.truth)
+            held = self._react(plan._replace(level=last, slope=0 * plan.slope), self.truth)
             row = lost[:, None]
             flowing = Flowing(
                 np.where(row, held.voltage, flowing.voltage), np.where(lost, held.loss, flowing.loss),
@@ -413,20 +345,29 @@ class VoltageWorld(SlotWorld):
         over = np.maximum(np.maximum(s.low - voltage, voltage - s.high), 0.0)[:, 1:].max(1, initial=0.0)
         worst, loss_kw = np.where(bad, UNSOLVED_MPU, MPU * over), np.where(bad, UNSOLVED_KW, KW * loss)
         inside = ~bad & (over <= INSIDE)
-        cost = loss_kw + OUTSIDE_KW * ~inside + MPU_KW * worst
-        n = self.up.shape[1]
-        reward = np.repeat(-cost[:, None] / 100.0, n, 1)
+        cost, n = cost_kw(loss_kw, inside, worst), self.up.shape[1]
+        reward = np.repeat(paid(s.reward, cost, voltage, flowing.level, ~bad)[:, None], n, 1)
         counts = {
             "inside": inside.astype(float), "worst_mpu": worst, "loss_kw": loss_kw, "cost_kw": cost,
             "q_mvar": np.abs(flowing.level).mean(1) if n else np.zeros(self.size), "unsolved": lost.astype(float),
         }  # fmt: skip
         t = self.told
+        self.surprise = self.off_by(voltage[:, s.net.inverter], flowing.level, ~bad)
         t["voltage_before"], t["reactive_before_mvar"] = t["voltage_last"], t["reactive_last_mvar"]
         t["voltage_last"] = voltage[:, s.net.inverter].copy()
         t["reactive_last_mvar"] = np.where(bad[:, None], t["reactive_before_mvar"], flowing.level)
         self._cache = {}
         none = np.zeros(reward.shape)
         return Facts(reward, none, none[..., None], np.full(self.size, STEP_S), counts)
+
+    def off_by(self, voltage: Float, level: Float, solved: Bool | None = None) -> Float:
+        """(E, N) p.u. by which the inverters' voltages (E, N) are above those believed of this step, where they feed in
+        ``level`` (E, N); 0 where nothing is believed or has a flow."""
+        if self.belief is None or not self.problem.age:
+            return np.zeros(self.up.shape)
+        believed, _, found = self._flow(self.believed()[0], level)
+        found = found if solved is None else found & solved
+        return np.where(found[:, None], voltage - believed[:, self.problem.net.inverter], 0.0)
 
     def excess(self, plan: Plan) -> Float:
         """(E,) worst relative excess of apparent power over a rating, from its definition; inf for who is down."""
@@ -465,66 +406,21 @@ class VoltageWorld(SlotWorld):
         }  # fmt: skip
 
     def plan_of(self, allocation: Any) -> Plan:
-        """An allocation of one world as a plan, with the default local reaction."""
+        """An allocation of one world as a plan: with the default local reaction, that of a heuristic as it is."""
         level = np.asarray(getattr(allocation, LEVEL), np.float64)[None]
-        return self._local(Prices())._replace(level=level)
+        source = allocation.certificate.source
+        if source in self.problem.card.baselines:
+            return self.rule(source, Prices(), np.random.default_rng(0))._replace(level=level)
+        return self._foreseen(self._local(Prices())._replace(level=level))
 
     def arrays(self) -> dict[str, Any]:
-        mine = {"truth": self.truth, "up": self.up, "step": self.step, "stream": self.stream}
+        mine = {"truth": self.truth, "up": self.up, "step": self.step, "stream": self.stream, "surprise": self.surprise}
         late = {f"late/{name}": value for name, value in vars(self.late).items()}
         return super().arrays() | mine | late | {f"told/{name}": value for name, value in self.told.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
         self._cache = {}
-
-
-class Model(NamedTuple):
-    """See :func:`hybridalloc.problems.voltage.core.model_about`."""
-
-    level: Float
-    jacobian: Float
-    linear: Float
-    constraint: Float
-    limit: Float
-    found: Bool
-    voltage: Float
-
-
-class _Late:
-    """What E worlds were told in the last ``age`` steps, until the truth of it comes in."""
-
-    def __init__(self, size: int, age: int, features: int, readings: int) -> None:
-        room = age if features else 0
-        self.feature, self.reading = np.zeros((size, room, features)), np.zeros((size, room, readings))
-        self.hour, self.step = np.zeros((size, room), np.int64), np.zeros((size, room), np.int64)
-        self.known = np.zeros((size, room), bool)
-
-    def turn(self, step: Int, told: Told) -> tuple[Told, Bool]:
-        """Keep what is told at ``step`` (E,); what was kept ``age`` steps before, and of which worlds."""
-        e, at = np.arange(len(step)), step % self.known.shape[1]
-        then = self.known[e, at] & (self.step[e, at] == step - self.known.shape[1])
-        due = Told(self.feature[e, at][then], self.reading[e, at][then], self.hour[e, at][then])
-        self.feature[e, at], self.reading[e, at], self.hour[e, at] = told
-        self.step[e, at], self.known[e, at] = step, True
-        return due, then
-
-    def rest(self, which: Bool) -> Iterator[tuple[Int, Told]]:
-        """All that is kept of worlds ``which`` (E,), with its steps, world by world."""
-        for e in np.flatnonzero(which & self.known.any(axis=1)):
-            kept = self.known[e]
-            yield self.step[e][kept], Told(self.feature[e][kept], self.reading[e][kept], self.hour[e][kept])
-
-
-def _path_drop(net: Any, p: Float, q: Float) -> Float:
-    """(E, B) rise of voltage drops, p.u., with loads (E, B), MW and Mvar: summed up the tree, then down its paths."""
-    below = np.stack([p, q]).copy()
-    for k in range(net.size - 1, 0, -1):
-        below[:, :, net.parent[k]] += below[:, :, k]
-    out = np.zeros(p.shape)
-    for k in range(1, net.size):
-        out[:, k] = out[:, net.parent[k]] + net.r[k] * below[0, :, k] + net.x[k] * below[1, :, k]
-    return out
 
 
 __all__ = ["Plan", "Unsolvable", "VoltageWorld", "most_mvar"]
