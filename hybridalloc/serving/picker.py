@@ -129,6 +129,11 @@ class Picker:
             raise ValueError(f"replica {replica.name!r} appears twice; each has a name of its own")
         self._rebuild(self._replicas | {replica.name: replica})
 
+    def put(self, replica: Replica) -> None:
+        """One more, or one that is known by other figures from now on; what it has in flight stays counted."""
+        if self._replicas.get(replica.name) != replica:
+            self._rebuild(self._replicas | {replica.name: replica})
+
     def remove(self, name: str) -> None:
         """One less; what it has in flight is no longer counted."""
         self._known(name)
