@@ -2,6 +2,7 @@
 
     python benchmarks/balancer.py --scenario azure --dispatchers 16 --report 1
     python benchmarks/balancer.py --scenario azure --sweep            # one setting, D 1 to 64, reports 0 to 8 s
+    python benchmarks/balancer.py --scenario azure --drift            # learned speeds where they wander, and where not
     python benchmarks/balancer.py --speed
 
 Tuned on the first half of a trace, reported on five slices of the second, the same for all; differences are paired,
@@ -25,6 +26,7 @@ from scipy import stats
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])  # benchmarks/games.py would hide the package games
 
+from hybridalloc import Allocator, make_problem  # noqa: E402
 from hybridalloc.problems.balancer import rules as R  # noqa: E402
 from hybridalloc.problems.balancer.belief import CORRECTED, OWN, REPORT, VIEWS  # noqa: E402
 from hybridalloc.problems.balancer.card import PRICE_SPACE  # noqa: E402
@@ -35,7 +37,7 @@ from hybridalloc.problems.balancer.sim import Law  # noqa: E402
 from hybridalloc.problems.balancer.workload import Episode, classes_of, sim_of  # noqa: E402
 from rl.cma_es import CmaEs  # noqa: E402
 
-SLICES, MEMBERS, REQUESTS = 5, 10, 1500
+SLICES, MEMBERS, REQUESTS = 5, 10, 1500  # reported on by default, of a generation, of a tuning slice
 Span = tuple[float, float, bool]
 GAME_SPACE = {name: span for name, span in PRICE_SPACE.items() if name != "speed"}
 
@@ -130,12 +132,12 @@ class Cell(NamedTuple):
 
 def figures(
     scenario: str, cell: Cell, router: Router, seeds: Sequence[int], requests: int, held_out: bool, replicas: int = 8,
-    drift: bool = False,
+    drift: bool = False, play: Callable[..., dict[str, float]] = play,
 ) -> dict[str, np.ndarray]:  # fmt: skip
     """Metrics by slice, (len(seeds),) of each."""
     law, rows = Law(cell.dispatchers, cell.report_s), []
     for seed in seeds:
-        start = (seed % SLICES) / (SLICES - 1) if held_out else float(np.random.default_rng([seed, 9]).random())
+        start = seed / max(len(seeds) - 1, 1) if held_out else float(np.random.default_rng([seed, 9]).random())
         episode = Episode(cell.load, requests, held_out, start)
         rows.append(play(sim_of(scenario, classes_of(replicas), law, episode, seed, drift=drift), router, seed))
     return {key: np.array([row[key] for row in rows]) for key in rows[0]}
@@ -198,7 +200,12 @@ def compare(args: argparse.Namespace) -> None:
         router = family.make(told)
         rows = {
             load: figures(
-                args.scenario, Cell(args.dispatchers, args.report, load), router, range(SLICES), args.requests, True
+                args.scenario,
+                Cell(args.dispatchers, args.report, load),
+                router,
+                range(args.slices),
+                args.requests,
+                True,
             )
             for load in args.loads
         }
@@ -259,7 +266,7 @@ def sweep(args: argparse.Namespace) -> None:
             for d in dispatchers:
                 for t in periods:
                     cell = Cell(d, t, load)
-                    found[name, cell] = figures(args.scenario, cell, router, range(SLICES), args.requests, True)[
+                    found[name, cell] = figures(args.scenario, cell, router, range(args.slices), args.requests, True)[
                         "ttft_p99"
                     ]
                 line.append(f"D {d:2d}: " + " ".join(f"{found[name, Cell(d, t, load)].mean():5.2f}" for t in periods))
@@ -277,6 +284,31 @@ def sweep(args: argparse.Namespace) -> None:
                     f"{mine} against {other}: worst {top[1][0]:+.1f} % [{top[1][1]:+.1f}, {top[1][2]:+.1f}] at "
                     f"{where}; worse beyond the interval in {len(sure)} of {len(worse)}"
                 )
+
+
+def drift(args: argparse.Namespace) -> None:
+    """The game with nominal and with learned speeds, tuned alike where speeds wander; then both where they do not."""
+    tuning = [Cell(args.dispatchers, args.report, load) for load in (0.75, 0.92) for _ in range(3)]
+    make = FAMILIES["blend"].make
+    nominal = Family("nominal speeds", make, FAMILIES["blend"].space, False)
+    learned = Family("learned speeds", make, FAMILIES["blend"].space | {"speed": PRICE_SPACE["speed"]}, False)
+    told = {f: tune(args.scenario, f, tuning, args.trials, args.tuning_requests, True) for f in (nominal, learned)}
+    print(f"{args.scenario}, D = {args.dispatchers}, reports every {args.report:g} s, {args.trials} trials each")
+    for family, prices in told.items():
+        print(f"{family.label}: {json.dumps(_round(prices))}")
+    for wander in (True, False):
+        for load in args.loads:
+            cell, seeds = Cell(args.dispatchers, args.report, load), range(args.slices)
+            one, two = (
+                figures(args.scenario, cell, f.make(told[f]), seeds, args.requests, True, drift=wander)
+                for f in (learned, nominal)
+            )
+            text = ""
+            for key in ("ttft_p99", "e2e_p99"):
+                mean, low, high = paired(one[key], two[key])
+                both = f"{one[key].mean():.2f} s, {two[key].mean():.2f} s nominal"
+                text += f"; {key} {both}: {mean:+.0f} % [{low:+.0f}, {high:+.0f}]"
+            print(f"speeds {'wander' if wander else 'stay'}, load {load:.2f}{text}", flush=True)
 
 
 def _round(told: dict[str, float]) -> dict[str, float]:
@@ -310,6 +342,14 @@ def speed() -> None:
             began = time.perf_counter()
             again(*given, 20_000)
             print(f"{replicas} replicas, {view}: {1e6 * (time.perf_counter() - began) / 20_000:.2f} us a decision")
+        problem = make_problem("balancer", replicas=replicas, dispatchers=16)
+        allocator, state = Allocator(problem, "game"), problem.reset(seed=0)
+        took = []
+        for _ in range(300):
+            began = time.perf_counter()
+            allocator.step(state)
+            took.append(time.perf_counter() - began)
+        print(f"{replicas} replicas, Allocator.step with its certificate: {1e3 * np.median(took):.2f} ms, median")
         whole = sim_of("synthetic", classes_of(replicas), law, Episode(0.85, 4000, True, 0.5), 0)
         began = time.perf_counter()
         play(whole, Router())
@@ -330,10 +370,15 @@ def main() -> None:
     parser.add_argument("--families", default="")
     parser.add_argument("--sweep", action="store_true")
     parser.add_argument("--speed", action="store_true")
+    parser.add_argument("--drift", action="store_true")
+    parser.add_argument("--slices", type=int, default=SLICES)
     parser.add_argument("--out", default="")
     parser.add_argument("--settings", default="", help="of a sweep, by router: taken instead of tuning these")
     args = parser.parse_args()
-    (speed if args.speed else sweep if args.sweep else compare)(*(() if args.speed else (args,)))
+    if args.speed:
+        speed()
+    else:
+        (drift if args.drift else sweep if args.sweep else compare)(args)
 
 
 if __name__ == "__main__":

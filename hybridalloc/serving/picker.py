@@ -35,7 +35,7 @@ from hybridalloc.problems.balancer.sim import (
     REQUESTS,
     RUNNING,
     WAITING,
-    Fleet,
+    new_fleet,
 )
 
 NEVER_S = -1e9  # when nothing was reported yet
@@ -128,6 +128,11 @@ class Picker:
         if replica.name in self._replicas:
             raise ValueError(f"replica {replica.name!r} appears twice; each has a name of its own")
         self._rebuild(self._replicas | {replica.name: replica})
+
+    def put(self, replica: Replica) -> None:
+        """One more, or one that is known by other figures from now on; what it has in flight stays counted."""
+        if self._replicas.get(replica.name) != replica:
+            self._rebuild(self._replicas | {replica.name: replica})
 
     def remove(self, name: str) -> None:
         """One less; what it has in flight is no longer counted."""
@@ -244,11 +249,11 @@ class Picker:
         capacity = np.array([replica.capacity for replica in replicas.values()])
         kv = np.array([replica.kv for replica in replicas.values()])
         base = np.array([replica.base_s for replica in replicas.values()])
-        n, whole = len(names), np.zeros(len(names), np.int64)
+        n = len(names)
         share = capacity / capacity.sum() if n else capacity
-        self._fleet = Fleet(
-            np.ones(n), base, 0.004 * base, 2e-6 * base, np.zeros(n), kv, whole, np.ones(n), whole, share
-        )  # fmt: skip
+        self._fleet = new_fleet(
+            prefill=np.ones(n), base_s=base, request_s=0.004 * base, token_s=2e-6 * base, kv=kv, share=share
+        )
         room, old, told_at = new_room(1, share), getattr(self, "_room", None), np.full(n, NEVER_S)
         room.seen.up[:], room.seen.told[:, 4] = True, base
         for k, name in enumerate(names):

@@ -146,7 +146,7 @@ class Reference:
         self.sent = {}  # (dispatcher, replica): blocks in the order sent, for an index of one's own
         for q in self.requests:
             self.push(q.at, self.ARRIVES, q.number)
-        for at, r, value in zip(*sim.changes, strict=True):
+        for at, r, value in sim.changes.tolist():
             self.push(float(at), self.CHANGE, (int(r), float(value)))
         if self.law.scrape_s > 0:
             self.push(0.0, self.SCRAPE, 0)

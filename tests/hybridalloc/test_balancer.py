@@ -19,7 +19,7 @@ from hybridalloc.problems.balancer.belief import BLEND, CORRECTED, LEARNED, OWN,
 from hybridalloc.problems.balancer.card import RULES_BY_NAME
 from hybridalloc.problems.balancer.chance import stream_of, uniform
 from hybridalloc.problems.balancer.core import new_view
-from hybridalloc.problems.balancer.play import Router, play
+from hybridalloc.problems.balancer.play import ASK, Router, play, run
 from hybridalloc.problems.balancer.rules import GAME, Rule
 from hybridalloc.problems.balancer.sim import DONE
 from hybridalloc.training.config import TrainConfig
@@ -194,8 +194,10 @@ def chosen(rule, times=1, waiting=(0, 0, 0), running=(0, 0, 0), own=(0, 0, 0), g
     view, stream = world.rooms[0].seen, stream_of(1)
     view.up[:], view.age_s[:], view.about[2] = True, 1.0, gap_s
     view.told[:, 0], view.told[:, 1], view.own[:, 0] = waiting, running, own
-    told = (REPORT, BalancerPrices(), False, world.rooms[0], stream)
-    return [int(R.choose(world.sim(0), world.who[0, 0], rule, *told)) for _ in range(times)]
+    rule = Rule(int(rule.kind), float(rule.capacity), int(rule.reads), *map(float, rule[3:]))
+    told, picked = (REPORT, BalancerPrices(), False, world.rooms[0], stream), np.zeros(times, np.int64)
+    run(world.sim(0), rule, *told, np.full(times, world.who[0, 0]), ASK, picked)
+    return picked.tolist()
 
 
 def test_rules_take_the_least_of_what_they_read():

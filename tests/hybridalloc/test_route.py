@@ -75,6 +75,8 @@ def test_replicas_come_go_and_go_down_while_others_keep_what_is_known():
     flight.done()  # gone meanwhile
     picker.mark("a", False)
     assert picker.pick(100) == "c"
+    picker.put(Replica("c", capacity=3.0)), picker.put(Replica("c", capacity=3.0))
+    assert picker.names == ("a", "c") and picker._fleet.share.tolist() == [0.25, 0.75] and not picker.up("a")
     picker.mark("c", False)
     assert picker.pick(100) is None and Picker().pick(10) is None
 

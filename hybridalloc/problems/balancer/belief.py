@@ -24,7 +24,7 @@ import numpy as np
 from numba import njit
 
 from games.congestion import Float
-from games.lean import INLINE, LEAN
+from games.lean import INLINE, INNER, LEAN
 from hybridalloc.problems.balancer.core import DISPATCHERS, MEAN_PROMPT
 from hybridalloc.problems.balancer.sim import (
     ITERATION_S,
@@ -133,7 +133,7 @@ def _square(sums, scale, y, stays, spread, alike):
     sums[4] += scale * b * z - fresh * sums[4]
 
 
-@njit(**LEAN)
+@njit(**INNER)
 def _solve(sums, rho, left, alike, q):
     """The two coefficients of least squares, >= 0 and at most 1 together, held to what was presumed by a few
     reports."""

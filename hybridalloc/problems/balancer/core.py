@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 
 from games.congestion import Bool, Float
-from games.lean import INLINE, LEAN
+from games.lean import INLINE, INNER, LEAN
 from hybridalloc.problems.balancer.replica import begin, cached, forget, run_until
 from hybridalloc.problems.balancer.sim import (
     ARRIVED,
@@ -85,7 +85,7 @@ def _swap(heap, a, b):
     heap.due[b], heap.owner[b], heap.request[b] = due, owner, request
 
 
-@njit(**LEAN)
+@njit(**INNER)
 def wait(heap, counts, due, i, trace):
     """Request i waits at its dispatcher until ``due``."""
     k = counts[WAITS]
@@ -96,7 +96,7 @@ def wait(heap, counts, due, i, trace):
         k = (k - 1) // 2
 
 
-@njit(**LEAN)
+@njit(**INNER)
 def next_waiting(heap, counts):
     """The request that is due first, which waits no longer."""
     i = heap.request[0]
@@ -126,7 +126,7 @@ def advance(sim):
         its number; -1 where none is left to decide: all are done, or (see ``counts[DONE]``) no replica will be up
         again.
     """
-    law, trace, fleet, replicas, requests, prefixes, reports, own, changes, heap, _, clock, counts = sim
+    law, trace, fleet, replicas, lines, requests, prefixes, reports, own, changes, heap, _, clock, counts = sim
     q = len(trace.arrival)
     while True:
         arrival = trace.arrival[counts[ARRIVED]] if counts[ARRIVED] < q else NEVER
@@ -141,7 +141,7 @@ def advance(sim):
         for r in range(len(replicas.end)):
             if replicas.end[r] <= t and replicas.end[r] < NEVER:
                 run_until(
-                    min(t, 0.5 * NEVER), True, r, trace, fleet, replicas, requests, prefixes, own, clock, counts
+                    min(t, 0.5 * NEVER), r, trace, fleet, replicas, lines, requests, prefixes, own, clock, counts
                 )  # fmt: skip
         if t >= NEVER or (counts[DONE] == q):
             return -1
@@ -149,7 +149,7 @@ def advance(sim):
         if t == scrape:
             _snapshot(t, law, replicas, reports, own, clock, counts)
         elif t == change:
-            _change(t, law, trace, replicas, requests, prefixes, own, changes, heap, counts)
+            _change(t, law, trace, replicas, lines, requests, prefixes, own, changes, heap, counts)
         elif t == news:
             replicas.known_up[who], replicas.known_at[who] = replicas.up[who], NEVER
         elif t == waiting:
@@ -187,12 +187,12 @@ def gathered(sim, i, out):
 
 @njit(**INLINE)
 def _notice(t, i, trace, own):
-    d = trace.dispatcher[i]
-    if own.last_s[d] > 0.0:
-        gap = t - own.last_s[d]
-        own.gap_s[d] = gap if own.gap_s[d] == 0.0 else own.gap_s[d] + 0.03 * (gap - own.gap_s[d])
-    own.last_s[d] = t
-    own.prompt[d] += 0.01 * (trace.prompt[i] - own.prompt[d])
+    d, traffic = trace.dispatcher[i], own.traffic
+    if traffic.last_s[d] > 0.0:
+        gap = t - traffic.last_s[d]
+        traffic.gap_s[d] = gap if traffic.gap_s[d] == 0.0 else traffic.gap_s[d] + 0.03 * (gap - traffic.gap_s[d])
+    traffic.last_s[d] = t
+    traffic.prompt[d] += 0.01 * (trace.prompt[i] - traffic.prompt[d])
 
 
 @njit(**INLINE)
@@ -219,7 +219,7 @@ def _some(up):
     return some
 
 
-@njit(**LEAN)
+@njit(**INNER)
 def _snapshot(t, law, replicas, reports, own, clock, counts):
     """Every replica's report of this moment is taken down, and every dispatcher's own part beside it."""
     k = counts[SCRAPES] % SNAPSHOTS
@@ -236,8 +236,8 @@ def _snapshot(t, law, replicas, reports, own, clock, counts):
     clock[NEXT_SCRAPE] = counts[SCRAPES] * law.scrape_s / PHASES
 
 
-@njit(**LEAN)
-def _change(t, law, trace, replicas, requests, prefixes, own, changes, heap, counts):
+@njit(**INNER)
+def _change(t, law, trace, replicas, lines, requests, prefixes, own, changes, heap, counts):
     """A replica goes down, comes up, or is slower."""
     r, value = changes.replica[counts[EVENT]], changes.value[counts[EVENT]]
     counts[EVENT] += 1
@@ -249,12 +249,12 @@ def _change(t, law, trace, replicas, requests, prefixes, own, changes, heap, cou
     if replicas.up[r]:
         return
     for j in range(replicas.runs[r]):
-        _lost(t + law.detect_s, r, replicas.running[r, j], trace, requests, own, heap, counts)
+        _lost(t + law.detect_s, r, np.int64(lines.running[r, j]), trace, requests, own, heap, counts)
     for j in range(replicas.joins[r]):
-        _lost(t + law.detect_s, r, replicas.joining[r, j], trace, requests, own, heap, counts)
-    size = replicas.queue.shape[1]
+        _lost(t + law.detect_s, r, np.int64(lines.joining[r, j]), trace, requests, own, heap, counts)
+    size = lines.queue.shape[1]
     for k in range(replicas.head[r], replicas.tail[r]):
-        _lost(t + law.detect_s, r, replicas.queue[r, k % size], trace, requests, own, heap, counts)
+        _lost(t + law.detect_s, r, np.int64(lines.queue[r, k % size]), trace, requests, own, heap, counts)
     replicas.head[r] = replicas.tail[r]
     replicas.runs[r] = replicas.joins[r] = 0
     replicas.kv[r] = replicas.waiting_tokens[r] = 0.0
@@ -262,7 +262,7 @@ def _change(t, law, trace, replicas, requests, prefixes, own, changes, heap, cou
     forget(r, prefixes)
 
 
-@njit(**LEAN)
+@njit(**INNER)
 def _lost(due, r, i, trace, requests, own, heap, counts):
     """A replica that went down had request i: its dispatcher sees the connection break, and sends it again."""
     mine = own.own[trace.dispatcher[i], r]
@@ -307,8 +307,8 @@ def look(sim, i, view):
             copied(view.told[r], reports.told[k, r])
             copied(view.then[r], reports.own[k, d, r])
     about = view.about
-    about[PROMPT], about[DISPATCHERS], about[GAP_S] = trace.prompt[i], law.dispatchers, own.gap_s[d]
-    about[MEAN_PROMPT], about[MEAN_OUTPUT] = own.prompt[d], own.output[d]
+    about[PROMPT], about[DISPATCHERS], about[GAP_S] = trace.prompt[i], law.dispatchers, own.traffic.gap_s[d]
+    about[MEAN_PROMPT], about[MEAN_OUTPUT] = own.traffic.prompt[d], own.traffic.output[d]
     about[WAITED_S] = now - trace.arrival[i]
 
 
@@ -343,7 +343,7 @@ def _known_hit(sim, d, r, i):
 @njit(**LEAN)
 def send(sim, i, r):
     """Request i goes to replica r; one that is down refuses it, and it waits to be decided again."""
-    law, trace, fleet, replicas, requests, prefixes, _, own, _, heap, _, clock, counts = sim
+    law, trace, fleet, replicas, lines, requests, prefixes, _, own, _, heap, _, clock, counts = sim
     now, d = clock[NOW], trace.dispatcher[i]
     requests.tries[i] += 1
     if not replicas.up[r]:
@@ -364,11 +364,11 @@ def send(sim, i, r):
         for b in range(trace.first[i], trace.first[i + 1]):
             prefixes.sends[d, r] += 1
             prefixes.sent[d, r, trace.block[b]] = prefixes.sends[d, r]
-    replicas.queue[r, replicas.tail[r] % replicas.queue.shape[1]] = i
+    lines.queue[r, replicas.tail[r] % lines.queue.shape[1]] = i
     replicas.tail[r] += 1
     replicas.waiting_tokens[r] += trace.prompt[i]
     if replicas.end[r] >= NEVER:
-        begin(now, r, trace, fleet, replicas, requests, prefixes)
+        begin(now, r, trace, fleet, replicas, lines, requests, prefixes)
 
 
 @njit(**LEAN)

@@ -8,12 +8,11 @@ import numpy as np
 from numba import njit
 
 from games.congestion import Bool, Float
-from games.lean import LEAN
+from games.lean import INNER, LEAN
 from hybridalloc.problems.balancer.ahead import foresee
 from hybridalloc.problems.balancer.belief import Knowledge, believe
 from hybridalloc.problems.balancer.chance import uniform
 from hybridalloc.problems.balancer.core import ABOUT, PROMPT, WAITED_S, View, copied, hold, look, send
-from hybridalloc.problems.balancer.rules import choose
 from hybridalloc.problems.balancer.scorer import capacity_of, gumbel
 from hybridalloc.problems.balancer.sim import NEVER, OWNED, REPORTED
 
@@ -84,7 +83,7 @@ def knows(sim, d, e, know, seen):
     mine.lag_s[e] = know.lag_s[d]
 
 
-@njit(**LEAN)
+@njit(**INNER)
 def view_of(seen, e, j):
     """World ``e`` of what is seen, of its request j."""
     return View(
@@ -132,7 +131,7 @@ def fill_game(seen, load, prices, weight, capacity, private, allowed):
                 private[e, j, 1 + r] = w * there
 
 
-@njit(**LEAN)
+@njit(**INNER)
 def _any(up):
     some = False
     for r in range(len(up)):
@@ -158,38 +157,20 @@ def carry_out(sim, who, option, times, refused, ahead):
             _best(sim, who[j], times[j], ahead)
             hold(sim, who[j])
         else:
-            foresee(sim, who[j], option[j] - 1, False, times[j])
+            foresee(sim, who[j], option[j] - 1, times[j])
             if times[j, 0] >= NEVER:  # down, and not known to be
                 _best(sim, who[j], times[j], ahead)
                 refused[j] = True
             send(sim, who[j], option[j] - 1)
 
 
-@njit(**LEAN)
+@njit(**INNER)
 def _best(sim, i, times, ahead):
     """Fill ``times`` (2,) with those of the replica that would serve request i first; 0 where none is up."""
     times[0] = times[1] = NEVER
     for r in range(len(sim.replicas.end)):
-        foresee(sim, i, r, False, ahead)
+        foresee(sim, i, r, ahead)
         if ahead[0] < times[0]:
             times[0], times[1] = ahead[0], ahead[1]
     if times[0] >= NEVER:
         times[0] = times[1] = 0.0
-
-
-@njit(**LEAN)
-def rule_of(sim, who, rule, belief, prices, told_tokens, room, stream, seen, e, option):
-    """Fill ``option`` (N,) with what a router would do with each of the requests, by itself."""
-    view = room.seen
-    for j in range(len(who)):
-        option[j] = 0
-        if seen.prompt[e, j] <= 0.0:
-            continue
-        for r in range(len(view.up)):
-            view.up[r], view.age_s[r], view.hit[r] = seen.up[e, r], seen.age_s[e, r], seen.hit[e, j, r]
-            copied(view.told[r], seen.told[e, r])
-            copied(view.then[r], seen.then[e, r])
-            copied(view.own[r], seen.own[e, r])
-        copied(view.about, seen.about[e])
-        view.about[PROMPT] = seen.prompt[e, j]
-        option[j] = 1 + choose(sim, who[j], rule, belief, prices, told_tokens, room, stream)

@@ -7,15 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from hybridalloc.problems.balancer.sim import ARRIVED, NOW, Sim
+from hybridalloc.problems.balancer.sim import ARRIVED, NOW, Sim, table
 
 
 def flat(parts: Mapping[str, Any], at: str = "") -> dict[str, Any]:
-    """Copies of every array and number of nested named tuples, by path such as "sim/replicas/queue"."""
+    """Copies of every array and number of nested named tuples and tables, by path such as "sim/replicas/queue"."""
     out: dict[str, Any] = {}
     for name, value in parts.items():
         if hasattr(value, "_asdict"):
             out |= flat(value._asdict(), f"{at}{name}/")
+        elif isinstance(value, np.recarray):
+            out |= {f"{at}{name}/{column}": np.array(value[column]) for column in value.dtype.names}
         else:
             out[f"{at}{name}"] = np.array(value)
     return out
@@ -32,6 +34,10 @@ def rebuilt(like: Mapping[str, Any], kept: Mapping[str, Any], at: str = "") -> d
         path = f"{at}{name}"
         if hasattr(value, "_asdict"):
             out[name] = type(value)(**rebuilt(value._asdict(), kept, f"{path}/"))
+            continue
+        if isinstance(value, np.recarray):
+            columns = rebuilt({column: np.array(value[column]) for column in value.dtype.names}, kept, f"{path}/")
+            out[name] = table(value.dtype, len(columns[value.dtype.names[0]]), **columns)
             continue
         if path not in kept:
             raise ValueError(f"{path!r} is missing in a world's state")

@@ -19,33 +19,42 @@ from hybridalloc.problems.balancer.sim import DONE, ENDED, PREEMPTED, RETRIED, S
 WARM = 0.1  # of a trace's requests, which fill the fleet and are not counted
 
 
+EVERYONE, ASK, NOBODY = 2**62, -1, np.zeros(0, np.int64)
+
+
 @njit(**LEAN)
-def run(sim, rule, belief, prices, told_tokens, room, stream):
-    """Decide every request by one router, until all are done."""
-    while True:
-        i = advance(sim)
-        if i < 0:
-            break
-        look(sim, i, room.seen)
+def run(sim, rule, belief, prices, told_tokens, room, stream, who, most, picked):
+    """Decide requests by one router: ``who`` (N,) that are at hand, -1 for none, then ``most`` that come, or all.
+
+    Args:
+        picked: (N,) filled with the replicas of those at hand, -1 for none. With ``most`` :data:`ASK` that is all: what
+            ``room.seen`` says is taken for what is seen, and nothing is sent.
+    """
+    j = 0
+    while j < len(who) or most > 0:
+        at_hand = j < len(who)
+        if at_hand:
+            i = who[j]
+            picked[j] = -1
+            j += 1
+            if i < 0:
+                continue
+        else:
+            i = advance(sim)
+            most -= 1
+            if i < 0:
+                break
+        if most != ASK:
+            look(sim, i, room.seen)
         r = choose(sim, i, rule, belief, prices, told_tokens, room, stream)
+        if at_hand:
+            picked[j - 1] = r
+        if most == ASK:
+            continue
         if r < 0:
             hold(sim, i)
         else:
             send(sim, i, r)
-
-
-@njit(**LEAN)
-def one(sim, rule, belief, prices, told_tokens, room, stream, who):
-    """Decide the requests ``who`` (N,), -1 for none, by one router."""
-    for j in range(len(who)):
-        if who[j] < 0:
-            continue
-        look(sim, who[j], room.seen)
-        r = choose(sim, who[j], rule, belief, prices, told_tokens, room, stream)
-        if r < 0:
-            hold(sim, who[j])
-        else:
-            send(sim, who[j], r)
 
 
 class Router(NamedTuple):
@@ -63,7 +72,8 @@ def play(sim: Sim, router: Router, seed: int = 0) -> dict[str, float]:
     kind, capacity, reads, *rest = router.rule
     rule = Rule(int(kind), float(capacity), int(reads), *map(float, rest))
     prices = BalancerPrices(*map(float, router.prices))
-    run(sim, rule, int(router.belief), prices, bool(router.told_tokens), room, stream_of(seed, 5))
+    stream = stream_of(seed, 5)
+    run(sim, rule, int(router.belief), prices, bool(router.told_tokens), room, stream, NOBODY, EVERYONE, NOBODY)
     return measure(sim)
 
 

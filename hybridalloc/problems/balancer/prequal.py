@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 
 from games.congestion import Float, Int
-from games.lean import INLINE, LEAN
+from games.lean import INLINE, INNER
 from hybridalloc.problems.balancer.chance import below
 from hybridalloc.problems.balancer.core import copied
 from hybridalloc.problems.balancer.sim import LATE_AT, NOW
@@ -42,14 +42,14 @@ def new_probes(dispatchers: int) -> Probes:
     return Probes(np.zeros((d, POOL, 4)), np.zeros((d, POOL), np.int64), np.zeros((d, 2), np.int64))
 
 
-@njit(**LEAN)
+@njit(**INNER)
 def prequal(sim, d, view, share, rule, probes, stream):
     """The replica for dispatcher d's request. ``rule.a`` is the quantile; requests are divided by capacity where
     ``rule.capacity`` says."""
     probe, used, held, now = probes.probe[d], probes.used[d], probes.held[d], sim.clock[NOW]
     _drop_old(probe, used, held, now, view)
     if held[0] < LEAST:  # too long ago: it waits for answers this once
-        _probe(sim.replicas, now, probe, used, held, stream)
+        _probe(sim.replicas, sim.lines, now, probe, used, held, stream)
     if held[0] == 0:
         picked = _anyone(view.up, stream)
     else:
@@ -59,17 +59,17 @@ def prequal(sim, d, view, share, rule, probes, stream):
         used[at] += 1
         if held[0] > POOL // 2:
             _drop_worst(probe, used, held)
-    _probe(sim.replicas, now, probe, used, held, stream)
+    _probe(sim.replicas, sim.lines, now, probe, used, held, stream)
     return picked
 
 
 @njit(**INLINE)
-def _probe(replicas, now, probe, used, held, stream):
+def _probe(replicas, lines, now, probe, used, held, stream):
     """Ask a few at random; those that are down do not answer."""
     for _ in range(PROBES):
-        r = below(stream, len(replicas.up))
+        r = below(stream, len(replicas))
         if replicas.up[r]:
-            _answer(replicas, r, now, probe, used, held)
+            _answer(replicas, lines, r, now, probe, used, held)
 
 
 @njit(**INLINE)
@@ -140,7 +140,7 @@ def _drop_worst(probe, used, held):
 
 
 @njit(**INLINE)
-def _answer(replicas, r, now, probe, used, held):
+def _answer(replicas, lines, r, now, probe, used, held):
     """Replica r's answer to a probe; where the pool is full the oldest makes room."""
     p = held[0]
     if p == POOL:
@@ -151,7 +151,7 @@ def _answer(replicas, r, now, probe, used, held):
         held[0] += 1
     there = replicas.tail[r] - replicas.head[r] + replicas.runs[r] + replicas.joins[r]
     probe[p, REPLICA], probe[p, THERE], probe[p, AT] = r, there, now
-    probe[p, LATENCY_S] = _latency(replicas.first_s[r], there)
+    probe[p, LATENCY_S] = _latency(lines.first_s[r], there)
     used[p] = 0
 
 

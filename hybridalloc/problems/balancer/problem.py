@@ -28,7 +28,7 @@ from hybridalloc.problems.balancer.card import METRICS, PRICE_SPACE, RULES_BY_NA
 from hybridalloc.problems.balancer.chance import Stream, stream_of
 from hybridalloc.problems.balancer.rules import GAME, Room, Rule, new_room
 from hybridalloc.problems.balancer.scorer import BalancerPrices
-from hybridalloc.problems.balancer.sim import Changes, Fleet, Law, Sim, Trace, new_sim
+from hybridalloc.problems.balancer.sim import Law, Sim, Table, Trace, changed, new_sim
 from hybridalloc.problems.balancer.state import BalancerState
 from hybridalloc.problems.balancer.workload import (
     SCENARIOS,
@@ -140,7 +140,7 @@ class Balancer(Slots[BalancerState, Routed, BalancerPrices]):
         return classes_of(self.replicas, self.mix)
 
     @cached_property
-    def fleet(self) -> Fleet:
+    def fleet(self) -> Table:
         return fleet_of(self.scenario, self.kind)
 
     @cached_property
@@ -163,16 +163,16 @@ class Balancer(Slots[BalancerState, Routed, BalancerPrices]):
         """Routers of the field by name."""
         return {name: rule for name, (_, rule) in RULES_BY_NAME.items()}
 
-    def fleet_like(self, state: BalancerState) -> Fleet:
+    def fleet_like(self, state: BalancerState) -> Table:
         """The replicas of a state: this fleet's where there are as many, otherwise mid ones, strong as their shares."""
         r = len(state.share)
         fleet = self.fleet
         if r != self.replicas:
             fleet = fleet_of(self.scenario, np.ones(r, np.int64))
-            fleet = fleet._replace(prefill=fleet.prefill * state.share * r)
+            fleet = changed(fleet, prefill=fleet.prefill * state.share * r)
         base = state.base_s / fleet.base_s
-        return fleet._replace(
-            share=state.share.copy(), kv=state.kv.copy(), base_s=state.base_s.copy(), request_s=fleet.request_s * base,
+        return changed(
+            fleet, share=state.share, kv=state.kv, base_s=state.base_s, request_s=fleet.request_s * base,
             token_s=fleet.token_s * base,
         )  # fmt: skip
 
@@ -185,11 +185,11 @@ class Balancer(Slots[BalancerState, Routed, BalancerPrices]):
         changes = self._changes(float(trace.arrival[-1]), rng)
         return new_sim(self.law, trace, self.fleet, rng, changes, expected_output(self.scenario))
 
-    def _changes(self, until_s: float, rng: np.random.Generator) -> Changes:
+    def _changes(self, until_s: float, rng: np.random.Generator) -> Table:
         rows: list[tuple[float, int, float]] = []
         if self.drift:
             wander = drifting(self.replicas, until_s, rng)
-            rows += [(float(t), int(r), float(v)) for t, r, v in zip(*wander, strict=True)]
+            rows += wander.tolist()
         if self.failures_every_s:
             down = np.zeros(self.replicas)  # until when each is
             t = rng.exponential(self.failures_every_s)
@@ -214,18 +214,16 @@ class Balancer(Slots[BalancerState, Routed, BalancerPrices]):
         rows = []
         for seed in seeds:
             sim = self.episode(np.random.default_rng([int(seed), 1]), int(seed) >= HELD_OUT)
-            compiled.run(
-                sim, Rule(GAME, 0.0, OWN), self.belief_kind, BalancerPrices(*map(float, prices)), self.told_tokens,
-                new_room(self.dispatchers, self.fleet.share), stream_of(int(seed), 5),
-            )  # fmt: skip
+            room, stream = new_room(self.dispatchers, self.fleet.share), stream_of(int(seed), 5)
+            self.play_on(sim, prices, room, stream, compiled.NOBODY, compiled.EVERYONE)
             rows.append(figures_of(sim))
         return {key: np.array([row[key] for row in rows]) for key in (rows[0] if rows else ())}
 
-    def play_one(self, sim: Sim, prices: BalancerPrices, room: Room, stream: Stream, who: Int) -> None:
-        """Decide about the requests ``who`` (N,) by the game, one after the other."""
-        compiled.one(
+    def play_on(self, sim: Sim, prices: BalancerPrices, room: Room, stream: Stream, who: Int, most: int) -> None:
+        """Decide by the game about the requests ``who`` (N,), and about ``most`` that come."""
+        compiled.run(
             sim, Rule(GAME, 0.0, OWN), self.belief_kind, BalancerPrices(*map(float, prices)), self.told_tokens, room,
-            stream, who,
+            stream, who, most, np.zeros(len(who), np.int64),
         )  # fmt: skip
 
     # --- the contract

@@ -10,15 +10,19 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from games.lean import INLINE, LEAN
+from games.lean import INLINE, INNER
 from hybridalloc.problems.balancer.sim import (
+    AHEAD,
     BLOCK,
+    DONE,
+    ENDED,
     JOINING,
     LATE_AT,
     NEVER,
     OWN_KV,
     OWN_TOKENS,
     OWN_WAITING,
+    PREEMPTED,
     REQUESTS,
 )
 
@@ -26,13 +30,13 @@ FULL = 0.97  # of KV memory: beyond it no prompt is admitted
 PACE = 0.1  # of running means of what a replica does
 
 
-@njit(**LEAN)
-def run_until(until, live, r, trace, fleet, replicas, requests, prefixes, dispatchers, clock, counts):
+@njit(**INNER)
+def run_until(until, r, trace, fleet, replicas, lines, requests, prefixes, dispatchers, clock, counts):
     """Let replica r end every iteration that ends by ``until``.
 
-    Args:
-        live: False while it is run ahead: what dispatchers, caches and outcomes see of it does not happen.
+    While it is run ahead what dispatchers, caches and outcomes see of it does not happen.
     """
+    live = counts[AHEAD] == 0
     while replicas.end[r] <= until:
         now = replicas.end[r]
         took = now - replicas.begun[r]
@@ -42,21 +46,21 @@ def run_until(until, live, r, trace, fleet, replicas, requests, prefixes, dispat
         if live:
             replicas.busy_s[r] += took
         if replicas.joins[r] > 0:
-            _join(now, live, r, trace, fleet, replicas, requests, prefixes, dispatchers, clock, counts)
+            _join(now, r, trace, fleet, replicas, lines, requests, prefixes, dispatchers, clock, counts)
         if replicas.step[r] >= replicas.least[r]:
-            _leave(now, live, r, trace, replicas, requests, dispatchers, clock, counts)
+            _leave(now, r, trace, replicas, lines, requests, dispatchers, clock, counts)
         if replicas.kv[r] > fleet.kv[r] and replicas.runs[r] > 1:
-            _preempt(live, r, trace, fleet, replicas, requests, counts)
-        begin(now, r, trace, fleet, replicas, requests, prefixes)
+            _preempt(r, trace, fleet, replicas, lines, requests, counts)
+        begin(now, r, trace, fleet, replicas, lines, requests, prefixes)
 
 
-@njit(**LEAN)
-def begin(now, r, trace, fleet, replicas, requests, prefixes):
+@njit(**INNER)
+def begin(now, r, trace, fleet, replicas, lines, requests, prefixes):
     """Begin an iteration: running requests make a token each, prompts from the head of the queue fill the chunk."""
     tokens = work = 0.0
     joins = 0
     if replicas.head[r] < replicas.tail[r]:
-        tokens, work, joins = _prefill(r, trace, fleet, replicas, requests, prefixes)
+        tokens, work, joins = _prefill(r, trace, fleet, replicas, lines, requests, prefixes)
     replicas.joins[r] = joins
     runs = replicas.runs[r]
     replicas.begun[r] = now
@@ -68,17 +72,17 @@ def begin(now, r, trace, fleet, replicas, requests, prefixes):
     replicas.end[r] = now + replicas.slow[r] * took
 
 
-@njit(**LEAN)
-def _prefill(r, trace, fleet, replicas, requests, prefixes):
+@njit(**INNER)
+def _prefill(r, trace, fleet, replicas, lines, requests, prefixes):
     """Prompt tokens of this iteration, the same by their context, and how many prompts end with it."""
-    queue, size = replicas.queue[r], replicas.queue.shape[1]
+    queue, size = lines.queue[r], lines.queue.shape[1]
     room = fleet.chunk[r] - replicas.runs[r]
     tokens = work = 0.0
     joins = 0
     while room > 0.0 and replicas.head[r] < replicas.tail[r] and joins < JOINING:
         if replicas.runs[r] + joins >= fleet.seats[r]:
             break
-        i = queue[replicas.head[r] % size]
+        i = np.int64(queue[replicas.head[r] % size])
         need = trace.prompt[i] + requests.made[i]
         if replicas.partial[r] != i:
             alone = replicas.runs[r] == 0 and joins == 0
@@ -97,7 +101,7 @@ def _prefill(r, trace, fleet, replicas, requests, prefixes):
         tokens += part
         if requests.left[i] > 0.0:
             break
-        replicas.joining[r, joins] = i
+        lines.joining[r, joins] = i
         joins += 1
         replicas.head[r] += 1
         replicas.partial[r] = -1
@@ -115,30 +119,30 @@ def cached(r, i, trace, prefixes):
     return min(known * BLOCK, trace.prompt[i] - 1.0)
 
 
-@njit(**LEAN)
-def _join(now, live, r, trace, fleet, replicas, requests, prefixes, dispatchers, clock, counts):
+@njit(**INNER)
+def _join(now, r, trace, fleet, replicas, lines, requests, prefixes, dispatchers, clock, counts):
     """Prompts that ended give their first token and run."""
     step = replicas.step[r]
     for j in range(replicas.joins[r]):
-        i = replicas.joining[r, j]
+        i = np.int64(lines.joining[r, j])
         replicas.kv[r] += 1.0
         requests.made[i] += 1.0
-        if live:
+        if counts[AHEAD] == 0:
             _keep(r, i, trace, fleet, prefixes)
             if np.isnan(requests.first[i]):
-                _first_token(now, r, i, trace, replicas, requests, dispatchers)
+                _first_token(now, r, i, trace, replicas, lines, requests, dispatchers)
         if requests.made[i] >= trace.output[i]:
-            _done(now, live, r, i, trace, replicas, requests, dispatchers, clock, counts)
+            _done(now, r, i, trace, replicas, lines, requests, dispatchers, clock, counts)
             continue
         requests.from_step[i], requests.done_step[i] = step, step + trace.output[i] - np.int64(requests.made[i])
-        replicas.running[r, replicas.runs[r]] = i
+        lines.running[r, replicas.runs[r]] = i
         replicas.runs[r] += 1
         replicas.least[r] = min(replicas.least[r], requests.done_step[i])
     replicas.joins[r] = 0
 
 
-@njit(**LEAN)
-def _first_token(now, r, i, trace, replicas, requests, dispatchers):
+@njit(**INNER)
+def _first_token(now, r, i, trace, replicas, lines, requests, dispatchers):
     """What is seen where the first token comes: by its dispatcher, and by the replica, for probes."""
     requests.first[i] = now
     own = dispatchers.own[trace.dispatcher[i], r]
@@ -146,47 +150,47 @@ def _first_token(now, r, i, trace, replicas, requests, dispatchers):
     own[OWN_WAITING] -= 1.0
     own[OWN_KV] += trace.prompt[i]
     slot = min(requests.there[i] // 2, LATE_AT - 1)
-    known, took = replicas.first_s[r, slot], now - requests.sent[i]
-    replicas.first_s[r, slot] = took if known == 0.0 else known + 0.2 * (took - known)
+    known, took = lines.first_s[r, slot], now - requests.sent[i]
+    lines.first_s[r, slot] = took if known == 0.0 else known + 0.2 * (took - known)
 
 
-@njit(**LEAN)
-def _done(now, live, r, i, trace, replicas, requests, dispatchers, clock, counts):
+@njit(**INNER)
+def _done(now, r, i, trace, replicas, lines, requests, dispatchers, clock, counts):
     """The last token."""
     replicas.kv[r] -= trace.prompt[i] + trace.output[i]
-    if live:
+    if counts[AHEAD] == 0:
         d = trace.dispatcher[i]
         own = dispatchers.own[d, r]
         requests.last[i] = now
         own[REQUESTS] -= 1.0
         own[OWN_KV] -= trace.prompt[i]
-        dispatchers.output[d] += 0.01 * (trace.output[i] - dispatchers.output[d])
-        clock[2] = max(clock[2], now)
-        counts[4] += 1
+        dispatchers.traffic.output[d] += 0.01 * (trace.output[i] - dispatchers.traffic.output[d])
+        clock[ENDED] = max(clock[ENDED], now)
+        counts[DONE] += 1
 
 
-@njit(**LEAN)
-def _leave(now, live, r, trace, replicas, requests, dispatchers, clock, counts):
+@njit(**INNER)
+def _leave(now, r, trace, replicas, lines, requests, dispatchers, clock, counts):
     """Running requests that are done leave; the others keep their order."""
     step, kept, least = replicas.step[r], 0, np.int64(2**62)
     for j in range(replicas.runs[r]):
-        i = replicas.running[r, j]
+        i = np.int64(lines.running[r, j])
         if requests.done_step[i] <= step:
-            _done(now, live, r, i, trace, replicas, requests, dispatchers, clock, counts)
+            _done(now, r, i, trace, replicas, lines, requests, dispatchers, clock, counts)
         else:
-            replicas.running[r, kept] = i
+            lines.running[r, kept] = i
             kept += 1
             least = min(least, requests.done_step[i])
     replicas.runs[r], replicas.least[r] = kept, least
 
 
-@njit(**LEAN)
-def _preempt(live, r, trace, fleet, replicas, requests, counts):
+@njit(**INNER)
+def _preempt(r, trace, fleet, replicas, lines, requests, counts):
     """Newest first, running requests go back to the head of the queue, behind a prompt that is begun."""
-    size = replicas.queue.shape[1]
+    size = lines.queue.shape[1]
     while replicas.kv[r] > fleet.kv[r] and replicas.runs[r] > 1:
         replicas.runs[r] -= 1
-        i = replicas.running[r, replicas.runs[r]]
+        i = np.int64(lines.running[r, replicas.runs[r]])
         requests.made[i] += replicas.step[r] - requests.from_step[i]
         held = trace.prompt[i] + requests.made[i]
         replicas.kv[r] -= held
@@ -194,18 +198,18 @@ def _preempt(live, r, trace, fleet, replicas, requests, counts):
         replicas.head[r] -= 1
         head = replicas.head[r]
         if replicas.partial[r] >= 0:
-            replicas.queue[r, head % size] = replicas.partial[r]
+            lines.queue[r, head % size] = replicas.partial[r]
             head += 1
-        replicas.queue[r, head % size] = i
-        if live:
-            counts[5] += 1
+        lines.queue[r, head % size] = i
+        if counts[AHEAD] == 0:
+            counts[PREEMPTED] += 1
     least = np.int64(2**62)
     for j in range(replicas.runs[r]):
-        least = min(least, requests.done_step[replicas.running[r, j]])
+        least = min(least, requests.done_step[lines.running[r, j]])
     replicas.least[r] = least
 
 
-@njit(**LEAN)
+@njit(**INNER)
 def _keep(r, i, trace, fleet, prefixes):
     """The blocks of request i become the newest that replica r keeps; the oldest beyond its room go."""
     after, before, has = prefixes.after[r], prefixes.before[r], prefixes.has[r]
@@ -228,7 +232,7 @@ def _keep(r, i, trace, fleet, prefixes):
             prefixes.kept[r] -= 1
 
 
-@njit(**LEAN)
+@njit(**INNER)
 def forget(r, prefixes):
     """A replica that went down has nothing cached."""
     newest = prefixes.has.shape[1] - 2

@@ -18,7 +18,7 @@ import numpy as np
 from numba import njit
 
 from games.congestion import Float, Int
-from games.lean import INLINE, LEAN
+from games.lean import INLINE, INNER
 from hybridalloc.problems.balancer.ahead import foresee
 from hybridalloc.problems.balancer.belief import (
     CORRECTED,
@@ -93,7 +93,7 @@ def new_room(dispatchers: int, share: Float) -> Room:
     )  # fmt: skip
 
 
-@njit(**LEAN)
+@njit(**INLINE)
 def choose(sim, i, rule, belief, prices, told_tokens, room, stream):
     """The replica for request i by ``rule``, after ``room.seen`` was looked at; equals at random.
 
@@ -119,11 +119,9 @@ def choose(sim, i, rule, belief, prices, told_tokens, room, stream):
     elif kind == PREQUAL:
         return prequal(sim, d, view, share, rule, room.probes, stream)
     elif kind == CLAIRVOYANT:
-        for r in range(len(cost)):
-            foresee(sim, i, r, rule.a < 0.5, room.times)
-            cost[r] = room.times[0] + rule.a * room.times[1]
+        _clairvoyant(sim, i, rule, room)
     else:
-        _queues(view, share, rule, prices, told_tokens, room, stream)
+        _queues(d, view, share, rule, prices, told_tokens, room, stream)
     picked = least(cost, view.up, stream)
     if kind == GAME and picked >= 0 and cost[picked] > prices.hold:
         picked = -1
@@ -133,7 +131,15 @@ def choose(sim, i, rule, belief, prices, told_tokens, room, stream):
     return picked
 
 
-@njit(**LEAN)
+@njit(**INNER)
+def _clairvoyant(sim, i, rule, room):
+    """s until the first token and, where ``a`` says, as much of those until the last."""
+    for r in range(len(room.cost)):
+        foresee(sim, i, r, room.times[:1] if rule.a <= 0.0 else room.times)
+        room.cost[r] = room.times[0] + rule.a * room.times[1] if rule.a > 0.0 else room.times[0]
+
+
+@njit(**INNER)
 def least(cost, up, stream):
     """The replica of least cost that is up, equals at random; -1 where none is."""
     best, picked, ties = np.inf, -1, 1
@@ -149,7 +155,7 @@ def least(cost, up, stream):
     return picked
 
 
-@njit(**LEAN)
+@njit(**INLINE)
 def game_costs(d, now, view, share, fleet, belief, prices, told_tokens, room, stream):
     """The least cost of the game on what is believed, with its noise."""
     room.fade[0], room.fade[1] = prices.fade_requests, prices.fade_tokens
@@ -161,7 +167,7 @@ def game_costs(d, now, view, share, fleet, belief, prices, told_tokens, room, st
             room.cost[r] -= prices.noise * (gumbel(uniform(stream)) + np.log(share[r]))
 
 
-@njit(**LEAN)
+@njit(**INNER)
 def _round_robin(d, view, share, rule, room):
     """In turn; by capacity smoothly, as nginx has it."""
     replicas = len(room.cost)
@@ -173,12 +179,12 @@ def _round_robin(d, view, share, rule, room):
             room.cost[r] = (r - room.turn[d]) % replicas
 
 
-@njit(**LEAN)
-def _queues(view, share, rule, prices, told_tokens, room, stream):
+@njit(**INNER)
+def _queues(d, view, share, rule, prices, told_tokens, room, stream):
     """Rules of the length of queues, or of the work in them."""
     kind, cost = rule.kind, room.cost
     if rule.reads == CORRECTED:
-        believe(CORRECTED, 0, view, told_tokens, room.fade, 0.0, room.know, room.load)
+        believe(rule.reads, d, view, told_tokens, room.fade, 0.0, room.know, room.load)
     for r in range(len(cost)):
         told, own = view.told[r], view.own[r]
         n, w = told[WAITING] + told[RUNNING], told[TOKENS] + told[KV]
@@ -215,7 +221,7 @@ def _keep_two(cost, up, stream):
             k += 1
 
 
-@njit(**LEAN)
+@njit(**INNER)
 def _interpreted(view, share, rule, period_s, room, stream):
     """A draw by what would level all loads, given the requests that came since the reports (``b`` = 1, aggressive) or
     that come in a period (basic), ``a`` times as many as counted."""
@@ -254,7 +260,7 @@ def _interpreted(view, share, rule, period_s, room, stream):
     return picked
 
 
-@njit(**LEAN)
+@njit(**INNER)
 def _prefix_affinity(view, share, rule, cost):
     """The longest prefix if it is at least ``c`` of the prompt, the fewest own requests in flight otherwise, or where
     these differ by more than ``a`` and by a factor of more than ``b``."""
@@ -271,7 +277,7 @@ def _prefix_affinity(view, share, rule, cost):
             cost[r] = -view.hit[r]
 
 
-@njit(**LEAN)
+@njit(**INNER)
 def _weighted(view, share, fleet, rule, cost):
     """The weighted sum of scores of the prefix ``a``, the queue ``b``, free KV memory ``c`` and own requests ``d``."""
     most, fewest, own = 0.0, np.inf, 0.0

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from games.lean import INLINE, LEAN
+from games.lean import INLINE, INNER
 
 
 class BalancerPrices(NamedTuple):
@@ -36,7 +36,7 @@ class BalancerPrices(NamedTuple):
     hold: float = 1000.0  # what waiting at the dispatcher costs: where every replica costs more, a request waits
 
 
-@njit(**LEAN)
+@njit(**INNER)
 def cost_of(load, view, prompt, share, fleet, prices, speed, cost):
     """Fill ``cost`` (R,), before noise. ``speed`` (R,): how much slower than nominal each is taken to be."""
     replicas = len(cost)

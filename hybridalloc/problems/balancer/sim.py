@@ -11,7 +11,7 @@ PagedAttention"; Agrawal et al. (2024), "Taming throughput-latency tradeoff in L
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from games.congestion import Bool, Float, Int
 
 Short = NDArray[np.int32]
+Table = Any  # np.recarray: a column is an attribute
 NEVER = 1e18  # s: what does not come
 BLOCK = 512  # tokens of a prefix block
 JOINING = 64  # prompts that one iteration can finish
@@ -29,9 +30,9 @@ WAITING, RUNNING, KV, TOKENS, ITERATION_S = range(5)
 REPORTED = 5
 REQUESTS, OWN_TOKENS, OWN_KV, OWN_WAITING = range(4)
 OWNED = 4
-# of the clock and of the counts
+# of the clock and of the counts; AHEAD is 1 while a replica is run ahead
 NOW, NEXT_SCRAPE, ENDED = range(3)
-ARRIVED, EVENT, SCRAPES, WAITS, DONE, PREEMPTED, RETRIED, HELD, REFUSED = range(9)
+ARRIVED, EVENT, SCRAPES, WAITS, DONE, PREEMPTED, RETRIED, HELD, REFUSED, AHEAD = range(10)
 LATE_AT = 32  # requests whose first tokens a replica remembers, by how many it had then: what a probe is told
 
 
@@ -46,23 +47,43 @@ class Trace(NamedTuple):
     block: Short
 
 
-class Fleet(NamedTuple):
-    """What each replica can do: (R,).
+def rows_of(**kinds: Any) -> np.dtype[Any]:
+    """The kind of a table, one record a row. One table is one argument of a compiled function where its columns, each
+    an array, would be many: they are most of the time that compiling takes."""
+    return np.dtype((np.record, np.dtype(list(kinds.items()), align=True)))
 
-    An iteration with p prompt tokens at mean context c, n running requests and k tokens in KV memory takes
-    ``slow (base_s + p (1 + attention c) / prefill + request_s n + token_s k)``.
-    """
 
-    prefill: Float  # tokens/s
-    base_s: Float
-    request_s: Float
-    token_s: Float
-    attention: Float
-    kv: Float  # tokens that fit
-    seats: Int  # requests that run together
-    chunk: Float  # prompt tokens an iteration, less those that run
-    blocks: Int  # of prefixes that are kept, beside the KV memory
-    share: Float  # of the fleet's capacity, as operators know it
+def table(kind: np.dtype[Any], size: int, **columns: Any) -> Table:
+    """So many rows, 0 where no column is given."""
+    out = np.zeros(size, kind).view(np.recarray)
+    for name, values in columns.items():
+        out[name] = values
+    return out
+
+
+def changed(rows: Table, **columns: Any) -> Table:
+    """A copy with other columns."""
+    out = rows.copy()
+    for name, values in columns.items():
+        out[name] = values
+    return out
+
+
+# What each replica can do, (R,): prefill tokens/s; s of an iteration at least, by running request, by token in KV
+# memory; attention; tokens that fit into KV memory; requests that run together; prompt tokens an iteration, less those
+# that run; blocks of prefixes that are kept beside the KV memory; its share of the fleet's capacity, as is known.
+#
+# An iteration with p prompt tokens at mean context c, n running requests and k tokens in KV memory takes
+# slow (base_s + p (1 + attention c) / prefill + request_s n + token_s k).
+FLEET = rows_of(
+    prefill=float, base_s=float, request_s=float, token_s=float, attention=float, kv=float, seats=int, chunk=float,
+    blocks=int, share=float,
+)  # fmt: skip
+
+
+def new_fleet(**columns: Any) -> Table:
+    """Replicas by their columns."""
+    return table(FLEET, len(columns["prefill"]), **columns)
 
 
 class Law(NamedTuple):
@@ -77,47 +98,34 @@ class Law(NamedTuple):
     exact_index: bool = True  # what is cached where is told (as by KV events); otherwise each knows what it sent
 
 
-class Replicas(NamedTuple):
-    """(R, ...) what they are at."""
+# What each replica is at, (R,): whether it is up, and as dispatchers have it, who hear of it at known_at (NEVER where
+# there is nothing to hear); the iteration in progress, end NEVER where none is; iterations done; its queue from head to
+# tail; the request at the head whose prompt is begun, -1 without; how many prompts end with this iteration and how many
+# requests run, and the iteration at whose end the next of them is done; tokens held, and of prompts that wait, in part
+# or whole; the running mean of an iteration's time; s of work.
+REPLICAS = rows_of(
+    up=bool, known_up=bool, known_at=float, slow=float, begun=float, end=float, step=int, head=int, tail=int,
+    partial=int, joins=int, runs=int, least=int, kv=float, waiting_tokens=float, iteration_s=float, busy_s=float,
+)  # fmt: skip
 
-    up: Bool
-    known_up: Bool  # as dispatchers have it
-    known_at: Float  # when they will hear otherwise; NEVER where there is nothing to hear
-    slow: Float
-    begun: Float  # of the iteration in progress
-    end: Float  # NEVER where none is
-    step: Int  # iterations done
+
+class Lines(NamedTuple):
+    """(R, ...) who is at each replica."""
+
     queue: Short  # (R, capacity) ring: from head to tail
-    head: Int
-    tail: Int
-    partial: Int  # the request at the head whose prompt is begun, -1 without
     joining: Short  # (R, JOINING) whose prompts end with this iteration
-    joins: Int
     running: Short  # (R, seats)
-    runs: Int
-    least: Int  # iteration at whose end the next of them is done
-    kv: Float  # tokens held
-    waiting_tokens: Float  # of prompts, not begun or in part
-    iteration_s: Float  # running mean
-    busy_s: Float
     first_s: Float  # (R, LATE_AT) running mean of the time to first token, by requests there when it came; 0: none yet
 
 
-class Requests(NamedTuple):
-    """(Q,) what became of them. ``first`` and ``last`` are when the first and the last token came, NaN before."""
-
-    left: Float  # prompt tokens still to do
-    made: Float  # tokens made when its run began
-    from_step: Int  # its run began at the end of that iteration of its replica
-    done_step: Int  # its run ends with that one
-    hit: Float  # prompt tokens that were thought to be cached when it was sent
-    found: Float  # that were, when it was admitted
-    place: Int  # -1: nowhere
-    there: Int  # requests at its replica when it came
-    tries: Int
-    sent: Float
-    first: Float
-    last: Float
+# What became of each request, (Q,): prompt tokens still to do; tokens made when its run began, at the end of that
+# iteration of its replica, and the one that it ends with; prompt tokens that were thought to be cached when it was
+# sent, and that were when it was admitted; its replica, -1 without; requests there when it came; when it was sent, and
+# when its first and its last token came, NaN before.
+REQUEST = rows_of(
+    left=float, made=float, from_step=int, done_step=int, hit=float, found=float, place=int, there=int, tries=int,
+    sent=float, first=float, last=float,
+)  # fmt: skip
 
 
 class Prefixes(NamedTuple):
@@ -138,36 +146,22 @@ class Reports(NamedTuple):
     phase: Int  # (D, R) at which it scrapes it
 
 
+# What each dispatcher sees of its traffic, (D,): running mean of s between two requests, when the last came, running
+# means of prompts and of outputs.
+TRAFFIC = rows_of(gap_s=float, last_s=float, prompt=float, output=float)
+
+
 class Dispatchers(NamedTuple):
     own: Float  # (D, R, OWNED) in flight: requests, prompt tokens before their first token, prompts after it, before it
-    gap_s: Float  # (D,) running mean between two requests
-    last_s: Float  # (D,) when the last came
-    prompt: Float  # (D,) running mean of prompts
-    output: Float  # (D,) of outputs
+    traffic: Table  # (D,) TRAFFIC
 
 
-class Changes(NamedTuple):
-    """What happens to replicas: at, which, and what: 0 goes down, -1 comes up, otherwise it is so much slower."""
-
-    at: Float
-    replica: Int
-    value: Float
-
-
-class Heap(NamedTuple):
-    """Requests that wait at dispatchers, by when they are decided: the least of (due, dispatcher, request) first."""
-
-    due: Float
-    owner: Int
-    request: Int
-
-
-class Spare(NamedTuple):
-    """Where a replica is kept while it is run ahead; see :func:`hybridalloc.problems.balancer.ahead.foresee`."""
-
-    request: Int
-    number: Int  # (Q, 2)
-    amount: Float  # (Q, 3)
+# What happens to replicas: at, which, and what: 0 goes down, -1 comes up, otherwise it is so much slower.
+CHANGE = rows_of(at=float, replica=int, value=float)
+# Requests that wait at dispatchers, a heap by when they are decided: the least of (due, dispatcher, request) first.
+WAIT = rows_of(due=float, owner=int, request=int)
+# Where a replica's requests are kept while it is run ahead; see :func:`hybridalloc.problems.balancer.ahead.foresee`.
+KEPT = rows_of(request=int, from_step=int, done_step=int, left=float, made=float, found=float)
 
 
 class Sim(NamedTuple):
@@ -175,47 +169,43 @@ class Sim(NamedTuple):
 
     law: Law
     trace: Trace
-    fleet: Fleet
-    replicas: Replicas
-    requests: Requests
+    fleet: Table  # (R,) FLEET
+    replicas: Table  # (R,) REPLICAS
+    lines: Lines
+    requests: Table  # (Q,) REQUEST
     prefixes: Prefixes
     reports: Reports
     dispatchers: Dispatchers
-    changes: Changes
-    heap: Heap
-    spare: Spare
+    changes: Table  # CHANGE
+    heap: Table  # (Q + 1,) WAIT
+    spare: Table  # KEPT
     clock: Float
     counts: Int
 
 
-NO_CHANGES = Changes(np.zeros(0), np.zeros(0, np.int64), np.zeros(0))
+NO_CHANGES = table(CHANGE, 0)
 
 
 def new_sim(
-    law: Law, trace: Trace, fleet: Fleet, rng: np.random.Generator, changes: Changes = NO_CHANGES, output: float = 100.0
+    law: Law, trace: Trace, fleet: Table, rng: np.random.Generator, changes: Table = NO_CHANGES, output: float = 100.0
 ) -> Sim:
     """An idle fleet before its first request.
 
     Args:
         rng: of the moments at which dispatchers scrape. output: tokens that dispatchers expect of a request at first.
     """
-    q, r, d = len(trace.arrival), len(fleet.prefill), law.dispatchers
+    q, r, d = len(trace.arrival), len(fleet), law.dispatchers
     b = int(trace.block.max(initial=-1)) + 1
     f = lambda *shape: np.zeros(shape)
     whole = lambda *shape: np.zeros(shape, np.int64)
     short = lambda *shape: np.zeros(shape, np.int32)
     capacity, seats = q + 8, int(fleet.seats.max(initial=1)) + JOINING
-    replicas = Replicas(
-        up=np.ones(r, bool), known_up=np.ones(r, bool), known_at=np.full(r, NEVER), slow=np.ones(r), begun=f(r),
-        end=np.full(r, NEVER), step=whole(r), queue=short(r, capacity), head=whole(r) + capacity,
-        tail=whole(r) + capacity, partial=whole(r) - 1, joining=short(r, JOINING), joins=whole(r),
-        running=short(r, seats), runs=whole(r), least=whole(r) + 2**62, kv=f(r), waiting_tokens=f(r),
-        iteration_s=fleet.base_s.copy(), busy_s=f(r), first_s=f(r, LATE_AT),
+    replicas = table(
+        REPLICAS, r, up=True, known_up=True, known_at=NEVER, slow=1.0, end=NEVER, head=capacity, tail=capacity,
+        partial=-1, least=2**62, iteration_s=fleet.base_s,
     )  # fmt: skip
-    requests = Requests(
-        left=f(q), made=f(q), from_step=whole(q), done_step=whole(q), hit=f(q), found=f(q), place=whole(q) - 1,
-        there=whole(q), tries=whole(q), sent=np.full(q, np.nan), first=np.full(q, np.nan), last=np.full(q, np.nan),
-    )  # fmt: skip
+    lines = Lines(short(r, capacity), short(r, JOINING), short(r, seats), f(r, LATE_AT))
+    requests = table(REQUEST, q, place=-1, sent=np.nan, first=np.nan, last=np.nan)
     after, before = short(r, b + 2), short(r, b + 2)
     after[:, b], before[:, b + 1] = b + 1, b
     index = (d, r, b) if not law.exact_index else (0, 0, 0)
@@ -225,14 +215,12 @@ def new_sim(
     phase = rng.integers(0, PHASES, (d, r))
     reports = Reports(np.full(SNAPSHOTS, NEVER), f(SNAPSHOTS, r, REPORTED), f(SNAPSHOTS, d, r, OWNED), phase)
     mean = float(trace.prompt.mean()) if q else 0.0
-    dispatchers = Dispatchers(f(d, r, OWNED), f(d), f(d), f(d) + mean, f(d) + output)
-    spare = Spare(whole(q + seats), whole(q + seats, 2), f(q + seats, 3))
+    dispatchers = Dispatchers(f(d, r, OWNED), table(TRAFFIC, d, prompt=mean, output=output))
     clock = np.array([0.0, 0.0 if law.scrape_s > 0 else NEVER, 0.0])
     for k in np.flatnonzero((changes.at <= 0) & (changes.value == 0)):  # down from the start, and known to be
         replicas.up[changes.replica[k]] = replicas.known_up[changes.replica[k]] = False
-    to_come = changes.at > 0
-    later = Changes(changes.at[to_come], changes.replica[to_come], changes.value[to_come])
-    heap = Heap(f(q + 1), whole(q + 1), whole(q + 1))
+    later = changes[changes.at > 0]
     return Sim(
-        law, trace, fleet, replicas, requests, prefixes, reports, dispatchers, later, heap, spare, clock, whole(9)
+        law, trace, fleet, replicas, lines, requests, prefixes, reports, dispatchers, later, table(WAIT, q + 1),
+        table(KEPT, q + seats), clock, whole(10),
     )  # fmt: skip

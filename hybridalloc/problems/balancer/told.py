@@ -18,9 +18,9 @@ from hybridalloc.problems.balancer.sim import (
     PHASES,
     REQUESTS,
     SCRAPES,
-    Fleet,
     Law,
     Sim,
+    Table,
     Trace,
     new_sim,
 )
@@ -30,12 +30,12 @@ from hybridalloc.problems.balancer.state import JOINS, QUEUES, RUNS, BalancerSta
 def truth_of(sim: Sim, who: Int, d: int) -> BalancerTruth:
     """What is true of a world now; ``who`` (N,) are the requests that wait to be sent, -1 for none, at dispatcher
     ``d``, which a state calls 0."""
-    replicas, requests, trace = sim.replicas, sim.requests, sim.trace
-    size, rows = replicas.queue.shape[1], []
+    replicas, lines, requests, trace = sim.replicas, sim.lines, sim.requests, sim.trace
+    size, rows = lines.queue.shape[1], []
     for r in range(len(replicas.end)):
-        rows += [(r, RUNS, int(i)) for i in replicas.running[r, : replicas.runs[r]]]
-        rows += [(r, JOINS, int(i)) for i in replicas.joining[r, : replicas.joins[r]]]
-        rows += [(r, QUEUES, int(replicas.queue[r, k % size])) for k in range(replicas.head[r], replicas.tail[r])]
+        rows += [(r, RUNS, int(i)) for i in lines.running[r, : replicas.runs[r]]]
+        rows += [(r, JOINS, int(i)) for i in lines.joining[r, : replicas.joins[r]]]
+        rows += [(r, QUEUES, int(lines.queue[r, k % size])) for k in range(replicas.head[r], replicas.tail[r])]
     place, stage, i = np.array(rows, np.int64).reshape(-1, 3).T
     made = requests.made[i] + np.where(stage == RUNS, replicas.step[place] - requests.from_step[i], 0)
     left = np.where(stage == QUEUES, -1.0, 0.0)
@@ -76,7 +76,7 @@ def presumed(state: BalancerState, output: float) -> BalancerTruth:
     )  # fmt: skip
 
 
-def resume(state: BalancerState, truth: BalancerTruth, law: Law, fleet: Fleet, future: Trace, output: float) -> Sim:
+def resume(state: BalancerState, truth: BalancerTruth, law: Law, fleet: Table, future: Trace, output: float) -> Sim:
     """A simulator in which the replicas are as ``truth`` has it and the state's requests wait, and ``future`` comes.
 
     Requests are numbered: those at the replicas, those that wait (``len(truth.place)`` on), then the future's.
@@ -120,7 +120,7 @@ def resume(state: BalancerState, truth: BalancerTruth, law: Law, fleet: Fleet, f
 
 def _seat(sim: Sim, i: int, r: int, stage: int, left: float) -> None:
     """Request i is where it is at replica r."""
-    replicas, requests, trace = sim.replicas, sim.requests, sim.trace
+    replicas, lines, requests, trace = sim.replicas, sim.lines, sim.requests, sim.trace
     held = trace.prompt[i] + requests.made[i]
     own = sim.dispatchers.own[trace.dispatcher[i], r]
     own[REQUESTS] += 1
@@ -130,17 +130,17 @@ def _seat(sim: Sim, i: int, r: int, stage: int, left: float) -> None:
     else:
         own[OWN_KV] += trace.prompt[i]
     if stage == RUNS:
-        replicas.running[r, replicas.runs[r]] = i
+        lines.running[r, replicas.runs[r]] = i
         replicas.runs[r] += 1
         requests.done_step[i] = trace.output[i] - int(requests.made[i])
         replicas.least[r] = min(replicas.least[r], requests.done_step[i])
         replicas.kv[r] += held
     elif stage == JOINS:
-        replicas.joining[r, min(replicas.joins[r], JOINING - 1)] = i
+        lines.joining[r, min(replicas.joins[r], JOINING - 1)] = i
         replicas.joins[r] += 1
         replicas.kv[r] += held
     else:
-        replicas.queue[r, replicas.tail[r] % replicas.queue.shape[1]] = i
+        lines.queue[r, replicas.tail[r] % lines.queue.shape[1]] = i
         if left >= 0:
             replicas.partial[r] = i
             replicas.kv[r] += held

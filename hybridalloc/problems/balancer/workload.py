@@ -16,7 +16,7 @@ from games.congestion import Float, Int
 from hybridalloc.data import requests as traces
 from hybridalloc.data.requests import Requests
 from hybridalloc.problems.balancer.core import advance, send
-from hybridalloc.problems.balancer.sim import Changes, Fleet, Law, Sim, Trace, new_sim
+from hybridalloc.problems.balancer.sim import CHANGE, Law, Sim, Table, Trace, changed, new_fleet, new_sim, table
 
 SCENARIOS = ("synthetic", "azure", "mooncake")
 CLASSES = ("fast", "mid", "slow")
@@ -43,19 +43,19 @@ def classes_of(replicas: int, mix: str = "mixed") -> Int:
     return pattern[np.linspace(0, 7.999, replicas).astype(int)] if replicas < 8 else np.resize(pattern, replicas)
 
 
-def fleet_of(scenario: str, kind: Int) -> Fleet:
+def fleet_of(scenario: str, kind: Int) -> Table:
     """Replicas of the classes ``kind`` (R,), their shares of the capacity as measured on the scenario's requests."""
     fleet = _constants(scenario, kind)
     rate = np.array([rate_of(scenario, int(k)) for k in kind])
-    return fleet._replace(share=rate / rate.sum())
+    return changed(fleet, share=rate / rate.sum())
 
 
-def _constants(scenario: str, kind: Int) -> Fleet:
+def _constants(scenario: str, kind: Int) -> Table:
     base = np.array(BASE_S)[kind]
     memory = np.array(MEMORY["long" if scenario == "mooncake" else "short"])[kind]
     blocks = (memory * 4 / 512 if scenario == "mooncake" else memory / 512).astype(np.int64)
     whole = np.full(len(kind), SEATS, np.int64)
-    return Fleet(
+    return new_fleet(
         prefill=np.array(PREFILL)[kind], base_s=base, request_s=0.004 * base, token_s=2e-6 * base,
         attention=np.full(len(kind), 1 / 53_000), kv=memory, seats=whole, chunk=np.full(len(kind), CHUNK),
         blocks=blocks, share=np.full(len(kind), 1.0 / max(len(kind), 1)),
@@ -125,9 +125,9 @@ def capacity_of(scenario: str, kind: Int) -> float:
     return float(sum(rate_of(scenario, int(k)) for k in kind))
 
 
-def drifting(replicas: int, until_s: float, rng: np.random.Generator) -> Changes:
+def drifting(replicas: int, until_s: float, rng: np.random.Generator) -> Table:
     """Speeds that wander: a new slowness every 20 s, e to the power of an AR(1) process of size .35."""
-    rows = []
+    rows: list[tuple[float, int, float]] = []
     for r in range(replicas):
         x, t = rng.normal() * DRIFT_SIZE, 1e-6
         while t < until_s:
@@ -137,13 +137,11 @@ def drifting(replicas: int, until_s: float, rng: np.random.Generator) -> Changes
     return changes_of(rows)
 
 
-def changes_of(rows: list[tuple[float, int, float]]) -> Changes:
-    """(when, which replica, what) as :class:`Changes`, in order."""
+def changes_of(rows: list[tuple[float, int, float]]) -> Table:
+    """(when, which replica, what) as a table, in order."""
     rows = sorted(rows)
-    return Changes(
-        np.array([t for t, _, _ in rows], float), np.array([r for _, r, _ in rows], np.int64),
-        np.array([v for _, _, v in rows], float),
-    )  # fmt: skip
+    columns = zip(*rows, strict=True) if rows else ((), (), ())
+    return table(CHANGE, len(rows), **dict(zip(("at", "replica", "value"), columns, strict=True)))
 
 
 @cache
@@ -154,7 +152,7 @@ def expected_output(scenario: str) -> float:
 
 
 def sim_of(
-    scenario: str, kind: Int, law: Law, episode: Episode, seed: int, changes: Changes | None = None, drift: bool = False
+    scenario: str, kind: Int, law: Law, episode: Episode, seed: int, changes: Table | None = None, drift: bool = False
 ) -> Sim:
     """A fleet before the first request of an episode."""
     rng = np.random.default_rng([seed, 7])

@@ -12,13 +12,13 @@ from games.congestion import Bool, CongestionBatch, Float, Int
 from hybridalloc.problems.balancer import decide
 from hybridalloc.problems.balancer.belief import LOAD, learn
 from hybridalloc.problems.balancer.chance import Stream, stream_of
-from hybridalloc.problems.balancer.core import DISPATCHERS, GAP_S, MEAN_PROMPT, advance, gathered
+from hybridalloc.problems.balancer.core import DISPATCHERS, GAP_S, MEAN_PROMPT, PROMPT, advance, gathered
 from hybridalloc.problems.balancer.decide import new_seen
 from hybridalloc.problems.balancer.kept import flat, rebuilt, redraw
-from hybridalloc.problems.balancer.play import WARM
+from hybridalloc.problems.balancer.play import ASK, WARM, run
 from hybridalloc.problems.balancer.rules import new_room
 from hybridalloc.problems.balancer.scorer import BalancerPrices
-from hybridalloc.problems.balancer.sim import ENDED, NOW, RETRIED, Fleet, Sim
+from hybridalloc.problems.balancer.sim import ENDED, NOW, RETRIED, Sim, Table
 from hybridalloc.problems.balancer.state import BalancerState
 from hybridalloc.problems.balancer.told import no_future, presumed, resume, truth_of
 from hybridalloc.problems.contract import Facts
@@ -210,11 +210,19 @@ class BalancerWorld(SlotWorld):
         prices, told = self.problem.card.prices(), self.problem.told_tokens
         for e in np.flatnonzero(self.active.any(1)):
             stream = stream_of(int(rng.integers(2**62)))
-            decide.rule_of(
-                self.sim(int(e)), self.who[e], rules[name], 0, prices, told, self.rooms[e], stream, self.seen, int(e),
-                option[e],
-            )  # fmt: skip
-        return option
+            sim = self.sim(int(e))
+            for j in np.flatnonzero(self.active[e]):
+                self._show(int(e), int(j))
+                asked, picked = self.who[e, j : j + 1], option[e, j : j + 1]
+                run(sim, rules[name], 0, prices, told, self.rooms[e], stream, asked, ASK, picked)
+        return np.where(self.active, 1 + option, 0)
+
+    def _show(self, e: int, j: int) -> None:
+        """What is seen of request j of world ``e``, told or simulated, is what its router looks at."""
+        seen, view = self.seen, self.rooms[e].seen
+        for name in ("up", "age_s", "told", "then", "own", "about"):
+            getattr(view, name)[...] = getattr(seen, name)[e]
+        view.hit[:], view.about[PROMPT] = seen.hit[e, j], seen.prompt[e, j]
 
     def requested(self, option: Int, prices: BalancerPrices) -> Float:
         """(E,) share of the requests that ask for a replica which is down, or none."""
@@ -368,10 +376,11 @@ class BalancerWorld(SlotWorld):
         """Bring each world so far along its episode (E,), 0 to 1, by its game at the prices' defaults."""
         prices = self.problem.card.prices()
         for k in range(self.size):
-            while not self.over[k] and self.epoch[k] < share[k] * self.problem.requests:
-                self.problem.play_one(self.sim(k), prices, self.rooms[k], self.coins[k], self.who[k])
+            most = int(share[k] * self.problem.requests) - 1
+            if most >= 0 and not self.over[k]:
+                self.problem.play_on(self.sim(k), prices, self.rooms[k], self.coins[k], self.who[k], most)
                 self._next(k)
-                self.epoch[k] += 1
+                self.epoch[k] += 1 + most
             q = self.sim(k).requests
             self.ended_at[k] = np.isfinite(q.last)
 
@@ -459,7 +468,7 @@ class BalancerWorld(SlotWorld):
             self.coins[k], self.ended_at[k] = found["coin"], found["ended"]
 
 
-def _known(fleet: Fleet) -> tuple[Float, Float, Float]:
+def _known(fleet: Table) -> tuple[Float, Float, Float]:
     return fleet.share, fleet.kv, fleet.base_s
 
 
