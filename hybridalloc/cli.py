@@ -10,11 +10,15 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from hybridalloc.commands.bench import Bench
+from hybridalloc.commands.options import readable
 from rl.registry import LEARNERS, learner_names
 
 if TYPE_CHECKING:
@@ -29,6 +33,7 @@ First steps:
   hybridalloc step --jobs jobs.csv --servers servers.csv    your own jobs and servers: a table, prices, who is left out
   hybridalloc compare                                       hybrid against pure RL, the game, heuristics: table, report
                                                             (stopped: compare --resume runs goes on)
+  hybridalloc bench                                         every method on every domain, one table (stopped: again)
   hybridalloc train --out a.npz; hybridalloc evaluate a.npz one recommender, saved, and its metrics
   hybridalloc log-model a.npz                               into MLflow as a model that `mlflow models serve` serves
 
@@ -91,6 +96,7 @@ class Compare:
 
     def run(self) -> int:
         from hybridalloc.experiments.compare import FULL, Settings, compare, summary_lines
+        from hybridalloc.reports.verdict import verdict_lines
 
         if self.from_runs is not None:
             return self._again()
@@ -110,7 +116,8 @@ class Compare:
         comparison = compare(settings, self.resume, self.allow_code)
         if self.json:
             return _print_json(comparison)
-        _say(comparison["tables"]["text"])
+        _say(comparison["tables"]["text"] + "\n")
+        _say("\n".join(verdict_lines(comparison)) + "\n")
         _say("\n".join(summary_lines(comparison)))
         ran = comparison["seeds"] | comparison["budget"]
         if len(ran["train"]) < FULL["train_seeds"] or ran["agent_steps"] < FULL["agent_steps"]:
@@ -585,12 +592,14 @@ class Sync:
 
 @dataclass(frozen=True)
 class LogModel:
-    """Register a saved allocator in MLflow as a model, alias champion, for `mlflow models serve`."""
+    """Register a saved allocator in MLflow as the next version of a model, for `mlflow models serve`."""
 
     path: tyro.conf.Positional[str]
     """A saved allocator: a path or an MLflow URI."""
     name: str = "hybridalloc"
     """Name of the registered model."""
+    alias: str = ""
+    """Move this alias to the new version, such as champion; by default none moves."""
     tracking_uri: str = field(default_factory=_tracking_uri)
     """MLflow's store; default MLFLOW_TRACKING_URI, or else a file in this folder."""
     allow_code: bool = False
@@ -599,9 +608,10 @@ class LogModel:
     def run(self) -> int:
         from hybridalloc.serving.models import how_to_serve, log_model
 
-        logged = log_model(self.path, self.name, self.tracking_uri, trust_code=self.allow_code)
-        _print(f"registered {self.name}, version {logged.version}, alias champion")
-        _print(how_to_serve(self.name, self.tracking_uri, allocator=self.path))
+        logged = log_model(self.path, self.name, self.tracking_uri, alias=self.alias, trust_code=self.allow_code)
+        told = f", alias {self.alias}" if self.alias else ""
+        _print(f"registered {self.name}, version {logged.version}{told}")
+        _print(how_to_serve(self.name, self.tracking_uri, logged.version, self.alias, self.path))
         return 0
 
 
@@ -816,34 +826,20 @@ class Route:
         return 0
 
 
-Command = (
-    Annotated[Compare, tyro.conf.subcommand("compare")]
-    | Annotated[Train, tyro.conf.subcommand("train")]
-    | Annotated[LearnValue, tyro.conf.subcommand("learn-value")]
-    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
-    | Annotated[Export, tyro.conf.subcommand("export")]
-    | Annotated[Step, tyro.conf.subcommand("step")]
-    | Annotated[Report, tyro.conf.subcommand("report")]
-    | Annotated[Sync, tyro.conf.subcommand("sync")]
-    | Annotated[LogModel, tyro.conf.subcommand("log-model")]
-    | Annotated[Data, tyro.conf.subcommand("data")]
-    | Annotated[Route, tyro.conf.subcommand("route")]
-)
-
-
-COMMANDS = (
-    "compare",
-    "train",
-    "learn-value",
-    "evaluate",
-    "export",
-    "step",
-    "report",
-    "sync",
-    "log-model",
-    "data",
-    "route",
-)
+COMMANDS: dict[str, type[Any]] = {
+    "compare": Compare,
+    "bench": Bench,
+    "train": Train,
+    "learn-value": LearnValue,
+    "evaluate": Evaluate,
+    "export": Export,
+    "step": Step,
+    "report": Report,
+    "sync": Sync,
+    "log-model": LogModel,
+    "data": Data,
+    "route": Route,
+}
 STORES = ("mlflow", "sqlalchemy", "alembic")  # libraries whose errors say what is wrong with a store
 
 
@@ -890,8 +886,14 @@ def _command(words: list[str]) -> int:
         sys.path.append(here)  # my_module:MyWorld is found where the command is started; worker processes get it too
     if words and not words[0].startswith("-") and words[0] not in COMMANDS:
         raise nearest("command", words[0], COMMANDS)
+    if words and words[0] in ("--version", "-V"):
+        from hybridalloc import __version__
+
+        _print(f"hybridalloc {__version__}")
+        return 0
+    choice: Any = reduce(or_, (Annotated[readable(c), tyro.conf.subcommand(name)] for name, c in COMMANDS.items()))
     with _output():
-        command: Any = tyro.cli(Command, args=words or ["--help"], prog="hybridalloc", description=GUIDE)
+        command: Any = tyro.cli(choice, args=words or ["--help"], prog="hybridalloc", description=GUIDE)
     if isinstance(command, Compare | Train | LearnValue | Evaluate | Step) and not getattr(command, "quiet", False):
         from hybridalloc.experiments.progress import tell_of_compiling
 
@@ -901,6 +903,7 @@ def _command(words: list[str]) -> int:
 
 def _told(error: Exception) -> str | None:
     """An error that a user can mend, in words; None of one that is a fault of ours."""
+    from games.extras import EXTRAS, missing
     from hybridalloc.data.registry import DataError
     from hybridalloc.errors import WorkError
     from hybridalloc.experiments.runlog import TrackingError
@@ -913,6 +916,8 @@ def _told(error: Exception) -> str | None:
         return "out of memory: give fewer agents, servers or --workers"
     if type(error).__module__.split(".")[0] in STORES:
         return f"MLflow: {type(error).__name__}: {(str(error).strip().splitlines() or ['no reason given'])[0]}"
+    if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:
+        return missing(error.name)
     known = ValueError | FloatingPointError | ImportError | DataError | TrackingError | WorkError
     return str(error) if isinstance(error, known) else None
 
