@@ -41,7 +41,7 @@ class Bench:
     """The suite's summary as JSON on standard output."""
 
     def run(self) -> int:
-        from hybridalloc.cli import _print_json, _say
+        from hybridalloc.commands.terminal import print_json, say
         from hybridalloc.experiments.suite import Suite, bench
         from hybridalloc.experiments.tracking import how_to_open
         from hybridalloc.reports.suite import text
@@ -52,14 +52,14 @@ class Bench:
         began = time.monotonic()
         told: dict[str, Any] = bench(suite, (lambda text: None) if self.quiet else _tell)
         if self.json:
-            _print_json(told)
+            print_json(told)
         else:
-            _say(text(told))
-            _say(f"\ntook       {time.monotonic() - began:.0f} s")
-            _say(f"report     {Path(told['folder']) / 'report.html'}")
-            _say(f"table      {Path(told['folder']) / 'results.csv'}, a line a score")
-            _say(f"MLflow     {told['mirror']}")
-            _say(f"           {how_to_open(self.tracking_uri, told['open'])}")
+            say(text(told))
+            say(f"\ntook       {time.monotonic() - began:.0f} s")
+            say(f"report     {Path(told['folder']) / 'report.html'}")
+            say(f"table      {Path(told['folder']) / 'results.csv'}, a line a score")
+            say(f"MLflow     {told['mirror']}")
+            say(f"           {how_to_open(self.tracking_uri, told['open'])}")
         for name, why in told["failed"].items():
             print(f"hybridalloc: {name}: {why}; the same command goes on", file=sys.stderr)
         return 2 if told["failed"] else 0

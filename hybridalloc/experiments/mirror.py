@@ -40,6 +40,7 @@ LINES_TAG = "hybridalloc.lines"
 FILES_TAG = "hybridalloc.files"
 FINAL_TAG = "hybridalloc.final"
 KIND_TAG = {"mlflow.experimentKind": "custom_model_development"}  # else MLflow opens on its pages for traces
+PATIENCE = 3  # times that a store may be in trouble while runs go on
 FOLLOW_S = 10.0  # between two looks at what the runs have written
 COMPARISON_TAG = "hybridalloc.comparison"
 SUMMARY_PREFIX = "final/"
@@ -473,8 +474,8 @@ def left_out(directory: str | Path, reason: str, warn: bool = True) -> MirrorRes
 class Opening:
     """MLflow's first contact with a new store takes seconds: it is had on a thread, while the caller works.
 
-    From then on the thread brings there what the runs write, while they write it, until :meth:`mirror` or the first
-    trouble: a store that is away or slow is left alone, and gets everything at the end.
+    From then on the thread brings there what the runs write, while they write it, until :meth:`mirror`, or until a
+    store is away or slow for the third time in a row: it is left alone then, and gets everything at the end.
 
     Args:
         directory: the folder to bring there in the end. every_s: between two looks at it.
@@ -488,8 +489,9 @@ class Opening:
 
     def _open(self) -> None:
         with suppress(TrackingError, OSError):  # the mirror at the end says what is missing
-            result = mirror(self.folder, self.uri, only=(), slow_s=SLOW_S, warn=False)
-            while result.complete and not self._end.wait(self.every_s):
+            result, trouble = mirror(self.folder, self.uri, only=(), slow_s=SLOW_S, warn=False), 0
+            while trouble < PATIENCE and not self._end.wait(self.every_s * 3**trouble):
+                trouble = 0 if result.complete else trouble + 1
                 result = mirror(self.folder, self.uri, stall_s=SLOW_S, slow_s=SLOW_S, warn=False)
 
     def opened(self) -> bool:

@@ -100,12 +100,12 @@ def bench(suite: Suite, say: Callable[[str], None] = lambda text: None) -> dict[
         record = _record(folder, suite)
         failed: dict[str, str] = {}
         for number, (name, row) in enumerate(rows.items(), start=1):
-            if _done(folder / name) is not None:
+            if done(folder / name) is not None:
                 say(f"{name}: done before ({number} of {len(rows)})")
                 continue
             say(f"{name}: row {number} of {len(rows)}")
             try:
-                _run(folder / name, row, suite, record)
+                run_row(folder / name, row, suite, suite.methods, f"bench-{suite.size}")
             except WorkError as error:  # the other rows are none the worse
                 failed[name] = str(error)
                 say(f"{name}: {error}")
@@ -129,16 +129,14 @@ def rows_of(suite: Suite) -> dict[str, Row]:
     return asked
 
 
-def settings_of(row: Row, suite: Suite, place: Path | None = None) -> Settings:
+def settings_of(row: Row, suite: Suite) -> Settings:
     """The comparison of a row."""
     budget: dict[str, Any] = SIZES[suite.size][1] | dict(suite.budget)
     settings = Settings(
         row.problem, row.agents, row.servers, row.scenario, row.sites, learners=LEARNERS, methods=suite.methods,
         settings=row.settings, workers=suite.workers, tracking_uri=suite.tracking_uri, quiet=suite.quiet,
-        suite=f"bench-{suite.size}",
     )  # fmt: skip
-    settings = replace(settings, **budget)
-    return settings if place is None else replace(settings, runs=str(place), report=str(place / "report.html"))
+    return replace(settings, **budget)
 
 
 def _held(suite: Suite, stack: ExitStack) -> Path:
@@ -171,14 +169,18 @@ def _record(folder: Path, suite: Suite) -> dict[str, Any]:
     return record
 
 
-def _run(place: Path, row: Row, suite: Suite, record: Mapping[str, Any]) -> None:
+def run_row(place: Path, row: Row, suite: Suite, methods: tuple[str, ...], tag: str) -> None:
+    """Run a row's comparison, or go on with it, and mark it as done."""
     begun = any(place.glob(f"*/{COMPARISON_FILE}"))
     place.mkdir(parents=True, exist_ok=True)
-    comparison = compare(settings_of(row, suite, place), resume=place if begun else None)
+    settings = replace(
+        settings_of(row, suite), methods=methods, suite=tag, runs=str(place), report=str(place / "report.html")
+    )
+    comparison = compare(settings, resume=place if begun else None)
     write_text(place / DONE_FILE, json.dumps({"folder": Path(comparison["folder"]).name}) + "\n")
 
 
-def _done(place: Path) -> Path | None:
+def done(place: Path) -> Path | None:
     """The folder of a row's whole comparison, None where it is to be run."""
     if not (place / DONE_FILE).is_file():
         return None
@@ -198,7 +200,7 @@ def stored(folder: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
         raise tracking.TrackingError(f"{folder} holds no suite ({SUITE_FILE}); `hybridalloc bench` makes one")
     found = {}
     for name, row in SIZES[kept["size"]][0].items():
-        place = _done(folder / name)
+        place = done(folder / name)
         if place is not None:
             comparison = json.loads((place / "results.json").read_text(encoding="utf-8"))
             found[name] = comparison | {"floor": row.floor, "page": f"{name}/{place.name}/report.html"}
@@ -245,7 +247,9 @@ def _lines(name: str, comparison: Mapping[str, Any]) -> Iterator[Sequence[Any]]:
 
 def _mirror(folder: Path, told: Mapping[str, Any], suite: Suite) -> tracking.MirrorResult:
     """The suite as a run of its own in MLflow: its table and report, and each kind's aggregates as its methods'."""
-    record, _ = stored(folder)
+    record, comparisons = stored(folder)
+    for name in comparisons:  # a row that a slow store did not take in time is completed; what is there is found again
+        tracking.mirror(folder / name / Path(comparisons[name]["page"]).parent.name, suite.tracking_uri)
     place = folder / "suite" / str(record["id"])
     groups = [name for name, scores in told["aggregate"].items() if scores["iqm"] is not None]
     tracking.write_comparison(
@@ -260,4 +264,4 @@ def _mirror(folder: Path, told: Mapping[str, Any], suite: Suite) -> tracking.Mir
             log.end({"iqm": scores["iqm"][0]} | {f"score_{name}": v for name, v in scores["by_row"].items()})
     for name in ("report.html", "table.md", "results.csv"):
         write_text(place / name, (folder / name).read_text(encoding="utf-8"))
-    return tracking.mirror(place, suite.tracking_uri, stall_s=20.0)
+    return tracking.mirror(place, suite.tracking_uri)

@@ -93,23 +93,23 @@ def improvement(ours: ArrayLike, theirs: ArrayLike, seed: int = 0) -> Improvemen
     if not x.size or not y.size:
         nothing = Interval(float("nan"), float("nan"), float("nan"))
         return Improvement(nothing, nothing)
-    rng, runs, worlds = np.random.default_rng(seed), [], []
-    for _ in range(RESAMPLES):
-        columns = rng.integers(x.shape[1], size=x.shape[1])
-        a = x[rng.integers(len(x), size=len(x))][:, columns]
-        b = y[rng.integers(len(y), size=len(y))][:, columns]
-        runs.append(_above(a.mean(axis=1), b.mean(axis=1)))
-        worlds.append(_same_world(a, b))
-    told = _above(x.mean(axis=1), y.mean(axis=1)), _same_world(x, y)
-    return Improvement(*(_ends(at, np.array(drawn)) for at, drawn in zip(told, (runs, worlds), strict=True)))
+    rng = np.random.default_rng(seed)
+    many, few, worlds = len(x), len(y), x.shape[1]
+    rows = rng.integers(many, size=(RESAMPLES, many)), rng.integers(few, size=(RESAMPLES, few))
+    weight = rng.multinomial(worlds, np.full(worlds, 1 / worlds), size=RESAMPLES) / worlds  # of each evaluation seed
+    a, b = (np.take_along_axis(weight @ values.T, row, axis=1) for values, row in zip((x, y), rows, strict=True))
+    above = _above(x[:, None], y[None])  # (T, T', V)
+    by_pair = np.einsum("bv,ijv->bij", weight, above)
+    draw = np.arange(RESAMPLES)[:, None, None]
+    same = by_pair[draw, rows[0][:, :, None], rows[1][:, None, :]].mean(axis=(1, 2))
+    runs = _above(a[:, :, None], b[:, None, :]).mean(axis=(1, 2))
+    at = float(_above(x.mean(axis=1)[:, None], y.mean(axis=1)).mean())
+    return Improvement(_ends(at, runs), _ends(float(above.mean()), same))
 
 
-def _above(x: Array, y: Array) -> float:
-    return float((x[:, None] > y).mean() + (x[:, None] == y).mean() / 2)
-
-
-def _same_world(x: Array, y: Array) -> float:
-    return float((x[:, None] > y[None]).mean() + (x[:, None] == y[None]).mean() / 2)
+def _above(x: Array, y: Array) -> Array:
+    """1 where x is above y, a half where they tie."""
+    return np.asarray((x > y) + (x == y) / 2)
 
 
 def _interval(scores: Scores, measure: Callable[[Array], Array], seed: int) -> Interval:
