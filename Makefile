@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 SHARED_DATA := $(wildcard $(CURDIR)/../shared/data)
 ifndef HYBRIDALLOC_DATA
 ifneq ($(SHARED_DATA),)
@@ -11,8 +12,9 @@ endif
 export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
+export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: demo full test lint bench docs notebooks clean
+.PHONY: demo full test lint bench docs gallery notebooks constraints clean
 
 demo: $(VENV)/.installed
 	$(BIN)/hybridalloc compare
@@ -20,7 +22,7 @@ demo: $(VENV)/.installed
 full: $(VENV)/.installed
 	$(BIN)/hybridalloc compare --full
 
-test: $(VENV)/.installed-dev lint
+test: $(VENV)/.installed-dev lint docs
 	$(BIN)/python -m pytest -n 2
 
 lint: $(VENV)/.installed-dev
@@ -31,24 +33,27 @@ lint: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/step.py
 
-docs: $(VENV)/.installed-docs
-	$(BIN)/mkdocs build --strict
+docs: $(VENV)/.installed-dev
+	$(BIN)/mkdocs build --strict --quiet
+
+gallery: $(VENV)/.installed-dev
+	$(BIN)/python docs/figures/gallery.py
 
 notebooks: $(VENV)/.installed-dev
 	$(BIN)/python notebooks/make.py
 
-$(VENV)/.installed: pyproject.toml
+constraints: $(VENV)/.installed-dev
+	(head -1 constraints.txt; $(BIN)/pip freeze --exclude-editable | sed 's/+cpu//') > constraints.new
+	mv constraints.new constraints.txt
+
+$(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -e .
+	$(INSTALL) -e '.[all]'
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
-	touch $@
-
-$(VENV)/.installed-docs: $(VENV)/.installed
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[docs]'
+	$(INSTALL) -e '.[dev]'
 	touch $@
 
 clean:
-	rm -rf $(VENV) site build *.egg-info runs mlflow.db mlruns report.html
+	rm -rf $(VENV) site build dist *.egg-info runs mlflow.db mlruns report.html

@@ -32,7 +32,7 @@ def main() -> int:
     problem = make_problem("mec", agents=50, servers=9)
     with tempfile.TemporaryDirectory() as place:
         uri = f"sqlite:///{place}/mlflow.db"
-        log_model(Allocator(problem, "hybrid", recommender="imappo"), "served", uri)
+        log_model(Allocator(problem, "hybrid", recommender="imappo"), "served", uri, alias="champion")
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]

@@ -24,6 +24,7 @@ from numpy.typing import ArrayLike
 
 from games.congestion import Bool, Float, whole_numbers
 from games.errors import InvalidStateError, floats
+from games.extras import required
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ class _Compiled:
     """The three programs for one shape."""
 
     def __init__(self, n: int, m: int, resources: int) -> None:
-        import cvxpy as cp  # here, since it takes most of a second and few users need it
+        cp = required("cvxpy")  # here, since it takes most of a second and few users need it
 
         self.failure: Any = cp.SolverError
         self.weight = cp.Parameter((n, m), nonneg=True)

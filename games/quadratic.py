@@ -34,6 +34,7 @@ from scipy.optimize import linprog
 
 from games.congestion import Float
 from games.errors import InvalidGameError, floats, shaped
+from games.extras import required
 from games.quadratic_newton import descend_batch
 
 Units = tuple[Float, Float, float]
@@ -379,8 +380,7 @@ def reference_equilibrium(game: QuadraticGame) -> tuple[Float, Float]:
 
     Returns x (D,) and multipliers (M,). Needs J + J' positive semidefinite.
     """
-    import cvxpy as cp
-
+    cp = required("cvxpy")
     d, m = len(game.linear), len(game.limit)
     x, price = cp.Variable(d), cp.Variable(m, nonneg=True)
     low, high = np.isfinite(game.lower), np.isfinite(game.upper)

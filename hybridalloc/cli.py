@@ -10,11 +10,28 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from hybridalloc.commands.bench import Bench
+from hybridalloc.commands.options import readable
+from hybridalloc.commands.reproduce import Reproduce
+from hybridalloc.commands.terminal import (
+    OutputError,
+    output,
+    pairs,
+    place_of,
+    print_json,
+    say,
+    to_json,
+    whole,
+    write,
+)
+from hybridalloc.commands.tune import Tune
 from rl.registry import LEARNERS, learner_names
 
 if TYPE_CHECKING:
@@ -29,6 +46,7 @@ First steps:
   hybridalloc step --jobs jobs.csv --servers servers.csv    your own jobs and servers: a table, prices, who is left out
   hybridalloc compare                                       hybrid against pure RL, the game, heuristics: table, report
                                                             (stopped: compare --resume runs goes on)
+  hybridalloc bench                                         every method on every domain, one table (stopped: again)
   hybridalloc train --out a.npz; hybridalloc evaluate a.npz one recommender, saved, and its metrics
   hybridalloc log-model a.npz                               into MLflow as a model that `mlflow models serve` serves
 
@@ -52,7 +70,7 @@ class Compare:
     agents: int = 50
     servers: int = 9
     scenario: str = ""
-    """Of the problem; default its own: H of mec (H, A, F), synthetic of cluster (openb, openb-gpushare100)
+    """Of the problem; default its own: H of mec (H, A, S, F), synthetic of cluster (openb, openb-gpushare100)
     and of balancer (azure, mooncake)."""
     sites: Literal["eua", "synthetic"] = "eua"
     """eua: real base stations and users (needs the data). synthetic: a hexagonal grid (needs nothing)."""
@@ -91,6 +109,7 @@ class Compare:
 
     def run(self) -> int:
         from hybridalloc.experiments.compare import FULL, Settings, compare, summary_lines
+        from hybridalloc.reports.verdict import verdict_lines
 
         if self.from_runs is not None:
             return self._again()
@@ -103,25 +122,26 @@ class Compare:
                 self.problem, self.agents, self.servers, self.scenario, self.sites,
                 learners=learner_names() if self.learners == ("all",) else self.learners, methods=self.methods,
                 runs=self.runs, report=self.report, tracking_uri=self.tracking_uri, quiet=self.quiet,
-                settings=tuple(_settings(self.settings).items()),
+                settings=tuple(pairs(self.settings).items()),
             ),
             **changes,
         )  # fmt: skip
         comparison = compare(settings, self.resume, self.allow_code)
         if self.json:
-            return _print_json(comparison)
-        _say(comparison["tables"]["text"])
-        _say("\n".join(summary_lines(comparison)))
+            return print_json(comparison)
+        say(comparison["tables"]["text"] + "\n")
+        say("\n".join(verdict_lines(comparison)) + "\n")
+        say("\n".join(summary_lines(comparison)))
         ran = comparison["seeds"] | comparison["budget"]
         if len(ran["train"]) < FULL["train_seeds"] or ran["agent_steps"] < FULL["agent_steps"]:
-            _print(
+            write(
                 f"\nA sketch: {len(ran['train'])} training seeds, {len(ran['report'])} reporting seeds, "
                 f"{ran['agent_steps']:,} agent-steps. `hybridalloc compare --full` makes the table of docs/results.md."
             )
-        _print(f"\nreport     {Path(settings.report).resolve()}")
-        _say(f"record     {comparison['folder']}")
-        _say(f"MLflow     {comparison['mirror']}")
-        _say(f"           {comparison['open']}")
+        write(f"\nreport     {Path(settings.report).resolve()}")
+        say(f"record     {comparison['folder']}")
+        say(f"MLflow     {comparison['mirror']}")
+        say(f"           {comparison['open']}")
         return 0
 
     def _again(self) -> int:
@@ -133,11 +153,11 @@ class Compare:
         comparison = comparison_from(str(self.from_runs), self.tracking_uri, self.allow_code)
         page = write_report(self.report, comparison)
         if self.json:
-            return _print_json(comparison)
-        _say(text_table(comparison))
+            return print_json(comparison)
+        say(text_table(comparison))
         if comparison.get("note"):
-            _say(f"\n{comparison['note']}")
-        _say(f"\nfrom       {comparison['source']}\nreport     {page.resolve()}")
+            say(f"\n{comparison['note']}")
+        say(f"\nfrom       {comparison['source']}\nreport     {page.resolve()}")
         return 0
 
 
@@ -175,6 +195,8 @@ class Train:
     """With --resume: load the transition that the checkpoint names though it is no installed entry point."""
     settings: tuple[str, ...] = ()
     """More settings of the problem, such as --settings transition=my_module:Farm episode=100."""
+    learner_settings: tuple[str, ...] = ()
+    """Settings of the learner beside its defaults, such as --learner-settings rate=0.001 epochs=4 (see tune)."""
     tracking_uri: str = field(default_factory=_tracking_uri)
     """MLflow's store; default MLFLOW_TRACKING_URI, or else a file in this folder; "": MLflow gets nothing."""
     quiet: bool = False
@@ -197,14 +219,18 @@ class Train:
         from hybridalloc.training.config import BELIEF_STEPS, TrainConfig, first_trust
         from hybridalloc.training.trainer import train
         from hybridalloc.training.tuning import ALONE_STEPS, tune_alone, tune_game
-        from rl.registry import LEARNERS
+        from rl.registry import LEARNERS, resolved
 
         if self.learner not in LEARNERS:
             raise nearest("learner", self.learner, LEARNERS)
-        _whole("--agent-steps", self.agent_steps, 1)
-        _whole("--tuning", self.tuning, 0)
-        _whole("--seed", self.seed, 0)
-        _whole("--checkpoint-every", self.checkpoint_every, 0)
+        chosen, known = pairs(self.learner_settings, "--learner-settings"), resolved(self.learner)
+        for name in chosen:
+            if name not in known:
+                raise nearest(f"setting of {self.learner}", name, known)
+        whole("--agent-steps", self.agent_steps, 1)
+        whole("--tuning", self.tuning, 0)
+        whole("--seed", self.seed, 0)
+        whole("--checkpoint-every", self.checkpoint_every, 0)
         check_file("--out", self.out if self.out.suffix == ".npz" else self.out.with_name(self.out.name + ".npz"))
         beside = lambda what: self.out.with_name(f"{self.out.name.removesuffix('.npz')}.{what}")
         folder, runs = beside("checkpoints"), check_folder("--out", beside("runs"))
@@ -216,7 +242,7 @@ class Train:
             problem, prices, config = run_of(self.resume, self, self.allow_code)
         else:
             flags = {name: getattr(self, name) for name in ("agents", "servers", "scenario", "sites")}
-            problem = make_with(self.problem, flags, _settings(self.settings))
+            problem = make_with(self.problem, flags, pairs(self.settings))
             if self.value == "learned":
                 check_stores(problem)
             elif self.value:
@@ -241,6 +267,7 @@ class Train:
             config = TrainConfig(
                 self.learner, self.kind, self.agent_steps, trust=first_trust(problem.card, belief), belief=belief,
                 belief_steps=watched, overlap=self.overlap, seed=self.seed,
+                settings=tuple(chosen.items()),
             )  # fmt: skip
             if self.value == "learned":
                 value = _learn_value(problem, prices, self.seed, self.quiet).value
@@ -274,15 +301,15 @@ class Train:
                 "saved": str(path), "violations": trained.violations, "trust": trust, "curve": trained.curve,
                 "agent_steps": trained.agent_steps, "record": str(record.folder), "engine": trained.learner.engine,
             }  # fmt: skip
-            return _print_json(told)
+            return print_json(told)
         steps = f"{trained.agent_steps:,} of {config.agent_steps:,} agent-steps"
-        _print(f"saved {path}; {steps}; violations in training: {trained.violations}; trust {trust:g}")
-        _print(f"record {record.log.path.resolve()}: a line of JSON an update and check")
+        write(f"saved {path}; {steps}; violations in training: {trained.violations}; trust {trust:g}")
+        write(f"record {record.log.path.resolve()}: a line of JSON an update and check")
         if record.mirrored is not None:
-            _say(f"MLflow {record.mirrored}")
-            _print(f"    {how_to_open(self.tracking_uri, record.mirrored.experiment_id)}")
+            say(f"MLflow {record.mirrored}")
+            write(f"    {how_to_open(self.tracking_uri, record.mirrored.experiment_id)}")
         if checkpoints is not None:
-            _print(f"checkpoints {checkpoints.folder.resolve()}: last.pt, best.pt")
+            write(f"checkpoints {checkpoints.folder.resolve()}: last.pt, best.pt")
         return 0
 
 
@@ -319,24 +346,24 @@ class LearnValue:
         from hybridalloc.training.tuning import tune_game
 
         for name in ("tuning", "seed"):
-            _whole(f"--{name}", getattr(self, name), 0)
+            whole(f"--{name}", getattr(self, name), 0)
         for name in ("networks", "rounds"):
-            _whole(f"--{name}", getattr(self, name), 1)
+            whole(f"--{name}", getattr(self, name), 1)
         check_file("--out", self.out if self.out.suffix == ".npz" else self.out.with_name(self.out.name + ".npz"))
         flags = {name: getattr(self, name) for name in ("agents", "servers", "scenario", "sites")}
-        problem = make_with(self.problem, flags, _settings(self.settings))
+        problem = make_with(self.problem, flags, pairs(self.settings))
         check_stores(problem)
         with Stage("tuning prices", self.tuning, "trial", self.quiet) as stage:
             prices = tune_game(problem, "", self.tuning, lambda *_: stage.update()).prices
         learned = _learn_value(problem, prices, self.seed, self.quiet, self.networks, self.rounds)
         path = Allocator(problem, "game", prices=prices, value=learned.value).save(self.out)
         if self.json:
-            return _print_json({"saved": str(path)} | learned._asdict() | {"value": problem.card.store})
+            return print_json({"saved": str(path)} | learned._asdict() | {"value": problem.card.store})
         rounds = "; ".join(
             f"{n:,} samples" + ("" if math.isnan(r) else f", {100 * r:.0f} % explained")
             for n, r in zip(learned.samples, learned.explained, strict=True)
         )
-        _print(f"saved {path}: the worth of a {problem.card.store} by its level ({rounds})")
+        write(f"saved {path}: the worth of a {problem.card.store} by its level ({rounds})")
         return 0
 
 
@@ -373,7 +400,7 @@ class Evaluate:
         from hybridalloc.training.config import REPORT_SEEDS
         from hybridalloc.training.evaluation import evaluate
 
-        _whole("--seeds", self.seeds, 1, len(REPORT_SEEDS))
+        whole("--seeds", self.seeds, 1, len(REPORT_SEEDS))
         a = Allocator.load(self.path, trust_code=self.allow_code)
         baseline = a.method if a.method in a.problem.card.baselines else None
         seen = evaluate(
@@ -387,12 +414,12 @@ class Evaluate:
             value=a.value,
         )
         if self.json:
-            return _print_json(seen.means() | {"violations": seen.violations, "allocations": seen.allocations})
+            return print_json(seen.means() | {"violations": seen.violations, "allocations": seen.allocations})
         means = seen.means()
         for metric in a.problem.card.metrics:
             mean = f"{means[metric.key]:10.4f} {metric.unit}" if metric.key in means else f"{'–':>10s}"
-            _say(f"{metric.label:40s} {mean}")
-        _print(f"{'violations of capacity or power':40s} {seen.violations:10d} of {seen.allocations} allocations")
+            say(f"{metric.label:40s} {mean}")
+        write(f"{'violations of capacity or power':40s} {seen.violations:10d} of {seen.allocations} allocations")
         return 0
 
 
@@ -416,7 +443,7 @@ class Export:
             held = quoted(meta["method"])
             raise CheckpointError(f"{self.path} holds no recommender: it was saved from method {held}")
         written = write_onnx(policy, self.onnx, {k: json.dumps(meta[k]) for k in ("problem", "prices", "trust")})
-        _print(f"saved {written} (ONNX opset {OPSET}): scores of every agent and option, for any numbers of them")
+        write(f"saved {written} (ONNX opset {OPSET}): scores of every agent and option, for any numbers of them")
         return 0
 
 
@@ -461,7 +488,7 @@ class Step:
         from hybridalloc.allocator import Allocator
         from hybridalloc.problems import make_problem, make_with
 
-        settings, tables = _settings(self.settings), self.jobs is not None or self.servers is not None
+        settings, tables = pairs(self.settings), self.jobs is not None or self.servers is not None
         name = self.problem or ("custom" if tables else "mec")
         if not tables:
             for flag in ("links", "previous", "moving_cost", "out"):
@@ -470,13 +497,13 @@ class Step:
         if self.example and self.allocator is not None:
             from hybridalloc.serving.models import example_state
 
-            return _print_json(example_state(Allocator.load(self.allocator, trust_code=self.allow_code)))
+            return print_json(example_state(Allocator.load(self.allocator, trust_code=self.allow_code)))
         if self.example:
             if name == "custom" and not settings:
                 settings = {"transition": "hybridalloc.problems.farm:Farm"}
             state = make_with(name, {"agents": 6, "servers": 3}, settings).reset(0).to_dict()
             state.pop("truth", None)
-            return _print_json(state)
+            return print_json(state)
         changes = {k: getattr(self, k) for k in ("trust", "budget_ms", "improve") if getattr(self, k) is not None}
         if tables:
             return self._tables(name, changes, settings)
@@ -487,7 +514,7 @@ class Step:
             if name == "custom" and not settings:
                 settings, given = _custom_input()  # a state says all that the problem needs
             allocator = Allocator(make_problem(name, **settings), self.method, **changes)
-        return _print_json(allocator.step(_standard_input() if given is None else given).to_dict())
+        return print_json(allocator.step(_standard_input() if given is None else given).to_dict())
 
     def _tables(self, name: str, changes: dict[str, Any], settings: dict[str, Any]) -> int:
         from hybridalloc.allocator import Allocator
@@ -521,27 +548,30 @@ class Step:
         written = self.out is not None and self.out.suffix.lower() == ".json"
         told = as_json(problem, state, allocation, prices) if self.json or written else {}
         if self.out is not None:
-            write_text(self.out, _json(told) + "\n" if written else as_csv(problem, state, allocation))
+            write_text(self.out, to_json(told) + "\n" if written else as_csv(problem, state, allocation))
         if self.json:
-            return _print_json(told)
-        _say(as_text(problem, state, allocation, prices))
+            return print_json(told)
+        say(as_text(problem, state, allocation, prices))
         return 0
 
 
 @dataclass(frozen=True)
 class Report:
-    """Write the report of a stored comparison again, and print its table."""
+    """Write the report of a stored comparison or suite again, and print its table."""
 
     folder: tyro.conf.Positional[Path]
-    """Such as runs/mec-20260101-120000-ab12."""
+    """Such as runs/mec-20260101-120000-ab12 or runs/bench-small."""
     out: Path = Path("report.html")
     json: bool = False
     """The stored comparison as JSON on standard output."""
 
     def run(self) -> int:
+        from hybridalloc.experiments.suite import SUITE_FILE
         from hybridalloc.places import check_file
         from hybridalloc.reports.report import text_table, write_report
 
+        if (self.folder / SUITE_FILE).is_file():
+            return self._suite()
         stored = _stored(self.folder, "results.json")
         check_file("--out", self.out)
         try:
@@ -554,9 +584,24 @@ class Report:
             raise ValueError(f"{stored} holds a {type(comparison).__name__}; a comparison is an object")
         page = write_report(self.out, comparison)
         if self.json:
-            return _print_json(comparison)
-        _say(text_table(comparison))
-        _print(f"\nreport     {page.resolve()}")
+            return print_json(comparison)
+        say(text_table(comparison))
+        write(f"\nreport     {page.resolve()}")
+        return 0
+
+    def _suite(self) -> int:
+        from hybridalloc.experiments.suite import publish, stored
+        from hybridalloc.files import write_text
+        from hybridalloc.places import check_file
+        from hybridalloc.reports.suite import text
+
+        check_file("--out", self.out)
+        told = publish(self.folder, stored(self.folder)[0])
+        page = write_text(self.out, (self.folder / "report.html").read_text(encoding="utf-8"))
+        if self.json:
+            return print_json(told)
+        say(text(told))
+        write(f"\nreport     {page.resolve()}")
         return 0
 
 
@@ -576,21 +621,23 @@ class Sync:
         _stored(self.folder, "comparison.json")
         result = mirror(self.folder, self.tracking_uri)
         if self.json:
-            _print_json(asdict(result))
+            print_json(asdict(result))
             return 0 if result.complete else 1
-        _say(str(result))
-        _print(how_to_open(self.tracking_uri, result.experiment_id))
+        say(str(result))
+        write(how_to_open(self.tracking_uri, result.experiment_id))
         return 0 if result.complete else 1
 
 
 @dataclass(frozen=True)
 class LogModel:
-    """Register a saved allocator in MLflow as a model, alias champion, for `mlflow models serve`."""
+    """Register a saved allocator in MLflow as the next version of a model, for `mlflow models serve`."""
 
     path: tyro.conf.Positional[str]
     """A saved allocator: a path or an MLflow URI."""
     name: str = "hybridalloc"
     """Name of the registered model."""
+    alias: str = ""
+    """Move this alias to the new version, such as champion; by default none moves."""
     tracking_uri: str = field(default_factory=_tracking_uri)
     """MLflow's store; default MLFLOW_TRACKING_URI, or else a file in this folder."""
     allow_code: bool = False
@@ -599,24 +646,11 @@ class LogModel:
     def run(self) -> int:
         from hybridalloc.serving.models import how_to_serve, log_model
 
-        logged = log_model(self.path, self.name, self.tracking_uri, trust_code=self.allow_code)
-        _print(f"registered {self.name}, version {logged.version}, alias champion")
-        _print(how_to_serve(self.name, self.tracking_uri, allocator=self.path))
+        logged = log_model(self.path, self.name, self.tracking_uri, alias=self.alias, trust_code=self.allow_code)
+        told = f", alias {self.alias}" if self.alias else ""
+        write(f"registered {self.name}, version {logged.version}{told}")
+        write(how_to_serve(self.name, self.tracking_uri, logged.version, self.alias, self.path))
         return 0
-
-
-def _settings(words: tuple[str, ...]) -> dict[str, Any]:
-    """``name=value`` words; a value is JSON where it reads as such, otherwise text."""
-    out: dict[str, Any] = {}
-    for word in words:
-        name, equals, value = word.partition("=")
-        if not equals or not name:
-            raise ValueError(f"--settings {word!r}: write name=value, such as agents=20")
-        try:
-            out[name] = json.loads(value)
-        except json.JSONDecodeError:
-            out[name] = value
-    return out
 
 
 def _standard_input() -> Any:
@@ -665,38 +699,6 @@ def _custom_input() -> tuple[dict[str, Any], dict[str, Any]]:
     return given | named, given
 
 
-class _OutputError(Exception):
-    """Standard output takes no more, and why."""
-
-
-@contextmanager
-def _output() -> Iterator[None]:
-    try:
-        yield
-    except BrokenPipeError:  # as after ``| head``
-        raise _OutputError("its reader has left") from None
-    except OSError as error:
-        raise _OutputError(_place(error)) from None
-
-
-def _print(text: Any) -> None:
-    with _output():
-        print(text)
-
-
-def _say(text: str) -> None:
-    """Print text that holds what a file or a user named: what would steer the terminal is written out."""
-    from hybridalloc.text import printable
-
-    _print(printable(text, None, keep="\n"))
-
-
-def _whole(flag: str, value: int, low: int, high: int | None = None) -> None:
-    if value < low or (high is not None and value > high):
-        wanted = f">= {low}" if high is None else f"{low} to {high}"
-        raise ValueError(f"{flag} {value}: a whole number {wanted} is required")
-
-
 @contextmanager
 def _kept_of(checkpoints: Any) -> Iterator[None]:
     """Say of a training that is stopped from outside what is left of it, and how to go on."""
@@ -712,18 +714,7 @@ def _kept_of(checkpoints: Any) -> Iterator[None]:
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"interrupted; {left()}") from None
     except OSError as error:
-        raise WorkError(f"{_place(error)}; {left()}") from error
-
-
-def _json(value: Any) -> str:
-    from hybridalloc.experiments.runlog import plain
-
-    return json.dumps(plain(value))
-
-
-def _print_json(value: Any) -> int:
-    _print(_json(value))
-    return 0
+        raise WorkError(f"{place_of(error)}; {left()}") from error
 
 
 @contextmanager
@@ -764,20 +755,20 @@ class Data:
         from hybridalloc.data import registry as data
 
         if self.action == "list":
-            _print(data.list_table())
+            write(data.list_table())
             return 0
         if self.action == "describe":
             from hybridalloc.problems.cluster.trace import describe, read_own
 
             if len(self.names) != 2:
                 raise ValueError(f"describe takes two files, of nodes and of jobs; got {len(self.names)}")
-            _print(describe(read_own(*self.names)))
+            write(describe(read_own(*self.names)))
             return 0
         if self.action == "fetch":
-            _print(data.fetch_all(self.names))
+            write(data.fetch_all(self.names))
             return 0
         text, ok = data.verify_all(self.names)
-        _print(text)
+        write(text)
         return 0 if ok else 1
 
 
@@ -839,9 +830,7 @@ class Slurm:
 
         if not 0.1 <= self.every_s <= 86_400 or not self.patience_s >= 0:
             raise ValueError(f"--every-s {self.every_s:g} --patience-s {self.patience_s:g}; at least .1 s and 0 s")
-        bridge = Bridge(
-            Given(self.partition, self.account, self.held), self.dry_run, self.patience_s, say=lambda line: _print(line)
-        )
+        bridge = Bridge(Given(self.partition, self.account, self.held), self.dry_run, self.patience_s, say=say)
         if self.once:
             bridge.round()
         else:
@@ -849,36 +838,23 @@ class Slurm:
         return 0
 
 
-Command = (
-    Annotated[Compare, tyro.conf.subcommand("compare")]
-    | Annotated[Train, tyro.conf.subcommand("train")]
-    | Annotated[LearnValue, tyro.conf.subcommand("learn-value")]
-    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
-    | Annotated[Export, tyro.conf.subcommand("export")]
-    | Annotated[Step, tyro.conf.subcommand("step")]
-    | Annotated[Report, tyro.conf.subcommand("report")]
-    | Annotated[Sync, tyro.conf.subcommand("sync")]
-    | Annotated[LogModel, tyro.conf.subcommand("log-model")]
-    | Annotated[Data, tyro.conf.subcommand("data")]
-    | Annotated[Route, tyro.conf.subcommand("route")]
-    | Annotated[Slurm, tyro.conf.subcommand("slurm")]
-)
-
-
-COMMANDS = (
-    "compare",
-    "train",
-    "learn-value",
-    "evaluate",
-    "export",
-    "step",
-    "report",
-    "sync",
-    "log-model",
-    "data",
-    "route",
-    "slurm",
-)
+COMMANDS: dict[str, type[Any]] = {
+    "compare": Compare,
+    "bench": Bench,
+    "tune": Tune,
+    "reproduce": Reproduce,
+    "train": Train,
+    "learn-value": LearnValue,
+    "evaluate": Evaluate,
+    "export": Export,
+    "step": Step,
+    "report": Report,
+    "sync": Sync,
+    "log-model": LogModel,
+    "data": Data,
+    "route": Route,
+    "slurm": Slurm,
+}
 STORES = ("mlflow", "sqlalchemy", "alembic")  # libraries whose errors say what is wrong with a store
 
 
@@ -897,11 +873,11 @@ def main(arguments: list[str] | None = None) -> int:
             return _command(words)
         finally:
             if sys.stdout is not None:
-                with _output():  # a full disk is met here and not as the interpreter leaves
+                with output():  # a full disk is met here and not as the interpreter leaves
                     sys.stdout.flush()
     except KeyboardInterrupt as error:
         return _fail(str(error) or "interrupted", 130)
-    except _OutputError as error:
+    except OutputError as error:
         if sys.stdout is sys.__stdout__:  # let go, so that the interpreter does not try again
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return _fail(f"standard output did not take all ({error})", 1)
@@ -925,8 +901,14 @@ def _command(words: list[str]) -> int:
         sys.path.append(here)  # my_module:MyWorld is found where the command is started; worker processes get it too
     if words and not words[0].startswith("-") and words[0] not in COMMANDS:
         raise nearest("command", words[0], COMMANDS)
-    with _output():
-        command: Any = tyro.cli(Command, args=words or ["--help"], prog="hybridalloc", description=GUIDE)
+    if words and words[0] in ("--version", "-V"):
+        from hybridalloc import __version__
+
+        write(f"hybridalloc {__version__}")
+        return 0
+    choice: Any = reduce(or_, (Annotated[readable(c), tyro.conf.subcommand(name)] for name, c in COMMANDS.items()))
+    with output():
+        command: Any = tyro.cli(choice, args=words or ["--help"], prog="hybridalloc", description=GUIDE)
     if isinstance(command, Compare | Train | LearnValue | Evaluate | Step) and not getattr(command, "quiet", False):
         from hybridalloc.experiments.progress import tell_of_compiling
 
@@ -936,6 +918,7 @@ def _command(words: list[str]) -> int:
 
 def _told(error: Exception) -> str | None:
     """An error that a user can mend, in words; None of one that is a fault of ours."""
+    from games.extras import EXTRAS, missing
     from hybridalloc.data.registry import DataError
     from hybridalloc.errors import WorkError
     from hybridalloc.experiments.runlog import TrackingError
@@ -943,20 +926,15 @@ def _told(error: Exception) -> str | None:
     if isinstance(error, BrokenPipeError):  # a worker's pipe, a server's
         return None
     if isinstance(error, OSError):
-        return _place(error)
+        return place_of(error)
     if isinstance(error, MemoryError):
         return "out of memory: give fewer agents, servers or --workers"
     if type(error).__module__.split(".")[0] in STORES:
         return f"MLflow: {type(error).__name__}: {(str(error).strip().splitlines() or ['no reason given'])[0]}"
+    if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:
+        return missing(error.name)
     known = ValueError | FloatingPointError | ImportError | DataError | TrackingError | WorkError
     return str(error) if isinstance(error, known) else None
-
-
-def _place(error: BaseException) -> str:
-    """What a place refused, without Python's number of it."""
-    if not isinstance(error, OSError) or not error.strerror:
-        return str(error) or type(error).__name__
-    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
 
 
 def _fail(message: str, code: int) -> int:

@@ -8,7 +8,7 @@ choice that is masked becomes option 0. So no step of any learner executes an in
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, overload
 
 import gymnasium
 import numpy as np
@@ -31,6 +31,26 @@ CREDITS = ("own", "difference", "team")
 Float32 = NDArray[np.float32]
 
 
+@overload
+def make_env(
+    problem: Any = ..., view: Literal["gymnasium"] = ..., *, credit: str | None = ..., prices: Prices | None = ...,
+    belief: Any = ..., **settings: Any,
+) -> JointEnv: ...  # fmt: skip
+@overload
+def make_env(
+    problem: Any, view: Literal["pettingzoo"], *, credit: str | None = ..., prices: Prices | None = ...,
+    belief: Any = ..., **settings: Any,
+) -> AgentsEnv: ...  # fmt: skip
+@overload
+def make_env(
+    problem: Any = ..., *, view: Literal["pettingzoo"], credit: str | None = ..., prices: Prices | None = ...,
+    belief: Any = ..., **settings: Any,
+) -> AgentsEnv: ...  # fmt: skip
+@overload
+def make_env(
+    problem: Any, view: str, *, credit: str | None = ..., prices: Prices | None = ..., belief: Any = ...,
+    **settings: Any,
+) -> JointEnv | AgentsEnv: ...  # fmt: skip
 def make_env(
     problem: Any = "mec",
     view: str = "gymnasium",

@@ -14,6 +14,7 @@ from coordinator.coordinator import Coordinator
 from coordinator.improve import Improve
 from coordinator.shortlisted import Lists
 from coordinator.trust import Trust
+from games.extras import required
 from hybridalloc.errors import CheckpointError, nearest
 from hybridalloc.files import read_arrays, whole_file
 from hybridalloc.problems import restore_problem
@@ -224,8 +225,7 @@ def local(source: str | Path) -> Path:
     """
     text = str(source)
     if text.startswith(ADDRESSES):
-        import mlflow
-
+        mlflow = required("mlflow")
         try:
             return Path(mlflow.artifacts.download_artifacts(artifact_uri=text))
         except Exception as error:  # a store that is away, a run that is not there: MLflow says it in many ways

@@ -1,5 +1,9 @@
-window.MathJax = {
-  tex: { inlineMath: [["\\(", "\\)"]], displayMath: [["\\[", "\\]"]] },
-  options: { ignoreHtmlClass: ".*|", processHtmlClass: "arithmatex" },
-};
-document$.subscribe(() => { if (MathJax.typesetPromise) MathJax.typesetPromise(); });
+// Sets the formulas that arithmatex marks as \(...\) and \[...\], with the KaTeX that the site carries; again on every
+// page that is opened without a reload.
+document$.subscribe(() => {
+  for (const node of document.querySelectorAll(".arithmatex:not([data-set])")) {
+    const tex = node.textContent.trim();
+    node.dataset.set = "";
+    katex.render(tex.slice(2, -2), node, { displayMode: tex.startsWith("\\["), throwOnError: false });
+  }
+});

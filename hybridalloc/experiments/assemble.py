@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,13 @@ import numpy as np
 from coordinator import Coordinator
 from hybridalloc.allocator import Allocator
 from hybridalloc.experiments.jobs import belief_file
-from hybridalloc.experiments.methods import RIVALS, learning_belief, method_of
+from hybridalloc.experiments.methods import RIVALS, Method, learning_belief, method_of
 from hybridalloc.experiments.runlog import strict
 from hybridalloc.problems.beliefs import load_belief
-from hybridalloc.problems.contract import AnyProblem, Drawn, Prices
+from hybridalloc.problems.contract import AnyProblem, Card, Drawn, Prices
 from hybridalloc.problems.metrics import Jain, Metric
 from hybridalloc.reports import figures
-from hybridalloc.reports.statistics import paired_difference
+from hybridalloc.reports.statistics import mean_of, paired_difference
 from hybridalloc.training.config import REPORT_SEEDS, TUNE_SEEDS, TrainConfig
 from hybridalloc.training.evaluation import evaluate
 
@@ -44,7 +44,11 @@ def assemble(
     method = {row: method_of(row, card) for row in rows}
     told = set.intersection(*(set(values[row]) for row in rows))
     metrics = [_told(m) for m in (*card.metrics, *COMMON) if m.key in told]
-    methods = [{"key": row, "label": m.label, "kind": m.kind, "values": values[row]} for row, m in method.items()]
+    methods = [
+        {"key": row, "label": m.label, "kind": m.kind, "values": values[row]} | ({"bound": True} if m.bound else {})
+        for row, m in method.items()
+    ]
+    best = _best_heuristic(method, values, card)
     check = f"check_{card.aim.key}"
     drawn = [
         {
@@ -59,22 +63,30 @@ def assemble(
     for key in (key for key in card.headline if key in told):
         for row in (row for row, m in method.items() if m.kind == "hybrid" and m.learner):
             alone = row.replace("hybrid-", "rl-")
-            for other in (alone, *(r for r in RIVALS if r not in (row, alone))):
+            for other in dict.fromkeys((alone, *best, *(r for r in RIVALS if r not in (row, alone)))):
                 if other in values:
                     d = paired_difference(values[row][key], values[other][key])
                     differences.append(strict({
                         "label": f"{method[row].label} - {method_of(other, card).label}", "metric": key, "mean": d.mean,
                         "low": d.low, "high": d.high, "conservative": d.conservative, "pairs": d.pairs,
-                        "of": d.training_seeds * d.evaluation_seeds,
+                        "of": d.training_seeds * d.evaluation_seeds, "training_seeds": d.training_seeds,
                     }))  # fmt: skip
     return {
         "title": f"{name}{', ' * bool(card.variant)}{card.variant}: hybrid against its parents",
         "problem": f"{name}, {card.size}", "scenario": _readable(record["scenario"]), "budget": record["budget"],
         "git_commit": record["git_commit"], "data_digest": record["data_digest"], "seeds": record["seeds"],
         "metrics": metrics, "methods": methods, "curves": drawn, "levels": [], "differences": differences,
-        "aim": card.aim.key, "agent": card.agent_word,
+        "aim": card.aim.key, "headline": [key for key in card.headline if key in told], "agent": card.agent_word,
         "fairness": next((m.key for m in card.metrics if isinstance(m.fold, Jain) and m.key in told), None),
     }  # fmt: skip
+
+
+def _best_heuristic(method: Mapping[str, Method], values: Values, card: Card) -> list[str]:
+    """The heuristic with the best mean of what is tuned for, [] where there is none; no bound."""
+    rows = [row for row, m in method.items() if m.kind == "heuristic" and not m.bound and card.aim.key in values[row]]
+    means = {row: card.aim.sign * mean_of(values[row][card.aim.key]) for row in rows}
+    there = [row for row in rows if not np.isnan(means[row])]
+    return [max(there, key=lambda row: means[row])] if there else []
 
 
 def _told(metric: Metric) -> dict[str, str]:

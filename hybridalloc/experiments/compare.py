@@ -125,9 +125,10 @@ def _record(folder: Path, problem: AnyProblem, settings: Settings, digest: str) 
         "agent_steps": settings.agent_steps, "tuning_trials": settings.tuning, "report_slots": REPORT_SLOTS,
         "warmup_slots": WARMUP_SLOTS,
     }  # fmt: skip
+    tags = dict(problem.card.tags) | ({"suite": settings.suite} if settings.suite else {})
     return tracking.write_comparison(
         folder, problem=problem.card.name, scenario=problem.describe(), methods=settings.methods, seeds=seeds,
-        budget=budget, data_digest=digest, datasets=problem.card.datasets, tags=problem.card.tags,
+        budget=budget, data_digest=digest, datasets=problem.card.datasets, tags=tags,
         settings={name: getattr(settings, name) for name in SAME}, defaults=DEFAULTS,
     )  # fmt: skip
 

@@ -23,8 +23,10 @@ class Method(NamedTuple):
     belief: str = ""
     prices: str = "tuned"
     improve: bool = False  # see coordinator.improve
+    bound: bool = False  # it knows what nobody is told: a limit to hold methods against, and no rival
 
 
+BOUNDS = ("clairvoyant", "opf_now")  # among the heuristics of cards
 KINDS = {"hybrid": "hybrid, {}", "rl": "{} alone"}  # of a learner's rows
 BELIEF_ROWS = {"learned": "game-belief", "bayesian": "game-bayes"}
 RIVALS = (
@@ -56,7 +58,7 @@ def methods_of(card: Card) -> dict[str, Method]:
     rows["game-tuned"] = Method("game, tuned", "game")
     for name in card.reference_prices:
         rows[f"game-{name.replace(' ', '-')}"] = Method(f"game, {name}", "game", prices=name)
-    return rows | {name: Method(label, "heuristic") for name, label in card.baselines.items()}
+    return rows | {name: Method(label, "heuristic", bound=name in BOUNDS) for name, label in card.baselines.items()}
 
 
 def rows_of(card: Card, learners: Sequence[str]) -> tuple[str, ...]:

@@ -21,9 +21,12 @@ import warnings
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from games.extras import missing
+from hybridalloc.experiments.naming import finals, flatten, permitted, readable
 from hybridalloc.experiments.runlog import COMPARISON_FILE, RunRecord, TrackingError, read_comparison, read_runs
 
 DEFAULT_URI = "sqlite:///mlflow.db"
@@ -35,6 +38,10 @@ BATCH = 900  # metrics a call; MLflow takes 1,000 entities a batch, tags include
 KEY_TAG = "hybridalloc.run_key"
 LINES_TAG = "hybridalloc.lines"
 FILES_TAG = "hybridalloc.files"
+FINAL_TAG = "hybridalloc.final"
+KIND_TAG = {"mlflow.experimentKind": "custom_model_development"}  # else MLflow opens on its pages for traces
+PATIENCE = 3  # times that a store may be in trouble while runs go on
+FOLLOW_S = 10.0  # between two looks at what the runs have written
 COMPARISON_TAG = "hybridalloc.comparison"
 SUMMARY_PREFIX = "final/"
 
@@ -89,6 +96,7 @@ def mirror(
     budget_s: float = 300.0,
     stall_s: float = 60.0,
     slow_s: float = float("inf"),
+    warn: bool = True,
 ) -> MirrorResult:
     """Bring MLflow up to date with a comparison's folder; call it again to complete what was left.
 
@@ -102,6 +110,7 @@ def mirror(
             free machine and 25 s on a loaded one).
         slow_s: stop once what calls took beyond ``FAIR_CALL_S`` each adds up to this: a store that takes seconds a
             call would take hours for a comparison.
+        warn: of what is left, once.
 
     Returns:
         MirrorResult. Trouble with MLflow never raises: it warns once and is in `error`.
@@ -111,6 +120,8 @@ def mirror(
     """
     folder = Path(directory)
     comparison = read_comparison(folder)
+    if find_spec("mlflow") is None:
+        return left_out(folder, missing("mlflow"), warn)
     records = [record for record in read_runs(folder) if only is None or record.name in only]
     work = _Replay(folder, comparison, records, tracking_uri, experiment, opened=not _is_sqlite(tracking_uri))
     thread = threading.Thread(target=work.run, name="hybridalloc-mirror", daemon=True)
@@ -130,7 +141,7 @@ def mirror(
     done = tuple(work.done)
     left = tuple(record.name for record in records if record.name not in done)
     result = MirrorResult(work.parent, work.experiment_id, done, left, work.error)
-    if not result.complete:
+    if warn and not result.complete:
         warnings.warn(str(result), RuntimeWarning, stacklevel=2)
     return result
 
@@ -183,6 +194,7 @@ class _Replay:
         for record in self.records:
             self._child(client, experiment_id, known, record)
             self.done.append(record.name)
+        self._parent_metrics(client, known)
         self._parent_files(client, known)
         self._close_parent(client, known)
 
@@ -220,7 +232,9 @@ class _Replay:
         if found is None:
             try:
                 place = artifact_location(self.tracking_uri)
-                return client, self._call(client.create_experiment, self.experiment, artifact_location=place)
+                return client, self._call(
+                    client.create_experiment, self.experiment, artifact_location=place, tags=KIND_TAG
+                )
             except MlflowException:  # another process was faster
                 found = self._call(client.get_experiment_by_name, self.experiment)
                 if found is None:
@@ -247,7 +261,7 @@ class _Replay:
             given = {"scenario": scenario.get("name") or json.dumps(scenario, sort_keys=True)}
         commit = str(self.comparison.get("git_commit", "unknown"))
         tags = {
-            **{_key(name): str(value) for name, value in given.items()},
+            **{permitted(name): str(value) for name, value in given.items()},
             "problem": str(self.comparison.get("problem", "")),
             "git_commit": commit,
             "data_digest": str(self.comparison.get("data_digest", "")),
@@ -258,7 +272,7 @@ class _Replay:
             KEY_TAG: key,
         }
         if record is not None:
-            tags |= {_key(name): value for name, value in record.tags.items()}
+            tags |= {permitted(name): value for name, value in record.tags.items()}
             tags |= {"method": record.method, "seed": str(record.seed), LINES_TAG: "0"}
             tags["mlflow.parentRunId"] = str(self.parent)
         return {name: value[:5000] for name, value in tags.items()}
@@ -281,8 +295,8 @@ class _Replay:
         return run.info.run_id
 
     def _shared_params(self) -> dict[str, str]:
-        shared = {name: self.comparison.get(name) for name in ("problem", "scenario", "budget", "seeds")}
-        return _flatten(shared)
+        shared = {name: self.comparison.get(name) for name in ("problem", "budget", "seeds")}
+        return flatten(shared) | readable(self.comparison.get("scenario") or {})
 
     def _child(self, client: Any, experiment_id: str, known: dict[str, Any], record: RunRecord) -> None:
         key = f"{self.comparison['id']}/{record.name}"
@@ -299,7 +313,7 @@ class _Replay:
         have = int(run.data.tags.get(LINES_TAG, 0))
         told = set(run.data.params)
         if have == 0:
-            params = self._shared_params() | _flatten(record.params)
+            params = self._shared_params() | flatten(record.params)
             self._params(client, run_id, params)
             self._dataset(client, run_id)
             told |= set(params)
@@ -329,11 +343,11 @@ class _Replay:
             points: list[Any] = []
             if line["kind"] == "metrics":
                 step = max(step, line["step"])
-                points = [Metric(_key(k), v, stamp, line["step"]) for k, v in _there(line["values"])]
+                points = [Metric(permitted(k), v, stamp, line["step"]) for k, v in _there(line["values"])]
             elif line["kind"] == "end":
-                points = [Metric(_key(SUMMARY_PREFIX + k), v, stamp, step) for k, v in _there(line["summary"])]
+                points = [Metric(permitted(SUMMARY_PREFIX + k), v, stamp, step) for k, v in _there(line["summary"])]
             elif line["kind"] == "params":
-                fresh = {k: v for k, v in _flatten(line["params"]).items() if k not in told}
+                fresh = {k: v for k, v in flatten(line["params"]).items() if k not in told}
                 self._params(client, run_id, fresh)
                 told |= set(fresh)
             elif line["kind"] == "artifact":
@@ -355,7 +369,7 @@ class _Replay:
             inside = Path(relative).parent.as_posix()
             self._call(client.log_artifact, run_id, str(path), None if inside == "." else inside)
         else:  # deleted since: said in MLflow, and no reason to stop
-            self._call(client.set_tag, run_id, f"hybridalloc.missing.{_key(relative)}"[:250], "deleted")
+            self._call(client.set_tag, run_id, f"hybridalloc.missing.{permitted(relative)}"[:250], "deleted")
 
     def _params(self, client: Any, run_id: str, params: dict[str, str]) -> None:
         from mlflow.entities import Param
@@ -384,9 +398,24 @@ class _Replay:
                 raise
             self._call(client.log_inputs, run_id, datasets=[DatasetInput(dataset)])
 
+    def _parent_metrics(self, client: Any, known: dict[str, Any]) -> None:
+        """The methods' final metrics, so that the parent has something to show; sent where they changed."""
+        from mlflow.entities import Metric, RunTag
+
+        values = finals(read_runs(self.folder))
+        digest = hashlib.sha256(json.dumps(values).encode()).hexdigest()
+        if not values or known[self.comparison["id"]].data.tags.get(FINAL_TAG) == digest:
+            return
+        stamp = _milliseconds(time.time())
+        points = [Metric(key, value, stamp, 0) for key, value in values.items()]
+        for first in range(0, len(points), BATCH):
+            self._call(client.log_batch, self.parent, metrics=points[first : first + BATCH])
+        self._call(client.log_batch, self.parent, tags=[RunTag(FINAL_TAG, digest)])
+
     def _parent_files(self, client: Any, known: dict[str, Any]) -> None:
         """The comparison's own files: its JSON, the report, the figures; sent when they changed."""
         files = [*self.folder.glob("*.json"), *self.folder.glob("*.html"), *self.folder.glob("*.md")]
+        files += [*self.folder.glob("*.csv")]
         files += [path for path in (self.folder / "figures").rglob("*") if path.is_file()]
         files = sorted(path for path in files if path.name != COMPARISON_FILE + ".part")
         total = hashlib.sha256()
@@ -434,32 +463,41 @@ def quiet_mlflow() -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-def left_out(directory: str | Path, reason: str) -> MirrorResult:
+def left_out(directory: str | Path, reason: str, warn: bool = True) -> MirrorResult:
     """The result where MLflow was not asked at all: everything is left, for that reason."""
     result = MirrorResult(None, None, (), tuple(record.name for record in read_runs(directory)), reason)
-    warnings.warn(str(result), RuntimeWarning, stacklevel=2)
+    if warn:
+        warnings.warn(str(result), RuntimeWarning, stacklevel=2)
     return result
 
 
 class Opening:
     """MLflow's first contact with a new store takes seconds: it is had on a thread, while the caller works.
 
+    From then on the thread brings there what the runs write, while they write it, until :meth:`mirror`, or until a
+    store is away or slow for the third time in a row: it is left alone then, and gets everything at the end.
+
     Args:
-        directory: the folder to bring there in the end.
+        directory: the folder to bring there in the end. every_s: between two looks at it.
     """
 
-    def __init__(self, directory: str | Path, tracking_uri: str) -> None:
-        self.folder, self.uri = Path(directory), tracking_uri
+    def __init__(self, directory: str | Path, tracking_uri: str, every_s: float = FOLLOW_S) -> None:
+        self.folder, self.uri, self.every_s = Path(directory), tracking_uri, every_s
+        self._end = threading.Event()
         self._thread = threading.Thread(target=self._open, name="hybridalloc-opening", daemon=True)
         self._thread.start()
 
     def _open(self) -> None:
-        with warnings.catch_warnings(), suppress(TrackingError, OSError):
-            warnings.simplefilter("ignore")  # the mirror at the end says what is missing
-            mirror(self.folder, self.uri, only=(), slow_s=SLOW_S)
+        with suppress(TrackingError, OSError):  # the mirror at the end says what is missing
+            result, trouble = mirror(self.folder, self.uri, only=(), slow_s=SLOW_S, warn=False), 0
+            while trouble < PATIENCE and not self._end.wait(self.every_s * 3**trouble):
+                trouble = 0 if result.complete else trouble + 1
+                result = mirror(self.folder, self.uri, stall_s=SLOW_S, slow_s=SLOW_S, warn=False)
 
     def opened(self) -> bool:
-        """Wait for the first contact: while it works, not while it only waits for a store that does not answer."""
+        """End the thread's work and wait for it, the first contact above all: while it works, not while it only waits
+        for a store that does not answer."""
+        self._end.set()
         waits = 0  # seconds in which nobody in this process worked
         for _ in range(30 if _is_sqlite(self.uri) else 3):  # a new file's tables: half a minute on a loaded machine
             worked = time.process_time()
@@ -508,22 +546,6 @@ def artifact_location(tracking_uri: str) -> str | None:
     """`mlruns` beside an sqlite file (MLflow's own default is beside the caller's folder of the day)."""
     file = sqlite_file(tracking_uri)
     return (file.parent / "mlruns").as_uri() if file else None
-
-
-def _flatten(value: Any, prefix: str = "") -> dict[str, str]:
-    """Nested settings as MLflow's flat params: {"scenario": {"agents": 50}} to {"scenario.agents": "50"}."""
-    if isinstance(value, dict):
-        flat: dict[str, str] = {}
-        for name, item in value.items():
-            flat |= _flatten(item, f"{prefix}.{name}" if prefix else str(name))
-        return flat
-    text = value if isinstance(value, str) else json.dumps(value)
-    return {_key(prefix): text[:5000]}
-
-
-def _key(name: str) -> str:
-    """A name as MLflow permits it."""
-    return re.sub(r"[^\w\-. :/]", "_", name)[:250]
 
 
 def _milliseconds(seconds: float) -> int:

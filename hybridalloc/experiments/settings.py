@@ -46,6 +46,7 @@ class Settings:
     tracking_uri: str = tracking.DEFAULT_URI
     quiet: bool = False
     settings: tuple[tuple[str, Any], ...] = ()  # of a problem of one's own, by name
+    suite: str = ""  # whose row it is, as a tag
 
 
 FULL = {"agent_steps": 2_000_000, "train_seeds": 5, "report_seeds": 100, "tuning": 150}

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from games.extras import required
 from hybridalloc.errors import CheckpointError
 from hybridalloc.experiments import tracking
 from hybridalloc.experiments.assemble import assemble
@@ -104,6 +105,7 @@ def _fetch(source: str, uri: str, place: Path) -> tuple[Path, str]:
     import logging
     import os
 
+    required("mlflow")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # one bar a file
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow").setLevel(logging.WARNING)

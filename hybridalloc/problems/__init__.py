@@ -20,11 +20,11 @@ import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import Any, Literal, overload
 
 from hybridalloc.errors import CheckpointError, nearest
 from hybridalloc.problems import balancer, cluster, custom, mec, voltage
-from hybridalloc.problems.contract import Restores
+from hybridalloc.problems.contract import AnyProblem, Restores
 from hybridalloc.problems.members import check_problem
 from hybridalloc.text import printable, quoted
 
@@ -41,6 +41,18 @@ def problem_names() -> list[str]:
     return [*PROBLEMS, *sorted(name for name in _registered() if name not in PROBLEMS)]
 
 
+@overload
+def make_problem(name: Literal["mec"], **settings: Any) -> mec.Mec: ...
+@overload
+def make_problem(name: Literal["custom"], **settings: Any) -> custom.Custom: ...
+@overload
+def make_problem(name: Literal["cluster"], **settings: Any) -> cluster.Cluster: ...
+@overload
+def make_problem(name: Literal["balancer"], **settings: Any) -> balancer.Balancer: ...
+@overload
+def make_problem(name: Literal["voltage"], **settings: Any) -> voltage.Voltage: ...
+@overload
+def make_problem(name: str, **settings: Any) -> AnyProblem: ...
 def make_problem(name: str, **settings: Any) -> Any:
     """A problem by name with its settings, such as ``make_problem("mec", agents=50, servers=9)``.
 

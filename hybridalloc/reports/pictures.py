@@ -81,10 +81,14 @@ def _earned(axes: Any, comparison: Mapping[str, Any]) -> bool:
     """Mean of what is tuned for on the reporting seeds with the interval of the mean."""
     from hybridalloc.reports.statistics import mean_interval
 
-    rows, offset = comparison["methods"], {"textcoords": "offset points"}
+    offset = {"textcoords": "offset points"}
     key, label = _aim(comparison)
-    for k, method in enumerate(rows):
-        interval = mean_interval(method["values"][key])
+    lower = next((m["better"] == "lower" for m in comparison["metrics"] if m["key"] == key), False)
+    found = [(method, mean_interval(method["values"][key])) for method in comparison["methods"]]
+    last = float("inf") if lower else float("-inf")
+    found.sort(key=lambda row: last if np.isnan(row[1].mean) else row[1].mean, reverse=not lower)
+    rows = [method for method, _ in found]
+    for k, (method, interval) in enumerate(found):
         if np.isnan(interval.mean):  # of no run: its row stays empty
             continue
         axes.barh(k, interval.mean, color=COLOURS[method["kind"]], alpha=0.85)

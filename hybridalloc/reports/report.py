@@ -20,6 +20,7 @@ from hybridalloc.reports import figures
 from hybridalloc.reports.statistics import LEVEL, mean_of
 from hybridalloc.reports.style import STYLE
 from hybridalloc.reports.summary import (
+    FEW_SEEDS,
     PARTIAL,
     Cell,
     Comparison,
@@ -31,10 +32,9 @@ from hybridalloc.reports.summary import (
     text_table,
     trained_text,
 )
+from hybridalloc.reports.verdict import verdict_section
 
 __all__ = ["markdown_table", "text_table", "write_report"]
-
-FEW_SEEDS = 5  # below this many training seeds an interval is said to be a sketch
 
 
 def write_report(path: str | Path, comparison: Comparison) -> Path:
@@ -54,12 +54,14 @@ def write_report(path: str | Path, comparison: Comparison) -> Path:
              "differences": [{"label", "metric", "mean", "low", "high", "conservative": [low, high],
                               "pairs": with both scores, "of": pairs in all}],
              "over_time": {"counts": (S, O) agents by option in each slot, "options": (O,) names, "label"},
+             "headline": [metric keys of the verdict],
              "map": {"stations": (K, 2), "devices": (N, 2), "option": (N,), "active": (N,), "label"}}
 
             "aim" and "fairness" are keys of metrics: what is tuned for (default "welfare") and what is drawn against it
             (default "jain"). "agent" is the word for one, and the map's "site" that for a station. title, problem,
             metrics and methods are required; what else is missing, the page leaves out.
-            ``conservative``, ``pairs`` and ``of`` may be missing or None. A score that is None or not finite is
+            ``conservative``, ``pairs``, ``of`` and ``training_seeds`` may be missing or None. A method that is none but
+            knows what nobody is told has "bound": True. A score that is None or not finite is
             absent, and a metric of which a method has no score shows as a dash. "note" (a string) stands under the
             title.
 
@@ -73,6 +75,7 @@ def write_report(path: str | Path, comparison: Comparison) -> Path:
     styles = figures.looks(comparison["methods"])
     body = [
         _header(comparison),
+        verdict_section(comparison),
         _differences(comparison),
         _curves(comparison, styles),
         _metrics(comparison, cells, styles),
@@ -80,6 +83,7 @@ def write_report(path: str | Path, comparison: Comparison) -> Path:
         _frontier(comparison, styles),
         _over_time(comparison),
         _map(comparison),
+        _settings(comparison),
         _method_notes(comparison),
     ]
     page = (
@@ -92,6 +96,13 @@ def write_report(path: str | Path, comparison: Comparison) -> Path:
 
 
 def _header(comparison: Comparison) -> str:
+    note = f'<p class="lead">{escape(str(comparison["note"]))}</p>' if comparison.get("note") else ""
+    counted = [f"{len(some)} {_words(name)} seeds" for name, some in (comparison.get("seeds") or {}).items()]
+    lead = "; ".join([str(comparison["problem"]), *([", ".join(counted)] if counted else [])])
+    return f'<header><h1>{escape(comparison["title"])}</h1><p class="lead">{escape(lead)}</p>{note}</header>'
+
+
+def _settings(comparison: Comparison) -> str:
     seeds = comparison.get("seeds") or {}
     entries = [("problem", str(comparison["problem"]))]
     entries += [(f"{name} seeds", _seeds(values)) for name, values in seeds.items()]
@@ -110,8 +121,7 @@ def _header(comparison: Comparison) -> str:
     items = lines(entry for entry in entries if entry[0] not in settings)
     rest = lines(entry for entry in entries if entry[0] in settings)
     more = f"<details><summary>settings of the problem</summary><dl>{rest}</dl></details>" if rest else ""
-    note = f'<p class="lead">{escape(str(comparison["note"]))}</p>' if comparison.get("note") else ""
-    return f"<header><h1>{escape(comparison['title'])}</h1>{note}<dl>{items}</dl>{more}</header>"
+    return _section("What was run", f"<dl>{items}</dl>{more}")
 
 
 def _differences(comparison: Comparison) -> str:
@@ -243,6 +253,7 @@ def _metrics(comparison: Comparison, cells: Mapping[tuple[str, str], Cell], styl
             cell = cells[method["key"], metric["key"]]
             if cell.interval is not None:
                 bars.append((method["label"], cell.interval, cell.decimals, styles[method["key"]]))
+        bars.sort(key=lambda bar: bar[1].mean, reverse=metric["better"] == "higher")
         title = _metric_title(metric)
         if not bars:
             drawing = "<p>No method has a number.</p>"
@@ -261,7 +272,7 @@ def _metrics(comparison: Comparison, cells: Mapping[tuple[str, str], Cell], styl
         "Metrics",
         f'<div class="scroll">{_table(heads, rows, "main")}</div><p class="note">{caption}</p>'
         f'<div class="panels" style="margin-top:24px">{"".join(panels)}</div>'
-        '<p class="note">Bars start at 0; whiskers are the 95 % intervals of the table. '
+        '<p class="note">Bars start at 0, the best first; whiskers are the 95 % intervals of the table. '
         "Methods without a number are left out.</p>",
     )
 

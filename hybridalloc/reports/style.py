@@ -83,6 +83,10 @@ svg .halo { paint-order: stroke; stroke: var(--back); stroke-width: 4px; stroke-
 .station { stroke: var(--back); stroke-width: 1.5; }
 svg .station-number { fill: var(--back); font-size: 11px; font-weight: 700; }
 svg + h3 { margin-top: 18px; }
+.verdict { margin: 6px 0 12px; grid-template-columns: repeat(auto-fit, minmax(128px, 1fr)); }
+.verdict b { display: block; font-size: 1.45rem; line-height: 1.2; font-weight: 650; }
+.verdict b.first { color: var(--mark); } .verdict span { color: var(--soft); font-size: .82rem; }
+.told { margin: 0; padding-left: 1.1em; } .told li { margin: 0 0 6px; overflow-wrap: anywhere; }
 summary { cursor: pointer; color: var(--soft); font-size: .86rem; }
 .phone { display: none; }
 @media (max-width: 760px) {

@@ -15,6 +15,7 @@ import numpy as np
 from hybridalloc.reports.statistics import Interval, mean_interval
 
 Comparison = Mapping[str, Any]
+FEW_SEEDS = 5  # training seeds below which nothing is said to be above or below
 NONE = "–"  # no number: the metric does not apply to the method, or is a mean of nothing
 PARTIAL = "without the evaluation seeds on which the metric is a mean of nothing, such as the latency of nobody"
 
@@ -162,7 +163,8 @@ class DifferenceText:
     """A paired difference in words; `conservative` is empty where there is no t-interval.
 
     `verdict` is "above 0", "below 0", "not told apart", "one observation" or "no pair", by the t-interval where
-    there is one, as the other is too narrow with few training seeds. `pairs` says of how many pairs of runs both had
+    there is one, as the other is too narrow with few training seeds; on fewer of them than FEW_SEEDS (an entry may say
+    its "training_seeds") none is given. `pairs` says of how many pairs of runs both had
     a number where not all did, and is empty otherwise.
     """
 
@@ -187,6 +189,8 @@ def difference_text(entry: Mapping[str, Any]) -> DifferenceText:
         verdict = "no pair"
     elif not np.isfinite(ends).all():
         verdict = "one observation"
+    elif (seeds := entry.get("training_seeds")) is not None and seeds < FEW_SEEDS:
+        verdict = f"{seeds} training seed{'s' * (seeds > 1)}: too few to tell"
     else:
         verdict = "above 0" if ends[0] > 0 else "below 0" if ends[1] < 0 else "not told apart"
     text = "" if wider is None else pair(ends)

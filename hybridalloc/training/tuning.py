@@ -60,7 +60,7 @@ def tune_prices(
     Args:
         coordinator: Coordinator("game"), or of another kind with a ``recommender``, which stays as it is.
         trials: evaluations beside that of the problem's default prices, which is always tried.
-        seeds, slots: size of one evaluation.
+        seeds: of the worlds of one evaluation. slots: its length.
         belief: what the method believes; its learning rests meanwhile.
         start: prices to try first, instead of the problem's defaults. held: prices that are not searched, by name.
         report: called with the trial's number and the best so far.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import runpy
@@ -44,3 +45,15 @@ def test_the_pictures_of_the_architecture_name_files_that_are_there():
             assert (HOUSE / station.file).is_file() and station.column < len(columns), station
         drawn = (HOUSE / "docs" / "figures" / f"architecture-{name}.svg").read_text(encoding="utf-8")
         assert drawn == figures["drawn"](columns, stations), f"{name}: run docs/figures/architecture.py"
+
+
+def test_the_gallery_quotes_what_its_pictures_were_drawn_from():
+    told = json.loads((HOUSE / "docs" / "figures" / "gallery.json").read_text(encoding="utf-8"))
+    page = (HOUSE / "docs" / "gallery.md").read_text(encoding="utf-8")
+    sections = {text.partition(":")[0]: text for text in page.split("\n## ")[1:]}
+    drawn = runpy.run_path(str(HOUSE / "docs" / "figures" / "gallery.py"), run_name="gallery")["PICTURES"]
+    assert sections.keys() == told.keys() == drawn.keys()
+    for name, figures in told.items():
+        assert (HOUSE / "docs" / "figures" / f"gallery-{name}.png").is_file()
+        for value in figures.values():
+            assert re.search(rf"(?<![\d.]){value}(?![\d])", sections[name]), (name, value)

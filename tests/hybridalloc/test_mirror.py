@@ -76,7 +76,7 @@ def check_whole(uri: str, folder: Path, parent: str | None) -> None:
         assert tags["mlflow.parentRunId"] == parent and tags["hybridalloc.run_key"] == f"{folder.name}/{method}-seed0"
         wanted = {"method": method, "seed": "0", "scenario": "H", "git_commit": "c0ffee", "family": method}
         assert wanted.items() <= tags.items() and tags["data_digest"] == "ab" * 32
-        assert run.data.params["net.width"] == "64" and run.data.params["scenario.agents"] == "50"
+        assert run.data.params["net.width"] == "64" and run.data.params["agents"] == "50"
         assert run.data.metrics["final/welfare"] == 0.9
         history = client.get_metric_history(run.info.run_id, "welfare")
         assert [(point.step, point.value) for point in history] == [(k * 10, float(k)) for k in range(STEPS)]
@@ -150,6 +150,35 @@ def test_a_run_that_goes_on_is_followed(tmp_path: Path, empty_store: Path) -> No
     }
     history = MlflowClient(uri).get_metric_history(runs["dqn-seed0"].info.run_id, "welfare")
     assert [(point.step, point.value) for point in history] == [(0, 0.0), (10, 1.0)]
+
+
+def test_runs_are_seen_while_they_run_and_the_parent_has_final_metrics(tmp_path: Path, empty_store: Path) -> None:
+    folder = tmp_path / "runs" / "mec-40"
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    scenario = {"name": "mec", "agents": 4, "scenario": {"name": "H", "bits": [1, 2]}, "radio": {"name": "urban"}}
+    write_comparison(
+        folder, problem="mec", scenario=scenario, methods=["dqn"], seeds=[0, 1], budget={"agent_steps": 9},
+        data_digest="", git="x",
+    )  # fmt: skip
+    store = tracking.Opening(folder, uri, every_s=0.05)
+    with RunLog(folder, "dqn", 0) as log, RunLog(folder, "dqn", 1) as other:
+        log.metrics(10, {"welfare": 1.0})
+        runs, until = {}, time.monotonic() + 120
+        while "dqn-seed0" not in runs or "welfare" not in runs["dqn-seed0"].data.metrics:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+            runs = runs_of(uri) if MlflowClient(uri).get_experiment_by_name("hybridalloc") else {}
+        assert runs["dqn-seed0"].info.status == runs["mec-40"].info.status == "RUNNING"
+        log.end({"welfare": 1.0, "latency": float("nan"), "train_seconds/loss": 3.0})
+        other.end({"welfare": 3.0})
+    assert store.mirror().complete
+    parent = runs_of(uri)["mec-40"].data
+    assert parent.metrics == {"welfare/dqn": 2.0}
+    assert parent.params == {
+        "problem": "mec", "agents": "4", "scenario.name": "H", "bits": "[1, 2]", "radio.name": "urban",
+        "budget.agent_steps": "9", "seeds": "[0, 1]",
+    }  # fmt: skip
 
 
 def test_a_store_that_another_process_is_making_is_tried_again(
@@ -336,10 +365,12 @@ def test_the_first_contact_is_waited_for_while_it_works_only(tmp_path: Path, mon
     assert 1.5 < time.monotonic() - start < 8  # seconds in which nobody worked; a busy machine adds to them
     release.set()
 
-    def work(*_: object, **__: object) -> None:
+    def work(*_: object, **__: object) -> tracking.MirrorResult:
         until = time.thread_time() + 0.5
         while time.thread_time() < until:
             sum(range(1000))
+
+        return tracking.MirrorResult(None, None, (), (), "")
 
     monkeypatch.setattr(module, "mirror", work)
     assert tracking.Opening(tmp_path, "sqlite:///new.db").opened()

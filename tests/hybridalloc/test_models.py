@@ -12,6 +12,8 @@ import pytest
 import uvicorn
 
 from hybridalloc import Allocator, make_problem
+from hybridalloc.experiments.tracking import RunLog, write_comparison
+from hybridalloc.serving.lineage import lineage_of
 from hybridalloc.serving.models import example_state, how_to_serve, log_model
 
 
@@ -26,7 +28,7 @@ def served(tmp_path_factory):
     before = os.environ.get("MLFLOW_TRACKING_URI")
     problem = make_problem("mec", agents=6, servers=3)
     saved = Allocator(problem, recommender="imappo", trust=7.0).save(place / "allocator.npz")
-    first = log_model(saved, "farm", uri)
+    first = log_model(saved, "farm", uri, alias="champion")
     assert (first.name, first.version) == ("farm", 1)
     assert os.environ.get("MLFLOW_TRACKING_URI") == before  # the user's own setting is left as it was
     mlflow.set_tracking_uri(uri)
@@ -102,4 +104,44 @@ def test_the_model_has_a_signature_an_example_and_no_pickle(served):
     assert model.metadata.saved_input_example_info is not None
     assert "python_model" not in model.metadata.flavors["python_function"]  # from code
     assert model.metadata.flavors["python_function"]["model_code_path"].endswith("served_model.py")
-    assert "models:/farm@champion" in how_to_serve("farm", uri)
+    assert "models:/farm@champion" in how_to_serve("farm", uri, alias="champion")
+    assert "models:/farm/3 " in how_to_serve("farm", uri, 3)
+
+
+def test_the_model_says_what_it_takes_what_it_gives_and_where_it_comes_from(served):
+    uri, _, model = served
+    import mlflow
+
+    given = {column.name: column.type for column in model.metadata.signature.outputs}
+    assert {"option", "shares", "prices", "certificate"} <= given.keys() and "Any" not in str(given["option"])
+    assert model.metadata.metadata["state"]["deadline_s"] == "(N) float, s"
+    client = mlflow.MlflowClient(uri)
+    version = client.get_model_version_by_alias("farm", "champion")
+    assert version.tags["hybridalloc.source"].endswith("allocator.npz")
+
+
+def test_lineage_is_that_of_the_run_whose_folder_holds_the_file(tmp_path):
+    folder = tmp_path / "mec-1"
+    write_comparison(
+        folder, problem="mec", scenario={}, methods=["game-tuned"], seeds=[0], budget={}, data_digest="ab", git="c0ffee"
+    )
+    with RunLog(folder, "game-tuned", 0) as log:
+        (folder / log.name).mkdir()
+        (folder / log.name / "allocator.npz").write_bytes(b"x")
+        (folder / log.name / "evaluation.json").write_text(json.dumps({"metrics": {"welfare": [1.0, 2.0, None]}}))
+    found = lineage_of(folder / log.name / "allocator.npz")
+    assert found.metrics == {"welfare": 1.5}
+    assert found.tags["hybridalloc.comparison"] == "mec-1" and found.tags["git_commit"] == "c0ffee"
+    assert found.tags["method"] == "game-tuned" and found.tags["data_digest"] == "ab"
+    train = tmp_path / "a.runs" / "mec-2"
+    write_comparison(
+        train, problem="mec", scenario={}, methods=["rl-dqn"], seeds=[0], budget={}, data_digest="", git="d"
+    )
+    with RunLog(train, "rl-dqn", 0) as log:
+        log.end({"trust": 3.0})
+    for path in (train / "allocator.npz", tmp_path / "a.npz"):
+        path.write_bytes(b"y")
+    assert lineage_of(tmp_path / "a.npz").metrics == {"trust": 3.0}
+    (tmp_path / "a.npz").write_bytes(b"another")
+    assert lineage_of(tmp_path / "a.npz").tags == {"hybridalloc.source": str(tmp_path / "a.npz")}
+    assert lineage_of(None) == ({}, {})

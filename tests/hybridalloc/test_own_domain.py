@@ -100,7 +100,7 @@ def test_it_is_served_by_mlflow(place):
 
     saved = run_of(place) / "hybrid-imappo-seed0" / "allocator.npz"
     uri, mine = f"sqlite:///{place / 'mlflow.db'}", Allocator.load(saved, trust_code=True)
-    log_model(mine, "ferry", uri)
+    log_model(mine, "ferry", uri, alias="champion")
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(uri)
     try:

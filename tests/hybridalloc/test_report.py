@@ -191,6 +191,7 @@ def test_page_stands_alone_and_has_every_part(tmp_path: Path) -> None:
     assert re.findall(r"url\(|@import|https?://(?!www\.w3\.org/2000/svg)", text) == []
     titles = re.findall(r"<h2>(.*?)</h2>", text)
     assert titles == [
+        "Verdict",
         "Paired differences",
         "Learning curves",
         "Metrics",
@@ -198,6 +199,7 @@ def test_page_stands_alone_and_has_every_part(tmp_path: Path) -> None:
         "Welfare against fairness",
         "Allocation over time",
         "Who is served where",
+        "What was run",
         "How the numbers were made",
     ]
     assert "prefers-color-scheme: dark" in text and 'name="viewport"' in text
@@ -255,7 +257,7 @@ def test_required_parts_alone_make_a_page(tmp_path: Path) -> None:
         ],
     }
     text, page = page_of(tmp_path, comparison)
-    assert re.findall(r"<h2>(.*?)</h2>", text) == ["Metrics", "How the numbers were made"]
+    assert re.findall(r"<h2>(.*?)</h2>", text) == ["Metrics", "What was run", "How the numbers were made"]
     assert page.row("A", 2)[1] == "0.5000" and page.row("C", 2)[1] == "–"
     assert page.row("B", 2)[1].startswith("0.0000† ") and "without the evaluation seeds on which" in text
 

@@ -336,12 +336,14 @@ def make(
     """``make_problem("custom", ...)``: from arrays, from tables, or from a transition.
 
     Args:
-        work, capacity: (N, R) or (N,) units and (R,) units a second; with them any other array of
-            :class:`CustomState` by name, such as ``deadline_s`` or ``private_cost``.
+        work: (N, R) or (N,) units.
+        capacity: (R,) units a second; with these two any other array of :class:`CustomState` by name, such as
+            ``deadline_s`` or ``private_cost``.
         options: (O - 1, S) resources of each option after opting out; default one a resource.
-        resources, families: R names each. Shares and prices come by family; default one family, "share".
-        jobs, servers, links: pandas frames, paths of CSV files or mappings of columns, instead of arrays; see
-            :func:`hybridalloc.problems.custom.tables.read_tables`.
+        resources: R names.
+        families: R names, by which shares and prices come; default one family, "share".
+        jobs: a pandas frame, the path of a CSV file or a mapping of columns, instead of arrays; ``servers`` and
+            ``links`` likewise, see :func:`hybridalloc.problems.custom.tables.read_tables`.
         arrays: or ``demand`` and ``held``: jobs that hold what they ask for, whole or not at all, see
             :func:`hybridalloc.problems.custom.held.problem.make_held`.
         transition: an object with reset, advance and reward (see :class:`Transition`), or "module:Class".

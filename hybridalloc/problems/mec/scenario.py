@@ -80,6 +80,11 @@ SCENARIOS: dict[str, Scenario] = {
         name="A", slot_s=0.1, deadline_s=(0.03, 0.08), server_hz=(20e9, 20e9), channels=10, reuse=1, load=1.0,
         episode=1000, dynamics=Dynamics.none(),
     ),
+    "S": Scenario(  # the spread over servers that seed 003 reports: hybridalloc reproduce 003-table2
+        name="S", slot_s=0.1, deadline_s=(0.015, 0.05), device_hz=(0.4e9, 0.8e9), server_hz=(15e9, 15e9),
+        channel_hz=2.4e6, load=0.8, episode=1000,
+        dynamics=replace(Dynamics.none(), staleness=True, interference=True),
+    ),
     "F": Scenario(
         name="F", slot_s=900.0, deadline_s=(0.06, 0.2), device_hz=(0.3e9, 0.6e9), channel_hz=0.36e6, reuse=1, load=0.9,
         harvest_j=0.0055, battery_j=0.4, episode=384, power_control=False, partial=False, priority=(0.0, 0.0, 1.0),

@@ -33,7 +33,7 @@ from hybridalloc.problems.mec.law import exp, log
 NEPERS = np.log(10.0) / 10.0  # of a decibel, in power
 FEW = 12  # sets of bands that hear each other, up to which each is summed by itself
 FUSED: dict[str, Any] = INLINE | {"cache": False, "fastmath": {"contract"}}  # product and sum in one instruction
-fused_exp, fused_log = njit(**FUSED)(exp.py_func), njit(**FUSED)(log.py_func)
+fused_exp, fused_log = (njit(**FUSED)(getattr(f, "py_func", f)) for f in (exp, log))  # plain where numba is off
 
 
 class Told(NamedTuple):

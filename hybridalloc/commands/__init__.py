@@ -1,0 +1,1 @@
+"""Commands of ``hybridalloc``, a file each, and how their options read."""

@@ -1,0 +1,56 @@
+"""``hybridalloc reproduce``: the seeds' tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import tyro
+
+from hybridalloc.experiments.mirror import default_uri
+
+
+@dataclass(frozen=True)
+class Reproduce:
+    """Run a seed's table again: our figure with its interval, the seed's beside it, whether the order is kept.
+
+    The same command goes on with one that was stopped. Without a name it lists the tables.
+    """
+
+    table: tyro.conf.Positional[str] = ""
+    """Such as 003-table1."""
+    size: str = "small"
+    """Budget: small or full, as of bench."""
+    only: tuple[str, ...] = ()
+    """Rows to run, such as n50-k9; default all."""
+    out: str = ""
+    """Folder of the runs; default runs/reproduce-<table>."""
+    agent_steps: int | None = None
+    """Training budget of each learner; default the size's, as the next three."""
+    train_seeds: int | None = None
+    report_seeds: int | None = None
+    tuning: int | None = None
+    workers: int | None = None
+    """Processes; default the number of cores."""
+    tracking_uri: str = field(default_factory=default_uri)
+    """MLflow's store; default MLFLOW_TRACKING_URI, or else a file in this folder."""
+    quiet: bool = False
+    """No progress on standard error."""
+
+    def run(self) -> int:
+        from hybridalloc.commands.bench import _tell
+        from hybridalloc.commands.terminal import say
+        from hybridalloc.errors import nearest
+        from hybridalloc.experiments.reproduce import reproduce
+        from hybridalloc.experiments.seed_tables import TABLES
+        from hybridalloc.experiments.suite import SIZES, Suite
+
+        if not self.table:
+            say("\n".join(f"{name}  {table.title}; rows {', '.join(table.runs)}" for name, table in TABLES.items()))
+            return 0
+        if self.size not in SIZES:
+            raise nearest("size", self.size, SIZES)
+        names = ("agent_steps", "train_seeds", "report_seeds", "tuning")
+        budget = tuple((name, value) for name in names if (value := getattr(self, name)) is not None)
+        suite = Suite(self.size, self.only, (), self.out, budget, self.workers, self.tracking_uri, self.quiet)
+        say(reproduce(self.table, suite, (lambda text: None) if self.quiet else _tell))
+        return 0
