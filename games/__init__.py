@@ -2,8 +2,8 @@
 
 The names below are what most users need; each module holds one algorithm or one game, with its source:
 congestion games (congestion, best_response, gibbs, candidates, candidate_games, optimum, anarchy, slices,
-topology), shares (shares, alpha_fair, market, routing, water_filling, joint_shares), interference and
-power_control, quadratic, stackelberg, normal_form (exact, fictitious_play, replicator), stochastic games
+topology), shares (shares, alpha_fair, market, partial_allocation, routing, water_filling, joint_shares),
+interference and power_control, quadratic, stackelberg, normal_form (exact, fictitious_play, replicator), stochastic games
 (stochastic_game, q_learning), the oracles (reference, brute_force) and the checks of all answers (certificate).
 """
 
@@ -20,6 +20,7 @@ from games.interference import iterative_water_filling, welfare_response
 from games.joint_shares import JointShares, joint_shares
 from games.market import Market, eisenberg_gale
 from games.optimum import Optimum, social_optimum
+from games.partial_allocation import PartialAllocation, partial_allocation
 from games.power_control import PowerControl, foschini_miljanic
 from games.quadratic import QuadraticGame, VariationalEquilibrium, variational_equilibrium
 from games.routing import Routing, route
@@ -40,6 +41,7 @@ __all__ = [
     "JointShares",
     "Market",
     "Optimum",
+    "PartialAllocation",
     "PowerControl",
     "QuadraticGame",
     "Routing",
@@ -64,6 +66,7 @@ __all__ = [
     "marginal_toll",
     "market_leader",
     "network_options",
+    "partial_allocation",
     "price_of_anarchy",
     "route",
     "social_optimum",
