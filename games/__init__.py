@@ -1,9 +1,9 @@
 """Equilibria and convex shares: arrays in, arrays out. Knows no domain and no learner.
 
-The names below are what most users need; each module holds one algorithm or one game, with its source:
-congestion games (congestion, best_response, gibbs, candidates, candidate_games, optimum, anarchy, slices,
-topology), shares (shares, alpha_fair, market, partial_allocation, routing, water_filling, joint_shares),
-interference and power_control, quadratic, stackelberg, normal_form (exact, fictitious_play, replicator), stochastic games
+The names below are what most users need; each module holds one algorithm or one game, with its source: congestion
+games (congestion, best_response, gibbs, candidates, candidate_games, optimum, anarchy, slices, topology), shares
+(shares, alpha_fair, market, partial_allocation, routing, water_filling, joint_shares), interference and
+power_control, quadratic, stackelberg, normal_form (exact, fictitious_play, replicator), stochastic games
 (stochastic_game, q_learning), the oracles (reference, brute_force) and the checks of all answers (certificate).
 """
 
