@@ -17,13 +17,15 @@ if TYPE_CHECKING:
 
 
 class Entry(NamedTuple):
-    """One learner: the names of its module, class and settings, its label in tables, and what it is in a line."""
+    """One learner: the names of its module, class and settings, its label in tables, and what it is in a line;
+    ``levels``: module, class and settings of the same where it learns continuous quantities, if it does elsewhere."""
 
     module: str
     learner: str
     config: str
     label: str
     what: str
+    levels: tuple[str, str, str] | None = None
 
 
 LEARNERS: dict[str, Entry] = {
@@ -32,8 +34,14 @@ LEARNERS: dict[str, Entry] = {
         "MAPPO trained on what is executed and paid by difference; has continuous heads, a memory, replay",
     ),
     "dqn": Entry("rl.dqn", "Dqn", "DqnConfig", "DQN", "independent Q-learning with shared weights"),
-    "mappo": Entry("rl.mappo", "Mappo", "MappoConfig", "MAPPO", "clipped policy gradient with a centralised critic"),
-    "ippo": Entry("rl.mappo", "Ippo", "IppoConfig", "IPPO", "MAPPO whose critic and pay are each agent's own"),
+    "mappo": Entry(
+        "rl.mappo", "Mappo", "MappoConfig", "MAPPO", "clipped policy gradient with a centralised critic",
+        ("rl.level_learners", "MappoLevels", "MappoLevelsConfig"),
+    ),
+    "ippo": Entry(
+        "rl.mappo", "Ippo", "IppoConfig", "IPPO", "MAPPO whose critic and pay are each agent's own",
+        ("rl.level_learners", "IppoLevels", "IppoLevelsConfig"),
+    ),
     "ppo": Entry("rl.ppo", "Ppo", "PpoConfig", "PPO", "the joint choice as one agent's action, with one value"),
     "a2c": Entry("rl.a2c", "A2c", "A2cConfig", "A2C", "n-step advantage actor-critic, synchronous and unclipped"),
     "a3c": Entry("rl.a3c", "A3c", "A3cConfig", "A3C", "A2C by workers that act on stale copies of the weights"),
@@ -97,8 +105,15 @@ def resolved(name: str, settings: Mapping[str, Any] | None = None) -> dict[str, 
 def _config(name: str, settings: Mapping[str, Any] | None) -> Any:
     if name not in LEARNERS:
         raise ValueError(f"unknown learner {str(name)[:60]!r}; known: {', '.join(LEARNERS)}")
+    module, _, config = _where(name, settings)
+    return getattr(importlib.import_module(module), config)(**(settings or {}))
+
+
+def _where(name: str, settings: Mapping[str, Any] | None) -> tuple[str, str, str]:
+    """Module, class and settings' class of a learner, as these settings need it."""
     entry = LEARNERS[name]
-    return getattr(importlib.import_module(entry.module), entry.config)(**(settings or {}))
+    learns = entry.levels if (settings or {}).get("continuous") else None
+    return learns or (entry.module, entry.learner, entry.config)
 
 
 def make_learner(name: str, sizes: Sizes, seed: int, settings: Mapping[str, Any] | None = None) -> Learner:
@@ -111,6 +126,6 @@ def make_learner(name: str, sizes: Sizes, seed: int, settings: Mapping[str, Any]
         ValueError: no such learner, or a setting out of range. TypeError: a setting that it does not have.
     """
     config = _config(name, settings)
-    entry = LEARNERS[name]
-    made: Learner = getattr(importlib.import_module(entry.module), entry.learner)(sizes, config, seed)
+    module, learner, _ = _where(name, settings)
+    made: Learner = getattr(importlib.import_module(module), learner)(sizes, config, seed)
     return made

@@ -18,6 +18,7 @@ UNWRITTEN: dict[int, dict[str, dict[str, Any]]] = {
     2: {"imappo": {"critic": "central"}},
 }  # what each of them had otherwise than the next: every learner's, then one's own
 UNWRITTEN_ALONE: dict[str, dict[str, Any]] = {"imappo": {"gae": 0.6}}  # of the first, in a comparison
+LEVEL_LEARNERS = ("imappo", "mappo", "ippo")
 LEVELS_ALONE: dict[str, Any] = {"rate": 1e-3, "entropy": 0.0, "epochs": 4}  # where a game decides levels alone
 AHEAD: dict[str, dict[str, Any]] = {"imappo": {"horizon": 8, "minibatches": 4}}  # one update behind is a little behind
 
@@ -39,14 +40,16 @@ def continuous_settings(problem: AnyProblem, learner: str, settings: dict[str, A
     names = tuple(settings.get("continuous", ()))
     if not names:
         return settings
-    if learner != "imappo":
-        raise ValueError(f"{learner} proposes options alone; imappo has continuous heads (continuous = {names})")
+    decided = problem.card.decides == "levels"
+    if learner != "imappo" and not (decided and learner in LEVEL_LEARNERS):
+        also = f", and where levels are all that is decided {' and '.join(LEVEL_LEARNERS[1:])} too"
+        raise ValueError(f"{learner} proposes options alone; imappo has continuous heads (continuous = {names}){also}")
     known = problem.card.levels
     for name in names:
         if name not in known:
             has = ", ".join(known) or "none"
             raise ValueError(f"{problem.card.name} has no continuous quantity {name!r} as it is set; it has: {has}")
-    alone = {"alone": True} if problem.card.decides == "levels" else {}
+    alone = {"alone": True} if decided else {}
     return {"ranges": tuple(known[n] for n in names), "trust": trust} | alone | settings
 
 
@@ -61,7 +64,7 @@ def learner_settings(problem: AnyProblem, config: TrainConfig) -> dict[str, Any]
         given = {"schedule": config.rate_schedule} | given
     trust = config.trust if config.kind == "hybrid" else 0.0
     usual = settings_for(config.learner, config.kind)
-    if problem.card.decides == "levels" and config.learner == "imappo":
+    if problem.card.decides == "levels" and config.learner in LEVEL_LEARNERS:
         usual = usual | {"continuous": tuple(problem.card.levels)} | LEVELS_ALONE
     if config.overlap:
         usual = usual | AHEAD.get(config.learner, {})

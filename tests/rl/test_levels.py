@@ -9,10 +9,11 @@ from scipy.stats import multivariate_normal
 
 from coordinator.game import Pull
 from coordinator.quadratic import log_density
-from rl.imappo import Imappo, ImappoConfig
+from rl.imappo import ImappoConfig
 from rl.levels import log_drawn
 from rl.policy import ArrayPolicy, wrong_weights
 from rl.proposal import Observation, Proposal, Sizes, lens
+from rl.registry import make_learner
 
 BOX = ((-1.0, 1.0), (0.0, 3.0))
 
@@ -50,13 +51,14 @@ def seen(rng, worlds=16, agents=3, options=5):
 
 def settings(**more):
     given = dict(continuous=("q",), ranges=((-1.0, 1.0),), alone=True, gamma=0.0, gae=0.0, entropy=0.0, rate=1e-3)
-    return ImappoConfig(**given | dict(epochs=4, horizon=16, critic="light") | more)
+    return given | dict(epochs=4, horizon=16) | more
 
 
-def trained(updates, pulled):
+def trained(updates, pulled, name="imappo"):
     """On -(x - (agent + resource) / 2)^2, drawn alone or beside a game that pulls towards 0."""
     rng = np.random.default_rng(0)
-    learner = Imappo(Sizes.of(seen(rng)), settings(), seed=0)
+    learner = make_learner(name, Sizes.of(seen(rng)), 0, settings())
+    assert learner.name == name
     errors = []
     while learner.updates < updates:
         now = seen(rng)
@@ -80,9 +82,10 @@ def trained(updates, pulled):
     return learner, errors
 
 
-@pytest.mark.parametrize("pulled", [False, True])
-def test_it_learns_levels_that_depend_on_agent_and_resource(pulled):
-    _, errors = trained(100, pulled)
+@pytest.mark.parametrize(("name", "pulled"), [("imappo", False), ("imappo", True), ("mappo", False), ("ippo", False)])
+def test_it_learns_levels_that_depend_on_agent_and_resource(name, pulled):
+    learner, errors = trained(100, pulled, name)
+    assert learner.config.critic == {"imappo": "light", "mappo": "central", "ippo": "own"}[name]
     assert np.mean(errors[:16]) > 0.1 and np.mean(errors[-64:]) < 0.02
 
 
@@ -100,4 +103,4 @@ def test_a_kept_policy_proposes_the_same_without_torch():
 
 def test_bad_settings_are_named():
     with pytest.raises(ValueError, match="levels alone are learned with names, density 'clipped' and memory 0"):
-        settings(density="beta")
+        ImappoConfig(**settings(density="beta"))

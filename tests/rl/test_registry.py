@@ -29,13 +29,16 @@ def test_every_module_with_a_learner_is_named_once():
 
     for name in LEARNERS:
         make_learner(name, Sizes(2, 2, 2), 0)
+        if LEARNERS[name].levels:
+            make_learner(name, Sizes(2, 2, 2), 0, {"continuous": ("q",), "ranges": ((0.0, 1.0),), "alone": True})
     found, waiting = set(), [OnPolicy, OffPolicy]
     while waiting:
         kind = waiting.pop()
         waiting += kind.__subclasses__()
         if kind.__module__.startswith("rl.") and "name" in vars(kind) and kind not in (OnPolicy, OffPolicy):
             found.add((kind.name, kind.__module__, kind.__name__))
-    assert found == {(name, entry.module, entry.learner) for name, entry in LEARNERS.items()}
+    named = {(name, entry.module, entry.learner) for name, entry in LEARNERS.items()}
+    assert found == named | {(name, *entry.levels[:2]) for name, entry in LEARNERS.items() if entry.levels}
     assert len({entry.label for entry in LEARNERS.values()}) == len(LEARNERS) == len(learner_names())
     assert all(entry.what and "\n" not in entry.what for entry in LEARNERS.values())
 
