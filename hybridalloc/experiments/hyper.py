@@ -28,7 +28,7 @@ from hybridalloc.experiments.jobs import whole_json
 from hybridalloc.experiments.runlog import COMPARISON_FILE
 from hybridalloc.files import write_text
 from hybridalloc.places import check_folder, locked
-from hybridalloc.problems.contract import AnyProblem
+from hybridalloc.problems.contract import AnyProblem, Prices
 from hybridalloc.saved import saved_prices
 from hybridalloc.training.config import BELIEF_STEPS, TrainConfig, first_trust
 from hybridalloc.training.learners import learner_settings
@@ -166,7 +166,7 @@ def _belief(problem: AnyProblem) -> str:
     return next((name for name, belief in problem.card.beliefs.items() if belief.learns), "")
 
 
-def _prices(folder: Path, problem: AnyProblem, search: Search) -> Any:
+def _prices(folder: Path, problem: AnyProblem, search: Search) -> Prices:
     """The game's prices, tuned once a search."""
     kept = whole_json(folder / PRICES)
     if not isinstance(kept, dict):
@@ -199,7 +199,7 @@ def _suggest(trial: Any, name: str, bounds: Range) -> float | int:
 
 
 def _trial(
-    optuna: Any, trial: Any, problem: AnyProblem, prices: Any, search: Search, chosen: dict[str, Any], folder: Path
+    optuna: Any, trial: Any, problem: AnyProblem, prices: Prices, search: Search, chosen: dict[str, Any], folder: Path
 ) -> float:
     """Train with the ``chosen`` settings; what the last check earned."""
     belief, check = _belief(problem), f"check_{problem.card.aim.key}"

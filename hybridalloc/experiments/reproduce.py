@@ -143,7 +143,7 @@ def _settings(table: Table, folder: Path) -> list[str]:
     record: dict[str, Any] = json.loads((places[0][1] / "comparison.json").read_text(encoding="utf-8"))
     budget, seeds, row = record["budget"], record["seeds"], table.runs[places[0][0]][0]
     return [
-        f"- Ours: {row.problem}, set {row.scenario}, {len(seeds['train'])} training seeds of "
+        f"- Ours: {row.problem}, set {dict(row.flags)['scenario']}, {len(seeds['train'])} training seeds of "
         f"{budget['agent_steps']:,} agent-steps, {len(seeds['report'])} reporting seeds, {budget['tuning_trials']} "
         f"tuning trials; {len(places)} of {len(table.runs)} comparisons done, at commit "
         f"{str(record['git_commit'])[:16]}."

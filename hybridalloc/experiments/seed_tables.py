@@ -39,7 +39,7 @@ def _figures(
 
 
 def _mec(agents: int, servers: int) -> Row:
-    return Row("mec", scenario=SET_S, agents=agents, servers=servers)
+    return Row("mec", (("scenario", SET_S), ("sites", "synthetic"), ("agents", agents), ("servers", servers)))
 
 
 RATHER = (

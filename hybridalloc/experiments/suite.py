@@ -40,21 +40,18 @@ class Row(NamedTuple):
     """A domain of the suite: the settings of its comparison, and the rule whose mean is 0 in normalised scores."""
 
     problem: str
+    flags: tuple[tuple[str, Any], ...] = (("sites", "synthetic"),)  # of the comparison: its scenario, its size
     floor: str = "random"
-    scenario: str = ""
-    sites: str = "synthetic"
-    agents: int = 50
-    servers: int = 9
-    settings: tuple[tuple[str, Any], ...] = ()
+    settings: tuple[tuple[str, Any], ...] = ()  # more, of the problem
 
 
 SMALL_ROWS = {
     "mec": Row("mec"), "cluster": Row("cluster"), "balancer": Row("balancer"), "voltage": Row("voltage", floor="none"),
 }  # fmt: skip
 FULL_ROWS = {
-    "mec": Row("mec", sites="eua"),
-    "cluster": Row("cluster", scenario="openb"),
-    "balancer": Row("balancer", scenario="azure"),
+    "mec": Row("mec", (("sites", "eua"),)),
+    "cluster": Row("cluster", (("scenario", "openb"),)),
+    "balancer": Row("balancer", (("scenario", "azure"),)),
     "voltage": Row("voltage", floor="none", settings=(("profiles", "simbench"),)),
 }
 SIZES: dict[str, tuple[Mapping[str, Row], dict[str, int]]] = {
@@ -133,10 +130,10 @@ def settings_of(row: Row, suite: Suite) -> Settings:
     """The comparison of a row."""
     budget: dict[str, Any] = SIZES[suite.size][1] | dict(suite.budget)
     settings = Settings(
-        row.problem, row.agents, row.servers, row.scenario, row.sites, learners=LEARNERS, methods=suite.methods,
-        settings=row.settings, workers=suite.workers, tracking_uri=suite.tracking_uri, quiet=suite.quiet,
+        row.problem, learners=LEARNERS, methods=suite.methods, settings=row.settings, workers=suite.workers,
+        tracking_uri=suite.tracking_uri, quiet=suite.quiet,
     )  # fmt: skip
-    return replace(settings, **budget)
+    return replace(settings, **dict(row.flags), **budget)
 
 
 def _held(suite: Suite, stack: ExitStack) -> Path:

@@ -17,6 +17,8 @@ import numpy as np
 from hybridalloc.files import write_text
 from hybridalloc.reports import extras as report_extras
 from hybridalloc.reports import figures
+from hybridalloc.reports.one_world import over_time, service_map
+from hybridalloc.reports.parts import section, table
 from hybridalloc.reports.statistics import LEVEL, mean_of
 from hybridalloc.reports.style import STYLE
 from hybridalloc.reports.summary import (
@@ -81,8 +83,8 @@ def write_report(path: str | Path, comparison: Comparison) -> Path:
         _metrics(comparison, cells, styles),
         _profiles(comparison, styles),
         _frontier(comparison, styles),
-        _over_time(comparison),
-        _map(comparison),
+        over_time(comparison),
+        service_map(comparison),
         _settings(comparison),
         _method_notes(comparison),
     ]
@@ -121,7 +123,7 @@ def _settings(comparison: Comparison) -> str:
     items = lines(entry for entry in entries if entry[0] not in settings)
     rest = lines(entry for entry in entries if entry[0] in settings)
     more = f"<details><summary>settings of the problem</summary><dl>{rest}</dl></details>" if rest else ""
-    return _section("What was run", f"<dl>{items}</dl>{more}")
+    return section("What was run", f"<dl>{items}</dl>{more}")
 
 
 def _differences(comparison: Comparison) -> str:
@@ -150,7 +152,7 @@ def _differences(comparison: Comparison) -> str:
         forest = figures.forest(drawn, f"Paired differences in {title}")
         blocks.append(
             f'<div class="two"><figure><h3>{escape(title)}</h3>{forest}</figure>'
-            f'<div class="scroll">{_table(heads, rows)}</div></div>'
+            f'<div class="scroll">{table(heads, rows)}</div></div>'
         )
     caption = (
         "Dot: mean difference over common training and evaluation seeds. Line: 95 % interval from resampling "
@@ -161,7 +163,7 @@ def _differences(comparison: Comparison) -> str:
             " With few training seeds that line is too short. The thin line, and t in the table, is the "
             "t-interval, which counts how few they are; the words under the mean go by it."
         )
-    return _section("Paired differences", f'{"".join(blocks)}<p class="note">{caption}</p>')
+    return section("Paired differences", f'{"".join(blocks)}<p class="note">{caption}</p>')
 
 
 def _curves(comparison: Comparison, styles: Mapping[str, figures.Look]) -> str:
@@ -204,11 +206,11 @@ def _curves(comparison: Comparison, styles: Mapping[str, figures.Look]) -> str:
         "the lowest to the highest seed (not an interval). Dotted lines, by letter: methods that do not train. Below, "
         "where there is room for it, the top of the same figure enlarged."
     )
-    return _section(
+    return section(
         "Learning curves",
         f'<ul class="legend">{"".join(legend)}</ul><ul class="legend">{"".join(legend_levels)}</ul>'
         f"<figure>{drawings}<figcaption>{caption}</figcaption></figure>"
-        f'<div class="scroll">{_table(heads, rows)}</div>',
+        f'<div class="scroll">{table(heads, rows)}</div>',
     )
 
 
@@ -268,9 +270,9 @@ def _metrics(comparison: Comparison, cells: Mapping[tuple[str, str], Cell], styl
     )
     if partial:
         caption += f" † {PARTIAL}."
-    return _section(
+    return section(
         "Metrics",
-        f'<div class="scroll">{_table(heads, rows, "main")}</div><p class="note">{caption}</p>'
+        f'<div class="scroll">{table(heads, rows, "main")}</div><p class="note">{caption}</p>'
         f'<div class="panels" style="margin-top:24px">{"".join(panels)}</div>'
         '<p class="note">Bars start at 0, the best first; whiskers are the 95 % intervals of the table. '
         "Methods without a number are left out.</p>",
@@ -305,10 +307,10 @@ def _profiles(comparison: Comparison, styles: Mapping[str, figures.Look]) -> str
         f"the table has the {escape(aim['label'])} at five of them"
         + (", and the methods that lie far off." if len(shown) < len(scores) else ".")
     )
-    return _section(
+    return section(
         "Performance profiles",
         f'<ul class="legend">{legend}</ul><figure>{drawings}<figcaption>{caption}</figcaption></figure>'
-        f'<div class="scroll">{_table(heads, rows)}</div>',
+        f'<div class="scroll">{table(heads, rows)}</div>',
     )
 
 
@@ -342,65 +344,11 @@ def _frontier(comparison: Comparison, styles: Mapping[str, figures.Look]) -> str
         (*mark, figures.letter(n)) for n, mark in enumerate(marks) if sign * mark[1] >= top - 0.1 * abs(top) or mark[3]
     ]
     drawing = report_extras.frontier_figure(near, names)
-    table = _table(["method", *names, "on the frontier"], rows)
-    return _section(
+    listed = table(["method", *names, "on the frontier"], rows)
+    return section(
         escape(f"{names[0][:1].upper()}{names[0][1:]} against fairness"),
         f'<div class="two"><figure>{drawing}<figcaption>{caption}</figcaption></figure>'
-        f'<div class="scroll">{table}</div></div>',
-    )
-
-
-def _over_time(comparison: Comparison) -> str:
-    """Slot by slot, how many agents each option has; comparison["over_time"] = {"counts", "options", "label"}."""
-    given = comparison.get("over_time")
-    if not given:
-        return ""
-    counts, names = np.asarray(given["counts"], dtype=int), [str(name) for name in given["options"]]
-    agent = _agent(comparison)
-    drawing = report_extras.over_time_figure(counts, names, agent)
-    rows = []
-    for k, name in enumerate(names):
-        column = counts[:, k]
-        patch = f'<span class="patch" style="background:{report_extras.option_colour(k, names)}"></span>'
-        rows.append(
-            (f"{patch}{escape(name)}", [number(float(column.mean()), 1), f"{int(column.min())} to {int(column.max())}"])
-        )
-    caption = (
-        f"{escape(str(given['label']))}: one column a slot, {escape(agent)}s by what they were given, from the "
-        "bottom in the table's order. One network, not an average."
-    )
-    return _section(
-        "Allocation over time",
-        f'<div class="two"><figure>{drawing}<figcaption>{caption}</figcaption></figure>'
-        f'<div class="scroll">{_table(["given", f"{agent}s, mean", "range"], rows)}</div></div>',
-    )
-
-
-def _map(comparison: Comparison) -> str:
-    snapshot = comparison.get("map")
-    if not snapshot:
-        return ""
-    site, agent = words = str(snapshot.get("site") or figures.WORDS[0]), _agent(comparison)
-    places = (snapshot[part] for part in ("stations", "devices", "option", "active"))
-    drawing = figures.service_map(*places, words=words)
-    option, active = np.asarray(snapshot["option"], dtype=int), np.asarray(snapshot["active"], dtype=bool)
-    rows = []
-    for k, (east, north) in enumerate(np.asarray(snapshot["stations"], dtype=float)):
-        served = int((active & (option == k + 1)).sum())
-        rows.append((f"{escape(site)} {k + 1}", [number(east, 0), number(north, 0), str(served)]))
-    opting_out = f" ({escape(str(snapshot['opting_out']))})" if snapshot.get("opting_out") else ""
-    rows.append((f"opted out{opting_out}", ["", "", str(int((active & (option == 0)).sum()))]))
-    rows.append(("idle in this slot", ["", "", str(int((~active).sum()))]))
-    caption = (
-        f"{escape(str(snapshot.get('label', 'One slot')))}. Squares: {escape(site)}s. Filled dots: served "
-        f"{escape(agent)}s, in their {escape(site)}'s colour. Rings: {escape(agent)}s that opted out. Small grey dots: "
-        "idle. One slot, not an average."
-    )
-    table = _table(["", "east (m)", "north (m)", f"{agent}s"], rows)
-    return _section(
-        "Who is served where",
-        f'<div class="two"><figure>{drawing}<figcaption>{caption}</figcaption></figure>'
-        f'<div class="scroll">{table}</div></div>',
+        f'<div class="scroll">{listed}</div></div>',
     )
 
 
@@ -419,25 +367,7 @@ def _method_notes(comparison: Comparison) -> str:
             f" Here are {train} training seeds: read the intervals of trained methods as a sketch. "
             "<code>hybridalloc compare --full</code> uses more."
         )
-    return _section("How the numbers were made", f"<p>{text}</p>")
-
-
-def _section(title: str, content: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>{content}</section>"
-
-
-def _table(heads: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]], kind: str = "") -> str:
-    """Heads are text; the cells of a row, the first apart, are HTML."""
-    top = "".join(f'<th scope="col">{escape(head).replace(chr(10), "<br>")}</th>' for head in heads)
-    lines = [
-        f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>' for first, cells in rows
-    ]
-    return f'<table class="{kind}"><thead><tr>{top}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
-
-
-def _agent(comparison: Comparison) -> str:
-    """The problem's word for an agent."""
-    return str(comparison.get("agent") or figures.WORDS[1])
+    return section("How the numbers were made", f"<p>{text}</p>")
 
 
 def _aim(comparison: Comparison) -> Mapping[str, Any]:

@@ -151,12 +151,13 @@ def heading(row: Mapping[str, Any]) -> str:
 
 
 def chances(row: Mapping[str, Any], kind: str = "rl") -> str:
-    """The probability of improvement over a kind: of a run, and in one world."""
+    """The probability of improvement over a kind: of a run, where there are enough of them, and in one world."""
     found = row["improvement"].get(kind)
     if not found:
         return NONE
     runs, worlds = found["runs"], found["worlds"]
-    return f"{number(runs[0], 2)} (in one world {number(worlds[0], 2)})"
+    told = number(runs[0], 2) if row["seeds"][0] >= FEW_SEEDS else NONE
+    return f"{told} (in one world {number(worlds[0], 2)})"
 
 
 def markdown(told: Mapping[str, Any]) -> str:

@@ -409,3 +409,13 @@ def test_data_are_named_by_what_the_problem_says(recorded, name, tmp_path, empty
         assert given.dataset.name == name and len(given.dataset.digest) <= 36
         digests.add(given.dataset.digest)
     assert len(digests) == 2
+
+
+def test_without_mlflow_the_record_is_whole_and_the_remedy_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = small_comparison(tmp_path / "runs" / "mec-50")
+    monkeypatch.setattr("hybridalloc.experiments.mirror.find_spec", lambda name: None)
+    with pytest.warns(RuntimeWarning, match=r"mlflow is not installed; pip install 'hybridalloc\[mlflow\]'"):
+        result = tracking.Opening(folder, "sqlite:///nothing.db").mirror()
+    assert result.left == ("a-seed0", "b-seed0") and not (tmp_path / "nothing.db").exists()

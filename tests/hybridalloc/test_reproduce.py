@@ -45,7 +45,7 @@ def test_every_table_names_problems_and_methods_that_are_there():
         for row, methods in table.runs.values():
             problem = problem_of(settings_of(row, Suite()))
             check_methods(problem, methods)
-            assert (problem.agents, problem.servers) == (row.agents, row.servers)
+            assert (problem.agents, problem.servers) == (dict(row.flags)["agents"], dict(row.flags)["servers"])
         assert {cell.row for cell in table.cells} <= table.runs.keys()
         assert all(cell.method in table.runs[cell.row][1] for cell in table.cells)
 
