@@ -33,7 +33,7 @@ from hybridalloc.training.tuning import tune_prices  # noqa: E402
 OBLIVIOUS = ("fifo", "backfill", "round_robin", "random", "best_fit", "worst_fit", "attained", "drf", "max_min")
 TOLD = ("srtf", "area", "tetris")
 SHOWN = {
-    "seed001": ("used", "held", "jct", "jct_0", "jct_1", "jct_p95", "there", "starts"),
+    "seed001": ("used", "held", "flow", "jct", "jct_0", "jct_1", "jct_p95", "there", "starts"),
     "gavel": ("jct", "jct_p95", "jct_p99", "worst", "ratio", "jain", "makespan", "used", "starts", "energy"),
 }
 
@@ -46,12 +46,13 @@ def run(problem: Any, seeds: range, methods: tuple[str, ...], prices: dict[str, 
 
 
 def tell(rows: dict[str, Evaluation], keys: tuple[str, ...], against: str) -> None:
-    base = rows[against].metrics["jct"]
+    key = "flow" if "flow" in keys else "jct"
+    base = rows[against].metrics[key]
     for name, found in rows.items():
-        line = "  ".join(f"{key} {np.nanmean(found.metrics[key]):8.2f}" for key in keys if key in found.metrics)
-        d = paired_difference(100 * (found.metrics["jct"] / base - 1), np.zeros(len(base)))
+        line = "  ".join(f"{k} {np.nanmean(found.metrics[k]):8.2f}" for k in keys if k in found.metrics)
+        d = paired_difference(100 * (found.metrics[key] / base - 1), np.zeros(len(base)))
         told = "oblivious" if name in OBLIVIOUS else "believes"
-        gap = f"jct against {against} {d.mean:+.1f} % [{d.low:+.1f}, {d.high:+.1f}]"
+        gap = f"{key} against {against} {d.mean:+.1f} % [{d.low:+.1f}, {d.high:+.1f}]"
         print(
             f"{told:9s} {name:12s} {line}  ms {found.step_ms:.2f}  violations {found.violations}  | {gap}", flush=True
         )

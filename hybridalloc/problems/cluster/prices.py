@@ -13,30 +13,31 @@ from hybridalloc.problems.cluster.core import TERMS
 class ClusterPrices(NamedTuple):
     """A weight a term; see :mod:`.core` for what each measures.
 
-    The defaults evolved on both traces' training seeds, see benchmarks/cluster.py; only their ratios decide.
+    The defaults evolved on both traces' training seeds, by the command in benchmarks/cluster.py; only their ratios
+    decide.
     """
 
-    fragments: float = -1.43
-    gpu_square: float = 40.01
-    cpu_square: float = 0.37
-    partial: float = 1.31
-    fill: float = 14.8
-    price: float = 37.95
-    fill_gpu: float = 4.57
-    closable: float = 0.06
-    dead: float = -12.14
-    idle: float = -2.09
-    stranded: float = 6.26
-    whole: float = -9.98
-    blocks: float = 7.23
-    closed: float = 3.22
-    fgd: float = 10.77
-    order: float = -8.87
-    whole_on_large: float = 2.83
-    share_on_large: float = 1.56
-    cpu_on_gpu: float = 15.1
-    lean_on_rich: float = 0.74
-    bid: float = -7.01
+    fragments: float = -0.42
+    gpu_square: float = 5.17
+    cpu_square: float = 3.03
+    partial: float = -1.29
+    fill: float = 7.91
+    price: float = 16.2
+    fill_gpu: float = -3.52
+    closable: float = -3.91
+    dead: float = -1.76
+    idle: float = -2.67
+    stranded: float = -0.5
+    whole: float = -4.74
+    blocks: float = 6.47
+    closed: float = 1.11
+    fgd: float = 12.26
+    order: float = -4.71
+    whole_on_large: float = 1.3
+    share_on_large: float = -2.01
+    cpu_on_gpu: float = 4.42
+    lean_on_rich: float = 2.66
+    bid: float = -11.11
 
     def weights(self) -> Float:
         """(F,) as the core reads them."""

@@ -29,6 +29,10 @@ def counts_of(
     ratio = hours / np.maximum(a["own"], 1e-9)
     dated = measured & np.isfinite(a["due"])
     total = round_s * world.units.sum(1)
+    arrived, outside = world.arrived(), world.outside()
+    there = world.there.sum(1).astype(float) + outside
+    came = (arrived - world.counted).astype(float)
+    world.counted[:] = arrived
     watts = world.watts[world.setup.pool][np.maximum(a["place"] - 1, 0)] if len(world.setup.pool) else 0.0 * ran
     counts = {
         "ended": measured.sum(1).astype(float), "hours": np.nansum(hours, 1), "hours_of": hours, "ratio_of": ratio,
@@ -36,7 +40,9 @@ def counts_of(
         "held": (units * round_s).sum(1),
         "used": (units * ran * np.minimum(rate / _best(world), 1.0)).sum(1), "total": total,
         "started": started.sum(1).astype(float), "done": ended.sum(1).astype(float),
-        "there": world.there.sum(1).astype(float), "late": (dated & (end_s > a["due"])).sum(1).astype(float),
+        "there": there, "came": came,
+        "job_hours": stays.sum(1) / 3600 + outside * elapsed / 3600,
+        "late": (dated & (end_s > a["due"])).sum(1).astype(float),
         "dated": dated.sum(1).astype(float), "joules": (watts * units * (lost + ran)).sum(1),
         "makespan": world.last_end / 3600,
     }  # fmt: skip
@@ -67,6 +73,7 @@ def metrics_of(setup: Setup, unit: str, dated: bool) -> tuple[Metric, ...]:
             Metric(f"jct_{c}", f"completion time: {name}", unit, "lower", Ratio(f"hours_{c}", f"ended_{c}", by))
             for c, name in enumerate(setup.classes)
         ),
+        Metric("flow", "time there a job that came", unit, "lower", Ratio("job_hours", "came", by)),
         Metric("worst", "worst finish-time ratio", "", "lower", Quantile("ratio_of", 1.0)),
         Metric("ratio", "finish-time ratio", "", "lower", Ratio("ratio", "ended")),
         Metric("jain", "Jain's index of own time over time taken", "", "higher", Jain("own", "took")),

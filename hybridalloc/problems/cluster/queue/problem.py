@@ -112,7 +112,8 @@ class Queue(Slots[QueueState, Running, QueuePrices]):
         metrics = metrics_of(setup, "h" if real else "min", self.slack > 0)
         named = f"{self.jobs} jobs on {' + '.join(map(str, self.pools))} GPUs" if real else "10 nodes, 790 units"
         return Card(
-            "cluster", self.slots, self._longest_rounds(), QueuePrices, metrics, ("jct", "used"), variant=self.scenario,
+            "cluster", self.slots, self._longest_rounds(), QueuePrices, metrics,
+            ("jct" if real else "flow", "used"), variant=self.scenario,
             size=f"{named}, load {self.load:g}", agent_word="job", families=FAMILIES, baselines=BASELINES,
             price_space=SPACE, reference_prices={"known durations": KNOWING}, unit_s=3600.0,
             datasets=("gavel",) if real else (), tags={"scenario": self.scenario}, change_cost=0.0, whole_episodes=True,

@@ -65,6 +65,7 @@ class QueueWorld(SlotWorld):
         }  # fmt: skip
         self.clock, self.next, self.turn = np.zeros(size), np.zeros(size, np.int64), np.zeros(size, np.int64)
         self.judged, self.last_end = np.zeros((size, 3)), np.zeros(size)
+        self.counted = np.zeros(size, np.int64)  # jobs that have come and were counted
         self.after = np.zeros(size)  # when the decision at hand will be over
         self.stream = np.zeros((size, 2), np.int64)
         self.stream[:, 0] = [int(seed) for seed in seeds]
@@ -349,6 +350,15 @@ class QueueWorld(SlotWorld):
         safe = np.minimum(index, table.shape[1] - 1)
         return np.where(index < table.shape[1], table[np.arange(self.size), safe], np.inf)
 
+    def arrived(self) -> Int:
+        """(E,) jobs that have come."""
+        rows = zip(self.jobs["arrival"], self.clock, strict=True)
+        return np.array([np.searchsorted(row, now, side="right") for row, now in rows])
+
+    def outside(self) -> Int:
+        """(E,) of them those for which the queue had no place yet."""
+        return np.asarray(self.arrived() - self.next)
+
     def _leave(self, which: Bool) -> None:
         self.there[which] = False
         for name, value in IDLE.items():
@@ -382,8 +392,7 @@ class QueueWorld(SlotWorld):
     def _call(self, e: int) -> None:
         """Let who has come into places of the queue that are free, the oldest first."""
         free = np.flatnonzero(~self.there[e])
-        many = int(np.searchsorted(self.jobs["arrival"][e], self.clock[e], side="right")) - int(self.next[e])
-        for i in free[: max(many, 0)]:
+        for i in free[: max(int(self.outside()[e]), 0)]:
             j = int(self.next[e])
             self.next[e] += 1
             self._seat(e, int(i), j)
@@ -422,7 +431,7 @@ class QueueWorld(SlotWorld):
         mine = np.zeros(self.there.shape, bool)
         mine[e] = True
         self._leave(mine)
-        self.judged[e], self.next[e], self.turn[e], self.last_end[e] = 0.0, 0, 0, 0.0
+        self.judged[e], self.next[e], self.turn[e], self.last_end[e], self.counted[e] = 0.0, 0, 0, 0.0, 0
         self.parts_of_time.pop(e, None)
 
     def _expect(self, e: int, rng: np.random.Generator, since: float) -> None:
@@ -449,7 +458,7 @@ class QueueWorld(SlotWorld):
         a, s = self.at, self.setup
         came = np.where(self.there[e], (self.clock[e] - a["came"][e]) / HOUR, 0.0)
         due = np.where(np.isfinite(a["due"][e]), (a["due"][e] - self.clock[e]) / HOUR, NEVER)
-        waiting = int(np.searchsorted(self.jobs["arrival"][e], self.clock[e], side="right")) - int(self.next[e])
+        waiting = int(self.outside()[e])
         return QueueState(
             a["gang"][e].copy(), self.taken[e].copy(), self.speed[e].copy(), self.left[e].copy(), s.pool.copy(),
             self.units[e].copy(), np.maximum(came, 0.0), a["attained"][e] / HOUR, a["own"][e].copy(),
@@ -494,6 +503,7 @@ class QueueWorld(SlotWorld):
             "turn",
             "judged",
             "last_end",
+            "counted",
             "after",
             "stream",
             "down",
