@@ -408,7 +408,8 @@ class VoltageWorld(SlotWorld):
     def plan_of(self, allocation: Any) -> Plan:
         """An allocation of one world as a plan: with the default local reaction, that of a heuristic as it is."""
         level = np.asarray(getattr(allocation, LEVEL), np.float64)[None]
-        source = allocation.certificate.source
+        certificate = getattr(allocation, "certificate", None)  # of what a step returned; its parts alone have none
+        source = "" if certificate is None else certificate.source
         if source in self.problem.card.baselines:
             return self.rule(source, Prices(), np.random.default_rng(0))._replace(level=level)
         return self._foreseen(self._local(Prices())._replace(level=level))
