@@ -280,15 +280,15 @@ def enumerated(p, policy, steps=50):
     return np.mean(rows, 0)
 
 
-@pytest.mark.parametrize("learner", ["imappo", "dqn"])
-def test_policies_learn_where_to_send(learner):
-    """From nothing, by rewards of the decision alone: nearer than capacities to the best of all that can be enumerated,
-    and requests are served sooner."""
+@pytest.mark.parametrize(("learner", "part"), [("imappo", 0.4), ("dqn", 0.1)])
+def test_policies_learn_where_to_send(learner, part):
+    """From nothing, by rewards of the decision alone: a part of the way from capacities to the best of all that can be
+    enumerated, and requests are served sooner."""
     p = problem(requests=100, replicas=4, dispatchers=2, report_s=0.2)
     trained = train(p, p.card.prices(), TrainConfig(learner, "rl", 8_000, networks=16, checks=0))
     assert trained.violations == 0
     mine, best, usual = enumerated(p, trained.learner.policy)
-    assert best < mine < usual
+    assert (usual - mine) / (usual - best) > part
     seeds = range(10_000, 10_006)
     random = evaluate(p, p.card.prices(), None, None, seeds, "weighted_random").means()["ttft_mean"]
     found = evaluate(p, p.card.prices(), Coordinator("rl"), trained.learner.policy, seeds).means()["ttft_mean"]
