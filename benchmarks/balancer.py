@@ -35,6 +35,7 @@ from hybridalloc.problems.balancer.rules import GAME, Rule  # noqa: E402
 from hybridalloc.problems.balancer.scorer import BalancerPrices  # noqa: E402
 from hybridalloc.problems.balancer.sim import Law  # noqa: E402
 from hybridalloc.problems.balancer.workload import Episode, classes_of, sim_of  # noqa: E402
+from hybridalloc.serving.picker import Picker, Replica  # noqa: E402
 from rl.cma_es import CmaEs  # noqa: E402
 
 SLICES, MEMBERS, REQUESTS = 5, 10, 1500  # reported on by default, of a generation, of a tuning slice
@@ -292,21 +293,20 @@ def drift(args: argparse.Namespace) -> None:
     make = FAMILIES["blend"].make
     nominal = Family("nominal speeds", make, FAMILIES["blend"].space, False)
     learned = Family("learned speeds", make, FAMILIES["blend"].space | {"speed": PRICE_SPACE["speed"]}, False)
-    told = {f: tune(args.scenario, f, tuning, args.trials, args.tuning_requests, True) for f in (nominal, learned)}
+    one, two = (tune(args.scenario, f, tuning, args.trials, args.tuning_requests, True) for f in (learned, nominal))
     print(f"{args.scenario}, D = {args.dispatchers}, reports every {args.report:g} s, {args.trials} trials each")
-    for family, prices in told.items():
-        print(f"{family.label}: {json.dumps(_round(prices))}")
+    print(f"learned speeds: {json.dumps(_round(one))}; nominal: {json.dumps(_round(two))}", flush=True)
     for wander in (True, False):
         for load in args.loads:
             cell, seeds = Cell(args.dispatchers, args.report, load), range(args.slices)
-            one, two = (
-                figures(args.scenario, cell, f.make(told[f]), seeds, args.requests, True, drift=wander)
-                for f in (learned, nominal)
+            mine, theirs = (
+                figures(args.scenario, cell, make(prices), seeds, args.requests, True, drift=wander)
+                for prices in (one, two)
             )
             text = ""
             for key in ("ttft_p99", "e2e_p99"):
-                mean, low, high = paired(one[key], two[key])
-                both = f"{one[key].mean():.2f} s, {two[key].mean():.2f} s nominal"
+                mean, low, high = paired(mine[key], theirs[key])
+                both = f"{mine[key].mean():.2f} s, {theirs[key].mean():.2f} s nominal"
                 text += f"; {key} {both}: {mean:+.0f} % [{low:+.0f}, {high:+.0f}]"
             print(f"speeds {'wander' if wander else 'stay'}, load {load:.2f}{text}", flush=True)
 
@@ -316,7 +316,8 @@ def _round(told: dict[str, float]) -> dict[str, float]:
 
 
 def speed() -> None:
-    """Time of one decision in the compiled path, and of one event-driven request in all."""
+    """Processor time of one decision in the compiled path and of one event-driven request in all; medians of the clock
+    for a step and for a pick of a real router."""
     from numba import njit
 
     from games.lean import LEAN
@@ -339,9 +340,9 @@ def speed() -> None:
         for view in ("own", "blend", "learned"):
             given = (sim, i, Rule(GAME), VIEWS.index(view), BalancerPrices(noise=0.1), room, stream)
             again(*given, 10)
-            began = time.perf_counter()
-            again(*given, 20_000)
-            print(f"{replicas} replicas, {view}: {1e6 * (time.perf_counter() - began) / 20_000:.2f} us a decision")
+            began = time.process_time()
+            again(*given, 100_000)
+            print(f"{replicas} replicas, {view}: {1e6 * (time.process_time() - began) / 100_000:.2f} us a decision")
         problem = make_problem("balancer", replicas=replicas, dispatchers=16)
         allocator, state = Allocator(problem, "game"), problem.reset(seed=0)
         took = []
@@ -350,11 +351,18 @@ def speed() -> None:
             allocator.step(state)
             took.append(time.perf_counter() - began)
         print(f"{replicas} replicas, Allocator.step with its certificate: {1e3 * np.median(took):.2f} ms, median")
+        picker, took = Picker([Replica(str(k), 1.0 + k % 3) for k in range(replicas)], 4), []
+        for k in range(2000):
+            picker.report(str(k % replicas), k % 5, k % 7, 0.1)
+            began = time.perf_counter()
+            picker.pick(500.0)
+            took.append(time.perf_counter() - began)
+        print(f"{replicas} replicas, Picker.pick of a real router: {1e6 * np.median(took):.0f} us, median")
         whole = sim_of("synthetic", classes_of(replicas), law, Episode(0.85, 4000, True, 0.5), 0)
-        began = time.perf_counter()
+        began = time.process_time()
         play(whole, Router())
         print(
-            f"{replicas} replicas: {1e6 * (time.perf_counter() - began) / 4000:.2f} us a request, all events included"
+            f"{replicas} replicas: {1e6 * (time.process_time() - began) / 4000:.2f} us a request, all events included"
         )
 
 

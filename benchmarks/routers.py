@@ -28,7 +28,7 @@ sys.path[0] = str(ROOT)  # benchmarks/games.py would hide the package games
 from hybridalloc.serving.picker import Picker  # noqa: E402
 from hybridalloc.serving.proxy import Limits, Proxy, parse_replica  # noqa: E402
 
-SPEEDS = (1.0, 0.5, 0.5, 0.25)
+SPEEDS = (0.25, 0.125, 0.125, 0.0625)
 LONGEST_S = 60.0
 
 
@@ -202,8 +202,8 @@ def say(found: dict[str, list[np.ndarray]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rate", type=float, default=22.0)
-    parser.add_argument("--requests", type=int, default=300)
+    parser.add_argument("--rate", type=float, default=5.0)
+    parser.add_argument("--requests", type=int, default=120)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--report", type=float, default=1.0)
     compare(parser.parse_args())

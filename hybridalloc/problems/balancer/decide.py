@@ -145,7 +145,7 @@ def carry_out(sim, who, option, times, refused, ahead):
 
     Args:
         times: (N, 2) filled with s until the first and the last token, were they the last to come (see
-            :func:`.ahead.foresee`): of one that is held or refused where it is served first; 0 where nobody is.
+            :func:`.ahead.foresee`): of one held or refused what a replica by capacity gives; 0 where none is up.
         refused: (N,) set where the replica is down. ahead: (2,) scratch.
     """
     for j in range(len(who)):
@@ -154,23 +154,30 @@ def carry_out(sim, who, option, times, refused, ahead):
         if who[j] < 0:
             continue
         if option[j] <= 0:
-            _best(sim, who[j], times[j], ahead)
+            _usual(sim, who[j], times[j], ahead)
             hold(sim, who[j])
         else:
             foresee(sim, who[j], option[j] - 1, times[j])
             if times[j, 0] >= NEVER:  # down, and not known to be
-                _best(sim, who[j], times[j], ahead)
+                _usual(sim, who[j], times[j], ahead)
                 refused[j] = True
             send(sim, who[j], option[j] - 1)
 
 
 @njit(**INNER)
-def _best(sim, i, times, ahead):
-    """Fill ``times`` (2,) with those of the replica that would serve request i first; 0 where none is up."""
-    times[0] = times[1] = NEVER
+def _usual(sim, i, times, ahead):
+    """Fill ``times`` (2,) with what a replica drawn by capacity would give request i now; 0 where none is up.
+
+    The least would make waiting look better than every choice that is not the best, and who learns from it would wait
+    for ever.
+    """
+    times[0] = times[1] = 0.0
+    up = 0.0
     for r in range(len(sim.replicas.end)):
         foresee(sim, i, r, ahead)
-        if ahead[0] < times[0]:
-            times[0], times[1] = ahead[0], ahead[1]
-    if times[0] >= NEVER:
-        times[0] = times[1] = 0.0
+        if ahead[0] < NEVER:
+            times[0] += sim.fleet.share[r] * ahead[0]
+            times[1] += sim.fleet.share[r] * ahead[1]
+            up += sim.fleet.share[r]
+    if up > 0.0:
+        times[0], times[1] = times[0] / up, times[1] / up

@@ -295,7 +295,7 @@ class BalancerWorld(SlotWorld):
 
     def _earned(self, times: Float, who: Int, option: Int, refused: Bool) -> Float:
         """(N,) reward: less the weighed times to the first and the last token, and what a late first token is beyond
-        that; of one that waits, as long as it waits and then the best that it could have now."""
+        that; of one that waits, as long as it waits and then what a replica by capacity would give now."""
         p = self.problem
         later = p.hold_s * (option <= 0) + p.detect_s * refused
         first = np.minimum(times[:, 0] + later, SLOWEST_S)
