@@ -40,7 +40,7 @@ class Held(StateSlots[HeldState, Standing, HeldPrices]):
     """The problem; make it with ``make_problem("custom", demand=..., held=...)``, see :func:`make_held`."""
 
     resources: tuple[str, ...]
-    servers: tuple[str, ...]
+    hosts: tuple[str, ...]
     teams: tuple[str, ...]
     start: HeldState
 
@@ -51,14 +51,14 @@ class Held(StateSlots[HeldState, Standing, HeldPrices]):
         return isinstance(other, Held) and self.describe() == other.describe()
 
     def __hash__(self) -> int:
-        return hash((self.resources, self.servers))
+        return hash((self.resources, self.hosts))
 
     @cached_property
     def card(self) -> Card:
         n = self.start.agents
         return Card(
             "custom", n, 1, HeldPrices, METRICS, ("completion", "held"), variant="held", agent_word="job",
-            size=f"{n} jobs, {len(self.servers)} servers", options=("opt out", *self.servers), families=self.resources,
+            size=f"{n} jobs, {len(self.hosts)} servers", options=("opt out", *self.hosts), families=self.resources,
             baselines=BASELINES, price_space={"tight": (0.01, 10.0, True)}, change_cost=0.0,
         )  # fmt: skip
 
@@ -68,12 +68,12 @@ class Held(StateSlots[HeldState, Standing, HeldPrices]):
     def names(self, state: HeldState, agent: int) -> Names:
         """What a job, the options and the resources are called, as it prints; limits of a team's and of jobs that stand
         apart come after the servers'."""
-        options = ("opting out", *map(printable, self.servers))
-        resources = [f"{printable(r)} of {printable(server)}" for server in self.servers for r in self.resources]
+        options = ("opting out", *map(printable, self.hosts))
+        resources = [f"{printable(r)} of {printable(server)}" for server in self.hosts for r in self.resources]
         if len(state.quota):
             resources += [f"{printable(r)} of team {printable(t)}" for r in self.resources for t in self.teams]
         apart = range(int(state.apart.max(initial=-1)) + 1)
-        resources += [f"jobs of group {g} on {printable(server)}" for g in apart for server in self.servers]
+        resources += [f"jobs of group {g} on {printable(server)}" for g in apart for server in self.hosts]
         return Names(printable(state.label(agent)), options, tuple(resources))
 
     def agent(self, state: HeldState, name: str) -> int:
@@ -85,11 +85,11 @@ class Held(StateSlots[HeldState, Standing, HeldPrices]):
 
     def check(self, state: HeldState, allocation: Any) -> CapacityCheck:
         """Feasibility of an allocation from the definitions, by code that no solver shares."""
-        return check_held(state, allocation, self.resources, self.servers)
+        return check_held(state, allocation, self.resources, self.hosts)
 
     def describe(self) -> dict[str, Any]:
         return {
-            "name": "custom", "held": list(self.resources), "servers": list(self.servers), "teams": list(self.teams),
+            "name": "custom", "held": list(self.resources), "servers": list(self.hosts), "teams": list(self.teams),
             "start": self.start.to_dict(),
         }  # fmt: skip
 

@@ -70,7 +70,7 @@ class HeldState(State):
         """(N,) who stands somewhere and is not to be moved."""
         return np.asarray(self.active & (self.previous > 0) & (self.moving_cost >= NEVER))
 
-    def servers(self, job: int, option: int) -> list[int]:
+    def stands_on(self, job: int, option: int) -> list[int]:
         """On which servers a job stands that takes ``option``; none where that is 0 or it takes more than there are."""
         k, many = len(self.capacity), int(self.count[job])
         return [(option - 1 + step) % k for step in range(many)] if 0 < option <= k and many <= k else []

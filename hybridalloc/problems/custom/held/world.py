@@ -148,7 +148,7 @@ class HeldWorld(StateWorld["Held", HeldState, HeldPrices]):
         """(N, D) of the server on which a job's part is largest."""
         out = np.zeros(s.demand.shape)
         for i in np.flatnonzero(option):
-            room = s.capacity[s.servers(int(i), int(option[i]))]
+            room = s.capacity[s.stands_on(int(i), int(option[i]))]
             out[i] = np.where(s.demand[i] > 0, s.demand[i] / np.where(room > 0, room, 1.0), 0.0).max(0)
         return out
 
@@ -179,7 +179,7 @@ class HeldWorld(StateWorld["Held", HeldState, HeldPrices]):
             fixed = s.fixed
             for i, o in enumerate(plan.option[e].tolist()):
                 bad = bool(fixed[i]) and o != s.previous[i]
-                servers = s.servers(i, o)
+                servers = s.stands_on(i, o)
                 bad |= o != 0 and (not servers or not s.active[i] or not s.allowed[i, o - 1])
                 worst[e] = np.inf if bad else worst[e]
                 for server in servers:
@@ -202,7 +202,7 @@ class HeldWorld(StateWorld["Held", HeldState, HeldPrices]):
         for e, s in enumerate(self.states):
             used = np.zeros(s.capacity.shape)
             for i in np.flatnonzero(s.active & (option[e] > 0)):
-                np.add.at(used, s.servers(int(i), int(option[e, i])), s.demand[i])
+                np.add.at(used, s.stands_on(int(i), int(option[e, i])), s.demand[i])
             asked = (used > 0).any(1)
             out[e] = (used > s.capacity * (1 + 1e-9)).any(1).sum() / max(int(asked.sum()), 1)
         return out

@@ -1,9 +1,9 @@
 """Jobs that queue for a cluster, round by round through the contract: seed 001's table, its frontier, and Gavel's jobs.
 
-    python benchmarks/queue.py seed001 --hours 100 --load .9 --seeds 10000 10003
-    python benchmarks/queue.py frontier --hours 20 --loads .6 .7 .8 .9 1 1.1
-    python benchmarks/queue.py gavel --jobs 300 --loads .7 .85 .95 --misjudged 1 --seeds 10000 10005
-    python benchmarks/queue.py time
+    python benchmarks/cluster_queue.py seed001 --hours 100 --load .9 --seeds 10000 10003
+    python benchmarks/cluster_queue.py frontier --hours 20 --loads .6 .7 .8 .9 1 1.1
+    python benchmarks/cluster_queue.py gavel --jobs 300 --loads .7 .85 .95 --misjudged 1 --seeds 10000 10005
+    python benchmarks/cluster_queue.py time
 
 All methods run on the same jobs; differences are paired, with 95 % intervals. Prices are tuned on seeds of their own
 (``--tuning`` candidates of a random search), never on those that are reported. *told* says what a method knows of
