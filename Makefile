@@ -14,7 +14,7 @@ export OPENBLAS_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: demo full test lint bench docs gallery notebooks constraints clean
+.PHONY: demo full test lint bench docs docs-figures gallery notebooks constraints clean
 
 demo: $(VENV)/.installed
 	$(BIN)/hybridalloc compare
@@ -35,6 +35,9 @@ bench: $(VENV)/.installed-dev
 
 docs: $(VENV)/.installed-dev
 	$(BIN)/mkdocs build --strict --quiet
+
+docs-figures: $(VENV)/.installed-dev
+	$(BIN)/python docs/figures/runs.py
 
 gallery: $(VENV)/.installed-dev
 	$(BIN)/python docs/figures/gallery.py

@@ -6,8 +6,9 @@
 
 **Speed**: one problem (mec, set H), 32 networks and 32 slots a rollout for us and for stable-baselines3; agent-steps
 a second of elapsed time, the median of ``--rounds`` turns. Every turn measures all rows, and ratios are between rows
-of a turn, so that what else the machine does meets all alike. "two cores" collects the next rollout, in rollouts of 8
-slots, while another process learns from the last, each bound to a core; stable-baselines3 has two threads, or one, and the faster counts.
+of a turn, so that what else the machine does meets all alike. "two cores" collects the next rollout (of 8 slots) while
+another process learns from the last, each bound to a core; stable-baselines3 has two threads, or one, and the faster
+counts.
 Its PPO shares its parameters between agents: every device of every network is one of its environments, fed from the
 PettingZoo view through a thin VecEnv (SuperSuit's wrappers would only add to its time); it learns in as many passes
 over a rollout as ours ("1 pass of 8 parts"), in 4 of 4, and at its own default of 10 with batches of 64. Its network
