@@ -144,8 +144,8 @@ def levels(problem: AnyProblem, prices: dict[str, Prices], folder: Path) -> list
 
 
 def snapshots(problem: AnyProblem, folder: Path, methods: Sequence[str]) -> dict[str, Any]:
-    """The first method in the first reporting world: agents by option in each slot and, where a problem draws itself,
-    who is served where in the twentieth."""
+    """The first method in the first reporting world: agents by option in each slot, None where a problem has levels
+    alone, and, where it draws itself, who is served where in the twentieth."""
     card = problem.card
     best = next((m for m in methods if method_of(m, card).kind != "heuristic"), methods[0])
     allocator = Allocator.load(folder / f"{best}-seed0" / "allocator.npz", problem=problem)
@@ -166,4 +166,4 @@ def snapshots(problem: AnyProblem, folder: Path, methods: Sequence[str]) -> dict
         state, _ = problem.advance(state, allocation, seed=slot)
     options = list(card.options[1:]) or [f"option {o}" for o in range(1, len(rows[0]) - 1)]
     over_time = {"counts": rows, "options": [*options, "opted out", "idle"], "label": label}
-    return {"map": shown, "over_time": over_time}
+    return {"map": shown, "over_time": over_time if len(rows[0]) > 2 else None}
