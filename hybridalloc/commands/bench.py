@@ -19,13 +19,13 @@ class Bench:
     """
 
     size: str = "small"
-    """small (synthetic, needs no data) or full (public traces: hybridalloc data fetch)."""
+    """small (synthetic, needs no data), or medium and full (public traces: hybridalloc data fetch)."""
     only: tuple[str, ...] = ()
     """Rows: mec, cluster, balancer, voltage; default all."""
     methods: tuple[str, ...] = ()
     """Rows of every table; default all that the domain has."""
     out: str = ""
-    """Folder of the suite; default runs/bench-small or runs/bench-full, with a number if another suite works there."""
+    """Folder of the suite; default runs/bench- and the size, with a number if another suite works there."""
     agent_steps: int | None = None
     """Training budget of each learner; default the size's, as the next three."""
     train_seeds: int | None = None

@@ -7,7 +7,7 @@ A row is a comparison in a folder of its own, so that a suite that was killed at
     <out>/<row>/done.json                its comparison is whole, report and all
     <out>/results.csv, table.md, report.html
 
-Small rows draw everything they need; full rows run on the public traces (`hybridalloc data fetch`).
+Small rows draw everything they need; others run on the public traces (`hybridalloc data fetch`).
 """
 
 from __future__ import annotations
@@ -54,8 +54,10 @@ FULL_ROWS = {
     "balancer": Row("balancer", (("scenario", "azure"),)),
     "voltage": Row("voltage", floor="none", settings=(("profiles", "simbench"),)),
 }
+MEDIUM_ROWS = FULL_ROWS | {"cluster": FULL_ROWS["cluster"]._replace(settings=(("nodes", 121),))}  # a tenth of it
 SIZES: dict[str, tuple[Mapping[str, Row], dict[str, int]]] = {
     "small": (SMALL_ROWS, {"agent_steps": 40_000, "train_seeds": 2, "report_seeds": 10, "tuning": 8}),
+    "medium": (MEDIUM_ROWS, {"agent_steps": 200_000, "train_seeds": 5, "report_seeds": 20, "tuning": 40}),
     "full": (FULL_ROWS, dict(FULL)),
 }
 LEARNERS = ("imappo",)
@@ -66,7 +68,7 @@ class Suite:
     """What is asked for.
 
     Attributes:
-        size: "small" or "full". only: names of rows, default all. methods: of every row, default all that it has.
+        size: "small", "medium" or "full". only: names of rows, default all. methods: of every row, default all that it has.
         out: its folder; default runs/bench-<size>, or the first of that name and a number that no other suite holds.
         budget: changes of the size's: agent_steps, train_seeds, report_seeds, tuning.
     """

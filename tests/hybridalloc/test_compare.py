@@ -76,7 +76,7 @@ def test_the_pictures_count_every_agent_in_every_slot(farm, tmp_path):
 
 
 def test_where_there_are_levels_alone_no_options_are_counted(tmp_path):
-    problem = make_problem("voltage", slots=4)
+    problem = make_problem("voltage")
     Allocator(problem, "game").save(tmp_path / "game-tuned-seed0" / "allocator.npz")
     assert assemble.snapshots(problem, tmp_path, ("game-tuned",)) == {"map": None, "over_time": None}
 

@@ -49,7 +49,7 @@ def new_seen(e: int, n: int, r: int) -> Seen:
     )  # fmt: skip
 
 
-@njit(**LEAN)
+@njit(**INNER)
 def regard(sim, who, n, e, room, stream, seen):
     """Fill world ``e`` of ``seen`` with what the dispatcher of the requests who[:n] sees; draws a coin for each."""
     view = room.seen
@@ -71,7 +71,7 @@ def regard(sim, who, n, e, room, stream, seen):
     copied(seen.about[e], view.about)
 
 
-@njit(**LEAN)
+@njit(**INNER)
 def knows(sim, d, e, know, seen):
     """Fill world ``e`` of ``seen`` with what dispatcher ``d`` has learned."""
     mine = seen.know
@@ -139,7 +139,7 @@ def _any(up):
     return some
 
 
-@njit(**LEAN)
+@njit(**INNER)
 def carry_out(sim, who, option, times, refused, ahead):
     """Send or hold the requests ``who`` (N,) by ``option`` (N,), one after the other.
 

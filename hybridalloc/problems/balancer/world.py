@@ -10,17 +10,18 @@ import numpy as np
 from coordinator.game import Choice, options_of
 from games.congestion import Bool, CongestionBatch, Float, Int
 from hybridalloc.problems.balancer import decide
-from hybridalloc.problems.balancer.belief import LOAD, learn
+from hybridalloc.problems.balancer.belief import LOAD
 from hybridalloc.problems.balancer.chance import Stream, stream_of
-from hybridalloc.problems.balancer.core import DISPATCHERS, GAP_S, MEAN_PROMPT, PROMPT, advance, gathered
+from hybridalloc.problems.balancer.core import DISPATCHERS, GAP_S, MEAN_PROMPT, PROMPT
 from hybridalloc.problems.balancer.decide import new_seen
 from hybridalloc.problems.balancer.kept import flat, rebuilt, redraw
 from hybridalloc.problems.balancer.play import ASK, WARM, run
 from hybridalloc.problems.balancer.rules import new_room
 from hybridalloc.problems.balancer.scorer import BalancerPrices
-from hybridalloc.problems.balancer.sim import ENDED, NOW, RETRIED, Sim, Table
+from hybridalloc.problems.balancer.sim import Sim, Table
 from hybridalloc.problems.balancer.state import BalancerState
 from hybridalloc.problems.balancer.told import no_future, presumed, resume, truth_of
+from hybridalloc.problems.balancer.turn import TOLD_NAMES, go_on, turn
 from hybridalloc.problems.contract import Facts
 from hybridalloc.problems.slots import SlotWorld
 from rl.proposal import Observation
@@ -64,6 +65,7 @@ class BalancerWorld(SlotWorld):
         self.sims: list[Sim | None] = [None] * size
         self.rooms: list[Any] = [None] * size
         self.ended_at = [np.zeros(0, bool)] * size  # requests whose end was told
+        self.fresh = [np.zeros(0, np.int64)] * size  # scratch
         self.told: BalancerState | None = None
         self._load = np.zeros((size, replicas, LOAD))
         self.stream[:] = [[int(seed), 0] for seed in seeds]
@@ -114,8 +116,13 @@ class BalancerWorld(SlotWorld):
             self.sims[e], here = made, len(truth.place)
             self.rooms[e] = new_room(state.dispatchers, state.share)
             self.who[e] = np.where(state.active, here + np.arange(len(state.active)), -1)
-            self.ended_at[e] = np.zeros(len(made.trace.arrival), bool)
+            self._untold(e, made)
         return made
+
+    def _untold(self, k: int, sim: Sim) -> None:
+        """Of none of its requests was told that it ended."""
+        self.ended_at[k] = np.zeros(len(sim.trace.arrival), bool)
+        self.fresh[k] = np.zeros(len(sim.trace.arrival), np.int64)
 
     @property
     def active(self) -> Bool:
@@ -253,92 +260,44 @@ class BalancerWorld(SlotWorld):
 
     def execute(self, plan: Routed) -> Facts:
         """Send and hold; then on to the next moment at which someone is to be decided. What ends until then counts."""
-        p, (e, n) = self.problem, self.who.shape
-        r = self.seen.up.shape[1]
-        reward, elapsed = np.zeros((e, n)), np.zeros(e)
-        samples = {name: np.full((e, OUTCOMES), np.nan) for name in ("first_s", "last_s")}
-        sums = {
-            name: np.zeros(e)
-            for name in (
-                "done",
-                "first_sum",
-                "last_sum",
-                "prompt",
-                "found",
-                "busy_s",
-                "room_s",
-                "sent",
-                "held",
-                "retried",
-            )
-        }
-        by = {name: np.zeros((e, max(p.dispatchers, self._dispatchers()))) for name in ("tokens_by", "time_by")}
+        e, n = self.who.shape
+        times, refused = np.zeros((e, n, 2)), np.zeros((e, n), bool)
+        samples, told = np.full((e, 2, OUTCOMES), np.nan), np.zeros((e, len(TOLD_NAMES)))
+        by = np.zeros((e, 2, max(self.problem.dispatchers, self._dispatchers())))
+        who, option, elapsed = self.who.copy(), np.ascontiguousarray(plan.option, np.int64), np.zeros(e)
         for k in range(e):
             sim = self.sim(k)
-            began, busy, lost = float(sim.clock[NOW]), float(sim.replicas.busy_s.sum()), int(sim.counts[RETRIED])
-            times, refused = np.zeros((n, 2)), np.zeros(n, bool)
-            decide.carry_out(sim, self.who[k], plan.option[k], times, refused, np.zeros(2))
-            reward[k] = self._earned(times, self.who[k], plan.option[k], refused)
-            sums["sent"][k] = (plan.option[k] > 0).sum()
-            sums["held"][k] = ((plan.option[k] == 0) & (self.who[k] >= 0)).sum()
-            self._next(k)
-            end = float(sim.clock[NOW]) if not self.over[k] else max(float(sim.clock[ENDED]), float(sim.clock[NOW]))
-            elapsed[k] = max(end - began, 1e-6)
-            sums["busy_s"][k], sums["room_s"][k] = float(sim.replicas.busy_s.sum()) - busy, elapsed[k] * r
-            sums["retried"][k] = int(sim.counts[RETRIED]) - lost
-            self._tell(k, sim, samples, sums, by)
+            who[k] = self.who[k]  # a told state's are known once it moves
+            counted = int(WARM * len(sim.trace.arrival)) if self.told is None else 0
+            elapsed[k] = turn(
+                sim, k, self.who[k], option[k], self.problem.told_tokens, counted, self.rooms[k], self.coins[k],
+                self.ended_at[k], self.fresh[k], self.seen, times[k], refused[k], samples[k], told[k], by[k],
+            )  # fmt: skip
+        self.over[:] = elapsed < 0
+        counts = dict(zip(TOLD_NAMES, told.T, strict=True)) | {"first_s": samples[:, 0], "last_s": samples[:, 1]}
+        counts |= {"tokens_by": by[:, 0], "time_by": by[:, 1]}
         zero = np.zeros((e, n))
-        return Facts(reward, zero, zero[..., None].copy(), elapsed, samples | sums | by)
+        reward = self._earned(times, who, option, refused)
+        return Facts(reward, zero, zero[..., None].copy(), np.abs(elapsed), counts)
 
     def _dispatchers(self) -> int:
         return 1 if self.told is None else self.told.dispatchers
 
     def _earned(self, times: Float, who: Int, option: Int, refused: Bool) -> Float:
-        """(N,) reward: less the weighed times to the first and the last token, and what a late first token is beyond
+        """(E, N) reward: less the weighed times to the first and the last token, and what a late first token is beyond
         that; of one that waits, as long as it waits and then what a replica by capacity would give now."""
         p = self.problem
         later = p.hold_s * (option <= 0) + p.detect_s * refused
-        first = np.minimum(times[:, 0] + later, SLOWEST_S)
-        last = np.minimum(times[:, 1] + later, 10 * SLOWEST_S)
+        first = np.minimum(times[..., 0] + later, SLOWEST_S)
+        last = np.minimum(times[..., 1] + later, 10 * SLOWEST_S)
         cost = p.reward_first * first + p.reward_last * last + p.reward_fair * first**2
         return np.where(who >= 0, -cost, 0.0)
 
-    def _tell(self, k: int, sim: Sim, samples: dict[str, Float], sums: dict[str, Float], by: dict[str, Float]) -> None:
-        """Count the requests of world ``k`` that ended, the first tenth of an episode's left out."""
-        trace, q = sim.trace, sim.requests
-        new = np.flatnonzero(~self.ended_at[k] & np.isfinite(q.last))
-        new = new[np.argsort(q.last[new], kind="stable")][:OUTCOMES]
-        self.ended_at[k][new] = True
-        if self.told is None:
-            new = new[new >= int(WARM * len(trace.arrival))]
-        first, last = (q.first - trace.arrival)[new], (q.last - trace.arrival)[new]
-        samples["first_s"][k, : len(new)], samples["last_s"][k, : len(new)] = first, last
-        sums["done"][k], sums["first_sum"][k], sums["last_sum"][k] = len(new), first.sum(), last.sum()
-        sums["prompt"][k], sums["found"][k] = trace.prompt[new].sum(), q.found[new].sum()
-        np.add.at(by["tokens_by"][k], trace.dispatcher[new], trace.output[new])
-        np.add.at(by["time_by"][k], trace.dispatcher[new], last)
-
     def _next(self, k: int) -> None:
         """On to the next decision of world ``k``; over where all are done, or nobody can be served any more."""
-        sim, who = self.sim(k), self.who[k]
-        i = int(advance(sim))
-        who[:] = -1
-        self.over[k] = i < 0
-        if i < 0:
-            self.seen.prompt[k] = self.seen.waited_s[k] = self.seen.hit[k] = 0.0
-            self.seen.time_s[k] = max(float(sim.clock[NOW]), float(sim.clock[ENDED]))
-            return
-        n = int(gathered(sim, i, who))
-        who[n:] = -1
-        self._look(k, n)
-
-    def _look(self, k: int, n: int) -> None:
-        """What the dispatcher of those that wait in world ``k`` sees, and learns from."""
-        sim, room, seen = self.sim(k), self.rooms[k], self.seen
-        d = int(sim.trace.dispatcher[self.who[k, 0]])
-        decide.regard(sim, self.who[k], n, k, room, self.coins[k], seen)
-        learn(d, float(sim.clock[NOW]), room.seen, sim.fleet, self.problem.told_tokens, room.know)
-        decide.knows(sim, d, k, room.know, seen)
+        self.over[k] = go_on(
+            self.sim(k), k, self.who[k], self.problem.told_tokens, self.rooms[k], self.coins[k], self.seen
+        )
 
     def drift(self) -> Bool:
         """The next decision is at hand already; (E,) whether the episode is over there."""
@@ -365,7 +324,7 @@ class BalancerWorld(SlotWorld):
             sim = self.problem.episode(rng, bool(self.stream[k, 0] >= 10_000))
             self.sims[k], self.rooms[k] = sim, new_room(self.problem.dispatchers, sim.fleet.share)
             self.coins[k] = stream_of(int(rng.integers(2**62)))
-            self.ended_at[k] = np.zeros(len(sim.trace.arrival), bool)
+            self._untold(k, sim)
             for mine, given in zip((self.seen.share, self.seen.kv, self.seen.base_s), _known(sim.fleet), strict=True):
                 mine[k] = given
             self.epoch[k] = 0
@@ -466,6 +425,7 @@ class BalancerWorld(SlotWorld):
             found = rebuilt(like, kept)
             self.sims[k], self.rooms[k] = found["sim"], found["room"]
             self.coins[k], self.ended_at[k] = found["coin"], found["ended"]
+            self.fresh[k] = np.zeros(len(found["ended"]), np.int64)
 
 
 def _known(fleet: Table) -> tuple[Float, Float, Float]:
