@@ -68,7 +68,8 @@ class Suite:
     """What is asked for.
 
     Attributes:
-        size: "small", "medium" or "full". only: names of rows, default all. methods: of every row, default all that it has.
+        size: "small", "medium" or "full". only: names of rows, default all. methods: of every row, default all that it
+            has.
         out: its folder; default runs/bench-<size>, or the first of that name and a number that no other suite holds.
         budget: changes of the size's: agent_steps, train_seeds, report_seeds, tuning.
     """
