@@ -23,7 +23,7 @@ full: $(VENV)/.installed
 	$(BIN)/hybridalloc compare --full
 
 test: $(VENV)/.installed-dev lint docs
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal --durations 40
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
