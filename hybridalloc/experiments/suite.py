@@ -40,7 +40,7 @@ class Row(NamedTuple):
     """A domain of the suite: the settings of its comparison, and the rule whose mean is 0 in normalised scores."""
 
     problem: str
-    flags: tuple[tuple[str, Any], ...] = (("sites", "synthetic"),)  # of the comparison: its scenario, its size
+    flags: tuple[tuple[str, Any], ...] = (("sites", "synthetic"),)  # of the comparison: its scenario, size, budget
     floor: str = "random"
     settings: tuple[tuple[str, Any], ...] = ()  # more, of the problem
 
@@ -54,7 +54,10 @@ FULL_ROWS = {
     "balancer": Row("balancer", (("scenario", "azure"),)),
     "voltage": Row("voltage", floor="none", settings=(("profiles", "simbench"),)),
 }
-MEDIUM_ROWS = FULL_ROWS | {"cluster": FULL_ROWS["cluster"]._replace(settings=(("nodes", 121),))}  # a tenth of it
+MEDIUM_ROWS = FULL_ROWS | {
+    "mec": FULL_ROWS["mec"]._replace(flags=(("sites", "eua"), ("agent_steps", 2_000_000))),  # RL needs them
+    "cluster": FULL_ROWS["cluster"]._replace(settings=(("nodes", 121),)),  # a tenth of it
+}
 SIZES: dict[str, tuple[Mapping[str, Row], dict[str, int]]] = {
     "small": (SMALL_ROWS, {"agent_steps": 40_000, "train_seeds": 2, "report_seeds": 10, "tuning": 8}),
     "medium": (MEDIUM_ROWS, {"agent_steps": 200_000, "train_seeds": 5, "report_seeds": 20, "tuning": 40}),
@@ -131,12 +134,12 @@ def rows_of(suite: Suite) -> dict[str, Row]:
 
 def settings_of(row: Row, suite: Suite) -> Settings:
     """The comparison of a row."""
-    budget: dict[str, Any] = SIZES[suite.size][1] | dict(suite.budget)
+    asked: dict[str, Any] = SIZES[suite.size][1] | dict(row.flags) | dict(suite.budget)
     settings = Settings(
         row.problem, learners=LEARNERS, methods=suite.methods, settings=row.settings, workers=suite.workers,
         tracking_uri=suite.tracking_uri, quiet=suite.quiet,
     )  # fmt: skip
-    return replace(settings, **dict(row.flags), **budget)
+    return replace(settings, **asked)
 
 
 def _held(suite: Suite, stack: ExitStack) -> Path:
