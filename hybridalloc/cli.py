@@ -97,7 +97,11 @@ class Compare:
     methods: tuple[str, ...] = ()
     """Rows of the table; default those of the learners, the games and the heuristics."""
     workers: int | None = None
-    """Processes; default the number of cores."""
+    """Tasks at a time; default the number of cores, of a cluster all of them."""
+    engine: str = "processes"
+    """Where tasks run: processes of this machine, or ray, the machines of a Ray cluster (extra ray)."""
+    address: str = ""
+    """Of the Ray cluster: host:port, ray://host:port or auto; default one that runs here, or else one started here."""
     runs: str = "runs"
     report: str = "report.html"
     tracking_uri: str = field(default_factory=_tracking_uri)
@@ -122,7 +126,7 @@ class Compare:
                 self.problem, self.agents, self.servers, self.scenario, self.sites,
                 learners=learner_names() if self.learners == ("all",) else self.learners, methods=self.methods,
                 runs=self.runs, report=self.report, tracking_uri=self.tracking_uri, quiet=self.quiet,
-                settings=tuple(pairs(self.settings).items()),
+                settings=tuple(pairs(self.settings).items()), engine=self.engine, address=self.address,
             ),
             **changes,
         )  # fmt: skip
