@@ -127,7 +127,7 @@ class Place(NamedTuple):
 def losses(ray: Any) -> tuple[type[Exception], ...]:
     """What Ray raises where work is lost with its worker or machine, and not by an error of its own."""
     e = ray.exceptions
-    return e.WorkerCrashedError, e.NodeDiedError, e.OutOfMemoryError, e.ObjectLostError, e.ActorDiedError
+    return e.WorkerCrashedError, e.NodeDiedError, e.OutOfMemoryError, e.ObjectLostError, e.RayActorError
 
 
 def first_line(error: BaseException) -> str:

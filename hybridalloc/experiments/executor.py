@@ -44,7 +44,7 @@ class Files(NamedTuple):
 class Pool(Protocol):
     """Runs tasks somewhere."""
 
-    def submit(self, function: Callable[..., Any], *arguments: Any, files: Files | None = None) -> Future[Any]:
+    def submit(self, function: Callable[..., Any], /, *arguments: Any, files: Files | None = None) -> Future[Any]:
         """What ``function(*arguments)`` will give, which must be picklable; ``files`` where it reads or writes any."""
         ...
 
@@ -52,10 +52,12 @@ class Pool(Protocol):
 class Processes(ProcessPoolExecutor):
     """Worker processes that Ctrl-C does not reach: the comparison that it reaches ends them."""
 
-    def submit(self, function: Any, /, *arguments: Any, files: Files | None = None, **options: Any) -> Future[Any]:
+    def submit(  # type: ignore[override]
+        self, function: Callable[..., Any], /, *arguments: Any, files: Files | None = None
+    ) -> Future[Any]:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a process started here inherits it
         try:
-            return super().submit(function, *arguments, **options)  # which sees the same files as we do
+            return super().submit(function, *arguments)  # which sees the same files as we do
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

@@ -26,6 +26,9 @@ from hybridalloc.files import whole_file
 from hybridalloc.machines import TRIES, Place, first_line, losses
 from hybridalloc.text import quoted
 
+KNOWN = (  # whose errors travel as they are
+    "builtins", "hybridalloc.data.registry", "hybridalloc.errors", "hybridalloc.experiments.runlog",
+)  # fmt: skip
 LOOK_S, TELL_S = 0.2, 0.5  # between two looks at what has ended, and between two words of progress
 
 
@@ -41,7 +44,7 @@ class Sent(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What comes back: the value or the error, the files that are new or changed, and the names of those that are gone."""
+    """What comes back: the value or the error, files that are new or changed, and names of those that are gone."""
 
     value: Any
     error: Exception | None
@@ -92,9 +95,6 @@ def run_there(sent: Sent, counter: Any, key: tuple[int, int]) -> Answer:
         there = packed(Path(place), ("",))
         changed = {name: data for name, data in there.items() if sent.files.get(name) != data}
         return Answer(value, failed, changed, tuple(name for name in sent.files if name not in there))
-
-
-KNOWN = ("builtins", "hybridalloc.data.registry", "hybridalloc.errors", "hybridalloc.experiments.runlog")  # errors that travel as they are
 
 
 def packed(folder: Path, names: tuple[str, ...]) -> dict[str, bytes]:
@@ -171,7 +171,7 @@ class RayPool:
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
 
-    def submit(self, function: Callable[..., Any], *arguments: Any, files: Files | None = None) -> Future[Any]:
+    def submit(self, function: Callable[..., Any], /, *arguments: Any, files: Files | None = None) -> Future[Any]:
         """What ``function(*arguments)`` gives on some machine; ``files`` says what it reads and where it writes."""
         task = Task(self._submitted, function, arguments, files)
         self._submitted += 1

@@ -44,8 +44,8 @@ def reproduce(name: str, suite: Suite, say: Callable[[str], None] = lambda text:
     """Run what is left of a table's comparisons and write its page.
 
     Args:
-        suite: its ``out`` (default runs/reproduce-<name>), ``budget``, ``only`` (rows), workers, engine, store; its size says
-            the budget that ``budget`` changes.
+        suite: its ``out`` (default runs/reproduce-<name>), ``budget``, ``only`` (rows), workers, engine, store; its
+            size says the budget that ``budget`` changes.
 
     Returns:
         the page, Markdown; it is written to <out>/table.md too.
