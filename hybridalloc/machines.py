@@ -21,7 +21,7 @@ from hybridalloc.text import printable, quoted
 ENGINES = ("processes", "ray")
 TRIES = 4  # of one task, of which all but the last may lose their machine
 PACKAGES = ("coordinator", "games", "hybridalloc", "rl")
-ARITHMETIC = ("numpy", "numba", "torch")  # whose versions a result depends on, beside our own code
+ARITHMETIC = ("numpy", "llvmlite", "torch")  # whose versions a result depends on; the second compiles our kernels
 
 
 def check_engine(engine: str, address: str) -> None:

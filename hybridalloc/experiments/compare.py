@@ -85,22 +85,27 @@ def compare(settings: Settings, resume: str | Path | None = None, trust_code: bo
         problem, settings = go_on(folder, record, settings, trust_code)
     digest = digest_of(problem.card.datasets)
     check_file("--report", settings.report)
-    if resume is None:
-        place = check_folder("--runs", settings.runs)
-        folder = place.resolve() / tracking.new_comparison_id(problem.card.name)
-        record = _record(folder, problem, settings, digest)
-    else:
-        check_folder("--resume", folder)
-        if record["data_digest"] != digest:
-            raise CheckpointError(f"{folder} is of other data: {quoted(record['data_digest'])} there, {digest} here")
+    place = check_folder("--runs", settings.runs) if resume is None else check_folder("--resume", folder)
+    if resume is not None and record["data_digest"] != digest:
+        raise CheckpointError(f"{folder} is of other data: {quoted(record['data_digest'])} there, {digest} here")
+    with _engine(settings) as opens:
+        if resume is None:
+            folder = place.resolve() / tracking.new_comparison_id(problem.card.name)
+            record = _record(folder, problem, settings, digest)
+        return _alone(settings, problem, folder, record, opens)
+
+
+def _alone(
+    settings: Settings, problem: AnyProblem, folder: Path, record: dict[str, Any], opens: Opens
+) -> dict[str, Any]:
+    """:func:`_work`, while nobody else works in its folder."""
     with locked(folder / LOCK) as ours, _explained(folder):
         if not ours:
             raise tracking.TrackingError(f"{folder} is being worked on by another process; wait for it or end it")
         with locked(folder / WORKERS_LOCK, wait_s=LEAVE_S) as left:
             if not left:
                 raise tracking.TrackingError(f"worker processes still write to {folder}; wait for them or end them")
-        with _engine(settings) as opens:
-            return _work(settings, problem, folder, record, opens)
+        return _work(settings, problem, folder, record, opens)
 
 
 @contextmanager
@@ -166,6 +171,10 @@ def _explained(folder: Path) -> Iterator[None]:
             f" {further}.{script}"
         ) from error
     except OSError as error:
+        raise WorkError(f"{error}; {further}") from error
+    except WorkError as error:
+        if further in str(error) or "--resume" in str(error):
+            raise
         raise WorkError(f"{error}; {further}") from error
 
 

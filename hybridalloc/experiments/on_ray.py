@@ -218,7 +218,11 @@ class RayPool:
     def _begin(self, task: Task) -> None:
         task.tries += 1
         folder = "" if task.files is None else task.files.folder
-        files = {} if task.files is None else packed(Path(folder), task.files.reads)
+        try:
+            files = {} if task.files is None else packed(Path(folder), task.files.reads)
+        except OSError as error:
+            task.future.set_exception(error)
+            return
         sent = Sent(task.function, task.arguments, folder, files, self.place)
         self._running[self.remote.remote(sent, self.counter, (task.number, task.tries))] = task
 
