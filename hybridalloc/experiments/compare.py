@@ -172,10 +172,6 @@ def _explained(folder: Path) -> Iterator[None]:
         ) from error
     except OSError as error:
         raise WorkError(f"{error}; {further}") from error
-    except WorkError as error:
-        if further in str(error) or "--resume" in str(error):
-            raise
-        raise WorkError(f"{error}; {further}") from error
 
 
 def _work(

@@ -206,7 +206,8 @@ class RayPool:
                     self._end(ref, self._running.pop(ref))
                 self._say_how_far()
         except Exception as error:  # the cluster itself is gone
-            self._fail(WorkError(f"the Ray cluster is lost ({type(error).__name__}: {first_line(error)})"))
+            why = f"{type(error).__name__}: {first_line(error)}"
+            self._fail(WorkError(f"the Ray cluster is lost ({why}); what was done is kept, and --resume goes on"))
 
     def _fail(self, error: Exception) -> None:
         for task in (*self._running.values(), *self._waiting):
