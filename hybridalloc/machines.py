@@ -19,6 +19,7 @@ from hybridalloc.errors import WorkError, nearest
 from hybridalloc.text import printable, quoted
 
 ENGINES = ("processes", "ray")
+ANSWER_S = 10.0  # in which a cluster's head must take a connection
 TRIES = 4  # of one task, of which all but the last may lose their machine
 PACKAGES = ("coordinator", "games", "hybridalloc", "rl")
 ARITHMETIC = ("numpy", "llvmlite", "torch")  # whose versions a result depends on; the second compiles our kernels
@@ -28,12 +29,14 @@ def check_engine(engine: str, address: str) -> None:
     """An error for an engine that does not exist, that is not installed, or that an address does not go with.
 
     Raises:
-        UnknownNameError: no such engine. ImportError: Ray is missing. ValueError: an address without Ray.
+        UnknownNameError: no such engine. ImportError: Ray is missing. ValueError: an address without Ray, or no address.
     """
     if engine not in ENGINES:
         raise nearest("engine", engine, ENGINES)
     if engine == "ray":
         required("ray")
+        if address not in ("", "auto"):
+            _host_and_port(address)
     elif address:
         raise ValueError(f"address = {quoted(address)} goes with engine ray; this is {engine}")
 
@@ -58,6 +61,8 @@ def connected(address: str = "") -> Iterator[Any]:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
         try:
+            if address not in ("", "auto"):
+                socket.create_connection(_host_and_port(address), ANSWER_S).close()  # Ray itself asks for minutes
             ray.init(address=address or "auto", **quiet)
         except ConnectionError:
             if address:
@@ -73,6 +78,13 @@ def connected(address: str = "") -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ValueError(f"address = {quoted(address)}; host:port, ray://host:port or auto is required")
+    return host, int(port)
 
 
 @lru_cache

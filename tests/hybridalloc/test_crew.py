@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -89,7 +90,7 @@ def test_a_run_with_a_crew_goes_on_to_the_bit(tmp_path):
 
     def stop(steps, figures):
         rows.append(steps)
-        if len(rows) == 4:
+        if len(rows) == 5:  # after the checkpoint half-way
             raise KeyboardInterrupt
 
     kept = Checkpoints(tmp_path, 2 * 8 * 30)
@@ -178,5 +179,11 @@ def test_no_file_is_written_outside_of_the_folder(tmp_path, name):
 
 def test_a_cluster_that_is_not_there_is_named():
     pytest.importorskip("ray", reason="Ray is not installed; pip install 'hybridalloc[ray]'")
-    with pytest.raises(WorkError, match="no Ray cluster at address 'auto'"), connected("auto"):
-        raise AssertionError
+    with socket.socket() as nobody:  # bound, and nobody listens
+        nobody.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{nobody.getsockname()[1]}"
+        with pytest.raises(WorkError, match=f"no Ray cluster at address '{address}'"), connected(address):
+            raise AssertionError
+    for wrong in ("nonsense", "ray://head", "head:0", "head:x"):
+        with pytest.raises(ValueError, match="host:port, ray://host:port or auto is required"):
+            check_engine("ray", wrong)
