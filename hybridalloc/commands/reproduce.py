@@ -30,7 +30,11 @@ class Reproduce:
     report_seeds: int | None = None
     tuning: int | None = None
     workers: int | None = None
-    """Processes; default the number of cores."""
+    """Tasks at a time; default the number of cores, of a cluster all of them."""
+    engine: str = "processes"
+    """Where tasks run: processes of this machine, or ray, the machines of a Ray cluster (extra ray)."""
+    address: str = ""
+    """Of the Ray cluster: host:port, ray://host:port or auto; default one that runs here, or else one started here."""
     tracking_uri: str = field(default_factory=default_uri)
     """MLflow's store; default MLFLOW_TRACKING_URI, or else a file in this folder."""
     quiet: bool = False
@@ -51,6 +55,9 @@ class Reproduce:
             raise nearest("size", self.size, SIZES)
         names = ("agent_steps", "train_seeds", "report_seeds", "tuning")
         budget = tuple((name, value) for name in names if (value := getattr(self, name)) is not None)
-        suite = Suite(self.size, self.only, (), self.out, budget, self.workers, self.tracking_uri, self.quiet)
+        suite = Suite(
+            self.size, self.only, (), self.out, budget, self.workers, self.tracking_uri, self.quiet, self.engine,
+            self.address,
+        )  # fmt: skip
         say(reproduce(self.table, suite, (lambda text: None) if self.quiet else _tell))
         return 0

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,8 +16,9 @@ from scipy.stats import kendalltau
 
 from hybridalloc.errors import PlaceError, nearest
 from hybridalloc.experiments.seed_tables import COLUMNS, TABLES, Cell, Table
-from hybridalloc.experiments.suite import LOCK, Suite, done, run_row
+from hybridalloc.experiments.suite import LOCK, Suite, done, engine_of, run_row
 from hybridalloc.files import write_text
+from hybridalloc.machines import check_engine
 from hybridalloc.places import check_folder, locked
 from hybridalloc.reports.statistics import mean_interval
 from hybridalloc.reports.summary import NONE, number
@@ -42,8 +44,8 @@ def reproduce(name: str, suite: Suite, say: Callable[[str], None] = lambda text:
     """Run what is left of a table's comparisons and write its page.
 
     Args:
-        suite: its ``out`` (default runs/reproduce-<name>), ``budget``, ``only`` (rows), workers, store; its size says
-            the budget that ``budget`` changes.
+        suite: its ``out`` (default runs/reproduce-<name>), ``budget``, ``only`` (rows), workers, engine, store; its
+            size says the budget that ``budget`` changes.
 
     Returns:
         the page, Markdown; it is written to <out>/table.md too.
@@ -55,10 +57,12 @@ def reproduce(name: str, suite: Suite, say: Callable[[str], None] = lambda text:
     for asked in suite.only:
         if asked not in table.runs:
             raise nearest("row", asked, table.runs)
+    check_engine(suite.engine, suite.address)
     folder = check_folder("--out", suite.out or f"runs/reproduce-{name}").resolve()
-    with locked(folder / LOCK) as held:
+    with locked(folder / LOCK) as held, ExitStack() as stack:
         if not held:
             raise PlaceError(f"--out {folder} is being worked on by another process; wait for it, or give another")
+        stack.enter_context(engine_of(suite))
         for number_, (key, (row, methods)) in enumerate(table.runs.items(), start=1):
             if suite.only and key not in suite.only:
                 continue

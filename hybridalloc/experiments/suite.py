@@ -17,7 +17,7 @@ import io
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +30,7 @@ from hybridalloc.experiments.resume import newest
 from hybridalloc.experiments.runlog import COMPARISON_FILE
 from hybridalloc.experiments.settings import FULL, Settings, check_methods, problem_of
 from hybridalloc.files import write_text
+from hybridalloc.machines import check_engine, connected
 from hybridalloc.places import check_folder, locked
 
 SUITE_FILE, DONE_FILE, LOCK = "suite.json", "done.json", ".suite.lock"
@@ -75,6 +76,7 @@ class Suite:
             has.
         out: its folder; default runs/bench-<size>, or the first of that name and a number that no other suite holds.
         budget: changes of the size's: agent_steps, train_seeds, report_seeds, tuning.
+        engine, address: where its comparisons run, as of :class:`~hybridalloc.experiments.settings.Settings`.
     """
 
     size: str = "small"
@@ -85,6 +87,8 @@ class Suite:
     workers: int | None = None
     tracking_uri: str = tracking.DEFAULT_URI
     quiet: bool = False
+    engine: str = "processes"
+    address: str = ""
 
 
 def bench(suite: Suite, say: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
@@ -98,8 +102,10 @@ def bench(suite: Suite, say: Callable[[str], None] = lambda text: None) -> dict[
             another suite works in it. CheckpointError: the folder holds a suite that was asked for otherwise.
     """
     rows = rows_of(suite)
+    check_engine(suite.engine, suite.address)
     with ExitStack() as stack:
         folder = _held(suite, stack)
+        stack.enter_context(engine_of(suite))
         record = _record(folder, suite)
         failed: dict[str, str] = {}
         for number, (name, row) in enumerate(rows.items(), start=1):
@@ -116,6 +122,11 @@ def bench(suite: Suite, say: Callable[[str], None] = lambda text: None) -> dict[
         told = publish(folder, record)
         mirrored = _mirror(folder, told, suite)
     return told | {"folder": str(folder), "failed": failed, "mirror": str(mirrored), "open": mirrored.experiment_id}
+
+
+def engine_of(suite: Suite) -> AbstractContextManager[Any]:
+    """A block in which the suite's comparisons find their engine open."""
+    return connected(suite.address) if suite.engine == "ray" else nullcontext()
 
 
 def rows_of(suite: Suite) -> dict[str, Row]:
@@ -137,7 +148,7 @@ def settings_of(row: Row, suite: Suite) -> Settings:
     asked: dict[str, Any] = SIZES[suite.size][1] | dict(row.flags) | dict(suite.budget)
     settings = Settings(
         row.problem, learners=LEARNERS, methods=suite.methods, settings=row.settings, workers=suite.workers,
-        tracking_uri=suite.tracking_uri, quiet=suite.quiet,
+        tracking_uri=suite.tracking_uri, quiet=suite.quiet, engine=suite.engine, address=suite.address,
     )  # fmt: skip
     return replace(settings, **asked)
 
