@@ -28,10 +28,10 @@ def under(problem: AnyProblem, shift: str) -> AnyProblem:
     """
     if not shift:
         return problem
-    known = {law.name: law for law in problem.scenarios()} if isinstance(problem, Shifts) else {}
-    if shift not in known:
-        raise nearest("law of the problem", shift, known)
-    changed: AnyProblem = problem.shifted(known[shift])
+    laws = {law.name: problem.shifted(law) for law in problem.scenarios()} if isinstance(problem, Shifts) else {}
+    if shift not in laws:
+        raise nearest("law of the problem", shift, laws)
+    changed: AnyProblem = laws[shift]
     return changed
 
 

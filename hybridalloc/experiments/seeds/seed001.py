@@ -5,7 +5,7 @@ from __future__ import annotations
 from hybridalloc.experiments.seeds.table import Cell, Claim, Column, Part, Table
 from hybridalloc.experiments.suite import Row
 
-HOURS, LOAD, SLOTS = 6.0, 0.9, 48
+HOURS, LOAD, SLOTS = 2.0, 0.9, 48
 USED = Column("used", "units that work %")
 HELD = Column("held", "units held %")
 IMAGE = Column("jct_0", "image classification, min", "lower")
