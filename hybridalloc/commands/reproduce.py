@@ -23,7 +23,7 @@ class Reproduce:
     only: tuple[str, ...] = ()
     """Rows to run, such as n50-k9; default all."""
     out: str = ""
-    """Folder of the runs; default runs/reproduce-<table>."""
+    """Folder of the runs; default runs/reproduce-<table>, or that of the table whose runs it reads."""
     agent_steps: int | None = None
     """Training budget of each learner; default the size's, as the next three."""
     train_seeds: int | None = None
@@ -45,11 +45,11 @@ class Reproduce:
         from hybridalloc.commands.terminal import say
         from hybridalloc.errors import nearest
         from hybridalloc.experiments.reproduce import reproduce
-        from hybridalloc.experiments.seed_tables import TABLES
+        from hybridalloc.experiments.seeds import TABLES
         from hybridalloc.experiments.suite import SIZES, Suite
 
         if not self.table:
-            say("\n".join(f"{name}  {table.title}; rows {', '.join(table.runs)}" for name, table in TABLES.items()))
+            say("\n".join(f"{name}  {table.title}; rows {', '.join(table.names)}" for name, table in TABLES.items()))
             return 0
         if self.size not in SIZES:
             raise nearest("size", self.size, SIZES)

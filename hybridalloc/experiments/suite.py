@@ -15,7 +15,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from typing import Any, NamedTuple
 
 from hybridalloc.errors import CheckpointError, PlaceError, WorkError, nearest
 from hybridalloc.experiments import tracking
+from hybridalloc.experiments.asked import as_asked
 from hybridalloc.experiments.compare import compare
 from hybridalloc.experiments.jobs import whole_json
 from hybridalloc.experiments.resume import newest
@@ -32,6 +32,7 @@ from hybridalloc.experiments.settings import FULL, Settings, check_methods, prob
 from hybridalloc.files import write_text
 from hybridalloc.machines import check_engine, connected
 from hybridalloc.places import check_folder, locked
+from hybridalloc.text import quoted
 
 SUITE_FILE, DONE_FILE, LOCK = "suite.json", "done.json", ".suite.lock"
 TRIES = 100  # folders of the same name, each held by another suite, before that is an error
@@ -143,6 +144,11 @@ def rows_of(suite: Suite) -> dict[str, Row]:
     return asked
 
 
+def budget_of(suite: Suite) -> dict[str, int]:
+    """The size's budget with the suite's changes."""
+    return SIZES[suite.size][1] | dict(suite.budget)
+
+
 def settings_of(row: Row, suite: Suite) -> Settings:
     """The comparison of a row."""
     asked: dict[str, Any] = SIZES[suite.size][1] | dict(row.flags) | dict(suite.budget)
@@ -167,20 +173,8 @@ def _held(suite: Suite, stack: ExitStack) -> Path:
 
 def _record(folder: Path, suite: Suite) -> dict[str, Any]:
     """What the folder's suite was asked for: as now, or an error that says what differs."""
-    asked = {"size": suite.size, "methods": list(suite.methods), "budget": SIZES[suite.size][1] | dict(suite.budget)}
-    path = folder / SUITE_FILE
-    kept = whole_json(path) if path.is_file() else None
-    if isinstance(kept, dict):
-        for name, value in asked.items():
-            if kept.get(name) != value:
-                raise CheckpointError(
-                    f"{folder} holds a suite whose {name} is {kept.get(name)}, and {value} is asked for; give another "
-                    "--out"
-                )
-        return kept
-    record = asked | {"id": tracking.new_comparison_id(f"bench-{suite.size}"), "created": time.time()}
-    write_text(path, json.dumps(record, indent=1) + "\n")
-    return record
+    asked = {"size": suite.size, "methods": list(suite.methods), "budget": budget_of(suite)}
+    return as_asked(folder / SUITE_FILE, asked, "a suite", f"bench-{suite.size}")
 
 
 def run_row(place: Path, row: Row, suite: Suite, methods: tuple[str, ...], tag: str) -> None:
@@ -195,11 +189,23 @@ def run_row(place: Path, row: Row, suite: Suite, methods: tuple[str, ...], tag: 
 
 
 def done(place: Path) -> Path | None:
-    """The folder of a row's whole comparison, None where it is to be run."""
+    """The folder of a row's whole comparison, None where it is to be run.
+
+    Raises:
+        CheckpointError: the row's record names no folder of its own.
+    """
     if not (place / DONE_FILE).is_file():
         return None
     told = whole_json(place / DONE_FILE)
-    folder = place / str(told["folder"]) if isinstance(told, dict) and "folder" in told else newest(place)
+    if not isinstance(told, dict) or "folder" not in told:
+        folder = newest(place)
+    else:
+        folder = place / str(told["folder"])
+        if folder.resolve().parent != place.resolve():
+            raise CheckpointError(
+                f"{place / DONE_FILE} names the folder {quoted(told['folder'])}, which is not one in {place}; delete "
+                "that file and give the same command again: what is done is found, and not run anew"
+            )
     return folder if (folder / "results.json").is_file() else None
 
 
