@@ -33,6 +33,7 @@ from rl.on_policy import descend
 from rl.policy import ArrayPolicy
 from rl.proposal import Observation, lens
 from rl.replay import Replay, Slot
+from rl.schedules import scheduled
 
 Float = NDArray[np.float64]
 
@@ -45,17 +46,24 @@ class MaddpgLevelsConfig(OffPolicyConfig):
         actor_rate: the actor's learning rate, as a share of the critic's.
         continuous, ranges, alone, trust: the levels' names, least and greatest, and that nothing else is decided, as
             the trainer says; a trust is the coordinator's and is not read here.
-        spread: s, in units of the range.
+        spread: s at the start, in units of the range; it falls by a line to ``spread_floor`` of that.
+        huber: width of the critic's loss's quadratic part. regulariser: weight of what an actor asks for beyond its
+            range, squared.
     """
+
+    updates: int = 4
 
     rate: float = 3e-3
     target_rate: float = 0.02
-    actor_rate: float = 0.3
+    actor_rate: float = 0.1
     continuous: tuple[str, ...] = ()
     ranges: tuple[tuple[float, float], ...] = ()
     alone: bool = True
     trust: float = 0.0
-    spread: float = 0.1
+    spread: float = 0.15
+    spread_floor: float = 0.3
+    huber: float = 1.0
+    regulariser: float = 10.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -88,6 +96,11 @@ class LevelCritic(nn.Module):
         whole = slot["resource"].mean(1, keepdim=True).expand(-1, n, -1)
         q: Tensor = self.body(torch.cat([slot["own"], mine, rest, whole], -1))[..., 0]
         return q
+
+
+def inside(level: Tensor) -> Tensor:
+    """Levels in units of their ranges, cut off at the ends."""
+    return level.clamp(-0.5, 0.5)
 
 
 class MaddpgLevels(OffPolicy):
@@ -137,6 +150,9 @@ class MaddpgLevels(OffPolicy):
         """``updates`` gradient steps for each slot that came in since the last call."""
         c = self.config
         rate = self.set_rate(progress, {"actor_optimizer": c.actor_rate, "critic_optimizer": 1.0})
+        spread = scheduled(c.spread, c.spread * c.spread_floor, progress, "linear")
+        for actor in (self.actor, self.target_actor):
+            actor.get_buffer("start").fill_(spread)
         of = torch.from_numpy(np.asarray(lens(last).resource_of))
         logs: dict[str, list[float]] = {
             k: [] for k in ("policy_loss", "value_loss", "q", "norm", "kl", "explained_variance")
@@ -147,20 +163,22 @@ class MaddpgLevels(OffPolicy):
             if drawn is None:  # every kept slot ends an episode
                 break
             now, then, reward, discount = drawn[:4]
-            taken = self.units(now["bias"][..., : len(c.continuous)].double())
+            taken = inside(self.units(now["bias"][..., : len(c.continuous)].double()))
             with torch.no_grad():
-                follows = self.executed(self.target_actor, then, of)
+                follows = inside(self.executed(self.target_actor, then, of))
                 target = reward + discount[:, None] * self.target_critic(then, follows, follows)
             q = self.critic(now, taken, taken)
-            value_loss = (q - target)[now["live"]].square().mean()
+            value_loss = nn.functional.huber_loss(q[now["live"]], target[now["live"]], delta=c.huber)
             if now["live"].any():
                 descend(value_loss, self.critic_optimizer, self.critic, c.gradient_norm)
             mine = self.executed(self.actor, now, of)
             if first is None:
                 first = {k: v.clone() for k, v in now.items()}, mine.detach()  # the batch's room is used again
-            gain = self.critic(now, mine, taken)[now["live"]]
+            # as if nothing were cut off: who asks for too much is called back where less is better
+            gain = self.critic(now, mine + (inside(mine) - mine).detach(), taken)[now["live"]]
             if len(gain):
-                policy_loss = -gain.mean()
+                beyond = (mine.abs() - 0.5).clamp(min=0.0)[now["live"]]  # where nothing changes but the critic's guess
+                policy_loss = -gain.mean() + c.regulariser * beyond.square().sum(-1).mean()
                 logs["norm"].append(descend(policy_loss, self.actor_optimizer, self.actor, c.gradient_norm))
                 logs["policy_loss"].append(float(policy_loss.detach()))
             follow_slowly(self.target_actor, self.actor, c.target_rate)
@@ -173,7 +191,7 @@ class MaddpgLevels(OffPolicy):
             with torch.no_grad():
                 moved = (self.executed(self.actor, now, of) - before)[now["live"]]
             # of two Gaussians of the spread that is explored with
-            logs["kl"].append(float((moved / c.spread).square().sum(-1).mean() / 2) if len(moved) else 0.0)
+            logs["kl"].append(float((moved / spread).square().sum(-1).mean() / 2) if len(moved) else 0.0)
         return self.finish(logs, learning_rate=rate)
 
     def executed(self, actor: ContinuousHeads, slot: Slot, resource_of: Tensor) -> Tensor:
@@ -184,7 +202,7 @@ class MaddpgLevels(OffPolicy):
         mean, own = low + (high - low) * (0.5 + raw[..., 0]), ((high - low) * actor.first).square().reciprocal()
         whole = curvature.unflatten(-1, (d, d)) + torch.diag_embed(own.expand_as(mean))
         level = torch.linalg.solve(whole, (own * mean + linear)[..., None])[..., 0]
-        return self.units(torch.minimum(torch.maximum(level, low), high))
+        return self.units(level)
 
     def units(self, level: Tensor) -> Tensor:
         """Levels about the middle of their ranges, -1/2 to 1/2 inside."""

@@ -19,7 +19,8 @@ UNWRITTEN: dict[int, dict[str, dict[str, Any]]] = {
 }  # what each of them had otherwise than the next: every learner's, then one's own
 UNWRITTEN_ALONE: dict[str, dict[str, Any]] = {"imappo": {"gae": 0.6}}  # of the first, in a comparison
 ON_LEVELS: dict[str, Any] = {"rate": 1e-3, "entropy": 0.0, "epochs": 4}
-LEVELS_ALONE = {"imappo": ON_LEVELS, "mappo": ON_LEVELS, "ippo": ON_LEVELS, "maddpg": {}}  # a game decides them alone
+# where a game decides levels alone, by learner; an untrained value of what comes next swamps what a level changes now
+LEVELS_ALONE = dict.fromkeys(("imappo", "mappo", "ippo"), ON_LEVELS) | {"maddpg": {"gamma": 0.0}}
 AHEAD: dict[str, dict[str, Any]] = {"imappo": {"horizon": 8, "minibatches": 4}}  # one update behind is a little behind
 
 
