@@ -801,6 +801,8 @@ class Route:
     """Proxies like this one in front of the same replicas."""
     belief: Literal["blend", "learned", "corrected", "own", "report"] = "blend"
     """What is made of reports between two scrapes."""
+    price: tuple[str, ...] = ()
+    """Prices of the game that are not at their defaults; requests=3 exponent=1 minds the last token, not the first."""
     report_s: float = 1.0
     """Between two scrapes of a replica's /metrics."""
     retries: int = 2
@@ -812,13 +814,13 @@ class Route:
 
     def run(self) -> int:
         try:
-            from hybridalloc.serving.proxy import Limits, serve
+            from hybridalloc.serving.proxy import Limits, parse_prices, serve
         except ModuleNotFoundError as error:
             raise ImportError(f"{error.name} is missing; pip install 'hybridalloc[route]'") from None
         if not self.replica:
             raise ValueError("--replica names no server; give one or more, such as --replica http://127.0.0.1:8000")
         limits = Limits(report_s=self.report_s, retries=self.retries, wait_s=self.wait_s, drain_s=self.drain_s)
-        picker = {"dispatchers": self.dispatchers, "belief": self.belief}
+        picker = {"dispatchers": self.dispatchers, "belief": self.belief, "prices": parse_prices(self.price)}
         serve(self.replica, self.host, self.port, picker, limits)
         return 0
 
