@@ -29,8 +29,8 @@ def check_engine(engine: str, address: str) -> None:
     """An error for an engine that does not exist, that is not installed, or that an address does not go with.
 
     Raises:
-        UnknownNameError: no such engine. ImportError: Ray is missing. ValueError: an address without Ray, or none that
-            is one.
+        UnknownNameError: no such engine. ImportError: Ray is missing. ValueError: an address without Ray, or of no form
+            that one has.
     """
     if engine not in ENGINES:
         raise nearest("engine", engine, ENGINES)

@@ -334,9 +334,8 @@ class Crew:
     def _collect(self, order: Order) -> None:
         began = time.perf_counter()
         order = order._replace(clear=self.tally.clearing)
-        stands: Sequence[dict[str, Any] | None] = self._state or [None for _ in self.hands]
-        for hand, stand in zip(self.hands, stands, strict=True):
-            hand.begin(order._replace(state=stand))
+        for k, hand in enumerate(self.hands):
+            hand.begin(order._replace(state=None if self._state is None else self._state[k]))
         done = [hand.wait() for hand in self.hands]
         self._state, self.tally.clearing = None, False
         self.tally.parts = [part.summary for part in done]
