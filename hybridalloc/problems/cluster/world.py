@@ -474,9 +474,11 @@ class ClusterWorld(SlotWorld):
             ahead[:many] = self.draws(e).permutation(ahead[:many])
 
     def arrays(self) -> dict[str, Any]:
-        own = ("model", "down", "sequence", "at", "pod", "kind", "waits", "came", "used", "room", "stream", "last")
-        own = (*own, "where", "held", "gone")
-        mine = {name: getattr(self, name) for name in (*own, "weights")}
+        own = (
+            "model", "down", "sequence", "at", "pod", "kind", "waits", "came", "used", "room", "stream", "last", "where",
+            "held", "gone", "weights",
+        )  # fmt: skip
+        mine = {name: getattr(self, name) for name in own}
         return super().arrays() | mine | named("left", self.left) | named("nodes", self.nodes)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
