@@ -475,8 +475,8 @@ class ClusterWorld(SlotWorld):
 
     def arrays(self) -> dict[str, Any]:
         own = (
-            "model", "down", "sequence", "at", "pod", "kind", "waits", "came", "used", "room", "stream", "last", "where",
-            "held", "gone", "weights",
+            "model", "down", "sequence", "at", "pod", "kind", "waits", "came", "used", "room", "stream", "last",
+            "where", "held", "gone", "weights",
         )  # fmt: skip
         mine = {name: getattr(self, name) for name in own}
         return super().arrays() | mine | named("left", self.left) | named("nodes", self.nodes)
