@@ -42,8 +42,11 @@ class Nodes:
         self.small = small
 
     def kill(self):
-        """One node, as if its machine lost power; another takes its place."""
+        """One node, as if its machine lost power."""
         self.cluster.remove_node(self.others.pop(0), allow_graceful=False)
+
+    def mend(self):
+        """Another takes its place; in the main thread, as it sets signals."""
         self.others.append(self.cluster.add_node(**self.small))
 
 
@@ -92,6 +95,7 @@ def test_a_comparison_that_loses_a_node_gives_the_local_table_and_goes_on(nodes,
 
     monkeypatch.setattr(on_ray.RayPool, "_begin", begin)
     far = compare(there)
+    nodes.mend()
     assert killed and "a worker was lost" in capsys.readouterr().err
     assert scores(far) == scores(local)
     for part in ("curves", "levels", "counts", "differences"):
@@ -140,8 +144,9 @@ def test_a_training_whose_actors_lose_a_node_is_the_local_one(nodes):
     def report(steps, figures):
         rows.append(steps)
         if len(rows) == 3:  # both of the other nodes, so that one actor is lost at least
-            nodes.kill()
-            nodes.kill()
+            for _ in range(2):
+                nodes.kill()
+                nodes.mend()
 
     with hiring("ray", quiet=True) as hires:
         far = trained(config, report=report, hires=hires)
