@@ -179,13 +179,23 @@ def third() -> Table:
         ),
         (
             '"Deadline only has the highest high-priority completion", although combined has 99.1.',
+            "Resource only and combined raise both classes above what they have without prioritisation: more than "
+            "sharing out the "
+            "same servers in another order can be expected to do.",
             "Jain's index of the two classes is at least .998 in every row, so the fairness column is some other, "
             "undefined "
             "measure. The lower completion over the higher, as here, gives .926, .993, .955 and .957 of their "
             "figures, where "
             "they print .924, .987, .941 and .962.",
         ),
-        again=again,
+        (
+            "Tasks of high priority are the harder ones here, by deadline and by cycles, and have the lower completion "
+            "where nobody is preferred; the document has both classes alike.",
+            "What a scheme gives to the preferred it takes from the others, and more: admitted strictly by P, one "
+            "large "
+            "task goes before two small ones.",
+        ),
+        again,
     )
 
 
