@@ -473,11 +473,15 @@ class Step:
     method: str = "hybrid"
     """hybrid, rl, game or a baseline of the problem; custom also: optimal, the most that can be served, by MILP."""
     jobs: Path | None = None
-    """CSV of name, work; optional deadline_s, delay_cost, priority, opt_out_cost, power_limit_w, moving_cost."""
+    """CSV of name, work; optional deadline_s, delay_cost, priority, opt_out_cost, power_limit_w, moving_cost. Of what
+    is held whole: name, demand:gpu, ...; optional count, apart, team, priority, moving_cost."""
     servers: Path | None = None
-    """CSV of name, capacity (units of work a second, 0: down); optional wait_s, full_power_w."""
+    """CSV of name, capacity (units of work a second, 0: down); optional wait_s, full_power_w. Of what is held whole:
+    name, held:gpu, held:memory_gb, ..."""
     links: Path | None = None
     """CSV of job, server; optional cost, work. Without it every job reaches every server."""
+    quota: Path | None = None
+    """With what is held: CSV of team, quota:gpu, ...: what each team may have in all."""
     previous: Path | None = None
     """Where the jobs are now, by their names: what --out or --json wrote before. They stay unless moving pays."""
     moving_cost: float | None = None
@@ -507,7 +511,7 @@ class Step:
         settings, tables = pairs(self.settings), self.jobs is not None or self.servers is not None
         name = self.problem or ("custom" if tables else "mec")
         if not tables:
-            for flag in ("links", "previous", "moving_cost", "out"):
+            for flag in ("links", "quota", "previous", "moving_cost", "out"):
                 if getattr(self, flag) is not None:
                     raise ValueError(f"--{flag.replace('_', '-')} goes with --jobs and --servers")
         if self.example and self.allocator is not None:
@@ -538,6 +542,8 @@ class Step:
         from hybridalloc.places import check_file
         from hybridalloc.problems import make_problem
         from hybridalloc.problems.custom import CustomPrices
+        from hybridalloc.problems.custom.held import Held
+        from hybridalloc.reports import step_held
         from hybridalloc.reports.step import as_csv, as_json, as_text
 
         if name != "custom":
@@ -549,6 +555,8 @@ class Step:
             raise ValueError("--moving-cost goes with --previous FILE: without it nobody is anywhere yet")
         if self.out is not None and check_file("--out", self.out).suffix.lower() not in (".csv", ".json"):
             raise ValueError(f"--out {self.out}: a name that ends in .csv or .json is required")
+        if self.quota is not None:
+            settings = settings | {"quota": self.quota}
         with _noted():
             problem = make_problem(
                 "custom", jobs=self.jobs, servers=self.servers, links=self.links, previous=self.previous,
@@ -559,15 +567,22 @@ class Step:
         else:
             allocator = Allocator(problem, self.method, **changes)
         state, prices = problem.reset(), allocator.prices
-        assert isinstance(prices, CustomPrices)
         allocation = allocator.step(state)
         written = self.out is not None and self.out.suffix.lower() == ".json"
-        told = as_json(problem, state, allocation, prices) if self.json or written else {}
+        if isinstance(problem, Held):
+            told = step_held.as_json(problem, state, allocation) if self.json or written else {}
+            rows = step_held.as_csv(problem, state, allocation)
+            text = "" if self.json else step_held.as_text(problem, state, allocation)
+        else:
+            assert isinstance(prices, CustomPrices)
+            told = as_json(problem, state, allocation, prices) if self.json or written else {}
+            rows = as_csv(problem, state, allocation)
+            text = "" if self.json else as_text(problem, state, allocation, prices)
         if self.out is not None:
-            write_text(self.out, to_json(told) + "\n" if written else as_csv(problem, state, allocation))
+            write_text(self.out, to_json(told) + "\n" if written else rows)
         if self.json:
             return print_json(told)
-        say(as_text(problem, state, allocation, prices))
+        say(text)
         return 0
 
 

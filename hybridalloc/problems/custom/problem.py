@@ -33,6 +33,7 @@ from hybridalloc.problems.contract import Card, Knob, Optimum
 from hybridalloc.problems.custom import padding, transitions
 from hybridalloc.problems.custom.audit import audit
 from hybridalloc.problems.custom.held import Held, make_held
+from hybridalloc.problems.custom.held.tables import held_from_tables, names_held
 from hybridalloc.problems.custom.optimum import best_served
 from hybridalloc.problems.custom.remedies import knobs_of, ways_shown
 from hybridalloc.problems.custom.setting import BASELINES, STARTS, CustomSetting
@@ -343,7 +344,8 @@ def make(
         resources: R names.
         families: R names, by which shares and prices come; default one family, "share".
         jobs: a pandas frame, the path of a CSV file or a mapping of columns, instead of arrays; ``servers`` and
-            ``links`` likewise, see :func:`hybridalloc.problems.custom.tables.read_tables`.
+            ``links`` likewise, see :func:`hybridalloc.problems.custom.tables.read_tables`; with columns ``held:gpu`` of
+            the servers, :mod:`hybridalloc.problems.custom.held.tables`, and ``quota`` a table too.
         arrays: or ``demand`` and ``held``: jobs that hold what they ask for, whole or not at all, see
             :func:`hybridalloc.problems.custom.held.problem.make_held`.
         transition: an object with reset, advance and reward (see :class:`Transition`), or "module:Class".
@@ -363,6 +365,13 @@ def make(
         stands = {k: v for k, v in (("previous", previous), ("moving_cost", moving_cost)) if v is not None}
         others = {"work": work, "capacity": capacity, "jobs": jobs, "transition": transition}
         return _whole(arrays | stands, servers, others)
+    if servers is not None and names_held(servers):
+        quota = arrays.pop("quota", None)
+        if work is not None or capacity is not None or arrays:
+            raise InvalidStateError("give either jobs= and servers= with columns of what is held, or arrays, not both")
+        return held_from_tables(jobs, servers, links, quota, previous, moving_cost)
+    if "quota" in arrays:
+        raise InvalidStateError("quota= goes with what is held: held= and demand=, or columns held: of the servers")
     transition = transitions.by_user(transition)
     apart = ("work", "capacity", "previous", "moving_cost")
     known = [name for name in CustomState.__dataclass_fields__ if name not in apart]
