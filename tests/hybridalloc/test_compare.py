@@ -75,6 +75,13 @@ def test_the_pictures_count_every_agent_in_every_slot(farm, tmp_path):
     assert shown["over_time"]["options"][-2:] == ["opted out", "idle"]
 
 
+def test_where_levels_alone_are_decided_nobody_is_counted_by_option(tmp_path):
+    """The report of such a comparison is written all the same."""
+    problem = make_problem("voltage", levels=3, rounds=1)
+    Allocator(problem, "game").save(tmp_path / "game-tuned-seed0" / "allocator.npz")
+    assert assemble.snapshots(problem, tmp_path, ("game-tuned",)) == {"map": None, "over_time": None}
+
+
 def test_a_band_is_drawn_at_the_station_that_has_it(tmp_path):
     """A comparison whose devices choose channels has more options than stations, and a map all the same."""
     problem = make_problem("mec", agents=20, servers=2, choose_channel=True)
