@@ -16,7 +16,9 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Awaitable
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import numpy as np
@@ -67,6 +69,18 @@ class LeastInFlight(Picker):
 ROUTERS = {
     "round robin": RoundRobin, "power of two": TwoChoices, "in flight over capacity": LeastInFlight, "game": Picker,
 }  # fmt: skip
+
+
+SPENT: dict[str, list[float]] = {}  # s of each choice that is awaited, by router
+
+
+async def timed(name: str, choosing: Awaitable[Any]) -> Any:
+    """What is chosen; how long that took is noted."""
+    began = time.perf_counter()
+    try:
+        return await choosing
+    finally:
+        SPENT.setdefault(name, []).append(time.perf_counter() - began)
 
 
 def free_port() -> int:

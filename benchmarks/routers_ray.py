@@ -30,19 +30,11 @@ from ray.serve._private.request_router.pow_2_router import PowerOfTwoChoicesRequ
 from ray.serve.config import RequestRouterConfig  # noqa: E402
 from ray.serve.request_router import RequestRouter  # noqa: E402
 
-from benchmarks.routers import SPEEDS, drawn, say  # noqa: E402
+from benchmarks.routers import SPEEDS, SPENT, drawn, say, timed  # noqa: E402
 from hybridalloc.serving.ray_router import GameRouter  # noqa: E402
 from hybridalloc.serving.toy import KV, SHORTEST, Job, Toy  # noqa: E402
 
-SPENT: dict[str, list[float]] = {}  # s of each choice, by router, in the process that calls
-
-
-async def timed(name: str, choosing: Any) -> Any:
-    began = time.perf_counter()
-    try:
-        return await choosing
-    finally:
-        SPENT.setdefault(name, []).append(time.perf_counter() - began)
+# Ray sends what is of this module by value: what routers note is kept by another
 
 
 class Game(GameRouter):
@@ -105,7 +97,9 @@ def deployed(router: str, report_s: float) -> Any:
             request_router_class=f"benchmarks.routers_ray:{ROUTERS[router]}", request_routing_stats_period_s=report_s
         ),
     )(Replica)  # fmt: skip
-    return serve.run(made.bind(tempfile.mkdtemp()), name="toys", route_prefix=None).options(stream=True)
+    return serve.run(made.bind(tempfile.mkdtemp()), name=f"toys-{ROUTERS[router]}", route_prefix=None).options(
+        stream=True
+    )
 
 
 async def one(handle: Any, prompt: int, tokens: int) -> tuple[float, float]:
@@ -151,8 +145,8 @@ def main() -> None:
         serve.start(proxy_location="Disabled")  # handles alone
         for name in ROUTERS:
             found[name] = asyncio.run(all_rounds(deployed(name, args.report), args))
-            us[name] = 1e6 * float(np.median(SPENT[name]))
-            serve.delete("toys")
+            us[name] = 1e6 * float(np.median(SPENT.get(name, [np.nan])))
+            serve.delete(f"toys-{ROUTERS[name]}")  # another name each: a handle keeps its router
     finally:
         serve.shutdown()
         ray.shutdown()
@@ -165,6 +159,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    from benchmarks.routers_ray import main as under_its_name  # under which Ray finds the routers, and what they note
-
-    under_its_name()
+    main()

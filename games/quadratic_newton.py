@@ -4,8 +4,9 @@ With J symmetric the variational equilibrium is the least of :math:`x'Jx/2 + q'x
 that gives, :math:`A_m x \le b_m + g_m \lambda_m`, is charged :math:`[A_m x - b_m]_+^2 / (2 g_m)`: smooth, and quadratic
 where the set of charged limits stays. A step is Newton's, the least of the quadratic model in the boxes, halved until
 the cost falls enough; the curvature has a row's square only where that row is charged, so the equations have as many
-unknowns as levels, however many limits there are and however nearly parallel they lie. A hard limit is a soft one whose
-price leans on the last one's (the method of multipliers): a few rounds take the lean out.
+unknowns as levels, however many limits there are and however nearly parallel they lie. Of many levels those that no
+cost and no limit ties to the others are a game of their own, such as those of feeders below one substation. A hard
+limit is a soft one whose price leans on the last one's (the method of multipliers): a few rounds take the lean out.
 
 Sources: Bertsekas (1982), "Projected Newton methods for optimization problems with simple constraints"; Rockafellar
 (1976) for the multipliers.
@@ -28,6 +29,7 @@ LEAST_LEAN = 1e-8
 HALVINGS = 40
 PIVOTS, PATIENCE = 16, 4  # a step far from the answer need not be the least: it is cut short where it takes more
 ALL_PIVOTS = 10**9
+MANY = 16  # levels from which on it is looked for games that have nothing to do with each other
 UNKNOWN = 2  # who is held: to be seen from where the levels are
 SLOPE = 1e-4  # of the fall that the gradient promises: what a step must bring
 
@@ -81,6 +83,84 @@ def dot(a, b, count):
 def descend(which, jacobian, linear, lower, upper, constraint, limit, weight, held_at, scale, level, price, tolerance):
     """Newton's method on games ``which``: levels and prices overwritten, each limit charged by its ``weight``."""
     k, m = linear.shape[1], limit.shape[1]
+    if k < MANY:
+        _descend(0.0, which, jacobian, linear, lower, upper, constraint, limit, weight, held_at, scale, level, price,
+                 tolerance)  # fmt: skip
+        return
+    one, cuts, owner = np.zeros(1, np.int64), np.empty(k + 1, np.int64), np.empty(m, np.int64)
+    for e in which:
+        parts = _apart(jacobian[e], constraint[e], cuts, owner)
+        size = 0.0  # of what moves in the game as a whole: a part that is at rest is not to be solved to nothing
+        for d in range(k):
+            x, g = level[e, d], linear[e, d] + dot(jacobian[e, d], level[e], k)
+            size = max(size, abs(x), abs(x - min(max(x - g / scale[e, d], lower[e, d]), upper[e, d])))
+        order = np.argsort(owner, kind="mergesort")  # limits by the part that they are of
+        at = np.searchsorted(owner[order], 0)
+        for r in order[:at]:  # of nobody
+            price[e, r] = max(held_at[e, r] - weight[e, r] * limit[e, r], 0.0)
+        for b in range(parts):
+            a, z, last = cuts[b], cuts[b + 1], at
+            while last < m and owner[order[last]] == b:
+                last += 1
+            rows, at = order[at:last], last
+            mine, p = level[e : e + 1, a:z].copy(), price[e][rows].reshape(1, -1)
+            _descend(
+                size, one, jacobian[e : e + 1, a:z, a:z].copy(), linear[e : e + 1, a:z].copy(),
+                lower[e : e + 1, a:z].copy(), upper[e : e + 1, a:z].copy(),
+                constraint[e, :, a:z][rows].copy().reshape(1, len(rows), z - a),
+                limit[e][rows].reshape(1, -1), weight[e][rows].reshape(1, -1), held_at[e][rows].reshape(1, -1),
+                scale[e : e + 1, a:z].copy(), mine, p, tolerance,
+            )  # fmt: skip
+            level[e, a:z] = mine[0]
+            for i in range(len(rows)):
+                price[e, rows[i]] = p[0, i]
+
+
+@njit(**ROOMY)
+def _apart(jacobian, constraint, cuts, owner):
+    """Number of parts of consecutive levels that nothing ties to each other; part b is cuts[b] to before cuts[b + 1].
+    ``owner`` (M,): whose a limit is, -1 where it is of nobody."""
+    k = len(jacobian)
+    far = np.arange(1, k + 1)  # before where what is tied to a level, and begins there, ends
+    for d in range(k):
+        a, z = _span(jacobian[d])
+        a = min(a, d)
+        far[a] = max(far[a], z)
+    for r in range(len(constraint)):
+        a, z = _span(constraint[r])
+        owner[r] = a if a < z else -1
+        if a < z:
+            far[a] = max(far[a], z)
+    parts, reached = 0, 0
+    for d in range(k):
+        if d >= reached:
+            cuts[parts] = d
+            parts += 1
+        reached = max(reached, far[d])
+    cuts[parts] = k
+    for r in range(len(constraint)):
+        if owner[r] >= 0:
+            owner[r] = np.searchsorted(cuts[:parts], owner[r], side="right") - 1
+    return parts
+
+
+@njit(**LEAN)
+def _span(row):
+    """Where entries other than 0 begin, and before where they end."""
+    a, z = 0, len(row)
+    while a < z and row[a] == 0.0:
+        a += 1
+    while z > a and row[z - 1] == 0.0:
+        z -= 1
+    return a, z
+
+
+@njit(**ROOMY)
+def _descend(
+    least, which, jacobian, linear, lower, upper, constraint, limit, weight, held_at, scale, level, price, tolerance
+):
+    """:func:`descend` on games as they are; the tolerance is of the levels' size, ``least`` or more."""
+    k, m = linear.shape[1], limit.shape[1]
     x, trial, gradient, step = np.empty(k), np.empty(k), np.empty(k), np.empty(k)
     over, over_trial, bent = np.empty(m), np.empty(m), np.empty(k)
     free, held, curve, root, slope = (
@@ -99,7 +179,7 @@ def descend(which, jacobian, linear, lower, upper, constraint, limit, weight, he
         held[:] = UNKNOWN
         pivots = PIVOTS
         for _ in range(STEPS):
-            size = 0.0
+            size = least
             for d in range(k):
                 bent[d] = dot(J[d], x, k) + linear[e, d]
                 gradient[d] = bent[d]

@@ -149,8 +149,8 @@ def levels(problem: AnyProblem, prices: dict[str, Prices], folder: Path) -> list
 
 
 def snapshots(problem: AnyProblem, folder: Path, methods: Sequence[str]) -> dict[str, Any]:
-    """The first method in the first reporting world: agents by option in each slot, None where a problem has levels
-    alone, and, where it draws itself, who is served where in the twentieth."""
+    """The first method in the first reporting world: agents by option in each slot, where they have options, and, where
+    a problem draws itself, who is served where in the twentieth."""
     card = problem.card
     best = next((m for m in methods if method_of(m, card).kind != "heuristic"), methods[0])
     allocator = Allocator.load(folder / f"{best}-seed0" / "allocator.npz", problem=problem)
@@ -159,8 +159,9 @@ def snapshots(problem: AnyProblem, folder: Path, methods: Sequence[str]) -> dict
     for slot in range(SHOWN_SLOTS):
         allocation = allocator.step(state)
         active = problem.world_at(state).active[0]
-        chosen = np.bincount(allocation.option[active], minlength=allocation.log_prior.shape[1])
-        rows.append([*chosen[1:].tolist(), int(chosen[0]), int((~active).sum())])
+        if card.decides != "levels":
+            chosen = np.bincount(allocation.option[active], minlength=allocation.log_prior.shape[1])
+            rows.append([*chosen[1:].tolist(), int(chosen[0]), int((~active).sum())])
         if slot == DRAWN_SLOT and isinstance(problem, Drawn):
             picture = problem.picture(state, allocation)
             if picture:
@@ -169,6 +170,8 @@ def snapshots(problem: AnyProblem, folder: Path, methods: Sequence[str]) -> dict
                 opting_out = card.options[0] if card.options else ""
                 shown = picture | {"label": f"{label}, slot {slot}", "opting_out": opting_out}
         state, _ = problem.advance(state, allocation, seed=slot)
+    if not rows:
+        return {"map": shown, "over_time": None}
     options = list(card.options[1:]) or [f"option {o}" for o in range(1, len(rows[0]) - 1)]
     over_time = {"counts": rows, "options": [*options, "opted out", "idle"], "label": label}
-    return {"map": shown, "over_time": over_time if len(rows[0]) > 2 else None}
+    return {"map": shown, "over_time": over_time}

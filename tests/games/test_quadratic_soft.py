@@ -146,3 +146,27 @@ def test_what_gives_is_checked(change, message):
         quadratic_batch(**given, limit=[[1.0]], **change)
     with pytest.raises(InvalidGameError, match=r"give has shape \(3,\); limit needs \(1,\)"):
         QuadraticGame(np.eye(2), np.zeros(2), 0.0, 1.0, np.ones((1, 2)), [1.0], np.ones(3))
+
+
+def test_games_that_nothing_ties_together_are_solved_as_each_alone_and_as_in_any_order():
+    """Twenty levels of five games side by side in one: found part by part, and as a whole where they are shuffled."""
+    rng = np.random.default_rng(3)
+    parts = [games(rng, 2, 4, limits=6, hard=0.2) for _ in range(5)]
+    jacobian, constraint = np.zeros((2, 20, 20)), np.zeros((2, 31, 20))  # the last limit is of nobody
+    for k, part in enumerate(parts):
+        own, rows = slice(4 * k, 4 * k + 4), slice(6 * k, 6 * k + 6)
+        jacobian[:, own, own], constraint[:, rows, own] = part.jacobian, part.constraint
+    linear = np.concatenate([part.linear for part in parts], 1)
+    limit = np.concatenate([*(part.limit for part in parts), np.full((2, 1), 0.5)], 1)
+    give = np.concatenate([*(part.give for part in parts), np.ones((2, 1))], 1)
+    whole = solve_batch(quadratic_batch(jacobian, linear, -1.0, 1.0, constraint, limit, give=give))
+    assert whole.converged.all() and not whole.price[:, 30].any()
+    for k, part in enumerate(parts):
+        alone = solve_batch(part)
+        np.testing.assert_allclose(whole.level[:, 4 * k : 4 * k + 4], alone.level, atol=1e-7)
+        np.testing.assert_allclose(whole.price[:, 6 * k : 6 * k + 6], alone.price, rtol=1e-4, atol=1e-6)
+    mix = rng.permutation(20)
+    mixed = quadratic_batch(
+        jacobian[:, mix][:, :, mix], linear[:, mix], -1.0, 1.0, constraint[:, :, mix], limit, give=give
+    )  # fmt: skip
+    np.testing.assert_allclose(solve_batch(mixed).level, whole.level[:, mix], atol=1e-7)
