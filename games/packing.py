@@ -177,7 +177,9 @@ def serve_in_order(game: Packing, order: Int, strict: bool = False) -> Packed:
 def serving_order(game: Packing, dearest: bool = False) -> Int:
     """(N,) by class, and within one by the least share of a resource that a place takes, the smallest first, which
     serves most; or, ``dearest`` first, by what a place saves for each such share."""
-    share = np.where(game.rows >= 0, game.demand / np.maximum(game.capacity, 1e-300)[game.rows], 0.0).max(2, initial=0)
+    share = np.where(
+        game.rows >= 0, game.demand / np.append(np.maximum(game.capacity, 1e-300), 1.0)[game.rows], 0.0
+    ).max(2, initial=0)
     least = np.where(game.ok, share, np.inf).min(1, initial=np.inf)
     if not dearest:
         return np.lexsort((least, game.rank))

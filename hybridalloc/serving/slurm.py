@@ -14,7 +14,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +22,7 @@ import numpy as np
 from games.congestion import Float, Int
 from games.packing import Packing, pack, packing_game
 from games.packing_certificate import certify_packing
-from hybridalloc.serving.slurm_read import Job, Node, SlurmError, read_jobs, read_nodes
+from hybridalloc.serving.slurm_read import Job, Node, Skip, SlurmError, read_jobs, read_nodes
 from hybridalloc.text import printable
 
 Runner = Callable[[Sequence[str]], str]
@@ -228,6 +228,7 @@ class Bridge:
     patience_s: float = 600.0
     ask: Runner = ask_slurm
     say: Callable[[str], None] = print
+    passed_over: set[str] = field(default_factory=set)  # rows of the last round that were told
 
     def round(self) -> list[Plan]:
         """Read, decide, and place; the plans that were carried out, or would have been.
@@ -235,7 +236,12 @@ class Bridge:
         Raises:
             SlurmError: the controller does not answer, or not in words that can be read.
         """
-        jobs, nodes = read_jobs(self.ask(["squeue", "--json"])), self._nodes()
+        bad: list[str] = []
+        jobs, nodes = read_jobs(self.ask(["squeue", "--json"]), bad.append), self._nodes(bad.append)
+        for line in dict.fromkeys(bad):
+            if line not in self.passed_over:
+                self.say(line)
+        self.passed_over = set(bad)
         done = []
         for plan in plan_round(jobs, nodes, self.given, self.patience_s, time.time()):
             self.say(str(plan))
@@ -243,12 +249,12 @@ class Bridge:
                 done.append(plan)
         return done
 
-    def _nodes(self) -> list[Node]:
+    def _nodes(self, skip: Skip) -> list[Node]:
         told = self.ask(["sinfo", "--json"])
         try:
-            return read_nodes(told)
+            return read_nodes(told, skip)
         except SlurmError:  # later versions group nodes there
-            return read_nodes(self.ask(["scontrol", "show", "nodes", "--json"]))
+            return read_nodes(self.ask(["scontrol", "show", "nodes", "--json"]), skip)
 
     def _place(self, plan: Plan) -> bool:
         """Name the nodes, then release; a job that cannot be told where to go stays held."""

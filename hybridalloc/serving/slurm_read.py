@@ -1,18 +1,28 @@
-"""What Slurm says of jobs and nodes: ``squeue --json`` and ``sinfo --json``, of version 22.05 and later."""
+"""What Slurm says of jobs and nodes: ``squeue --json`` and ``sinfo --json``, of version 22.05 and later.
+
+A row that cannot be used is named, with the field and what is wrong with it, and passed over; the others count. What is
+absent, or said not to be set, has its default.
+"""
 
 from __future__ import annotations
 
 import json
 import math
 import re
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 from hybridalloc.text import printable, quoted
 
 UP = ("idle", "mixed", "allocated")  # states of a node that takes jobs
 DOWN = ("down", "drain", "draining", "drained", "fail", "failing", "maint", "not_responding", "powering_down", "reboot")
 MOST_TASKS = 1000  # of an array, that are looked at
+MOST_HOSTS = 100_000  # in a host list
+MOST = 2**53  # of anything that is counted
+UNSET = (2**32 - 2, 2**32 - 1, 2**64 - 2, 2**64 - 1)  # how earlier versions write that nothing is set, or no limit
+HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}")  # what goes into ReqNodeList, where a comma begins another
+Row = TypeVar("Row")
+Skip = Callable[[str], None]
 
 
 class SlurmError(ValueError):
@@ -61,67 +71,120 @@ class Node(NamedTuple):
     used_gpus: Mapping[str, int]
 
 
-def read_jobs(text: str) -> list[Job]:
+def read_jobs(text: str, skip: Skip | None = None) -> list[Job]:
     """The jobs in what ``squeue --json`` said, arrays task by task.
 
+    Args:
+        skip: takes a line for each row that cannot be used, which is passed over; without it the first is an error.
+
     Raises:
         SlurmError: it is no such answer.
     """
-    return [job for row in _rows(text, "jobs", "squeue --json") for job in _jobs(row)]
+    rows = _rows(text, "jobs", "squeue --json")
+    return [job for found in _each(rows, "squeue --json", "job_id", "job", _jobs, skip) for job in found]
 
 
-def read_nodes(text: str) -> list[Node]:
+def read_nodes(text: str, skip: Skip | None = None) -> list[Node]:
     """The nodes in what ``sinfo --json`` (or, of later versions, ``scontrol show nodes --json``) said.
 
+    Args:
+        skip: as of :func:`read_jobs`. Of two nodes of one name the second is passed over.
+
     Raises:
         SlurmError: it is no such answer.
     """
-    return [_node(row) for row in _rows(text, "nodes", "sinfo --json")]
+    seen: set[str] = set()
+
+    def node(row: Mapping[str, Any]) -> Node:
+        found = _node(row)
+        if found.name in seen:
+            raise SlurmError("another row is of that name; the first counts")
+        seen.add(found.name)
+        return found
+
+    return _each(_rows(text, "nodes", "sinfo --json"), "sinfo --json", "name", "node", node, skip)
+
+
+def _each(
+    rows: list[Any], command: str, key: str, word: str, read: Callable[[Mapping[str, Any]], Row], skip: Skip | None
+) -> list[Row]:
+    out = []
+    for k, row in enumerate(rows):
+        try:
+            if not isinstance(row, dict):
+                raise SlurmError(f"{quoted(row)} is no object")
+            out.append(read(row))
+        except SlurmError as error:
+            named = f" ({word} {printable(str(row[key]), 40)})" if isinstance(row, dict) and key in row else ""
+            line = f"{command}: row {k + 1}{named} is passed over: {error}"
+            if skip is None:
+                raise SlurmError(line) from None
+            skip(line)
+    return out
 
 
 def expand(hosts: str) -> tuple[str, ...]:
-    """The names in a host list such as "n[1-3,05],login"."""
+    """The names in a host list such as "n[1-3,05],login".
+
+    Raises:
+        SlurmError: a name that no host can have, or more than :data:`MOST_HOSTS`.
+    """
     out: list[str] = []
     for part in re.findall(r"[^,\[]+(?:\[[^\]]*\][^,\[]*)*", hosts):
         names = [""]
         for plain, numbers in re.findall(r"([^\[]*)(?:\[([^\]]*)\])?", part):
             ends = _numbers(numbers) if numbers else [""]
+            if len(names) * len(ends) + len(out) > MOST_HOSTS:
+                raise SlurmError(f"the host list {quoted(hosts[:80])} is of more than {MOST_HOSTS:,} names")
             names = [name + plain + end for name in names for end in ends]
         out += names
-    return tuple(name for name in out if name)
+    return tuple(_host(name) for name in out if name)
+
+
+def _host(name: str) -> str:
+    if not HOST.fullmatch(name):
+        raise SlurmError(f"{quoted(name[:80])} is no name of a node; letters, digits, '_', '.' and '-' are allowed")
+    return name
 
 
 def _numbers(text: str) -> list[str]:
-    out = []
+    out: list[str] = []
     for piece in text.split(","):
         low, _, high = piece.partition("-")
-        if high and low.isdigit() and high.isdigit():
-            out += [f"{k:0{len(low)}d}" for k in range(int(low), min(int(high), int(low) + 100_000) + 1)]
+        if high and low.isdigit() and high.isdigit() and low.isascii() and high.isascii():
+            if len(high) > 15 or int(high) - int(low) >= MOST_HOSTS or len(out) > MOST_HOSTS:
+                raise SlurmError(f"{quoted(piece[:80])} is of more than {MOST_HOSTS:,} numbers")
+            out += [f"{k:0{len(low)}d}" for k in range(int(low), int(high) + 1)]
         else:
             out.append(piece)
     return out
 
 
-def _rows(text: str, name: str, command: str) -> list[Mapping[str, Any]]:
+def _rows(text: str, name: str, command: str) -> list[Any]:
     try:
         told = json.loads(text)
         rows = told[name]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         raise SlurmError(f"{command} said {quoted(text[:80])}; an object with {name!r} is needed") from None
-    for error in told.get("errors") or []:  # a controller that is down: no jobs, and the command ended well
+    errors = told.get("errors") or []  # a controller that is down: no jobs, and the command ended well
+    for error in errors if isinstance(errors, list) else [errors]:
         said = error.get("description") or error.get("error") if isinstance(error, dict) else error
         raise SlurmError(f"{command}: {printable(str(said), 200)}")
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise SlurmError(f"{command}: {name!r} is no list of objects")
+    if not isinstance(rows, list):
+        raise SlurmError(f"{command}: {name!r} is no list")
     return rows
 
 
-def _number(value: Any, otherwise: int = 0) -> int:
+def _number(row: Mapping[str, Any], field: str, otherwise: int = 0) -> int:
     """A whole number; later versions say {"set": true, "infinite": false, "number": 4}."""
+    told = value = row.get(field)
     if isinstance(value, dict):
         value = value.get("number") if value.get("set") and not value.get("infinite") else None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if value is None or value in UNSET:
         return otherwise
+    fits = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MOST
+    if not fits or value != int(value):
+        raise SlurmError(f"{field} is {quoted(told)}; a whole number from 0 is needed")
     return int(value)
 
 
@@ -130,21 +193,34 @@ def _word(value: Any) -> str:
 
 
 def gpus_of(text: str) -> dict[str, int]:
-    """GPUs by type ("" without one) in "gpu:a100:4(S:0-1),gpu:2" or "gres/gpu:a100=4", with or without "gres:"."""
+    """GPUs by type ("" without one) in "gpu:a100:4(S:0-1),gpu:2", "gpu:(null):2(IDX:0-1)" or "gres/gpu:a100=4", with or
+    without "gres:".
+
+    Raises:
+        SlurmError: a part is of GPUs and cannot be read.
+    """
     found: dict[str, int] = {}
     bare = re.sub(r"\([^)]*\)", "", text or "")
     for part in re.split(r"[,+]", bare):
-        hit = re.fullmatch(r"(?:gres[:/])?gpu(?:[:/]([A-Za-z][\w.-]*))?(?:[:=](\d+))?", part.strip())
-        if hit:
-            kind = hit.group(1) or ""
-            found[kind] = found.get(kind, 0) + int(hit.group(2) or 1)
+        named = re.fullmatch(r"(?:gres[:/])?gpu(?![\w-])(.*)", part.strip())
+        if not named:
+            continue
+        hit = re.fullmatch(r"(?:[:/]([A-Za-z][\w.-]*)?)?(?:[:=](\d{1,9}))?", named.group(1))
+        if not hit:
+            raise SlurmError(f"{quoted(part.strip()[:80])} is no number of GPUs")
+        kind = hit.group(1) or ""
+        found[kind] = found.get(kind, 0) + int(hit.group(2) or 1)
     return found
 
 
 def _jobs(row: Mapping[str, Any]) -> list[Job]:
-    state = _word(row.get("job_state")).split(" ")[0]
-    count = max(_number(row.get("node_count"), 1), 1)
-    cpus, memory = -(-max(_number(row.get("cpus"), 1), 1) // count), _memory(row, count)
+    state, number = _word(row.get("job_state")).split(" ")[0], _number(row, "job_id")
+    if not number:
+        raise SlurmError("it has no job_id")
+    if not state:
+        raise SlurmError("it has no job_state")
+    count = max(_number(row, "node_count", 1), 1)
+    cpus, memory = -(-max(_number(row, "cpus", 1), 1) // count), _memory(row, count)
     gpus, gpu_type, doubt = _gpus(row, count)
     held = state == "PENDING" and _word(row.get("state_reason")) == "JobHeldUser"
     features = _word(row.get("features"))
@@ -156,36 +232,48 @@ def _jobs(row: Mapping[str, Any]) -> list[Job]:
         doubt = doubt or "it asks for licences"
     where = _word(row.get("nodes")) or _word(row.get("required_nodes"))
     one = Job(
-        str(_number(row.get("job_id"))), _word(row.get("name")), state, held, _word(row.get("partition")),
-        _word(row.get("account")), _word(row.get("user_name")), count, cpus, memory, gpus, gpu_type,
+        str(number), _word(row.get("name")), state, held, _word(row.get("partition")), _word(row.get("account")),
+        _word(row.get("user_name")), count, cpus, memory, gpus, gpu_type,
         tuple(re.split("[&,]", features)) if features else (), expand(_word(row.get("excluded_nodes"))), expand(where),
-        _number(row.get("submit_time")), doubt,
+        _number(row, "submit_time"), doubt,
     )  # fmt: skip
-    tasks = _word(row.get("array_task_string"))
+    tasks, whole = _word(row.get("array_task_string")), _number(row, "array_job_id")
     if not tasks:
         task = row.get("array_task_id")
-        whole = _number(row.get("array_job_id"))
         named = whole and task is not None and (not isinstance(task, dict) or task.get("set"))
-        return [one._replace(id=f"{whole}_{_number(task)}")] if named else [one]
-    whole = _number(row.get("array_job_id")) or _number(row.get("job_id"))
-    steps = [piece.partition(":") for piece in tasks.partition("%")[0].split(",")]
-    numbers = [n for piece, _, step in steps for n in _numbers(piece)[:: max(int(step or 1), 1)] if n.isdigit()]
-    return [one._replace(id=f"{whole}_{int(n)}") for n in numbers[:MOST_TASKS]]
+        return [one._replace(id=f"{whole}_{_number(row, 'array_task_id')}")] if named else [one]
+    return [one._replace(id=f"{whole or number}_{n}") for n in _tasks(tasks)[:MOST_TASKS]]
+
+
+def _tasks(text: str) -> list[int]:
+    """The tasks in "0-8:2,9%2", of which Slurm cuts off a long one by "..."."""
+    out: list[int] = []
+    for piece in text.partition("%")[0].split(","):
+        numbers, _, step = piece.partition(":")
+        if piece == "...":
+            continue
+        if not re.fullmatch(r"[0-9]{1,15}(-[0-9]{1,15})?(:[1-9][0-9]{0,8})?", piece):
+            raise SlurmError(f"array_task_string is {quoted(text[:80])}; numbers and ranges are needed")
+        out += [int(n) for n in _numbers(numbers)[:: int(step or 1)]]
+    return out
 
 
 def _memory(row: Mapping[str, Any], count: int) -> int:
     """MB of each node: what the scheduler counts for the whole job, divided; else what was asked for."""
-    told = re.search(r"(?:^|,)mem=([\d.]+)([KMGTP]?)", _word(row.get("tres_req_str")))
+    said = _word(row.get("tres_req_str"))
+    told = re.search(r"(?:^|,)mem=(\d{1,15}(?:\.\d*)?)([KMGTP]?)(?:,|$)", said)
+    if not told and re.search(r"(?:^|,)mem=", said):
+        raise SlurmError(f"tres_req_str is {quoted(said[:80])}; its memory cannot be read")
     if told:
         scale = {"K": 1 / 1024, "": 1.0, "M": 1.0, "G": 1024.0, "T": 1024.0**2, "P": 1024.0**3}[told.group(2)]
         return math.ceil(float(told.group(1)) * scale / count)
-    by_cpu = _number(row.get("memory_per_cpu")) * -(-_number(row.get("cpus"), 1) // count)
-    return _number(row.get("memory_per_node")) or by_cpu
+    by_cpu = _number(row, "memory_per_cpu") * -(-_number(row, "cpus", 1) // count)
+    return _number(row, "memory_per_node") or by_cpu
 
 
 def _gpus(row: Mapping[str, Any], count: int) -> tuple[int, str, str]:
     """GPUs of each node, their type, and a doubt."""
-    tasks = max(_number(row.get("tasks"), 1), 1)
+    tasks = max(_number(row, "tasks", 1), 1)
     for field, times in (("tres_per_node", 1.0), ("tres_per_job", 1 / count), ("tres_per_task", tasks / count)):
         found = gpus_of(_word(row.get(field)))
         if len(found) > 1:
@@ -202,8 +290,8 @@ def _node(row: Mapping[str, Any]) -> Node:
     up = any(word in UP for word in words) and not any(word.rstrip("*$~#") in DOWN for word in words)
     features = _word(row.get("active_features"))
     return Node(
-        _word(row.get("name")), up, tuple(_word(row.get("partitions")).split()),
-        tuple(features.split(",")) if features else (), _number(row.get("cpus")), _number(row.get("real_memory")),
-        gpus_of(_word(row.get("gres"))), _number(row.get("alloc_cpus")), _number(row.get("alloc_memory")),
+        _host(_word(row.get("name"))), up, tuple(_word(row.get("partitions")).split()),
+        tuple(features.split(",")) if features else (), _number(row, "cpus"), _number(row, "real_memory"),
+        gpus_of(_word(row.get("gres"))), _number(row, "alloc_cpus"), _number(row, "alloc_memory"),
         gpus_of(_word(row.get("gres_used"))),
     )  # fmt: skip

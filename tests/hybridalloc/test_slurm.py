@@ -82,6 +82,77 @@ def test_jobs_are_read_node_by_node_and_task_by_task():
         read_jobs(json.dumps({"jobs": [], "errors": [{"description": "Failed while looking for jobs"}]}))
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (7, "row 2 is passed over: 7 is no object"),
+        (None, "row 2 is passed over: None is no object"),
+        ({"job_id": "seven"}, "row 2 (job seven) is passed over: job_id is 'seven'; a whole number from 0 is needed"),
+        ({"job_id": None}, "it has no job_id"),
+        ({"job_state": None}, "row 2 (job 7) is passed over: it has no job_state"),
+        ({"cpus": -8}, "cpus is -8"),
+        ({"node_count": 10**400}, "node_count is 1000"),
+        ({"submit_time": {"set": True, "number": "noon"}}, "submit_time is {'set': True"),
+        ({"tres_req_str": "cpu=8,mem=1.2.3G"}, "its memory cannot be read"),
+        ({"tres_per_node": "gres:gpu:v100:many"}, "'gres:gpu:v100:many' is no number of GPUs"),
+        ({"array_task_string": "0-4:x"}, "array_task_string is '0-4:x'"),
+        ({"array_task_string": "0-99999999999"}, "is of more than 100,000 numbers"),
+        ({"excluded_nodes": "n[1-90000]x[1-90000]"}, "is of more than 100,000 names"),
+        ({"required_nodes": "n1 JobId=3"}, "'n1 JobId=3' is no name of a node"),
+    ],
+)
+def test_a_job_that_cannot_be_read_is_named_and_the_others_count(wrong, message):
+    bad, rows = [], [row(job_id=1), row(**wrong) if isinstance(wrong, dict) else wrong, row(job_id=3)]
+    text = json.dumps({"jobs": rows})
+    assert [job.id for job in read_jobs(text, bad.append)] == ["1", "3"]
+    assert len(bad) == 1 and bad[0].startswith("squeue --json: row 2") and message in bad[0]
+    with pytest.raises(SlurmError, match=re.escape(bad[0])):
+        read_jobs(text)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ([], "[] is no object"),
+        ({"name": "n2,n3"}, "'n2,n3' is no name of a node"),
+        ({"name": "n\x1b[2J"}, "row 2 (node n\\x1b[2J) is passed over: 'n\\x1b[2J' is no name of a node"),
+        ({"name": ""}, "'' is no name of a node"),
+        ({"name": "-n"}, "'-n' is no name of a node"),
+        ({"name": "a"}, "row 2 (node a) is passed over: another row is of that name; the first counts"),
+        ({"cpus": True}, "cpus is True"),
+        ({"real_memory": float("nan")}, "real_memory is nan"),
+        ({"gres_used": "gpu:-1"}, "'gpu:-1' is no number of GPUs"),
+    ],
+)
+def test_a_node_that_cannot_be_read_is_named_and_the_others_count(wrong, message):
+    plain = {"name": "b", "state": "idle", "cpus": 8, "real_memory": 64_000, "partitions": ["batch"]}
+    bad, rows = [], [plain | {"name": "a"}, plain | wrong if isinstance(wrong, dict) else wrong, plain | {"name": "c"}]
+    assert [node.name for node in read_nodes(json.dumps({"nodes": rows}), bad.append)] == ["a", "c"]
+    assert len(bad) == 1 and message in bad[0] and bad[0].isprintable()
+
+
+def test_what_is_not_set_is_no_number_and_gpus_without_a_type_are_counted():
+    unset = row(memory_per_cpu=2**32 - 2, tres_req_str="", memory_per_node={"set": False, "number": 9}, tasks=None)
+    assert read_jobs(json.dumps({"jobs": [unset]}))[0].memory == 0
+    assert gpus_of("gpu:(null):2(IDX:0-1)") == {"": 2} and gpus_of("gpumem:4,shard/gpu=3") == {}
+    long = row(array_job_id=7, array_task_string="0-2,5,...")
+    assert [job.id for job in read_jobs(json.dumps({"jobs": [long]}))] == ["7_0", "7_1", "7_2", "7_5"]
+
+
+def test_a_row_that_is_passed_over_is_told_once_and_again_when_it_comes_back():
+    said, broken = [], iter([True, True, False, True])
+
+    def ask(words):
+        if words[0] == "squeue":
+            return json.dumps({"jobs": [row(job_id=1, cpus="x" if next(broken) else 1)]})
+        return json.dumps({"nodes": []})
+
+    bridge = Bridge(GIVEN, dry_run=True, ask=ask, say=said.append)
+    bridge.run(1.0, rounds=4, sleep=lambda s: None)
+    assert sum("is passed over: cpus is 'x'" in line for line in said) == 2 and len(said) == 3
+    assert "waits: no node that is up" in said[1]
+
+
 def test_nodes_that_are_draining_or_do_not_answer_take_no_jobs():
     names = [("idle", []), ("mixed", ["DRAIN"]), ("down*", []), ("allocated", [])]
     rows = [{"name": str(k), "state": s, "state_flags": flags} for k, (s, flags) in enumerate(names)]
