@@ -114,11 +114,12 @@ def ablate(args: argparse.Namespace) -> None:
             runs = [run_stream(work, problem.tables, s, weights=given.weights(), arrived=1.02) for s in seeds]
             figures = [run.figures(work) for run in runs]
             used = np.array([row["used100"] for row in figures])
-            lost = np.mean([row["failed_eight"] for row in figures])
+            lost = float(np.mean([row["failed_eight"] for row in figures]))
             base = used if base is None else base
             d = paired_difference(used, base)
             told = f"   {d.mean:+.2f} [{d.low:+.2f}, {d.high:+.2f}]" if name != "as learned" else ""
-            print(f"{name:24s} at 100 %: {used.mean():6.2f}   failed of 8 GPUs {lost:5.1f}{told}", flush=True)
+            large = "" if np.isnan(lost) else f"   failed of 8 GPUs {lost:5.1f}"  # where any such pods come
+            print(f"{name:24s} at 100 %: {used.mean():6.2f}{told}{large}", flush=True)
 
 
 def main() -> None:

@@ -3,10 +3,10 @@
     python benchmarks/gavel.py --pools 12 12 12 --jobs 300 --seeds 10000 10010 --loads .7 .85 .95
 
 Jobs are Gavel's (hybridalloc/problems/cluster/jobs.py); the load is a part of the rate that a linear program says can
-be sustained at most; at load 0 all are there at once, for the makespan. Completion times and finish-time ratios are those of the middle half of the jobs. A ratio's
-denominator is the time on a part of the cluster of one's own, with as many sharers as max-min fairness has on average
-at that load: it is the same for every rule. *Oblivious* rules know no durations, *believes* those that are misjudged by
-a lognormal factor, *knows* the true ones.
+be sustained at most; at load 0 all are there at once, for the makespan. Completion times and finish-time ratios are
+those of the middle half of the jobs. A ratio's denominator is the time on a part of the cluster of one's own, with as
+many sharers as max-min fairness has on average at that load: it is the same for every rule. *Oblivious* rules know no
+durations, *believes* those that are misjudged by a lognormal factor, *knows* the true ones.
 """
 
 from __future__ import annotations
