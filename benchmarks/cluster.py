@@ -3,11 +3,14 @@
     python benchmarks/cluster.py train openb --mixes 8 --minutes 20 --out one.json     # the default trace alone
     python benchmarks/cluster.py train openb openb-gpushare100 --minutes 20 --out both.json
     python benchmarks/cluster.py table one.json both.json --seeds 10010 10020 --bounds
+    python benchmarks/cluster.py ablate --seeds 5000 5003                               # what each term is worth
 
 ``train`` begins at the published rule and plays training seeds alone: what is earned is the mean allocation at 88 to
 100 % demand, less .02 for every per cent of 8-GPU pods that are turned away. Beside the traces it plays ``--mixes``
 clusters whose pods come in other numbers, so that prices hold for work that they have not seen. ``table`` plays whole
 episodes of fresh seeds, all methods the same, on both traces and, with ``--others``, on mixes that training never saw.
+``ablate`` sets the weights of terms to 0 and leaves the others as they are, on tuning seeds: what is lost is what the
+others, which evolved beside them, do not make up for.
 """
 
 from __future__ import annotations
@@ -36,6 +39,10 @@ from hybridalloc.training.evolution import evolve_prices  # noqa: E402
 TRACES = ("openb", "openb-gpushare100")
 START = PUBLISHED._replace(fill=2.0, gpu_square=1.0)
 UNSEEN = range(101, 107)  # mixes
+PARTS = {  # of the potential, by where they come from
+    "price": ("price", "bid"), "fill": ("fill", "fill_gpu"), "price and fill": ("price", "bid", "fill", "fill_gpu"),
+    "published rule": ("fgd", "order"), "fragments": ("fragments",),
+}  # fmt: skip
 RULES = {
     "random": {"rule": "random"}, "first fit": {"rule": "first_fit"}, "dot product": {"rule": "dot_product"},
     "GPU packing": {"rule": "packing"}, "best fit": {"rule": "best_fit"},
@@ -94,6 +101,27 @@ def table(args: argparse.Namespace) -> None:
             print(line, flush=True)
 
 
+def ablate(args: argparse.Namespace) -> None:
+    seeds = range(*args.seeds)
+    prices = ClusterPrices(**json.loads(Path(args.prices).read_text())) if args.prices else ClusterPrices()
+    without = {f"without {word}": prices._replace(**dict.fromkeys(terms, 0.0)) for word, terms in PARTS.items()}
+    for scenario in TRACES:
+        problem = make_problem("cluster", scenario=scenario, nodes=args.nodes)
+        work = problem.workload
+        print(f"\n{work.name}: {len(work.nodes.cpu)} nodes, seeds {seeds.start} to {seeds.stop - 1}", flush=True)
+        base: np.ndarray | None = None
+        for name, given in ({"as learned": prices} | without).items():
+            runs = [run_stream(work, problem.tables, s, weights=given.weights(), arrived=1.02) for s in seeds]
+            figures = [run.figures(work) for run in runs]
+            used = np.array([row["used100"] for row in figures])
+            lost = float(np.mean([row["failed_eight"] for row in figures]))
+            base = used if base is None else base
+            d = paired_difference(used, base)
+            told = f"   {d.mean:+.2f} [{d.low:+.2f}, {d.high:+.2f}]" if name != "as learned" else ""
+            large = "" if np.isnan(lost) else f"   failed of 8 GPUs {lost:5.1f}"  # where any such pods come
+            print(f"{name:24s} at 100 %: {used.mean():6.2f}{told}{large}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
@@ -111,8 +139,12 @@ def main() -> None:
     tables.add_argument("--seeds", type=int, nargs=2, default=(10010, 10020))
     tables.add_argument("--bounds", action="store_true")
     tables.add_argument("--others", action="store_true")
+    ablations = commands.add_parser("ablate")
+    ablations.add_argument("--prices", help="a file that train wrote, instead of the defaults")
+    ablations.add_argument("--seeds", type=int, nargs=2, default=(5000, 5003))
+    ablations.add_argument("--nodes", type=int, default=0, help="of a smaller cluster of the same mix")
     args = parser.parse_args()
-    {"train": train, "table": table}[args.command](args)
+    {"train": train, "table": table, "ablate": ablate}[args.command](args)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ A job is touched only if its user holds it, and a partition, an account or ``hel
 
 from __future__ import annotations
 
+import re
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -22,7 +23,7 @@ import numpy as np
 from games.congestion import Float, Int
 from games.packing import Packing, pack, packing_game
 from games.packing_certificate import certify_packing
-from hybridalloc.serving.slurm_read import Job, Node, Skip, SlurmError, read_jobs, read_nodes
+from hybridalloc.serving.slurm_read import HOST, Job, Node, Skip, SlurmError, read_jobs, read_nodes
 from hybridalloc.text import printable
 
 Runner = Callable[[Sequence[str]], str]
@@ -258,6 +259,10 @@ class Bridge:
 
     def _place(self, plan: Plan) -> bool:
         """Name the nodes, then release; a job that cannot be told where to go stays held."""
+        odd = [name for name in plan.nodes if not HOST.fullmatch(name)]  # whoever made the plan
+        if odd or not re.fullmatch(r"[0-9]+(_[0-9]+)?", plan.job.id):
+            self.say(f"job {printable(plan.job.id, 40)} is as it was: {printable(str(odd), 80)} is not given to Slurm")
+            return False
         try:
             self.ask(["scontrol", "update", f"JobId={plan.job.id}", f"ReqNodeList={','.join(plan.nodes)}"])
             self.ask(["scontrol", "release", plan.job.id])

@@ -19,6 +19,7 @@ DOWN = ("down", "drain", "draining", "drained", "fail", "failing", "maint", "not
 MOST_TASKS = 1000  # of an array, that are looked at
 MOST_HOSTS = 100_000  # in a host list
 MOST = 2**53  # of anything that is counted
+MOST_ON = 10**6, 2**40, 10**4  # CPUs, MB and GPUs of one node: with more it would draw all jobs
 UNSET = (2**32 - 2, 2**32 - 1, 2**64 - 2, 2**64 - 1)  # how earlier versions write that nothing is set, or no limit
 HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}")  # what goes into ReqNodeList, where a comma begins another
 Row = TypeVar("Row")
@@ -88,21 +89,26 @@ def read_nodes(text: str, skip: Skip | None = None) -> list[Node]:
     """The nodes in what ``sinfo --json`` (or, of later versions, ``scontrol show nodes --json``) said.
 
     Args:
-        skip: as of :func:`read_jobs`. Of two nodes of one name the second is passed over.
+        skip: as of :func:`read_jobs`. Of rows of one name that differ none counts; of those that do not, one.
 
     Raises:
         SlurmError: it is no such answer.
     """
-    seen: set[str] = set()
+    seen: dict[str, Node] = {}
+    differ: set[str] = set()
 
     def node(row: Mapping[str, Any]) -> Node:
         found = _node(row)
-        if found.name in seen:
-            raise SlurmError("another row is of that name; the first counts")
-        seen.add(found.name)
+        first = seen.setdefault(found.name, found)
+        if first != found:
+            differ.add(found.name)
+            at = next(k for k, pair in enumerate(zip(first, found, strict=True)) if pair[0] != pair[1])
+            values = f"{printable(str(first[at]), 40)} there and {printable(str(found[at]), 40)} here"
+            raise SlurmError(f"another row is of that name, {Node._fields[at]} {values}; neither counts")
         return found
 
-    return _each(_rows(text, "nodes", "sinfo --json"), "sinfo --json", "name", "node", node, skip)
+    found = _each(_rows(text, "nodes", "sinfo --json"), "sinfo --json", "name", "node", node, skip)
+    return list({node.name: node for node in found if node.name not in differ}.values())
 
 
 def _each(
@@ -175,16 +181,17 @@ def _rows(text: str, name: str, command: str) -> list[Any]:
     return rows
 
 
-def _number(row: Mapping[str, Any], field: str, otherwise: int = 0) -> int:
+def _number(row: Mapping[str, Any], field: str, otherwise: int = 0, most: int = MOST) -> int:
     """A whole number; later versions say {"set": true, "infinite": false, "number": 4}."""
     told = value = row.get(field)
     if isinstance(value, dict):
         value = value.get("number") if value.get("set") and not value.get("infinite") else None
     if value is None or value in UNSET:
         return otherwise
-    fits = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MOST
+    fits = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= most
     if not fits or value != int(value):
-        raise SlurmError(f"{field} is {quoted(told)}; a whole number from 0 is needed")
+        to = f" to {most:,}" if most < MOST else ""
+        raise SlurmError(f"{field} is {quoted(told)}; a whole number from 0{to} is needed")
     return int(value)
 
 
@@ -224,6 +231,8 @@ def _jobs(row: Mapping[str, Any]) -> list[Job]:
     gpus, gpu_type, doubt = _gpus(row, count)
     held = state == "PENDING" and _word(row.get("state_reason")) == "JobHeldUser"
     features = _word(row.get("features"))
+    if not _word(row.get("name")).isprintable():  # it counts as there, and is left to who can see what it is
+        doubt = "its name holds characters that cannot be printed"
     if re.search(r"[|\[\]*!()]", features):
         doubt = doubt or f"its constraint {printable(features)} is more than names joined by &"
     if _word(row.get("dependency")):
@@ -289,9 +298,12 @@ def _node(row: Mapping[str, Any]) -> Node:
     words = f"{_word(row.get('state'))} {_word(row.get('state_flags'))}".lower().split()
     up = any(word in UP for word in words) and not any(word.rstrip("*$~#") in DOWN for word in words)
     features = _word(row.get("active_features"))
+    gpus, (cpus, megabytes, most) = gpus_of(_word(row.get("gres"))), MOST_ON
+    if sum(gpus.values()) > most:
+        raise SlurmError(f"gres is {quoted(row.get('gres'))}; a node has up to {most:,} GPUs")
     return Node(
         _host(_word(row.get("name"))), up, tuple(_word(row.get("partitions")).split()),
-        tuple(features.split(",")) if features else (), _number(row, "cpus"), _number(row, "real_memory"),
-        gpus_of(_word(row.get("gres"))), _number(row, "alloc_cpus"), _number(row, "alloc_memory"),
-        gpus_of(_word(row.get("gres_used"))),
+        tuple(features.split(",")) if features else (), _number(row, "cpus", 0, cpus),
+        _number(row, "real_memory", 0, megabytes), gpus, _number(row, "alloc_cpus", 0, cpus),
+        _number(row, "alloc_memory", 0, megabytes), gpus_of(_word(row.get("gres_used"))),
     )  # fmt: skip

@@ -118,7 +118,8 @@ def test_a_job_that_cannot_be_read_is_named_and_the_others_count(wrong, message)
         ({"name": "n\x1b[2J"}, "row 2 (node n\\x1b[2J) is passed over: 'n\\x1b[2J' is no name of a node"),
         ({"name": ""}, "'' is no name of a node"),
         ({"name": "-n"}, "'-n' is no name of a node"),
-        ({"name": "a"}, "row 2 (node a) is passed over: another row is of that name; the first counts"),
+        ({"cpus": 2**40}, "cpus is 1099511627776; a whole number from 0 to 1,000,000 is needed"),
+        ({"gres": "gpu:99999999"}, "a node has up to 10,000 GPUs"),
         ({"cpus": True}, "cpus is True"),
         ({"real_memory": float("nan")}, "real_memory is nan"),
         ({"gres_used": "gpu:-1"}, "'gpu:-1' is no number of GPUs"),
@@ -129,6 +130,28 @@ def test_a_node_that_cannot_be_read_is_named_and_the_others_count(wrong, message
     bad, rows = [], [plain | {"name": "a"}, plain | wrong if isinstance(wrong, dict) else wrong, plain | {"name": "c"}]
     assert [node.name for node in read_nodes(json.dumps({"nodes": rows}), bad.append)] == ["a", "c"]
     assert len(bad) == 1 and message in bad[0] and bad[0].isprintable()
+
+
+def test_of_a_node_told_twice_neither_counts_where_the_rows_differ_and_one_where_they_do_not():
+    plain = {"state": "idle", "cpus": 8, "real_memory": 64_000, "partitions": ["batch"]}
+    bad, rows = [], [plain | {"name": name} for name in "abbca"]
+    rows[4]["cpus"] = 16
+    assert [node.name for node in read_nodes(json.dumps({"nodes": rows}), bad.append)] == ["b", "c"]
+    assert len(bad) == 1 and "row 5 (node a)" in bad[0]
+    assert "another row is of that name, cpus 8 there and 16 here; neither counts" in bad[0]
+
+
+def test_a_job_whose_name_cannot_be_printed_stays_held():
+    (rude,) = read_jobs(json.dumps({"jobs": [row(name="a\x1b[2J", node_count=1, tres_per_node="")]}))
+    (plan,) = plan_round([rude], [node("a")], GIVEN, 1e9, 100.0)
+    assert plan.nodes == () and "cannot be printed" in plan.why and str(plan).isprintable()
+
+
+def test_a_name_that_no_node_can_have_never_reaches_a_command():
+    said, asked = [], []
+    bridge = Bridge(GIVEN, ask=lambda words: asked.append(words) or "", say=said.append)
+    (plan,) = plan_round([job(1)], [node("a JobId=2")], GIVEN, 1e9, 100.0)
+    assert plan.nodes and not bridge._place(plan) and not asked and "is not given to Slurm" in said[0]
 
 
 def test_what_is_not_set_is_no_number_and_gpus_without_a_type_are_counted():
