@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -40,6 +41,20 @@ class Nodes:
         self.cluster = Cluster(initialize_head=True, head_node_args=small | {"include_dashboard": False})
         self.others = [self.cluster.add_node(**small) for _ in range(2)]
         self.small = small
+
+    def kill_busy(self, seconds=60):
+        """One node, while a task runs there: a lease of it alone would go elsewhere, and nobody would notice."""
+        until = time.monotonic() + seconds
+        while not self._runs():
+            assert time.monotonic() < until, "no task was given to this node"
+            time.sleep(0.05)
+        self.kill()
+
+    def _runs(self):
+        raylet = self.others[0].all_processes["raylet"][0].process.pid
+        children = "".join(path.read_text() for path in Path(f"/proc/{raylet}/task").glob("*/children")).split()
+        titles = [Path(f"/proc/{child}/cmdline") for child in children]
+        return any(b"run_there" in title.read_bytes() for title in titles if title.exists())
 
     def kill(self):
         """One node, as if its machine lost power."""
@@ -91,7 +106,7 @@ def test_a_comparison_that_loses_a_node_gives_the_local_table_and_goes_on(nodes,
     def begin(pool, task):
         began(pool, task)
         if task.function is comparing.run_job and len(pool._running) == 3 and not killed:  # a task on every node
-            killed.append(nodes.kill())
+            killed.append(nodes.kill_busy())
 
     monkeypatch.setattr(on_ray.RayPool, "_begin", begin)
     far = compare(there)
