@@ -6,8 +6,8 @@
     python benchmarks/voltage_survey.py monotonicity    # where value decomposition breaks, on exact payoff tables
 
 ``iql`` and ``ctde`` are on set mapdn with the reward named by ``--reward``; learners of options choose among 11 shares
-of an inverter's room, imappo (levels) the level itself. Each learner has ``--agent-steps``, its own defaults and
-``--seeds``, alone and, with ``--inside``, in the hybrid; a table's interval is over seeds.
+of an inverter's room, imappo, mappo, ippo and maddpg the level itself. Each learner has ``--agent-steps``, its own
+defaults and ``--seeds``, alone and, with ``--inside``, in the hybrid; a table's spread is over seeds.
 Return: mean reward of a step over the 61 held-out days, what is learned for. Seeds of training share one year.
 """
 

@@ -91,7 +91,7 @@ class Why:
         decided_by: the parts and resources without which it would have taken another option, with that option; where
             places were given also "room" (it would have it if a place fitted), "promise" (opting out would cost less)
             and "acceptance" (alone it costs more than opting out); "improving" where that put it there, with the option
-            that costs least.
+            that costs least; ("refused", 0) where the problem itself says why it gets nothing.
         reason: the same in a sentence.
         changes: what would make it take another option, the smallest first within each kind.
         admission: for an agent whose deadline is not expected to hold, what would admit it, checked by solving again;
@@ -132,9 +132,10 @@ class Why:
         return names, [[(row | called(row))[name] for name in names] for row in shown]
 
     def _notes(self) -> str:
-        served = "" if self.served else " Its deadline is not expected to hold."
+        refused = self.decided_by[:1] == (("refused", 0),)
+        served = "" if self.served or refused else " Its deadline is not expected to hold."
         ways = "; ".join(a["text"] for a in self.admission or ())
-        if not self.served and self.admission is not None:
+        if not self.served and not refused and self.admission is not None:
             served += f" What would admit it: {ways}." if ways else " Nothing that was tried would admit it."
         change = str(self.smallest) if self.smallest else ""
         change = f" {change if self.names.options else change.capitalize()}." if change else ""

@@ -8,14 +8,17 @@ fall by what it is dearer: that is checked by looking again, a hair short of it 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from coordinator.tables import apart
-from coordinator.why import HAIR, NUMBERS, Change, Names, Why
+from coordinator.why import HAIR, NUMBERS, Change, Names, WhatIf, Why
 from games.congestion import Bool, Float, Int
-from games.packing import Packing
+from games.errors import InvalidGameError
+from games.packing import Packing, pack
+from games.packing_certificate import certify_packing
 
 SHOWN = 3  # options named in a reason
 
@@ -99,3 +102,55 @@ def _potential(game: Packing, used: Float) -> float:
     grid = np.linspace(0, 1, game.curve.shape[1])
     share = used / np.where(game.capacity > 0, game.capacity, np.inf)
     return float(sum(np.interp(x, grid, curve) for x, curve in zip(share, game.curve, strict=True)))
+
+
+def what_if_packing(
+    game: Packing, log_prior: Float, trust: float, capacity: Mapping[int, float] | None = None,
+    toll: float | None = None, private: Mapping[tuple[int, int], float] | None = None,
+    forbid: Mapping[int, int] | None = None, without: int | None = None,
+) -> WhatIf:  # fmt: skip
+    """The game as it was and changed, each played from where agents stood, prior included; who differs has moved.
+
+    Args:
+        game: as it was played. log_prior: (N, O) as merged. trust: of the step. The others as of
+            :func:`coordinator.why.what_if`.
+
+    Raises:
+        InvalidGameError: a toll, or a capacity that is multiplied by less than 0 or by what is not finite.
+        IndexError: an agent, option or resource that does not exist.
+    """
+    if toll is not None:
+        raise InvalidGameError(f"toll = {toll}: places that are held whole pay none; change private costs instead")
+    size, cost, ok = game.capacity.copy(), game.private.copy(), game.ok.copy()
+    agents, options = cost.shape
+    for r, factor in (capacity or {}).items():
+        if not 0 <= factor < np.inf:
+            raise InvalidGameError(f"capacity[{r}] is multiplied by {factor}; a factor is finite and >= 0")
+        size[_index("resource", r, len(size))] *= factor
+    for (i, o), more in (private or {}).items():
+        cost[_index("agent", i, agents), _index("option", o, options)] += more
+    for i, o in (forbid or {}).items():
+        ok[_index("agent", i, agents), _index("option", o, options)] = False
+    if without is not None:
+        ok[_index("agent", without, agents)] = False
+    changed = game._replace(capacity=size, private=cost, ok=ok)
+    changed = changed._replace(stay=np.where(ok[np.arange(agents), game.stay], game.stay, 0))
+    tilt = -log_prior / trust if 0 < trust < np.inf and log_prior.shape == cost.shape else np.zeros(cost.shape)
+    tilted = lambda one: one._replace(private=np.where(one.ok | (np.arange(options) == 0), one.private + tilt, 0.0))
+    before, after = (pack(tilted(one), trade=True).option for one in (game, changed))
+    moved = tuple(np.flatnonzero(after != before).tolist())
+    regret = certify_packing(tilted(changed), after).regret
+    return WhatIf(after, moved, regret, (_social(game, before), _social(changed, after)), held=after > 0)
+
+
+def _index(what: str, k: int, many: int) -> int:
+    if not 0 <= k < many:
+        raise IndexError(f"{what} {k}: there are {many}, 0 to {many - 1}")
+    return int(k)
+
+
+def _social(game: Packing, option: Int) -> float:
+    """Private costs and what the load itself is worth."""
+    i = np.arange(len(option))
+    used = sum((_use(game, int(j), int(option[j])) for j in i), np.zeros(len(game.capacity)))
+    return float(game.private[i, option].sum() + _potential(game, used))

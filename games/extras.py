@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-EXTRAS = {"cvxpy": "solvers", "mlflow": "mlflow", "optuna": "tune"}  # of pyproject.toml, by library
+EXTRAS = {"cvxpy": "solvers", "mlflow": "mlflow", "optuna": "tune", "ray": "ray"}  # of pyproject.toml, by library
 
 
 def required(library: str) -> Any:

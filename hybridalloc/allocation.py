@@ -17,7 +17,7 @@ from coordinator.improve import Expects, Regret, marginal_regret, start_of
 from coordinator.shortlisted import whole_prior
 from coordinator.tables import html_table, text_table
 from coordinator.why import NUMBERS, WhatIf, Why, explain, tilt_of, what_if
-from coordinator.why_packing import explain_packing
+from coordinator.why_packing import explain_packing, what_if_packing
 from coordinator.why_seated import explain_seated, what_if_seated
 from games.admission import Seating
 from games.congestion import CongestionGame, Float, Int
@@ -25,7 +25,7 @@ from games.packing import Packing
 from games.places import Places
 from games.quadratic import QuadraticGame
 from games.shortlists import Shortlists
-from hybridalloc.problems.contract import AnyProblem, Explains, Named, Prices
+from hybridalloc.problems.contract import AnyProblem, Explains, Named, Prices, Refuses
 from hybridalloc.problems.stores import valued
 from hybridalloc.text import quoted, strict
 from rl.proposal import Proposal
@@ -262,11 +262,22 @@ class Allocation:
         why = self._improved(why)
         if self.served[agent] or self.origin is None:
             return why
-        o = self.origin
+        o, refused = self.origin, self.refusals().get(agent)
+        if refused is not None:
+            return replace(why, served=False, decided_by=(("refused", 0),), reason=refused, admission=None)
         ways = None
         if isinstance(o.problem, Explains):
             ways = o.problem.admits(o.state, self, agent, o.prices, o.proposal, self.trust, o.memory)
         return replace(why, served=False, admission=ways)
+
+    def refusals(self) -> dict[int, str]:
+        """Of each agent that gets nothing, why, where the problem can say so from the state alone (cluster's pods:
+        larger than any node, or no node has room now)."""
+        o = self.origin
+        if o is None or not isinstance(o.problem, Refuses):
+            return {}
+        found = {i: o.problem.refusal(o.state, i) for i in np.flatnonzero(np.asarray(self.option) == 0).tolist()}
+        return {i: reason for i, reason in found.items() if reason is not None}
 
     def _improved(self, why: Why) -> Why:
         """With the reason why it has an option that another undercuts in the game, where improving put it there."""
@@ -289,7 +300,8 @@ class Allocation:
 
         Args:
             changes: ``capacity={resource: factor}``, ``toll=``, ``private={(agent, option): cost added}``,
-                ``forbid={agent: option}``, ``without=agent``; resources as in ``game.options``.
+                ``forbid={agent: option}``, ``without=agent``; resources as in ``game.options``. Where places are held
+                whole (:class:`games.packing.Packing`) there is no toll, and both games are played afresh.
         """
         how = self.certificate.improvement
         after = self._replied(changes)
@@ -300,6 +312,8 @@ class Allocation:
         return replace(after, moved=tuple(moved.tolist()), cost=(base.cost[1], after.cost[1]))
 
     def _replied(self, changes: Mapping[str, Any]) -> WhatIf:
+        if isinstance(self.game, Packing):
+            return what_if_packing(self.game, self.log_prior, self.trust, **changes)
         game, tilt = self._played(), tilt_of(self.log_prior, self.trust, self.anchor)
         if self.seated:
             return what_if_seated(game, *self._places(), tilt, **changes)
@@ -348,7 +362,7 @@ class Allocation:
         if self.game is None:
             raise ValueError(f"there is no game to explain: {self.certificate.status}")
         if isinstance(self.game, Packing):
-            raise ValueError("places are held whole here; what_if and marginal_regret are of games that share")
+            raise ValueError("places are held whole here; marginal_regret is of games that share")
         if not isinstance(self.game, CongestionGame):
             raise ValueError("there are no options to explain: this game decides levels alone")
         return self.game
@@ -392,6 +406,7 @@ class Allocation:
             "option": self.option.tolist(), "shares": lists(self.shares), **lists(self.levels),
             "prices": lists(self.prices), "seated": self.seated,
             "held": self.held.tolist(), "floors": lists(self.floors),
+            "refused": {str(i): reason for i, reason in self.refusals().items()},
             "certificate": {
                 "feasible": c.feasible, "max_violation": c.max_violation, "violations": list(c.violations),
                 "regret": c.regret, "epsilon_bound": c.epsilon_bound, "source": c.source, "status": c.status,

@@ -97,7 +97,11 @@ class Compare:
     methods: tuple[str, ...] = ()
     """Rows of the table; default those of the learners, the games and the heuristics."""
     workers: int | None = None
-    """Processes; default the number of cores."""
+    """Tasks at a time; default the number of cores, of a cluster all of them."""
+    engine: str = "processes"
+    """Where tasks run: processes of this machine, or ray, the machines of a Ray cluster (extra ray)."""
+    address: str = ""
+    """Of the Ray cluster: host:port, ray://host:port or auto; default one that runs here, or else one started here."""
     runs: str = "runs"
     report: str = "report.html"
     tracking_uri: str = field(default_factory=_tracking_uri)
@@ -122,7 +126,7 @@ class Compare:
                 self.problem, self.agents, self.servers, self.scenario, self.sites,
                 learners=learner_names() if self.learners == ("all",) else self.learners, methods=self.methods,
                 runs=self.runs, report=self.report, tracking_uri=self.tracking_uri, quiet=self.quiet,
-                settings=tuple(pairs(self.settings).items()),
+                settings=tuple(pairs(self.settings).items()), engine=self.engine, address=self.address,
             ),
             **changes,
         )  # fmt: skip
@@ -186,6 +190,13 @@ class Train:
     overlap: bool = False
     """Collect the next rollout while the last is learned from, on a second core: faster, one update behind, and at the
     default learning rate it learns less (docs/speed.md)."""
+    actors: int = 1
+    """Who collect roll-outs, each from its share of the networks; with --engine ray on the machines of a cluster."""
+    engine: str = "processes"
+    """processes: all actors are this process. ray: each is a core of a Ray cluster (extra ray); the result is the same.
+    """
+    address: str = ""
+    """Of the Ray cluster: host:port, ray://host:port or auto; default one that runs here, or else one started here."""
     seed: int = 0
     checkpoint_every: int = 250_000
     """Agent-steps between two checkpoints; the last and the best are kept in a folder beside --out. 0: none."""
@@ -210,6 +221,7 @@ class Train:
         from hybridalloc.experiments.progress import Stage
         from hybridalloc.experiments.recording import Recording
         from hybridalloc.experiments.tracking import how_to_open
+        from hybridalloc.machines import check_engine
         from hybridalloc.places import check_file, check_folder
         from hybridalloc.problems import make_with
         from hybridalloc.problems.stores import check_stores, check_value
@@ -217,6 +229,7 @@ class Train:
         from hybridalloc.training.calibration import calibrate
         from hybridalloc.training.checkpoints import Checkpoints, run_of
         from hybridalloc.training.config import BELIEF_STEPS, TrainConfig, first_trust
+        from hybridalloc.training.on_ray import hiring
         from hybridalloc.training.trainer import train
         from hybridalloc.training.tuning import ALONE_STEPS, tune_alone, tune_game
         from rl.registry import LEARNERS, resolved
@@ -231,6 +244,8 @@ class Train:
         whole("--tuning", self.tuning, 0)
         whole("--seed", self.seed, 0)
         whole("--checkpoint-every", self.checkpoint_every, 0)
+        whole("--actors", self.actors, 1)
+        check_engine(self.engine, self.address)
         check_file("--out", self.out if self.out.suffix == ".npz" else self.out.with_name(self.out.name + ".npz"))
         beside = lambda what: self.out.with_name(f"{self.out.name.removesuffix('.npz')}.{what}")
         folder, runs = beside("checkpoints"), check_folder("--out", beside("runs"))
@@ -266,7 +281,7 @@ class Train:
                 prices = tuned.prices
             config = TrainConfig(
                 self.learner, self.kind, self.agent_steps, trust=first_trust(problem.card, belief), belief=belief,
-                belief_steps=watched, overlap=self.overlap, seed=self.seed,
+                belief_steps=watched, overlap=self.overlap, actors=self.actors, seed=self.seed,
                 settings=tuple(chosen.items()),
             )  # fmt: skip
             if self.value == "learned":
@@ -286,7 +301,8 @@ class Train:
                     stage.update(steps - stage.n)
                     record.log.metrics(steps, figures)
 
-                trained = train(problem, prices, config, report, checkpoints=checkpoints, value=value)
+                with hiring(self.engine, self.address, self.quiet) as hires:
+                    trained = train(problem, prices, config, report, None, checkpoints, value, hires)
             policy, trust = trained.learner.policy, config.final_trust
             if config.kind == "hybrid" and self.calibrate:
                 given = {"belief": trained.belief, "value": trained.value, "improve": problem.card.improve}
@@ -785,6 +801,8 @@ class Route:
     """Proxies like this one in front of the same replicas."""
     belief: Literal["blend", "learned", "corrected", "own", "report"] = "blend"
     """What is made of reports between two scrapes."""
+    price: tuple[str, ...] = ()
+    """Prices of the game that are not at their defaults; requests=3 exponent=1 minds the last token, not the first."""
     report_s: float = 1.0
     """Between two scrapes of a replica's /metrics."""
     retries: int = 2
@@ -796,13 +814,13 @@ class Route:
 
     def run(self) -> int:
         try:
-            from hybridalloc.serving.proxy import Limits, serve
+            from hybridalloc.serving.proxy import Limits, parse_prices, serve
         except ModuleNotFoundError as error:
             raise ImportError(f"{error.name} is missing; pip install 'hybridalloc[route]'") from None
         if not self.replica:
             raise ValueError("--replica names no server; give one or more, such as --replica http://127.0.0.1:8000")
         limits = Limits(report_s=self.report_s, retries=self.retries, wait_s=self.wait_s, drain_s=self.drain_s)
-        picker = {"dispatchers": self.dispatchers, "belief": self.belief}
+        picker = {"dispatchers": self.dispatchers, "belief": self.belief, "prices": parse_prices(self.price)}
         serve(self.replica, self.host, self.port, picker, limits)
         return 0
 

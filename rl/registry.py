@@ -57,7 +57,10 @@ LEARNERS: dict[str, Entry] = {
         "rl.counterfactual", "Counterfactual", "CounterfactualConfig", "leave-one-out",
         "MAPPO with a baseline that leaves an agent's own choice out",
     ),
-    "maddpg": Entry("rl.maddpg", "Maddpg", "MaddpgConfig", "MADDPG", "centralised critics, options by Gumbel-softmax"),
+    "maddpg": Entry(
+        "rl.maddpg", "Maddpg", "MaddpgConfig", "MADDPG", "centralised critics, options by Gumbel-softmax",
+        ("rl.maddpg_levels", "MaddpgLevels", "MaddpgLevelsConfig"),
+    ),
     "iql": Entry("rl.value_decomposition", "Iql", "IqlConfig", "IQL", "each agent's Q-learning on its own pay"),
     "vdn": Entry("rl.value_decomposition", "Vdn", "VdnConfig", "VDN", "the team's Q is the mean of the agents'"),
     "qmix": Entry("rl.value_decomposition", "Qmix", "QmixConfig", "QMIX", "the team's Q is monotone in the agents'"),

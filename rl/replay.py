@@ -295,7 +295,9 @@ def _take(kept, at, network, who, room):
             live_out[b, n], option_out[b, n] = live[t, e, i], option[t, e, i]
             for f in range(agent.shape[3]):
                 agent_out[b, n, f] = agent[t, e, i, f]
+            for k in range(bias.shape[3]):  # of levels: what the learner keeps in its place
+                bias_out[b, n, k] = bias[t, e, i, k]
             for o in range(options):
-                allowed_out[b, n, o], bias_out[b, n, o] = allowed[t, e, i, o], bias[t, e, i, o]
+                allowed_out[b, n, o] = allowed[t, e, i, o]
                 for f in range(pair.shape[4]):
                     pair_out[b, n, o, f] = pair[t, e, i, o, f]

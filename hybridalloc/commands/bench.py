@@ -32,7 +32,11 @@ class Bench:
     report_seeds: int | None = None
     tuning: int | None = None
     workers: int | None = None
-    """Processes; default the number of cores."""
+    """Tasks at a time; default the number of cores, of a cluster all of them."""
+    engine: str = "processes"
+    """Where tasks run: processes of this machine, or ray, the machines of a Ray cluster (extra ray)."""
+    address: str = ""
+    """Of the Ray cluster: host:port, ray://host:port or auto; default one that runs here, or else one started here."""
     tracking_uri: str = field(default_factory=default_uri)
     """MLflow's store; default MLFLOW_TRACKING_URI, or else a file in this folder."""
     quiet: bool = False
@@ -48,7 +52,10 @@ class Bench:
 
         names = ("agent_steps", "train_seeds", "report_seeds", "tuning")
         budget = tuple((name, value) for name in names if (value := getattr(self, name)) is not None)
-        suite = Suite(self.size, self.only, self.methods, self.out, budget, self.workers, self.tracking_uri, self.quiet)
+        suite = Suite(
+            self.size, self.only, self.methods, self.out, budget, self.workers, self.tracking_uri, self.quiet,
+            self.engine, self.address,
+        )  # fmt: skip
         began = time.monotonic()
         told: dict[str, Any] = bench(suite, (lambda text: None) if self.quiet else _tell)
         if self.json:

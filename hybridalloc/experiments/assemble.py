@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ def assemble(
     card = problem.card
     method = {row: method_of(row, card) for row in rows}
     told = set.intersection(*(set(values[row]) for row in rows))
-    metrics = [_told(m) for m in (*card.metrics, *COMMON) if m.key in told]
+    metrics = told_metrics(card, told)
     methods = [
         {"key": row, "label": m.label, "kind": m.kind, "values": values[row]} | ({"bound": True} if m.bound else {})
         for row, m in method.items()
@@ -89,8 +89,13 @@ def _best_heuristic(method: Mapping[str, Method], values: Values, card: Card) ->
     return [max(there, key=lambda row: means[row])] if there else []
 
 
-def _told(metric: Metric) -> dict[str, str]:
-    return {"key": metric.key, "label": metric.label, "unit": metric.unit, "better": metric.better}
+def told_metrics(card: Card, told: Container[str]) -> list[dict[str, str]]:
+    """The metrics of a card that were measured, and those of every problem, as a report reads them."""
+    return [
+        {"key": m.key, "label": m.label, "unit": m.unit, "better": m.better}
+        for m in (*card.metrics, *COMMON)
+        if m.key in told
+    ]
 
 
 def _readable(description: dict[str, Any]) -> dict[str, Any]:

@@ -11,10 +11,10 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from hybridalloc.data.registry import digest_of
 from hybridalloc.errors import CheckpointError, WorkError, nearest
 from hybridalloc.experiments import tracking
 from hybridalloc.experiments.assemble import assemble, levels, snapshots
-from hybridalloc.experiments.executor import following, open_pool
+from hybridalloc.experiments.executor import Files, Pool, following, open_pool
 from hybridalloc.experiments.jobs import (
     WORKERS_LOCK,
     Job,
@@ -31,6 +31,7 @@ from hybridalloc.experiments.jobs import (
     belief_file,
     belief_job,
     job_done,
+    reads_of,
     run_job,
     tune_job,
     units,
@@ -43,6 +44,7 @@ from hybridalloc.experiments.runlog import strict
 from hybridalloc.experiments.settings import FULL as FULL  # read from here too
 from hybridalloc.experiments.settings import SAME, Settings, check_counts, check_methods, problem_of
 from hybridalloc.files import write_text
+from hybridalloc.machines import check_engine, connected
 from hybridalloc.places import check_file, check_folder, locked
 from hybridalloc.problems.contract import AnyProblem, Card, Prices
 from hybridalloc.saved import saved_prices
@@ -52,6 +54,7 @@ from hybridalloc.training.learners import DEFAULTS, TUNED_ALONE, unwritten
 from rl.registry import LEARNERS
 
 LOCK = ".comparison.lock"  # held while a comparison runs
+Opens = Callable[[int], AbstractContextManager[tuple[Pool, Any]]]  # of an engine: a pool for so many tasks, its queue
 LEAVE_S = 15.0  # workers of a killed comparison leave within two seconds, on a loaded machine a little later
 
 
@@ -68,12 +71,13 @@ def compare(settings: Settings, resume: str | Path | None = None, trust_code: bo
         the comparison as :func:`~hybridalloc.reports.report.write_report` takes it, ``folder`` and ``tables`` added.
 
     Raises:
-        UnknownNameError, DataError, ValueError, PlaceError: before anything is run.
+        UnknownNameError, DataError, ValueError, PlaceError, ImportError: before anything is run.
         TrackingError, CheckpointError: nothing to go on with, it still runs, or it was asked for otherwise.
         WorkError: it stopped on the way; says why and how to go on.
     """
     if getattr(multiprocessing.current_process(), "_inheriting", False):  # multiprocessing's own mark of an import
         raise WorkError(UNGUARDED)
+    check_engine(settings.engine, settings.address)
     if resume is None:
         problem, settings = _begin(settings)
     else:
@@ -81,21 +85,39 @@ def compare(settings: Settings, resume: str | Path | None = None, trust_code: bo
         problem, settings = go_on(folder, record, settings, trust_code)
     digest = digest_of(problem.card.datasets)
     check_file("--report", settings.report)
-    if resume is None:
-        place = check_folder("--runs", settings.runs)
-        folder = place.resolve() / tracking.new_comparison_id(problem.card.name)
-        record = _record(folder, problem, settings, digest)
-    else:
-        check_folder("--resume", folder)
-        if record["data_digest"] != digest:
-            raise CheckpointError(f"{folder} is of other data: {quoted(record['data_digest'])} there, {digest} here")
+    place = check_folder("--runs", settings.runs) if resume is None else check_folder("--resume", folder)
+    if resume is not None and record["data_digest"] != digest:
+        raise CheckpointError(f"{folder} is of other data: {quoted(record['data_digest'])} there, {digest} here")
+    with _engine(settings) as opens:
+        if resume is None:
+            folder = place.resolve() / tracking.new_comparison_id(problem.card.name)
+            record = _record(folder, problem, settings, digest)
+        return _alone(settings, problem, folder, record, opens)
+
+
+def _alone(
+    settings: Settings, problem: AnyProblem, folder: Path, record: dict[str, Any], opens: Opens
+) -> dict[str, Any]:
+    """:func:`_work`, while nobody else works in its folder."""
     with locked(folder / LOCK) as ours, _explained(folder):
         if not ours:
             raise tracking.TrackingError(f"{folder} is being worked on by another process; wait for it or end it")
         with locked(folder / WORKERS_LOCK, wait_s=LEAVE_S) as left:
             if not left:
                 raise tracking.TrackingError(f"worker processes still write to {folder}; wait for them or end them")
-        return _work(settings, problem, folder, record)
+        return _work(settings, problem, folder, record, opens)
+
+
+@contextmanager
+def _engine(settings: Settings) -> Iterator[Opens]:
+    """What opens the pools of a comparison's stages."""
+    if settings.engine == "ray":
+        from hybridalloc.experiments import on_ray
+
+        with connected(settings.address) as ray:
+            yield lambda tasks: on_ray.open_pool(ray, min(settings.workers or tasks, tasks), settings.quiet)
+    else:
+        yield lambda tasks: open_pool(min(settings.workers or os.cpu_count() or 1, tasks))
 
 
 UNGUARDED = (
@@ -152,14 +174,16 @@ def _explained(folder: Path) -> Iterator[None]:
         raise WorkError(f"{error}; {further}") from error
 
 
-def _work(settings: Settings, problem: AnyProblem, folder: Path, record: dict[str, Any]) -> dict[str, Any]:
+def _work(
+    settings: Settings, problem: AnyProblem, folder: Path, record: dict[str, Any], opens: Opens
+) -> dict[str, Any]:
     """All that a comparison computes and writes, less what is in its folder already."""
     began = time.time()
     store = tracking.Opening(folder, settings.tracking_uri)
-    prices = _tune(problem, settings, folder, record)
-    counts = _learn_beliefs(problem, settings, folder, prices)
+    prices = _tune(problem, settings, folder, record, opens)
+    counts = _learn_beliefs(problem, settings, folder, prices, opens)
     jobs = _jobs(settings, folder, problem, prices, record)
-    values, curves, executed = _run(jobs, settings)
+    values, curves, executed = _run(jobs, settings, opens)
     counts = {name: counts[name] + executed[name] for name in counts}
     comparison = assemble(settings.problem, settings.methods, problem, record, values, curves)
     drawn = any(rows for seeds in curves.values() for rows in seeds)
@@ -181,7 +205,9 @@ def _work(settings: Settings, problem: AnyProblem, folder: Path, record: dict[st
     return comparison
 
 
-def _tune(problem: AnyProblem, settings: Settings, folder: Path, record: dict[str, Any]) -> dict[str, Prices]:
+def _tune(
+    problem: AnyProblem, settings: Settings, folder: Path, record: dict[str, Any], opens: Opens
+) -> dict[str, Prices]:
     """Prices of each game by what it believes, and of each row of a learner alone by its name.
 
     A game's serve every method with its belief but those rows, which have as many trials of their own from there on.
@@ -196,8 +222,7 @@ def _tune(problem: AnyProblem, settings: Settings, folder: Path, record: dict[st
     todo = [key for key in wanted if (key or "reports") not in found]
     if todo:
         bar = Stage("tuning prices", settings.tuning * len(todo), "trial", settings.quiet)
-        workers = min(settings.workers or os.cpu_count() or 1, len(todo))
-        with open_pool(workers) as (pool, queue), following(queue, bar):
+        with opens(len(todo)) as (pool, queue), following(queue, bar):
             for some in ([key for key in todo if not wanted[key][1]], [key for key in todo if wanted[key][1]]):
                 waiting = []
                 for belief, alone in (wanted[key] for key in some):
@@ -230,7 +255,9 @@ def _watched(settings: Settings) -> int:
     return min(BELIEF_STEPS, settings.agent_steps)
 
 
-def _learn_beliefs(problem: AnyProblem, settings: Settings, folder: Path, prices: dict[str, Prices]) -> dict[str, int]:
+def _learn_beliefs(
+    problem: AnyProblem, settings: Settings, folder: Path, prices: dict[str, Prices], opens: Opens
+) -> dict[str, int]:
     """A belief for each training seed, under the tuned prices; every method of that seed goes on from it."""
     counts = {"allocations": 0, "violations": 0}
     kinds = {method_of(name, problem.card).belief for name in settings.methods} - {""}
@@ -246,13 +273,14 @@ def _learn_beliefs(problem: AnyProblem, settings: Settings, folder: Path, prices
             counts = {"allocations": counts["allocations"] + done[0], "violations": counts["violations"] + done[1]}
     if not todo:
         return counts
-    with open_pool(min(settings.workers or os.cpu_count() or 1, len(todo))) as (pool, _):
+    with opens(len(todo)) as (pool, _):
         waiting = [
             pool.submit(
-                belief_job, problem.describe(), prices[k]._asdict(), k, seed, belief_file(folder, k, seed), steps
+                belief_job, problem.describe(), prices[k]._asdict(), k, seed, belief_file(folder, k, seed), steps,
+                files=Files(str(folder)),
             )
             for k, seed in todo
-        ]
+        ]  # fmt: skip
         with Stage("learning beliefs", len(todo), "belief", settings.quiet) as bar:
             for future in as_completed(waiting):
                 allocations, violations = future.result()
@@ -286,7 +314,9 @@ def _jobs(
     return sorted(jobs, key=lambda job: method_of(job.method, card).learner is None)  # the long ones first
 
 
-def _run(jobs: Sequence[Job], settings: Settings) -> tuple[dict[str, Any], dict[str, Any], dict[str, int]]:
+def _run(
+    jobs: Sequence[Job], settings: Settings, opens: Opens
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, int]]:
     """Run all jobs that have not ended; values[method][metric] = [T][V], curves[method] = rows a seed, counts of what
     was executed."""
     values: dict[str, dict[str, dict[int, list[float]]]] = {}
@@ -309,11 +339,8 @@ def _run(jobs: Sequence[Job], settings: Settings) -> tuple[dict[str, Any], dict[
             take(job, done)
     if todo:
         bar = Stage("training and evaluating", sum(map(units, todo)), "step", settings.quiet)
-        with (
-            open_pool(min(settings.workers or os.cpu_count() or 1, len(todo))) as (pool, queue),
-            following(queue, bar),
-        ):
-            waiting = {pool.submit(run_job, job): job for job in todo}
+        with opens(len(todo)) as (pool, queue), following(queue, bar):
+            waiting = {pool.submit(run_job, job, files=Files(job.directory, reads_of(job))): job for job in todo}
             for future in as_completed(waiting):  # an error ends all: no sense in minutes more for a table with a hole
                 take(waiting[future], _result(future, waiting[future]))
     ordered = {m: {k: [rows[s] for s in sorted(rows)] for k, rows in v.items()} for m, v in values.items()}

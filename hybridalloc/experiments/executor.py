@@ -1,4 +1,7 @@
-"""Worker processes of one thread each, and how they tell how far they are."""
+"""Where the tasks of a comparison run: worker processes of one thread each, and how they tell how far they are.
+
+Another engine (:mod:`.on_ray`) gives the same two things, a :class:`Pool` and a queue.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 from hybridalloc.experiments.progress import Stage
 
@@ -24,20 +27,43 @@ def tell(steps: int) -> None:
         _QUEUE.put(steps)
 
 
-class Pool(ProcessPoolExecutor):
+def listen(queue: Any) -> None:
+    """Have ``queue`` told in this process, None nobody."""
+    global _QUEUE
+    _QUEUE = queue
+
+
+class Files(NamedTuple):
+    """Where a task reads and writes: in ``folder``, with which every path in its arguments begins; ``reads`` names the
+    files and folders in it that the task looks at, whether they are there yet or not."""
+
+    folder: str
+    reads: tuple[str, ...] = ()
+
+
+class Pool(Protocol):
+    """Runs tasks somewhere."""
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any, files: Files | None = None) -> Future[Any]:
+        """What ``function(*arguments)`` will give, which must be picklable; ``files`` where it reads or writes any."""
+        ...
+
+
+class Processes(ProcessPoolExecutor):
     """Worker processes that Ctrl-C does not reach: the comparison that it reaches ends them."""
 
-    def submit(self, *arguments: Any, **options: Any) -> Any:
+    def submit(  # type: ignore[override]
+        self, function: Callable[..., Any], /, *arguments: Any, files: Files | None = None
+    ) -> Future[Any]:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a process started here inherits it
         try:
-            return super().submit(*arguments, **options)
+            return super().submit(function, *arguments)  # which sees the same files as we do
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start_worker(queue: Any) -> None:
-    global _QUEUE
-    _QUEUE = queue
+    listen(queue)
     os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1", NUMBA_NUM_THREADS="1")
     parent = os.getppid()
 
@@ -58,7 +84,7 @@ def open_pool(workers: int) -> Iterator[tuple[Pool, Any]]:
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
     others = set(multiprocessing.active_children())
-    with _main_that_can_be_read(), Pool(workers, context, _start_worker, (queue,)) as pool:
+    with _main_that_can_be_read(), Processes(workers, context, _start_worker, (queue,)) as pool:
         try:
             yield pool, queue
         except BaseException:

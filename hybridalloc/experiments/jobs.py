@@ -1,4 +1,5 @@
-"""What a comparison runs in processes of their own: tuning, learning a belief, training and evaluating."""
+"""What a comparison runs in processes of their own, here or on other machines: tuning, learning a belief, training and
+evaluating."""
 
 from __future__ import annotations
 
@@ -102,6 +103,13 @@ def belief_done(path: str) -> tuple[int, int] | None:
     """The counts of a belief that is there in full, None where it must be learned."""
     found = whole_json(counts_file(path)) if Path(path).is_file() else None
     return None if found is None else (int(found[0]), int(found[1]))
+
+
+def reads_of(job: Job) -> tuple[str, ...]:
+    """What of the comparison's folder a job looks at: its belief, its record, and what an earlier try of it left."""
+    stem = f"{job.method}-seed{job.seed}"
+    belief = [Path(job.belief).relative_to(job.directory).as_posix()] if job.belief else []
+    return (*belief, f"{stem}.jsonl", stem)
 
 
 def job_done(job: Job) -> dict[str, Any] | None:

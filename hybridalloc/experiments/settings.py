@@ -27,6 +27,8 @@ class Settings:
             price search.
         learners: compared alone and in the hybrid. methods: rows of the table; default those of the learners.
             workers: processes; default the number of cores.
+        engine: "processes" on this machine or "ray"; address: of the Ray cluster, see
+            :func:`hybridalloc.machines.connected`. Neither has a part in the result.
     """
 
     problem: str = "mec"
@@ -47,6 +49,8 @@ class Settings:
     quiet: bool = False
     settings: tuple[tuple[str, Any], ...] = ()  # of a problem of one's own, by name
     suite: str = ""  # whose row it is, as a tag
+    engine: str = "processes"
+    address: str = ""
 
 
 FULL = {"agent_steps": 2_000_000, "train_seeds": 5, "report_seeds": 100, "tuning": 150}

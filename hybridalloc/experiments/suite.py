@@ -15,22 +15,24 @@ from __future__ import annotations
 import csv
 import io
 import json
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from hybridalloc.errors import CheckpointError, PlaceError, WorkError, nearest
 from hybridalloc.experiments import tracking
+from hybridalloc.experiments.asked import as_asked
 from hybridalloc.experiments.compare import compare
 from hybridalloc.experiments.jobs import whole_json
 from hybridalloc.experiments.resume import newest
 from hybridalloc.experiments.runlog import COMPARISON_FILE
 from hybridalloc.experiments.settings import FULL, Settings, check_methods, problem_of
 from hybridalloc.files import write_text
+from hybridalloc.machines import check_engine, connected
 from hybridalloc.places import check_folder, locked
+from hybridalloc.text import quoted
 
 SUITE_FILE, DONE_FILE, LOCK = "suite.json", "done.json", ".suite.lock"
 TRIES = 100  # folders of the same name, each held by another suite, before that is an error
@@ -40,7 +42,7 @@ class Row(NamedTuple):
     """A domain of the suite: the settings of its comparison, and the rule whose mean is 0 in normalised scores."""
 
     problem: str
-    flags: tuple[tuple[str, Any], ...] = (("sites", "synthetic"),)  # of the comparison: its scenario, its size
+    flags: tuple[tuple[str, Any], ...] = (("sites", "synthetic"),)  # of the comparison: its scenario, size, budget
     floor: str = "random"
     settings: tuple[tuple[str, Any], ...] = ()  # more, of the problem
 
@@ -54,7 +56,10 @@ FULL_ROWS = {
     "balancer": Row("balancer", (("scenario", "azure"),)),
     "voltage": Row("voltage", floor="none", settings=(("profiles", "simbench"),)),
 }
-MEDIUM_ROWS = FULL_ROWS | {"cluster": FULL_ROWS["cluster"]._replace(settings=(("nodes", 121),))}  # a tenth of it
+MEDIUM_ROWS = FULL_ROWS | {
+    "mec": FULL_ROWS["mec"]._replace(flags=(("sites", "eua"), ("agent_steps", 2_000_000))),  # RL needs them
+    "cluster": FULL_ROWS["cluster"]._replace(settings=(("nodes", 121),)),  # a tenth of it
+}
 SIZES: dict[str, tuple[Mapping[str, Row], dict[str, int]]] = {
     "small": (SMALL_ROWS, {"agent_steps": 40_000, "train_seeds": 2, "report_seeds": 10, "tuning": 8}),
     "medium": (MEDIUM_ROWS, {"agent_steps": 200_000, "train_seeds": 5, "report_seeds": 20, "tuning": 40}),
@@ -72,6 +77,7 @@ class Suite:
             has.
         out: its folder; default runs/bench-<size>, or the first of that name and a number that no other suite holds.
         budget: changes of the size's: agent_steps, train_seeds, report_seeds, tuning.
+        engine, address: where its comparisons run, as of :class:`~hybridalloc.experiments.settings.Settings`.
     """
 
     size: str = "small"
@@ -82,6 +88,8 @@ class Suite:
     workers: int | None = None
     tracking_uri: str = tracking.DEFAULT_URI
     quiet: bool = False
+    engine: str = "processes"
+    address: str = ""
 
 
 def bench(suite: Suite, say: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
@@ -95,8 +103,10 @@ def bench(suite: Suite, say: Callable[[str], None] = lambda text: None) -> dict[
             another suite works in it. CheckpointError: the folder holds a suite that was asked for otherwise.
     """
     rows = rows_of(suite)
+    check_engine(suite.engine, suite.address)
     with ExitStack() as stack:
         folder = _held(suite, stack)
+        stack.enter_context(engine_of(suite))
         record = _record(folder, suite)
         failed: dict[str, str] = {}
         for number, (name, row) in enumerate(rows.items(), start=1):
@@ -115,6 +125,11 @@ def bench(suite: Suite, say: Callable[[str], None] = lambda text: None) -> dict[
     return told | {"folder": str(folder), "failed": failed, "mirror": str(mirrored), "open": mirrored.experiment_id}
 
 
+def engine_of(suite: Suite) -> AbstractContextManager[Any]:
+    """A block in which the suite's comparisons find their engine open."""
+    return connected(suite.address) if suite.engine == "ray" else nullcontext()
+
+
 def rows_of(suite: Suite) -> dict[str, Row]:
     """The rows that are asked for, with every name checked before anything runs."""
     if suite.size not in SIZES:
@@ -129,14 +144,19 @@ def rows_of(suite: Suite) -> dict[str, Row]:
     return asked
 
 
+def budget_of(suite: Suite) -> dict[str, int]:
+    """The size's budget with the suite's changes."""
+    return SIZES[suite.size][1] | dict(suite.budget)
+
+
 def settings_of(row: Row, suite: Suite) -> Settings:
     """The comparison of a row."""
-    budget: dict[str, Any] = SIZES[suite.size][1] | dict(suite.budget)
+    asked: dict[str, Any] = SIZES[suite.size][1] | dict(row.flags) | dict(suite.budget)
     settings = Settings(
         row.problem, learners=LEARNERS, methods=suite.methods, settings=row.settings, workers=suite.workers,
-        tracking_uri=suite.tracking_uri, quiet=suite.quiet,
+        tracking_uri=suite.tracking_uri, quiet=suite.quiet, engine=suite.engine, address=suite.address,
     )  # fmt: skip
-    return replace(settings, **dict(row.flags), **budget)
+    return replace(settings, **asked)
 
 
 def _held(suite: Suite, stack: ExitStack) -> Path:
@@ -153,20 +173,8 @@ def _held(suite: Suite, stack: ExitStack) -> Path:
 
 def _record(folder: Path, suite: Suite) -> dict[str, Any]:
     """What the folder's suite was asked for: as now, or an error that says what differs."""
-    asked = {"size": suite.size, "methods": list(suite.methods), "budget": SIZES[suite.size][1] | dict(suite.budget)}
-    path = folder / SUITE_FILE
-    kept = whole_json(path) if path.is_file() else None
-    if isinstance(kept, dict):
-        for name, value in asked.items():
-            if kept.get(name) != value:
-                raise CheckpointError(
-                    f"{folder} holds a suite whose {name} is {kept.get(name)}, and {value} is asked for; give another "
-                    "--out"
-                )
-        return kept
-    record = asked | {"id": tracking.new_comparison_id(f"bench-{suite.size}"), "created": time.time()}
-    write_text(path, json.dumps(record, indent=1) + "\n")
-    return record
+    asked = {"size": suite.size, "methods": list(suite.methods), "budget": budget_of(suite)}
+    return as_asked(folder / SUITE_FILE, asked, "a suite", f"bench-{suite.size}")
 
 
 def run_row(place: Path, row: Row, suite: Suite, methods: tuple[str, ...], tag: str) -> None:
@@ -181,11 +189,23 @@ def run_row(place: Path, row: Row, suite: Suite, methods: tuple[str, ...], tag: 
 
 
 def done(place: Path) -> Path | None:
-    """The folder of a row's whole comparison, None where it is to be run."""
+    """The folder of a row's whole comparison, None where it is to be run.
+
+    Raises:
+        CheckpointError: the row's record names no folder of its own.
+    """
     if not (place / DONE_FILE).is_file():
         return None
     told = whole_json(place / DONE_FILE)
-    folder = place / str(told["folder"]) if isinstance(told, dict) and "folder" in told else newest(place)
+    if not isinstance(told, dict) or "folder" not in told:
+        folder = newest(place)
+    else:
+        folder = place / str(told["folder"])
+        if folder.resolve().parent != place.resolve():
+            raise CheckpointError(
+                f"{place / DONE_FILE} names the folder {quoted(told['folder'])}, which is not one in {place}; delete "
+                "that file and give the same command again: what is done is found, and not run anew"
+            )
     return folder if (folder / "results.json").is_file() else None
 
 

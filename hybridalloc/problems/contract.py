@@ -392,6 +392,14 @@ class Reveals(Protocol):
 
 
 @runtime_checkable
+class Refuses(Protocol):
+    """Can say why an agent gets nothing, from the state alone."""
+
+    def refusal(self, state: Any, agent: int) -> str | None:
+        """The reason in a sentence; None where none is known."""
+
+
+@runtime_checkable
 class Explains(Protocol):
     """Can say what would admit an agent that is not served, one row a way; :mod:`hybridalloc.problems.knobs` does it
     for whoever offers :class:`Knobs`."""

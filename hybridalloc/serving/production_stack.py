@@ -19,7 +19,7 @@ from typing import Any
 
 from hybridalloc.problems.balancer.scorer import BalancerPrices
 from hybridalloc.serving.picker import Picker, Replica
-from hybridalloc.serving.proxy import CHARACTERS, guess_tokens
+from hybridalloc.serving.tokens import CHARACTERS, guess_tokens
 
 HEADER = "x-prompt-tokens"  # where a client or a filter before the router counts them
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -22,14 +23,16 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
+from hybridalloc.errors import nearest
+from hybridalloc.problems.balancer.scorer import BalancerPrices
 from hybridalloc.serving.picker import Flight, Picker, Replica
 from hybridalloc.serving.reports import read_metrics
+from hybridalloc.serving.tokens import guess_tokens
 
 HOP = {
     "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailers", "transfer-encoding",
     "upgrade", "host", "content-length",
 }  # fmt: skip
-CHARACTERS = 4.0  # a token, about, where nobody counts
 BOUNDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)  # s, of the histogram of first tokens
 MOST_BYTES = 64 * 2**20  # of a request
 
@@ -273,24 +276,6 @@ class Proxy:
         return web.json_response({"replica": name, "in_flight": self.picker.in_flight(name)})
 
 
-def guess_tokens(body: bytes) -> float:
-    """Prompt tokens of a request in OpenAI's form, by its characters; of anything else by its size."""
-    try:
-        told = json.loads(body)
-    except ValueError:
-        return max(len(body) / CHARACTERS, 1.0)
-    if not isinstance(told, dict):
-        return max(len(body) / CHARACTERS, 1.0)
-    prompt, messages = told.get("prompt"), told.get("messages")
-    if isinstance(prompt, list) and prompt and all(isinstance(token, int) for token in prompt):
-        return float(len(prompt))  # tokens already
-    characters = len(prompt) if isinstance(prompt, str) else 0
-    for message in messages if isinstance(messages, list) else ():
-        content = message.get("content") if isinstance(message, dict) else None
-        characters += len(content) if isinstance(content, str) else len(json.dumps(content)) if content else 0
-    return max(characters / CHARACTERS, 1.0)
-
-
 def parse_replica(text: str) -> Replica:
     """``http://host:port`` with ``,capacity=4,kv=160000`` as far as is known.
 
@@ -310,6 +295,27 @@ def parse_replica(text: str) -> Replica:
         except ValueError:
             raise ValueError(f"replica {text!r}: {key} = {value!r} is no number") from None
     return Replica(url.rstrip("/"), **given)
+
+
+def parse_prices(texts: Sequence[str]) -> BalancerPrices:
+    """``name=number`` each, of :class:`hybridalloc.problems.balancer.scorer.BalancerPrices`; the rest as it is.
+
+    Raises:
+        ValueError: no such price, or a value that it cannot have; says which.
+    """
+    prices = BalancerPrices()
+    for text in texts:
+        name, _, value = text.partition("=")
+        if name not in prices._fields:
+            raise nearest("price", name, prices._fields)
+        try:
+            number = float(value)
+        except ValueError:
+            raise ValueError(f"price {text!r}: {value!r} is no number") from None
+        if not 0 <= number < math.inf:
+            raise ValueError(f"price {text!r}: it must be finite and >= 0")
+        prices = prices._replace(**{name: number})
+    return prices
 
 
 def serve(replicas: Sequence[str], host: str, port: int, picker: dict[str, Any], limits: Limits) -> None:

@@ -25,7 +25,7 @@ from ray.serve.request_router import PendingRequest, ReplicaID, ReplicaResult, R
 
 from hybridalloc.problems.balancer.scorer import BalancerPrices
 from hybridalloc.serving.picker import Picker, Replica
-from hybridalloc.serving.proxy import guess_tokens
+from hybridalloc.serving.tokens import guess_tokens
 
 
 class GameRouter(RequestRouter):

@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from hybridalloc.serving.proxy import guess_tokens
 from hybridalloc.serving.reports import MEMORY, RUNNING, WAITING
+from hybridalloc.serving.tokens import guess_tokens
 
 CHUNK, SEATS, KV = 2048.0, 64, 60_000.0
+BASE_S, PREFILL, REQUEST_S = 0.01, 20_000.0, 0.0002  # of an iteration: at least, prompt tokens/s, a request
+SHORTEST = 500  # tokens that a running request holds beside those it made
 
 
 @dataclass(eq=False)
@@ -64,7 +66,7 @@ class Toy:
                 if job.left > 0:
                     break
                 begun.append(self.waiting.pop(0))
-            await asyncio.sleep((0.01 + (CHUNK - room) / 20_000 + 0.0002 * len(self.running)) / self.speed)
+            await asyncio.sleep((BASE_S + (CHUNK - room) / PREFILL + REQUEST_S * len(self.running)) / self.speed)
             for job in (*self.running, *begun):
                 job.made += 1
                 job.out.put_nowait(job.made)
@@ -94,7 +96,7 @@ class Toy:
         return out
 
     async def _metrics(self, _: web.Request) -> web.Response:
-        held = sum(job.made + 500 for job in self.running) / KV
+        held = sum(job.made + SHORTEST for job in self.running) / KV
         lines = [
             f'{WAITING}{{model_name="toy"}} {len(self.waiting)}', f'{RUNNING}{{model_name="toy"}} {len(self.running)}',
             f'{MEMORY[0]}{{model_name="toy"}} {min(held, 1.0)}',

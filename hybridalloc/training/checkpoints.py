@@ -102,9 +102,13 @@ class Checkpoints:
             ) from None
         return record
 
+    def left(self, agent_steps: int) -> int:
+        """Agent-steps until the next writing."""
+        return self.every + (self.kept[1] if self.kept else 0) - agent_steps
+
     def due(self, agent_steps: int) -> bool:
         """Whether ``every`` agent-steps have gone by since the last writing."""
-        return agent_steps - (self.kept[1] if self.kept else 0) >= self.every
+        return self.left(agent_steps) <= 0
 
     def keep(self, agent_steps: int, parts: Mapping[str, Part], record: dict[str, Any]) -> Path:
         """Write ``last.pt``.
@@ -240,7 +244,7 @@ def _told(text: str, problem: AnyProblem) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(text)
     if isinstance(found["prices"], dict):
         found["prices"] = dict(problem.card.unpriced) | found["prices"]
-    found["training"] = training = {"overlap": False} | found["training"]
+    found["training"] = training = {"overlap": False, "actors": 1} | found["training"]
     if "learner" not in found:
         given = {str(name): _tuples(value) for name, value in training.pop("settings")}
         settings = unwritten(training["learner"], training["kind"]) | given

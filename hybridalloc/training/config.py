@@ -37,6 +37,7 @@ class TrainConfig:
             it goes on learning ever after. Whole slots, the last one begun in full: not part of ``agent_steps``.
         credit: weight of what others lose in the slot because of an agent, for a learner paid by its difference.
         overlap: collect the next rollout while the last is learned from, see :mod:`hybridalloc.training.ahead`.
+        actors: who collect a rollout, each from its share of the networks, see :mod:`hybridalloc.training.crew`.
         checks: evaluations of the executed policy on the first ``check_seeds`` tuning seeds, from step 0 to the end.
     """
 
@@ -53,6 +54,7 @@ class TrainConfig:
     credit: float = 1.0
     seed: int = 0
     overlap: bool = False
+    actors: int = 1
     checks: int = 10
     check_seeds: int = 16
     check_slots: int = 60
@@ -61,6 +63,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if not (self.trust >= 0 and self.final_trust >= 0):
             raise ValueError(f"trust = {self.trust}, trust_end = {self.trust_end}; both must be >= 0")
+        if self.actors < 1:
+            raise ValueError(f"actors = {self.actors}; at least 1 is required")
         scheduled(1.0, 0.0, 0.0, self.rate_schedule)
 
     @property

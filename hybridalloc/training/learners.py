@@ -18,8 +18,9 @@ UNWRITTEN: dict[int, dict[str, dict[str, Any]]] = {
     2: {"imappo": {"critic": "central"}},
 }  # what each of them had otherwise than the next: every learner's, then one's own
 UNWRITTEN_ALONE: dict[str, dict[str, Any]] = {"imappo": {"gae": 0.6}}  # of the first, in a comparison
-LEVEL_LEARNERS = ("imappo", "mappo", "ippo")
-LEVELS_ALONE: dict[str, Any] = {"rate": 1e-3, "entropy": 0.0, "epochs": 4}  # where a game decides levels alone
+ON_LEVELS: dict[str, Any] = {"rate": 1e-3, "entropy": 0.0, "epochs": 4}
+# where a game decides levels alone, by learner; an untrained value of what comes next swamps what a level changes now
+LEVELS_ALONE = dict.fromkeys(("imappo", "mappo", "ippo"), ON_LEVELS) | {"maddpg": {"gamma": 0.0}}
 AHEAD: dict[str, dict[str, Any]] = {"imappo": {"horizon": 8, "minibatches": 4}}  # one update behind is a little behind
 
 
@@ -41,8 +42,8 @@ def continuous_settings(problem: AnyProblem, learner: str, settings: dict[str, A
     if not names:
         return settings
     decided = problem.card.decides == "levels"
-    if learner != "imappo" and not (decided and learner in LEVEL_LEARNERS):
-        also = f", and where levels are all that is decided {' and '.join(LEVEL_LEARNERS[1:])} too"
+    if learner != "imappo" and not (decided and learner in LEVELS_ALONE):
+        also = f", and where levels are all that is decided {', '.join(list(LEVELS_ALONE)[1:])} too"
         raise ValueError(f"{learner} proposes options alone; imappo has continuous heads (continuous = {names}){also}")
     known = problem.card.levels
     for name in names:
@@ -64,8 +65,8 @@ def learner_settings(problem: AnyProblem, config: TrainConfig) -> dict[str, Any]
         given = {"schedule": config.rate_schedule} | given
     trust = config.trust if config.kind == "hybrid" else 0.0
     usual = settings_for(config.learner, config.kind)
-    if problem.card.decides == "levels" and config.learner in LEVEL_LEARNERS:
-        usual = usual | {"continuous": tuple(problem.card.levels)} | LEVELS_ALONE
+    if problem.card.decides == "levels" and config.learner in LEVELS_ALONE:
+        usual = usual | {"continuous": tuple(problem.card.levels)} | LEVELS_ALONE[config.learner]
     if config.overlap:
         usual = usual | AHEAD.get(config.learner, {})
     own = continuous_settings(problem, config.learner, usual | given, trust)

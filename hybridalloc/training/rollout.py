@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,6 @@ from hybridalloc.problems.contract import (
 from hybridalloc.problems.metrics import Tally
 from hybridalloc.problems.stores import valued
 from hybridalloc.training.config import TOLERANCE
-from rl.learner import Learner
 from rl.proposal import Observation, Proposal, Recommender
 from rl.value import Valuer
 
@@ -92,7 +91,8 @@ class Rollout:
 
     Args:
         seeds: one a world. belief: attached to all of them. spread: the worlds start spread over an episode's length,
-            so that their episodes do not end together. value: of what is left in their stores.
+            so that their episodes do not end together; of worlds that are some of more, their numbers among all and
+            how many those are. value: of what is left in their stores.
 
     Attributes:
         tally: counts since it was cleared. allocations, violations, overloads: decisions of one world executed, those
@@ -101,15 +101,17 @@ class Rollout:
     """
 
     def __init__(
-        self, problem: AnyProblem, seeds: Sequence[int] | NDArray[np.int64], belief: Any = None, spread: bool = False,
-        value: Valuer | None = None,
+        self, problem: AnyProblem, seeds: Sequence[int] | NDArray[np.int64], belief: Any = None,
+        spread: bool | tuple[Int, int] = False, value: Valuer | None = None,
     ) -> None:  # fmt: skip
         card = problem.card
         self.problem, self.world = problem, valued(problem.worlds([int(seed) for seed in seeds], belief), value)
-        if spread and isinstance(self.world, Spreads):
-            self.world.spread(np.arange(len(seeds)) / len(seeds))
-        elif spread:
-            self.world.epoch[:] = card.epochs * np.arange(len(seeds)) // len(seeds)
+        if spread:
+            which, every = spread if isinstance(spread, tuple) else (np.arange(len(seeds)), len(seeds))
+            if isinstance(self.world, Spreads):
+                self.world.spread(which / every)
+            else:
+                self.world.epoch[:] = card.epochs * which // every
         self.tally = Tally(card.metrics, len(seeds))
         self.counted = np.ones(len(seeds), bool)
         self.allocations = self.violations = self.overloads = 0
@@ -168,6 +170,14 @@ class Rollout:
         self._seen = None
 
 
+class Speaks(Protocol):
+    """What exploring asks of a learner."""
+
+    def propose(self, observation: Observation) -> Proposal: ...
+
+    def sample_continuous(self, observation: Observation, option: Int, rng: np.random.Generator) -> Proposal | None: ...
+
+
 @dataclass
 class Explore:
     """Draws from the mixed choice: what training executes. Without a learner the game's own, with nothing proposed."""
@@ -175,7 +185,11 @@ class Explore:
     coordinator: Coordinator
     prices: Prices
     rng: np.random.Generator
-    learner: Learner | None = None
+    learner: Speaks | None = None
+
+    def uniform(self, shape: tuple[int, ...]) -> Float:
+        """Draws in [0, 1) for a game whose ``draws`` have this shape, (E, ...)."""
+        return self.rng.random(shape)
 
     def __call__(self, run: Rollout) -> Chosen:
         world, learner = run.world, self.learner
@@ -184,7 +198,7 @@ class Explore:
         t1 = time.perf_counter()
         game = game_of(world.game(self.prices))
         proposal = game.flat() if said is None else game.clip(said, self.coordinator.limit)
-        sample = self.coordinator.explore(game, proposal, self.rng.random(game.draws))
+        sample = self.coordinator.explore(game, proposal, self.uniform(game.draws))
         t2 = time.perf_counter()
         levels = None if learner is None else learner.sample_continuous(run.observation, sample.option, self.rng)
         plan = world.settle(sample.choice, self.prices, levels, self.coordinator.trust)

@@ -29,6 +29,7 @@ from rl.value import StoreValue, Valuer
 
 if TYPE_CHECKING:  # torch is imported where training starts and not before
     from hybridalloc.training.checkpoints import Checkpoints
+    from hybridalloc.training.crew import Crew, Hires
 
 
 @dataclass
@@ -67,6 +68,7 @@ def train(
     belief: Belief | None = None,
     checkpoints: Checkpoints | None = None,
     value: StoreValue | None = None,
+    hires: Hires | None = None,
 ) -> Trained:
     """Train one recommender, alone or inside the hybrid.
 
@@ -76,6 +78,9 @@ def train(
         report: called with the agent-steps done and the figures of each update.
         checkpoints: where the run keeps its state, and what it goes on from; default nowhere and nothing.
         value: of what is left in the agents' stores, which the game charges; a run that goes on has its own.
+        hires: what makes the ``config.actors`` that collect roll-outs, such as what
+            :func:`hybridalloc.training.on_ray.hiring` gives; by default this process is all of them, one after the
+            other. It has no part in the result.
 
     Returns:
         Trained; ``learner.policy`` is the recommender to execute.
@@ -84,11 +89,13 @@ def train(
         UnknownNameError: no such learner.
         CheckpointError: the checkpoint to go on from is unreadable or of another run.
         FloatingPointError: a gradient is not finite; the message names the last good checkpoint.
-        WorkError: with ``overlap``, the learner's process ended otherwise; so does this message.
+        WorkError: with ``overlap``, the learner's process ended otherwise, or an actor was lost for good; so does this
+            message.
     """
     import torch
 
     from hybridalloc.training.ahead import Ahead
+    from hybridalloc.training.crew import Crew
 
     if config.learner not in LEARNERS:
         raise nearest("learner", config.learner, LEARNERS)
@@ -104,10 +111,16 @@ def train(
     agents = max(card.agents, 1)
     networks, slots = config.extent(agents)
     rng = np.random.default_rng([config.seed, 77])
-    run = Rollout(problem, rng.integers(0, 2**31, networks), belief, spread=True, value=value)
+    seeds = rng.integers(0, 2**31, networks)
+    shared = config.actors > 1 or hires is not None
+    # of a crew's networks the first says what all look like
+    run: Rollout | Crew = Rollout(problem, seeds[:1] if shared else seeds, belief, spread=True, value=value)
     trust = config.trust if config.kind == "hybrid" else 0.0
     learner = make_learner(config.learner, Sizes.of(run.observation), config.seed, settings)
     explore = Explore(Coordinator(config.kind, trust, learner.config.limit), prices, rng, learner)
+    crew: Crew | None = None
+    if shared:
+        run = crew = Crew(problem, prices, seeds, config.actors, explore, learner, belief, value, hires)
     # a learner paid by the team or by its own outcome is not charged for what others lose
     credit = config.credit if learner.credit == "difference" else 0.0
     short = slots % learner.config.horizon > 0  # the budget ends inside a rollout
@@ -163,14 +176,31 @@ def train(
                 score = card.aim.sign * means.get(card.aim.key, -card.aim.sign * np.inf)
                 checkpoints.judge(score, steps(), parts, vars(done))
 
+    def trust_in(slot: int) -> float:
+        if learned is not None:
+            return learned.trust
+        return config.trust_at(slot / slots) if config.trust_end is not None and config.kind == "hybrid" else trust
+
+    def ahead_of_us() -> int:
+        """Decisions until something is learned, checked or kept, before which a crew may go on by itself."""
+        assert crew is not None
+        count = min(slots - done.slot, crew.room)
+        if done.due:
+            count = min(count, max(done.due[0] - done.slot, 1))
+        if checkpoints is not None:
+            count = min(count, max(-(-checkpoints.left(steps()) // (networks * agents)), 1))
+        return count
+
     check()
     while done.slot < slots:
         progress = done.slot / slots
-        if config.trust_end is not None and config.kind == "hybrid":
-            explore.coordinator = replace(explore.coordinator, trust=config.trust_at(progress))
-        if learned is not None:
-            explore.coordinator = replace(explore.coordinator, trust=learned.trust)
-        observation, trust = run.observation, explore.coordinator.trust
+        explore.coordinator = replace(explore.coordinator, trust=trust_in(done.slot))
+        if crew is not None and crew.waits:
+            try:
+                crew.expect([trust_in(k) for k in range(done.slot, done.slot + ahead_of_us())])
+            except WorkError as error:
+                raise stopped(error) from error
+        observation, merged_at = run.observation, explore.coordinator.trust
         if done.slot % 16 == 0:
             ranges.update(observation)
         violated, overloaded = run.violations, run.overloads
@@ -189,8 +219,8 @@ def train(
             allowed = np.ones(log_prior.shape, bool)
             blended = {"drawn": chosen.drawn, "linear": chosen.pull.linear, "curvature": chosen.pull.curvature}
         assert allowed is not None
-        if chosen.levels is not None and isinstance(run.world, Responds):
-            blended = {"wish": chosen.levels, "responses": run.world.responses, "trust": trust}
+        if chosen.levels is not None and isinstance(run, Rollout) and isinstance(run.world, Responds):
+            blended = {"wish": chosen.levels, "responses": run.world.responses, "trust": merged_at}
         cut = step.over if step.terminated is None else step.over & ~step.terminated
         learner.record(
             observation, chosen.option, log_prior, bias, reward, facts.carried, cut, step.final,
@@ -219,7 +249,7 @@ def train(
             summary = run.tally.summary()
             means = {k: mean_of(summary[k]) for k in watched if k in summary}
             figures |= {k: mean for k, mean in means.items() if not np.isnan(mean)}
-            figures |= {"trust": trust} | done.timing(steps())
+            figures |= {"trust": merged_at} | done.timing(steps())
             figures |= belief.figures() if belief is not None else {}
             figures |= {"trust_gradient": learned.update()} if learned is not None else {}
             run.tally.clear()
@@ -232,6 +262,8 @@ def train(
             checkpoints.keep(steps(), parts, vars(done))
     if ahead is not None:
         ahead.close()
+    if crew is not None:
+        crew.close()
     learned_trust = None if learned is None else learned.trust
     learner.policy.notes = Notes(learned_trust=learned_trust, ranges=ranges.bounds())  # drift, and trust="learned"
     return Trained(

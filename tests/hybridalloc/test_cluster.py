@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -165,6 +166,41 @@ def test_a_state_that_cannot_be_is_told(change, message):
     state = told((64_000, 262_144, [1000, 1000])).to_dict()
     with pytest.raises(InvalidStateError, match=message):
         ClusterState.from_dict(json.loads(json.dumps(state)) | change)
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        (told((64_000, 262_144, [1000] * 4), gpus=9), "larger than any node: .*9 GPUs; the largest has 4 GPUs"),
+        (told((0, 0, []), cpu=70_000, gpus=0, milli=0), "no GPU; the largest has 64,000 milli of cores"),
+        (
+            told((64_000, 10, [1000]), (64_000, 262_144, [600, 400]), (1, 262_144, [1000]), milli=700),
+            "no node has room now: it asks for 4,000 milli of cores, 8,192 MiB, 700 milli of a GPU; of 3 that are up "
+            "and large enough, too little is free on: 1 cores, 1 memory, 1 GPUs",
+        ),
+        (
+            told((64_000, 262_144, [1000]), down=[True]),
+            r"1 GPU; of the nodes that are large enough \(1\) all are down",
+        ),
+    ],
+)
+def test_a_pod_that_is_turned_away_is_told_why(small, state, reason):
+    allocation = Allocator(small, "game").step(state)
+    assert allocation.option.tolist() == [0] and re.search(reason, allocation.refusals()[0])
+    why = allocation.why(0)
+    assert why.decided_by == (("refused", 0),) and not why.served and re.search(reason, str(why))
+    assert "deadline" not in str(why) and re.search(reason, allocation.to_dict()["refused"]["0"])
+
+
+def test_nobody_who_is_placed_has_a_refusal_and_nobody_who_is_not_lacks_one(small):
+    rng, problem = np.random.default_rng(0), small
+    for _ in range(40):
+        free = [
+            (int(rng.integers(0, 9000)), int(rng.integers(0, 16_000)), list(rng.integers(0, 1001, 2))) for _ in "abc"
+        ]
+        state = told(*free, milli=int(rng.integers(1, 1001)), down=list(rng.random(3) < 0.3))
+        allocation = Allocator(problem, "game").step(state)
+        assert (allocation.option[0] == 0) == (problem.refusal(state, 0) is not None)
 
 
 def test_two_jobs_at_once_are_told_to_come_one_after_the_other():

@@ -105,6 +105,28 @@ def test_who_may_not_be_moved_stays():
     assert "is not to be moved" in fixed.check(state, wrong).violations[0]
 
 
+def test_what_if_a_round_were_another(nodes):
+    allocation = Allocator(nodes, "game").step(told((2, 1.0, 0), (4, 1.0, 0), (4, 2.0, 0)))
+    assert allocation.option.tolist() == [2, 1, 0] or sorted(allocation.option.tolist()) == [0, 1, 2]
+    out = int(np.flatnonzero(allocation.option == 0)[0])
+    same = allocation.what_if()
+    assert same.moved == () and same.regret == 0 and same.choice.tolist() == allocation.option.tolist()
+    more = allocation.what_if(capacity={0: 2.0, 1: 2.0})
+    assert (more.choice > 0).all() and out in more.moved and more.cost[1] < more.cost[0]
+    place = int(allocation.option[1 - (out == 1)])
+    banned = allocation.what_if(forbid={1 - (out == 1): place})
+    assert banned.choice[1 - (out == 1)] != place
+    gone = allocation.what_if(without=1 - (out == 1))
+    assert gone.choice[1 - (out == 1)] == 0 and gone.choice[out] > 0 and gone.held[out]
+    for wrong, error in (({"toll": 1.0}, InvalidStateError), ({"capacity": {0: -1.0}}, InvalidStateError)):
+        with pytest.raises(error):
+            allocation.what_if(**wrong)
+    with pytest.raises(IndexError, match="resource 9: there are 2, 0 to 1"):
+        allocation.what_if(capacity={9: 2.0})
+    with pytest.raises(ValueError, match="marginal_regret is of games that share"):
+        allocation.marginal_regret()
+
+
 def test_a_start_costs_its_time_and_a_straggler_runs_slower(nodes):
     """Two alike but that one has to start: a round of 60 s, 10 of which are lost."""
     state = told((2, 1, 1), (2, 1, 0), (2, 1, 2), pace=[1.0, 1.0, 0.5], true_h=[1.0, 1.0, 1.0])

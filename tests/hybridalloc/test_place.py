@@ -43,7 +43,7 @@ comparing.open_pool, comparing.tracking.mirror = in_this_process, silent
 class Here:
     """A pool whose work is done here and now."""
 
-    def submit(self, function, *arguments):
+    def submit(self, function, *arguments, files=None):
         future = Future()
         try:
             future.set_result(function(*arguments))

@@ -13,10 +13,12 @@ import aiohttp
 from aiohttp import web
 
 from hybridalloc.errors import UnknownNameError
+from hybridalloc.problems.balancer.scorer import BalancerPrices
 from hybridalloc.serving.picker import Picker, Replica
 from hybridalloc.serving.production_stack import StackRouter
-from hybridalloc.serving.proxy import Limits, Proxy, guess_tokens, parse_replica
+from hybridalloc.serving.proxy import Limits, Proxy, parse_prices, parse_replica
 from hybridalloc.serving.reports import read_metrics
+from hybridalloc.serving.tokens import guess_tokens
 from hybridalloc.serving.toy import Toy
 
 QUICK = Limits(report_s=0.05, connect_s=0.5, first_s=5.0, idle_s=1.0, wait_s=0.4, retries=2)
@@ -139,6 +141,14 @@ def test_tokens_are_guessed_and_replicas_parsed():
     ):  # fmt: skip
         with pytest.raises(ValueError, match=words):
             parse_replica(wrong)
+    assert parse_prices(["requests=3", "exponent=1"]) == BalancerPrices(requests=3.0, exponent=1.0)
+    for wrong, words in (
+        ("request=3", "did you mean 'requests'"),
+        ("noise=x", "'x' is no number"),
+        ("hold=-1", ">= 0"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            parse_prices([wrong])
 
 
 # --- over HTTP

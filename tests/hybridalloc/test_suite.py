@@ -118,7 +118,9 @@ def test_what_is_unknown_lists_the_nearest_before_anything_is_written(asked, mes
 
 def test_another_budget_in_the_same_folder_is_refused(tmp_path, ran):
     bench(Suite(only=("mec",), out=str(tmp_path)))
-    with pytest.raises(CheckpointError, match="holds a suite whose budget is"):
+    with pytest.raises(
+        CheckpointError, match=r"holds a suite whose budget \(tuning\) is 8, and 3 is asked for; give another --out"
+    ):
         bench(Suite(only=("mec",), out=str(tmp_path), budget=(("tuning", 3),)))
 
 

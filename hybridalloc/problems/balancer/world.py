@@ -65,7 +65,7 @@ class BalancerWorld(SlotWorld):
         self.sims: list[Sim | None] = [None] * size
         self.rooms: list[Any] = [None] * size
         self.ended_at = [np.zeros(0, bool)] * size  # requests whose end was told
-        self.fresh = [np.zeros(0, np.int64)] * size  # scratch
+        self.newly = [np.zeros(0, np.int64)] * size  # scratch
         self.told: BalancerState | None = None
         self._load = np.zeros((size, replicas, LOAD))
         self.stream[:] = [[int(seed), 0] for seed in seeds]
@@ -122,7 +122,7 @@ class BalancerWorld(SlotWorld):
     def _untold(self, k: int, sim: Sim) -> None:
         """Of none of its requests was told that it ended."""
         self.ended_at[k] = np.zeros(len(sim.trace.arrival), bool)
-        self.fresh[k] = np.zeros(len(sim.trace.arrival), np.int64)
+        self.newly[k] = np.zeros(len(sim.trace.arrival), np.int64)
 
     @property
     def active(self) -> Bool:
@@ -271,7 +271,7 @@ class BalancerWorld(SlotWorld):
             counted = int(WARM * len(sim.trace.arrival)) if self.told is None else 0
             elapsed[k] = turn(
                 sim, k, self.who[k], option[k], self.problem.told_tokens, counted, self.rooms[k], self.coins[k],
-                self.ended_at[k], self.fresh[k], self.seen, times[k], refused[k], samples[k], told[k], by[k],
+                self.ended_at[k], self.newly[k], self.seen, times[k], refused[k], samples[k], told[k], by[k],
             )  # fmt: skip
         self.over[:] = elapsed < 0
         counts = dict(zip(TOLD_NAMES, told.T, strict=True)) | {"first_s": samples[:, 0], "last_s": samples[:, 1]}
@@ -425,7 +425,7 @@ class BalancerWorld(SlotWorld):
             found = rebuilt(like, kept)
             self.sims[k], self.rooms[k] = found["sim"], found["room"]
             self.coins[k], self.ended_at[k] = found["coin"], found["ended"]
-            self.fresh[k] = np.zeros(len(found["ended"]), np.int64)
+            self.newly[k] = np.zeros(len(found["ended"]), np.int64)
 
 
 def _known(fleet: Table) -> tuple[Float, Float, Float]:

@@ -355,39 +355,62 @@ def some_gpu(milli, pod, share):
 
 @njit(**LEAN)
 def take(pod, n, gpu, left):
-    """Start a pod on node n: a part of ``gpu``, or the first whole ones."""
+    """Start a pod on node n: a part of ``gpu``, or the first whole ones; its GPUs, bit by bit."""
     left.cpu[n] -= pod[0]
     left.memory[n] -= pod[1]
     left.version[n] += 1
     if pod[2] == 1 and pod[3] < WHOLE:
         left.milli[n, gpu] -= pod[3]
-        return
-    need = pod[2]
+        return 1 << gpu
+    need, held = pod[2], 0
     for i in range(SLOTS):
         if need > 0 and left.milli[n, i] == WHOLE:
             left.milli[n, i] = 0
+            held |= 1 << i
             need -= 1
+    return held
+
+
+@njit(**LEAN)
+def give_back(pod, n, held, left):
+    """End a pod on node n that has the GPUs ``held``, bit by bit."""
+    left.cpu[n] += pod[0]
+    left.memory[n] += pod[1]
+    left.version[n] += 1
+    for i in range(SLOTS):
+        if held >> i & 1:
+            left.milli[n, i] += pod[3]
 
 
 @njit(**ROOMY)
 def play(
-    rule, random_ties, sequence, pods, left, nodes, kind, tables, cache, w, late, stages, draws, demand, used, node
-):
-    """Place a sequence of pods one by one, none moves or ends; how many were placed.
+    rule, random_ties, sequence, pods, left, nodes, kind, tables, cache, w, late, stages, draws, leaves, going, demand,
+    used, node, held,
+):  # fmt: skip
+    """Place a sequence of pods one by one, none moves; how many were placed.
 
     Args:
         sequence: (A,) kinds of pods. pods: (T, 4) cpu, memory, gpus, milli. w: (F,) weights while the cluster is empty.
         late: (F,) when it is full. stages: steps between the two, 1 for ``w`` alone.
-        draws: (A, 2) in [0, 1), for ties and GPUs at random. demand, used: (A,) filled: milli-GPU arrived and in use.
-        node: (A,) filled: where each went, -1 for nowhere.
+        draws: (A, 2) in [0, 1), for ties and GPUs at random. leaves: (A,) the arrival before which each has ended, and
+            going: (A,) all by that; both (0,) where nobody ends. demand, used: (A,) filled: milli-GPU asked for by whom
+            has come and not ended, and in use. node, held: (A,) filled: where each went, -1 for nowhere, and its GPUs.
     """
     after, terms, none = np.zeros(SLOTS, np.int64), np.zeros(P), np.zeros(0)
     weights, stage, room = w.copy(), 0, 0
     for n in range(len(left.cpu)):
         for i in range(SLOTS):
             room += WHOLE if left.milli[n, i] >= 0 else 0
-    came, taken, placed = 0, 0, 0
+    came, taken, placed, gone = 0, 0, 0, 0
     for a in range(len(sequence)):
+        while gone < len(going) and leaves[going[gone]] <= a:
+            j = going[gone]
+            ended = pods[sequence[j]]
+            came -= ended[2] * ended[3]
+            if node[j] >= 0:
+                give_back(ended, node[j], held[j], left)
+                taken -= ended[2] * ended[3]
+            gone += 1
         t = sequence[a]
         pod = pods[t]
         if stages > 1:
@@ -404,7 +427,7 @@ def play(
         came += pod[2] * pod[3]
         if n >= 0:
             gpu = some_gpu(left.milli[n], pod, draws[a, 1]) if rule == RANDOM else cache.gpu[t, n]
-            take(pod, n, gpu, left)
+            held[a] = take(pod, n, gpu, left)
             taken += pod[2] * pod[3]
             placed += 1
         demand[a], used[a], node[a] = came, taken, n

@@ -48,9 +48,10 @@ assert ClusterPrices._fields == TERMS
 
 PUBLISHED = ClusterPrices(**dict.fromkeys(TERMS, 0.0) | {"fgd": 10.0, "order": 0.1})  # rounding and node order included
 FGD = PUBLISHED.weights()
-ALONE = ClusterPrices(  # evolved on the default trace's own pods and on other mixes of them: it never saw gpushare100
-    -4.69, -2.69, 8.08, 1.72, 4.97, 23.1, -7.51, -1.08, -4.26, -0.46, 2.13, -1.56, 3.24, 1.89, 16.72, 4.34, 1.52, 4.12,
-    4.68, 2.9, -1.16,
+ALONE = ClusterPrices(  # evolved on the default trace's own pods and on other mixes of them, by the command in
+    # docs/cluster.md: they never saw gpushare100
+    2.9, 7.18, 6.59, 2.19, 2.9, 7.02, 0.19, -2.12, -0.2, 0.82, 1.28, -3.15, 0.95, -0.86,
+    0.39, -3.31, 1.47, -2.84, 2.3, 1.13, 1.93,
 )  # fmt: skip
 WIDTHS = dict.fromkeys(TERMS, 4.0) | {
     "fgd": 16.0, "fill": 16.0, "price": 8.0, "fill_gpu": 8.0, "fragments": 8.0, "gpu_square": 16.0, "cpu_square": 8.0,

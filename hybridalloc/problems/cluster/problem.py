@@ -2,9 +2,9 @@
 
 Scenarios ``openb`` and ``openb-gpushare100`` are Alibaba's cluster as published (Weng et al. 2023): 1,213 nodes fill up
 with pods that come one by one in random order, until ``until`` times the GPUs have been asked for, and nobody leaves.
-``synthetic`` needs no data. A decision is the pod that has just come; it goes to one node, or, where it fits nowhere,
-away. What counts is how much of the GPUs is in use while 88 to 100 % of them have been asked for, and which sizes of
-pods are turned away by then.
+``synthetic`` needs no data; jobs of one's own ("trace") may end at their times. A decision is the pod that has just
+come; it goes to one node, or, where it fits nowhere, away. What counts is how much of the GPUs is in use while 88 to
+100 % of them are asked for, and which sizes of pods are turned away by then.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from hybridalloc.problems.cluster.audit import FAMILIES, check_placement
 from hybridalloc.problems.cluster.core import TERMS, Tables
 from hybridalloc.problems.cluster.prices import ALONE, PUBLISHED, SPACE, ClusterPrices
 from hybridalloc.problems.cluster.queue.problem import QUEUES, Queue, make_queue
+from hybridalloc.problems.cluster.refusal import refusal
 from hybridalloc.problems.cluster.state import ClusterState
 from hybridalloc.problems.cluster.stream import BAND, MARKS, SIZES, run_stream
 from hybridalloc.problems.cluster.tables import priced_tables
@@ -68,6 +69,8 @@ class Cluster(Slots[ClusterState, Placed, ClusterPrices]):
     state_type: ClassVar[type[ClusterState]] = ClusterState
 
     def __post_init__(self) -> None:
+        if self.own.stays and (self.nodes or self.mix):
+            raise ValueError("jobs that come by their times come as they are: leave nodes and mix at 0")
         if self.scenario not in SCENARIOS:
             raise nearest("scenario", str(self.scenario), SCENARIOS)
         whole_number("nodes", self.nodes, 0, 100_000)
@@ -95,6 +98,8 @@ class Cluster(Slots[ClusterState, Placed, ClusterPrices]):
     def _longest(self) -> int:
         """Pods of an episode at most: those of the trace, and of those drawn again the mean and a tenth more."""
         work = self.workload
+        if work.stays is not None:
+            return len(work.stays.kind)
         mean = max(float(work.pods.demand[work.sequence].mean()), 1.0)
         return int(1.1 * self.until * work.capacity / mean) + 10
 
@@ -161,7 +166,9 @@ class Cluster(Slots[ClusterState, Placed, ClusterPrices]):
         known = restored(Cluster(), rest | {"own": described(NOTHING)} | stand_in)
         try:
             rows = lambda name, size: tuple(_whole_row(name, row, size) for row in own[name])
-            given = Own(rows("nodes", 4), tuple(str(word) for word in own["models"]), rows("jobs", 5))
+            jobs = rows("jobs", 5)
+            stays = tuple(_stay_row(row, len(jobs)) for row in own.get("stays", ()))
+            given = Own(rows("nodes", 4), tuple(str(word) for word in own["models"]), jobs, stays)
         except (TypeError, KeyError) as error:
             raise ValueError(f"own = {quoted(own)}; it must hold nodes, models and jobs ({error})") from None
         return cls(str(rest["scenario"]), known.nodes, known.until, known.mix, given)
@@ -170,12 +177,23 @@ class Cluster(Slots[ClusterState, Placed, ClusterPrices]):
         """Feasibility of an allocation from the definitions, by code that no solver shares."""
         return check_placement(state, allocation)
 
+    def refusal(self, state: ClusterState, agent: int) -> str | None:
+        """Why a pod is turned away: larger than any node, or no node has room now; None where one has."""
+        return refusal(state, agent)
+
 
 def _whole_row(name: str, row: Any, size: int) -> tuple[int, ...]:
     fits = isinstance(row, list | tuple) and len(row) == size and all(type(v) is int and 0 <= v < 2**40 for v in row)
     if not fits:
         raise ValueError(f"own.{name}: {quoted(row)}; {size} whole numbers >= 0 are needed")
     return tuple(row)
+
+
+def _stay_row(row: Any, kinds: int) -> tuple[float, ...]:
+    fits = isinstance(row, list | tuple) and len(row) == 3 and all(type(v) in (int, float) for v in row)
+    if not fits or row[0] not in range(kinds) or not 0 <= row[1] < np.inf or not -1 <= row[2] < np.inf:
+        raise ValueError(f"own.stays: {quoted(row)}; a kind below {kinds}, a creation and a deletion in s are needed")
+    return int(row[0]), float(row[1]), float(row[2])
 
 
 @lru_cache(maxsize=8)  # the nodes of a cluster are the same from step to step
@@ -189,24 +207,29 @@ def _kinds(work: Workload, cpu: bytes, memory: bytes, gpus: bytes) -> Int:
 
 def make(
     scenario: str = "synthetic", nodes: int = 0, until: float = 1.3, mix: int = 0, node_file: str = "",
-    job_file: str = "", **more: Any,
+    job_file: str = "", timed: bool = False, **more: Any,
 ) -> Cluster | Queue:  # fmt: skip
-    """``make_problem("cluster", ...)``; ``node_file`` and ``job_file`` are those of the scenario "trace". The scenarios
-    "gavel" and "seed001" have settings of their own: :class:`hybridalloc.problems.cluster.queue.problem.Queue`.
+    """``make_problem("cluster", ...)``; ``node_file`` and ``job_file`` are those of the scenario "trace", ``timed``
+    lets its jobs come and end by their times. The scenarios "gavel" and "seed001" have settings of their own:
+    :class:`hybridalloc.problems.cluster.queue.problem.Queue`.
 
     Raises:
         UnknownNameError: no such scenario or setting. ValueError: a setting out of range. DataError: the trace is not
             at hand.
     """
-    given = {"nodes": nodes, "until": until, "mix": mix, "node_file": node_file, "job_file": job_file}
+    given = {
+        "nodes": nodes, "until": until, "mix": mix, "node_file": node_file, "job_file": job_file, "timed": timed,
+    }  # fmt: skip
     if scenario in QUEUES:
-        plain = {"nodes": 0, "until": 1.3, "mix": 0, "node_file": "", "job_file": ""}
+        plain = {"nodes": 0, "until": 1.3, "mix": 0, "node_file": "", "job_file": "", "timed": False}
         return make_queue(scenario, more | {name: v for name, v in given.items() if v != plain[name]})
     if scenario not in SCENARIOS:
         raise nearest("scenario", str(scenario), (*SCENARIOS, *QUEUES))
     for name in more:
         raise nearest("setting of cluster", name, given)
-    own = read_own(node_file, job_file) if scenario == "trace" and node_file and job_file else NOTHING
+    if timed and scenario != "trace":
+        raise ValueError(f"timed: the scenario {scenario!r} has no times; a trace of one's own may")
+    own = read_own(node_file, job_file, timed) if scenario == "trace" and node_file and job_file else NOTHING
     problem = Cluster(scenario, nodes, float(until), mix, own)
     problem.workload  # noqa: B018 - data that is missing is missed here
     return problem

@@ -25,7 +25,7 @@ class Stream(NamedTuple):
 
     Attributes:
         order: (K,) of the nodes. kind: (A,) of each pod. node: (A,) where it went, in that order, -1 for nowhere.
-        demand, used: (A,) milli-GPU that had arrived and were in use after each, of ``capacity``.
+        demand, used: (A,) milli-GPU asked for, by whom had come and not ended, and in use after each, of ``capacity``.
     """
 
     order: Int
@@ -89,11 +89,11 @@ def run_stream(
     nodes = Nodes(*(np.ascontiguousarray(column[order]) for column in work.nodes))
     n, t, a = len(order), len(work.count), len(sequence)
     pods = np.ascontiguousarray(np.stack(work.pods, 1))
-    demand, used, node = np.zeros(a, np.int64), np.zeros(a, np.int64), np.zeros(a, np.int64)
+    demand, used, node, held = (np.zeros(a, np.int64) for _ in range(4))
     draws = np.random.default_rng([seed, 2]).random((a, 2))
     play(
         RULES.index(rule), random_ties or rule == "random", sequence, pods, all_left(work, order), nodes, nodes.kind,
-        tables, no_cache(t, n), weights, weights if late is None else late, 1 if late is None else 16, draws, demand,
-        used, node,
+        tables, no_cache(t, n), weights, weights if late is None else late, 1 if late is None else 16, draws,
+        *work.ends, demand, used, node, held,
     )  # fmt: skip
     return Stream(order, sequence, node, demand, used, work.capacity)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hybridalloc.data.traces import BadEntry, Column, Table, read_table
-from hybridalloc.problems.cluster.workload import SLOTS, WHOLE, Workload, gathered
+from hybridalloc.problems.cluster.workload import SLOTS, WHOLE, Workload, gathered, stays_of
 
 NODES = {
     "name": Column(str), "cpu_milli": Column(int, 0, "milli"), "memory_mib": Column(int, 0, "MiB"),
@@ -29,27 +29,31 @@ JOBS = {
 
 class Own(NamedTuple):
     """Nodes (cpu, memory, gpus, model) with the models' names, and kinds of jobs (cpu, memory, gpus, milli, how many):
-    plain numbers, so that a description holds them."""
+    plain numbers, so that a description holds them. ``stays``: (kind, creation, deletion in s, -1 for never) of each
+    job, where they come and end by their times."""
 
     nodes: tuple[tuple[int, ...], ...]
     models: tuple[str, ...]
     jobs: tuple[tuple[int, ...], ...]
+    stays: tuple[tuple[float, ...], ...] = ()
 
 
-def read_own(nodes: str | Path, jobs: str | Path) -> Own:
-    """The cluster of two files.
+def read_own(nodes: str | Path, jobs: str | Path, timed: bool = False) -> Own:
+    """The cluster of two files; ``timed``: jobs come and end by their times, and each needs its creation_time.
 
     Raises:
         DataError: a file or column is missing, or entries cannot be used: every one with its line and column.
     """
-    node, job = _nodes(Path(nodes)), _jobs(Path(jobs))
+    node, job = _nodes(Path(nodes)), _jobs(Path(jobs), timed)
     models, model = np.unique(node.columns["model"].astype(str), return_inverse=True)
     have = np.stack([node.columns[key] for key in ("cpu_milli", "memory_mib", "gpu")] + [model.ravel()], 1)
     asked = np.stack([job.columns[key] for key in ("cpu_milli", "memory_mib", "num_gpu", "gpu_milli")], 1)
-    kinds, count = np.unique(asked, axis=0, return_counts=True)
+    kinds, of, count = np.unique(asked, axis=0, return_inverse=True, return_counts=True)
     rows = np.column_stack([kinds, count])
     plain = lambda table: tuple(tuple(map(int, row)) for row in table)
-    return Own(plain(have), tuple(models.tolist()), plain(rows))
+    begins, ends = (job.columns[key].tolist() for key in ("creation_time", "deletion_time"))
+    stays = tuple(zip(of.ravel().tolist(), begins, ends, strict=True)) if timed else ()
+    return Own(plain(have), tuple(models.tolist()), plain(rows), stays)
 
 
 def _nodes(path: Path) -> Table:
@@ -65,7 +69,7 @@ def _nodes(path: Path) -> Table:
     return table._replace(bad=_sorted(bad)).checked(path)
 
 
-def _jobs(path: Path) -> Table:
+def _jobs(path: Path, timed: bool) -> Table:
     table = read_table(path, JOBS)
     c, bad = table.columns, list(table.bad)
     broken = {entry.line for entry in bad}
@@ -76,6 +80,8 @@ def _jobs(path: Path) -> Table:
         if milli > WHOLE or (gpus == 1 and milli == 0) or (gpus > 1 and milli != WHOLE) or (gpus == 0 and milli > 0):
             rule = f"a job takes 1 to {WHOLE} of one GPU, {WHOLE} of each of several, 0 of none"
             bad.append(BadEntry(int(line), "gpu_milli", f"{milli} of each of {gpus} GPUs; {rule}"))
+        if timed and begins < 0:
+            bad.append(BadEntry(int(line), "creation_time", "it is empty; jobs that come by their times need one each"))
         if 0 <= ends < begins:
             bad.append(BadEntry(int(line), "deletion_time", f"{ends:g} s is before its creation_time, {begins:g} s"))
     return table._replace(bad=_sorted(bad)).checked(path)
@@ -89,7 +95,13 @@ def workload_of(own: Own) -> Workload:
     """The workload of a cluster of one's own."""
     nodes, jobs = np.array(own.nodes, np.int64).reshape(-1, 4), np.array(own.jobs, np.int64).reshape(-1, 5)
     columns = dict(zip(("cpu", "memory", "gpus", "model"), nodes.T, strict=True))
-    return gathered("trace", columns, own.models, np.repeat(jobs[:, :4], jobs[:, 4], 0))
+    work = gathered("trace", columns, own.models, np.repeat(jobs[:, :4], jobs[:, 4], 0))
+    if own.stays:
+        kind, begins, ends = np.array(own.stays, np.float64).T
+        pods = np.stack(work.pods, 1)
+        known = np.array([int(np.flatnonzero((pods == row).all(1))[0]) for row in jobs[:, :4]])
+        work.stays = stays_of(known[kind.astype(np.int64)], begins, ends)
+    return work
 
 
 def describe(own: Own) -> str:

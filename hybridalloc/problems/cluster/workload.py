@@ -58,15 +58,43 @@ class Typical(NamedTuple):
     share: Float
 
 
+class Stays(NamedTuple):
+    """A pods in the order in which they come: kind (A,) of each; leaves (A,) the number of the arrival before which it
+    has ended, A where it stays; going (A,) all by that."""
+
+    kind: Int
+    leaves: Int
+    going: Int
+
+
+def stays_of(kind: Int, begins_s: Float, ends_s: Float) -> Stays:
+    """Pods by their times (A,): one that ends when another comes has ended before; ``ends_s`` < 0: it stays."""
+    order = np.argsort(begins_s, kind="stable")
+    begin, end = begins_s[order], np.where(ends_s < 0, np.inf, ends_s)[order]
+    leaves = np.maximum(np.searchsorted(begin, end), np.arange(len(order)) + 1)
+    return Stays(kind[order], leaves.astype(np.int64), np.argsort(leaves, kind="stable"))
+
+
 class Workload:
     """K nodes, T kinds of pods and how many there are of each.
 
     Args:
-        model: (K,) number of each node's GPU model, of which ``models`` are the names. count: (T,).
+        model: (K,) number of each node's GPU model, of which ``models`` are the names. count: (T,). stays: when each
+            pod comes and ends, where that is known; None: they come in random order, and stay.
     """
 
-    def __init__(self, name: str, nodes: Nodes, model: Int, models: tuple[str, ...], pods: Pods, count: Int) -> None:
+    def __init__(
+        self, name: str, nodes: Nodes, model: Int, models: tuple[str, ...], pods: Pods, count: Int,
+        stays: Stays | None = None,
+    ) -> None:  # fmt: skip
         self.name, self.nodes, self.model, self.models, self.pods, self.count = name, nodes, model, models, pods, count
+        self.stays = stays
+
+    @property
+    def ends(self) -> tuple[Int, Int]:
+        """(A,) the arrival before which each has ended, and (A,) all by that; (0,) where nobody ends."""
+        none = np.zeros(0, np.int64)
+        return (none, none) if self.stays is None else (self.stays.leaves, self.stays.going)
 
     @property
     def capacity(self) -> int:
@@ -119,7 +147,8 @@ class Workload:
 
     def episode(self, rng: np.random.Generator, until: float) -> tuple[Int, Int]:
         """(K,) an order of the nodes and (A,) the pods to come: what an episode is drawn as."""
-        return rng.permutation(len(self.nodes.cpu)), self.arrivals(rng, until)
+        order = rng.permutation(len(self.nodes.cpu))
+        return order, self.arrivals(rng, until) if self.stays is None else self.stays.kind.copy()
 
     def reweighted(self, name: str, count: Int) -> Workload:
         """The same nodes and kinds of pods, in other numbers."""

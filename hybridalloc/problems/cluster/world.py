@@ -50,7 +50,9 @@ class ClusterWorld(SlotWorld):
         active: (E,) whether one does.
 
     Attributes:
-        came, used: (E,) milli-GPU that have been asked for and are in use. at: (E,) pods that have come, less one.
+        came, used: (E,) milli-GPU that are asked for, by whom has come and not ended, and are in use. at: (E,) pods
+            that have come, less one. where, held: (E, A) node of each, -1 for none, and its GPUs; gone: (E,) how many
+            have ended. A = 0 where nobody ends.
     """
 
     def __init__(
@@ -64,6 +66,9 @@ class ClusterWorld(SlotWorld):
         self.waits = np.zeros(size, bool)
         self.came, self.used = np.zeros(size, np.int64), np.zeros(size, np.int64)
         self.room = np.full(size, WHOLE) * nodes.gpus.sum(1)
+        self.ends = problem.workload.ends if sequence.shape[1] else (np.zeros(0, np.int64),) * 2
+        ending = (size, len(self.ends[0]))
+        self.where, self.held, self.gone = np.full(ending, -1), np.zeros(ending, np.int64), np.zeros(size, np.int64)
         self.stream = np.zeros((size, 2), np.int64)
         self.last = np.zeros(size, np.int64)  # node of the last pod: where a round robin goes on
         self.weights = problem.card.prices().weights()
@@ -300,6 +305,8 @@ class ClusterWorld(SlotWorld):
         gpus = plan.gpus[:, self.who].astype(np.int64) if n else option
         demand = self.pod[:, 2] * self.pod[:, 3] * self.waits
         core.start(self.pod, option, gpus, self.left)
+        for e in np.flatnonzero(self.waits) if self.where.shape[1] else ():
+            self.where[e, self.at[e]], self.held[e, self.at[e]] = option[e] - 1, gpus[e]
         self.last = np.where(option > 0, option - 1, self.last)
         self.came += demand
         self.used += demand * (option > 0)
@@ -338,6 +345,7 @@ class ClusterWorld(SlotWorld):
     def _call(self, which: Bool) -> None:
         """Let the next pod come where ``which`` (E,) is set."""
         for e in np.flatnonzero(which):
+            self._end(int(e))
             if self.sequence.shape[1]:
                 there = self.at[e] < self.sequence.shape[1]
                 kind = int(self.sequence[e, self.at[e]]) if there else -1
@@ -347,6 +355,21 @@ class ClusterWorld(SlotWorld):
                 if self.came[e] + work.pods.demand[kind] > self.problem.until * self.room[e]:
                     kind = -1
             self._wait(int(e), None if kind < 0 else self.problem.pods[kind], kind)
+
+    def _end(self, e: int) -> None:
+        """Whoever ends before the next pod comes gives back what it has."""
+        leaves, going = self.ends
+        left = Left(*(part[e] for part in self.left))
+        if self.at[e] >= len(going):  # nobody comes any more
+            return
+        while self.gone[e] < len(going) and leaves[going[self.gone[e]]] <= self.at[e]:
+            j = int(going[self.gone[e]])
+            pod, n = self.problem.pods[self.sequence[e, j]], int(self.where[e, j])
+            self.came[e] -= pod[2] * pod[3]
+            if n >= 0:
+                core.give_back(pod, n, int(self.held[e, j]), left)
+                self.used[e] -= pod[2] * pod[3]
+            self.gone[e] += 1
 
     def _wait(self, e: int, pod: Int | None, kind: int | None = None) -> None:
         """Let a pod wait in world e, of a kind of the workload's where it is one; None: nobody comes any more."""
@@ -366,8 +389,9 @@ class ClusterWorld(SlotWorld):
             self.sequence[e] = -1
             come = come[: self.sequence.shape[1]]
             self.sequence[e, : len(come)] = come
-        for array in (self.came, self.used, self.at, self.epoch, self.last):
+        for array in (self.came, self.used, self.at, self.epoch, self.last, self.gone):
             array[which] = 0
+        self.where[which] = -1
         self._caches.clear()
         self._call(np.asarray(which, bool))
 
@@ -391,12 +415,17 @@ class ClusterWorld(SlotWorld):
                 continue
             first = np.ascontiguousarray(self.sequence[e, :go])
             nodes = Nodes(*(part[e] for part in self.nodes))
-            demand, used, node = (np.zeros(go, np.int64) for _ in range(3))
+            demand, used, node, held = (np.zeros(go, np.int64) for _ in range(4))
+            leaves, going = self.ends
+            going = going[going < go]
             core.play(
                 WEIGHTS, False, first, pods, Left(*(part[e] for part in self.left)), nodes, nodes.kind, tables,
-                core.no_cache(len(pods), len(nodes.cpu)), self.weights, self.weights, 1, np.zeros((go, 2)), demand,
-                used, node,
+                core.no_cache(len(pods), len(nodes.cpu)), self.weights, self.weights, 1, np.zeros((go, 2)), leaves,
+                going, demand, used, node, held,
             )  # fmt: skip
+            if len(leaves):
+                self.where[e, :go], self.held[e, :go] = node, held
+                self.gone[e] = (leaves < go).sum()
             self.came[e], self.used[e], self.at[e], self.epoch[e] = demand[-1], used[-1], go, go
         self._caches.clear()
         self._call(np.ones(self.size, bool))
@@ -439,14 +468,17 @@ class ClusterWorld(SlotWorld):
     def reseed(self, seeds: Sequence[int]) -> None:
         """Draw from fresh streams from now on; the pods that are still to come do so in another order."""
         self.stream[:] = [[int(seed), 0] for seed in seeds]
-        for e in range(self.size if self.sequence.shape[1] else 0):
+        for e in range(self.size if self.sequence.shape[1] and not len(self.ends[0]) else 0):
             ahead = self.sequence[e, self.at[e] + 1 :]
             many = int((ahead >= 0).sum())
             ahead[:many] = self.draws(e).permutation(ahead[:many])
 
     def arrays(self) -> dict[str, Any]:
-        own = ("model", "down", "sequence", "at", "pod", "kind", "waits", "came", "used", "room", "stream", "last")
-        mine = {name: getattr(self, name) for name in (*own, "weights")}
+        own = (
+            "model", "down", "sequence", "at", "pod", "kind", "waits", "came", "used", "room", "stream", "last",
+            "where", "held", "gone", "weights",
+        )  # fmt: skip
+        mine = {name: getattr(self, name) for name in own}
         return super().arrays() | mine | named("left", self.left) | named("nodes", self.nodes)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

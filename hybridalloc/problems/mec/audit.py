@@ -221,7 +221,10 @@ def _rank(problem: MecSetting, state: Any) -> Any:
     if s.priority_gap is None:
         return rank_by(state.sla, 0.0)
     alpha, beta, gamma = s.priority
-    waited = state.queue_s.min(initial=np.inf) / state.deadline_s
+    shortest = state.queue_s.min(initial=np.inf)
+    waited = shortest / state.deadline_s
+    if s.closeness:
+        waited = np.clip(1.0 - (state.deadline_s - shortest) / s.deadline_s[1], 0.0, 1.0)
     work = state.task_cycles / (s.bits[1] * s.cycles_per_bit[1])
     return rank_by(alpha * np.minimum(waited, 1) + beta * np.minimum(work, 1) + gamma * state.sla, s.priority_gap)
 

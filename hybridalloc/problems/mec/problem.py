@@ -57,6 +57,11 @@ METRICS = (
     Metric("migrations", "migrations", "% of tasks", "lower", Ratio("switched", "generated", 100)),
     RAW_VIOLATION,
 )
+BY_PRIORITY = (  # where a scenario has ``watched`` weights
+    Metric("completion_high", "completion of the tasks of high priority", "%", "higher",
+           Ratio("done_high", "generated_high", 100)),
+    Metric("completion_low", "completion of the others", "%", "higher", Ratio("done_low", "generated_low", 100)),
+)  # fmt: skip
 PRICE_SPACE = {  # a miss is the unit, as in the reward
     "toll": (0.0, 4.0, False), "delay": (0.02, 1.0, True), "energy": (0.02, 1.0, True), "risk": (0.5, 3.0, False),
     "backlog": (0.0, 0.5, False), "migration": (0.01, 0.5, True), "interference": (1e-4, 1e-1, True),
@@ -84,8 +89,9 @@ class Mec(WhatIf):
     def card(self) -> Card:
         p, real = self.physics, self.sites == "eua"
         power = {"power": (p.least_w, p.power_w)} if p.power_control else {}
+        metrics = METRICS + (BY_PRIORITY if any(self.scenario.watched) else ())
         return Card(
-            name="mec", agents=self.agents, epochs=self.scenario.episode, prices=Prices, metrics=METRICS,
+            name="mec", agents=self.agents, epochs=self.scenario.episode, prices=Prices, metrics=metrics,
             headline=("welfare", "completion"), variant=f"set {self.scenario.name}",
             size=f"{self.agents} agents, {self.servers} servers, {self.sites} sites", agent_word="device",
             options=(

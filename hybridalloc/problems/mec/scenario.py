@@ -58,6 +58,12 @@ class Scenario:
     floors: bool = True
     priority: tuple[float, float, float] = (0.4, 0.3, 0.3)  # the seed's alpha, beta, gamma: time, work, service class
     priority_gap: float | None = None  # of the score, within which devices are equals; None: by service class alone
+    closeness: bool = False  # of a deadline counts towards the scenario's longest, not towards the task's own
+    watched: tuple[float, float, float] = (
+        0.0,
+        0.0,
+        0.0,
+    )  # weights of a score by which completion is told apart; 0: not
     nominal_w: float = 0.2  # power at which a device sends where it does not control it
     battery_j: float = 1.0
     reward_energy: float = 0.2  # a tenth of a joule
@@ -94,8 +100,8 @@ SCENARIOS: dict[str, Scenario] = {
     ),
 }  # fmt: skip
 ADDED = (  # settings that files written before may lack: as they were
-    "nominal_w", "battery_j", "reward_energy", "reward_age", "reward_switch", "sheds", "day", "panel", "orientation_h",
-    "cloudy", "worths", "day_mix", "night_mix",
+    "closeness", "watched", "nominal_w", "battery_j", "reward_energy", "reward_age", "reward_switch", "sheds", "day",
+    "panel", "orientation_h", "cloudy", "worths", "day_mix", "night_mix",
 )  # fmt: skip
 
 

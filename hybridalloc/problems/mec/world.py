@@ -482,19 +482,26 @@ class MecWorld(Storing, SlotWorld):
         """(E, N) the seed's P = alpha (1 - t_remaining / tau) + beta c / c_max + gamma SLA, terms in [0, 1].
 
         The weights are the scenario's. A task is decided in the slot it comes in, so what is gone of its time is
-        what its queues will take.
+        what its queues will take; with ``closeness`` tau in this term is the scenario's longest deadline.
         """
         if self._priority is not None:
             return self._priority
-        s = self.problem.scenario
-        alpha, beta, gamma = s.priority
-        most = s.bits[1] * s.cycles_per_bit[1]
-        waited = self._own("queue_s").min(axis=1, initial=np.inf)[:, None] / self._own("deadline_s")
-        work = self._own("task_cycles") / most
-        found = np.asarray(alpha * np.minimum(waited, 1) + beta * np.minimum(work, 1) + gamma * self._own("sla"))
+        found = self._score(self.problem.scenario.priority)
         if self._world is None:  # at a state nothing changes
             self._priority = found
         return found
+
+    def _score(self, weights: tuple[float, float, float]) -> Float:
+        """(E, N) :meth:`priority` by other weights."""
+        s = self.problem.scenario
+        alpha, beta, gamma = weights
+        most = s.bits[1] * s.cycles_per_bit[1]
+        shortest = self._own("queue_s").min(axis=1, initial=np.inf)[:, None]
+        waited = np.minimum(shortest / self._own("deadline_s"), 1)
+        if s.closeness:
+            waited = np.clip(1.0 - (self._own("deadline_s") - shortest) / s.deadline_s[1], 0.0, 1.0)
+        work = self._own("task_cycles") / most
+        return np.asarray(alpha * waited + beta * np.minimum(work, 1) + gamma * self._own("sla"))
 
     def baseline(self, name: str, rng: np.random.Generator) -> Int:
         """(E, N) joint choice of a heuristic: local, nearest, random or greedy."""
@@ -545,12 +552,29 @@ class MecWorld(Storing, SlotWorld):
 
     def execute(self, plan: Plan) -> Facts:
         """Run one slot; batteries, queues and ages move on, reports and tasks do not (see :meth:`drift`)."""
+        high = self._watched()
+        active = self.world.active.copy()
         out = self.run(plan)
         e, n = self.world.active.shape
         by_device = ("generated_by", "done_by")
         counts = Counts(**{name: np.zeros((e, n) if name in by_device else e) for name in Counts._fields})
         law.count(self.world, out, counts)
-        return Facts(out.reward, out.lost, out.carried, np.full(e, self.physics.slot_s), counts._asdict())
+        told = counts._asdict()
+        if high is not None:
+            for name, half in (("high", high), ("low", active & ~high)):
+                told[f"generated_{name}"], told[f"done_{name}"] = half.sum(axis=1), (out.done & half).sum(axis=1)
+        return Facts(out.reward, out.lost, out.carried, np.full(e, self.physics.slot_s), told)
+
+    def _watched(self) -> Bool | None:
+        """(E, N) tasks above the median of the score by the scenario's ``watched`` weights, of all tasks of the slot in
+        their network; None where it has none."""
+        weights = self.problem.scenario.watched
+        if not any(weights):
+            return None
+        score = np.where(self.active, self._score(weights), np.nan)
+        pairs = zip(score, self.active, strict=True)
+        middle = np.array([np.median(row[there]) if there.any() else np.inf for row, there in pairs])
+        return np.asarray(score > middle[:, None])
 
     def run(self, plan: Plan) -> Outcome:
         """As :meth:`execute`, with all that happened to each device."""

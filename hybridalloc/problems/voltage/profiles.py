@@ -14,7 +14,6 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.signal import lfilter
 
 from games.congestion import Float, Int
 from hybridalloc.data.registry import DataError, fetch
@@ -150,6 +149,8 @@ def simbench() -> Profiles:
 def synthetic(seed: int = 0, shapes: int = 24) -> Profiles:
     """A year that is made up: the same for the same seed, no download."""
     rng = np.random.default_rng([seed, 17])
+    from scipy.signal import lfilter  # as long to import as all the rest, and this alone needs it
+
     t = np.arange(DAYS * DAY)
     hour, day = (t % DAY) / 4.0, t // DAY
     season, weekend = np.cos(2 * np.pi * (day - 15) / 365.0), (day % 7 >= 5).astype(float)
