@@ -50,7 +50,7 @@ def test_a_step_says_where_jobs_go_and_what_the_others_lack_and_they_stay(files,
     assert told["certificate"]["feasible"] and sorted(on["sweep"]) == ["s1", "s2"]
     assert on["web-1"] != on["web-2"] and on["train"] == ["s2"]
     waits = [row for row in told["jobs"] if not row["served"]]
-    assert [row["name"] for row in waits] == ["large"] and "gpu of team a" in waits[0]["why"]
+    assert [row["name"] for row in waits] == ["large"] and "none of 2 places has room" in waits[0]["why"]
     assert main(["step", *flags, "--out", str(tmp_path / "out.csv")]) == 0
     text = capsys.readouterr().out
     assert "4 of 5 have a place" in text and "large waits: none of 2 places has room" in text
