@@ -3,10 +3,10 @@
     python benchmarks/gavel.py --pools 12 12 12 --jobs 300 --seeds 10000 10010 --loads .7 .85 .95
 
 Jobs are Gavel's (hybridalloc/problems/cluster/jobs.py); the load is a part of the rate that a linear program says can
-be sustained at most; at load 0 all are there at once, for the makespan. Completion times and finish-time ratios are
-those of the middle half of the jobs. A ratio's denominator is the time on a part of the cluster of one's own, with as
-many sharers as max-min fairness has on average at that load: it is the same for every rule. *Oblivious* rules know no
-durations, *believes* those that are misjudged by a lognormal factor, *knows* the true ones.
+be sustained at most. Completion times and finish-time ratios are those of the middle half of the jobs. A ratio's
+denominator is the time on a part of the cluster of one's own, with as many sharers as max-min fairness has on average
+at that load: it is the same for every rule. *Oblivious* rules know no durations, *believes* those that are misjudged by
+a lognormal factor, *knows* the true ones.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("--pools", type=int, nargs=3, default=(12, 12, 12))
     parser.add_argument("--jobs", type=int, default=300)
     parser.add_argument("--seeds", type=int, nargs=2, default=(10000, 10010))
-    parser.add_argument("--loads", type=float, nargs="+", default=(0.7, 0.85, 0.95), help="0: all there at once")
+    parser.add_argument("--loads", type=float, nargs="+", default=(0.7, 0.85, 0.95))
     parser.add_argument("--restart", type=float, default=0.0, help="seconds that a start costs")
     parser.add_argument("--misjudged", type=float, default=1.0, help="of the believed durations, lognormal")
     parser.add_argument("--fast", action="store_true", help="without the programs that take minutes")
@@ -91,7 +91,7 @@ def main() -> None:
         found: dict[tuple[str, str], list[dict[str, float]]] = {}
         for seed in range(*args.seeds):
             draw = lambda rate, seed=seed: draw_jobs(np.random.default_rng([seed, 3]), args.jobs, rate)
-            jobs = draw(load * sustainable_rate(draw(1.0), pools) if load else np.inf)
+            jobs = draw(load * sustainable_rate(draw(1.0), pools))
             own = jobs.steps / shares.own_part(jobs.speed, jobs.gang, pools, sharers(jobs, pools))
             noise = np.exp(np.random.default_rng([seed, 5]).normal(0, args.misjudged, args.jobs))
             for told, name, how in rules(pools, not args.fast):

@@ -123,8 +123,6 @@ def test_what_if_a_round_were_another(nodes):
             allocation.what_if(**wrong)
     with pytest.raises(IndexError, match="resource 9: there are 2, 0 to 1"):
         allocation.what_if(capacity={9: 2.0})
-    with pytest.raises(ValueError, match="marginal_regret is of games that share"):
-        allocation.marginal_regret()
 
 
 def test_a_start_costs_its_time_and_a_straggler_runs_slower(nodes):

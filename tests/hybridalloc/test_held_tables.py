@@ -50,7 +50,7 @@ def test_a_step_says_where_jobs_go_and_what_the_others_lack_and_they_stay(files,
     assert told["certificate"]["feasible"] and sorted(on["sweep"]) == ["s1", "s2"]
     assert on["web-1"] != on["web-2"] and on["train"] == ["s2"]
     waits = [row for row in told["jobs"] if not row["served"]]
-    assert [row["name"] for row in waits] == ["large"] and "gpu of team a" in waits[0]["why"]
+    assert [row["name"] for row in waits] == ["large"] and "none of 2 places has room" in waits[0]["why"]
     assert main(["step", *flags, "--out", str(tmp_path / "out.csv")]) == 0
     text = capsys.readouterr().out
     assert "4 of 5 have a place" in text and "large waits: none of 2 places has room" in text
@@ -70,7 +70,7 @@ def test_a_step_says_where_jobs_go_and_what_the_others_lack_and_they_stay(files,
         ({"jobs": "name,demand:gpu\na,one\n"}, "line 2, column 'demand:gpu': 'one' is not a number"),
         ({"jobs": "name,demand:gpu,count\na,1,1.5\n"}, "column 'count': 1.5 is no whole number of servers"),
         ({"jobs": "name,demand:gpu\na,1\na,1\n"}, "line 3, column 'name': 'a' is used already in line 2"),
-        ({"servers": "name,held:gpu\ns,1\ns,2\n"}, "line 3, column 'name': 's' is used already in line 2"),
+        ({"servers": "name,held:gpu,held:gb\ns,1,1\ns,2,2\n"}, "line 3, column 'name': 's' is used already in line 2"),
         ({"servers": "name,held:gpu,held:gb\n"}, "servers.csv has no rows; write one a server"),
         ({"quota": "team,quota:gpu\na,1\na,2\n"}, "quota.csv, line 3, column 'team': 'a' is there already"),
         ({"quota": "team,quota:tpu\na,1\n"}, "quota of 'a': 'tpu' is none of gpu, gb"),
