@@ -117,7 +117,7 @@ def test_why_says_what_a_place_lacks_and_what_would_change_it():
     assert "z (opting out)" in str(left)
     assert held.reason == "of the places that fit beside the others it costs least"
     assert held.smallest.option == 2 and held.smallest.checked and held.smallest.amount < -4
-    with pytest.raises(ValueError, match="places are held whole here"):
-        allocation.what_if(without=0)
+    gone = allocation.what_if(without=0)
+    assert gone.choice.tolist() == [0, 2, 1] and gone.moved == (0, 1, 2)  # y goes to b, so that z fits on a
     crowd = Allocator(problem, "first_fit").step(problem.reset()).why(0)
     assert crowd.reason == "the rule 'first_fit' chose it"

@@ -132,8 +132,8 @@ OWN = {  # attributes of one domain's problems and worlds, by the folder that al
     "hybridalloc.problems.mec": {"physics", "bands", "sites", "reachable", "servers", "dynamics"},
     "hybridalloc.problems.custom": {"transition", "families_of", "resources"},
 }
-FREE = {  # flags of those names, and the table of one step of a user's own jobs, which is custom's
-    "hybridalloc.cli", "hybridalloc.experiments.settings", "hybridalloc.reports.step",
+FREE = {  # flags of those names, and the tables of one step of a user's own jobs, which is custom's
+    "hybridalloc.cli", "hybridalloc.experiments.settings", "hybridalloc.reports.step", "hybridalloc.reports.step_held",
 }  # fmt: skip
 
 

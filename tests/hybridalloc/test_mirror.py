@@ -164,7 +164,7 @@ def test_runs_are_seen_while_they_run_and_the_parent_has_final_metrics(tmp_path:
     store = tracking.Opening(folder, uri, every_s=0.05)
     with RunLog(folder, "dqn", 0) as log, RunLog(folder, "dqn", 1) as other:
         log.metrics(10, {"welfare": 1.0})
-        runs, until = {}, time.monotonic() + 120
+        runs, until = {}, time.monotonic() + 600
         while "dqn-seed0" not in runs or "welfare" not in runs["dqn-seed0"].data.metrics:
             assert time.monotonic() < until
             time.sleep(0.05)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -22,6 +23,7 @@ from hybridalloc.serving.tokens import guess_tokens
 from hybridalloc.serving.toy import Toy
 
 QUICK = Limits(report_s=0.05, connect_s=0.5, first_s=5.0, idle_s=1.0, wait_s=0.4, retries=2)
+PATIENT = replace(QUICK, connect_s=60.0, first_s=60.0, idle_s=60.0)  # a machine that is slow loses nothing by it
 ASK = {"prompt": "word " * 40, "max_tokens": 5, "stream": True}
 
 
@@ -208,7 +210,7 @@ def test_answers_stream_through_and_are_counted():
         async with (
             running(Toy(4.0).application()) as a,
             running(Toy(1.0).application()) as b,
-            routed(f"{a},capacity=4", f"{b},capacity=1") as (proxy, url, session),
+            routed(f"{a},capacity=4", f"{b},capacity=1", limits=PATIENT) as (proxy, url, session),
         ):
             answers = await asyncio.gather(*(ask(session, url) for _ in range(24)))
             assert all(s == 200 and t.count("data: {") == 5 and t.endswith("[DONE]\n\n") for s, t in answers)
