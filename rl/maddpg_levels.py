@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from rl.continuous import ContinuousHeads
 from rl.learner import Blended, Drawn
 from rl.networks import PairScorer, Sizes
-from rl.off_policy import OffPolicy, OffPolicyConfig, explained, follow_slowly
+from rl.off_policy import OffPolicy, OffPolicyConfig, follow_slowly, note_critic
 from rl.on_policy import descend
 from rl.policy import ArrayPolicy
 from rl.proposal import Observation, lens
@@ -183,9 +183,7 @@ class MaddpgLevels(OffPolicy):
                 logs["policy_loss"].append(float(policy_loss.detach()))
             follow_slowly(self.target_actor, self.actor, c.target_rate)
             follow_slowly(self.target_critic, self.critic, c.target_rate)
-            logs["value_loss"].append(float(value_loss.detach()))
-            logs["q"].append(float(q.detach().mean()))
-            logs["explained_variance"].append(explained(target, (target - q).detach()))
+            note_critic(logs, value_loss, q, target)
         if first is not None:
             now, before = first
             with torch.no_grad():

@@ -186,6 +186,13 @@ def change(before: Tensor, after: Tensor, live: Tensor) -> float:
     return max(float((before.exp() * ratio).sum(-1)[live].mean()), 0.0) if live.any() else 0.0
 
 
+def note_critic(logs: dict[str, list[float]], value_loss: Tensor, q: Tensor, target: Tensor) -> None:
+    """Add one batch's loss of the critic, its mean value and the share of its targets' variance that it explains."""
+    logs["value_loss"].append(float(value_loss.detach()))
+    logs["q"].append(float(q.detach().mean()))
+    logs["explained_variance"].append(explained(target, (target - q).detach()))
+
+
 def explained(target: Tensor, error: Tensor) -> float:
     """Share of the targets' variance that the values explain."""
     return float(1 - error.var(correction=0) / target.var(correction=0).clamp(min=1e-12))

@@ -25,6 +25,8 @@ RUNS = HOUSE / "docs" / "runs"
 PAGES = [HOUSE / "README.md", *sorted((HOUSE / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"<!-- run ([\w-]+)(?: (\d+))? -->\n(.*?)<!-- /run -->", re.S)
 TABLE = re.compile(r"(?:^\|.*\n?)+", re.M)
+NAME = re.compile(r"[\w-]+")
+COMMAND = re.compile(r"hybridalloc |python (?:benchmarks|docs/figures)/\w+\.py(?: |$)")  # and nothing else is run
 
 
 def load(name: str) -> dict[str, str]:
@@ -64,7 +66,15 @@ def _fresh(found: re.Match[str]) -> str:
 
 
 def store(name: str, command: str, file: str | None) -> None:
-    """Run a command from the house's folder and keep what it printed, or what it wrote to ``file``."""
+    """Run a command from the house's folder and keep what it printed, or what it wrote to ``file``.
+
+    Raises:
+        SystemExit: it is none of ours, it failed, or the name or file is none that a record may have.
+    """
+    if not NAME.fullmatch(name) or not COMMAND.match(command):
+        raise SystemExit(f"{name!r}: {command!r} is not run; hybridalloc ... or python benchmarks/... .py is required")
+    if file is not None and not (HOUSE / file).resolve().is_relative_to(HOUSE):
+        raise SystemExit(f"{name!r}: the file {file!r} is not in {HOUSE}")
     done = subprocess.run(shlex.split(command), cwd=HOUSE, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode != 0:
         raise SystemExit(f"{command} ended with status {done.returncode}; nothing is stored")

@@ -125,3 +125,9 @@ def test_a_block_follows_its_run_and_an_unknown_run_is_told(tmp_path, monkeypatc
     assert "| y |" not in fresh and RUNS["rewritten"](fresh) == fresh
     with pytest.raises(SystemExit, match=r"no run 'two' is stored .* there are: one"):
         RUNS["rewritten"](page.replace("run one", "run two"))
+    for name, command, file in (
+        ("one", "rm -rf /", None), ("one", "python /tmp/benchmarks/x.py", None), ("../one", "hybridalloc bench", None),
+        ("one", "hybridalloc bench", "../../secret"),
+    ):  # fmt: skip
+        with pytest.raises(SystemExit, match=r"is not run|is not in"):
+            RUNS["store"](name, command, file)

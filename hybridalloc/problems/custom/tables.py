@@ -91,7 +91,7 @@ def read_tables(jobs: Any, servers: Any, links: Any = None) -> tuple[dict[str, A
     for label, given in (("jobs", jobs), ("servers", servers)):
         if given is None:
             raise InvalidStateError(f"{label} is missing; custom from tables needs jobs= and servers=")
-    job, server = _read("jobs", jobs, JOBS), _read("servers", servers, SERVERS)
+    job, server = read_table("jobs", jobs, JOBS), read_table("servers", servers, SERVERS)
     if not server.rows:
         raise InvalidStateError(f"{server.source} has no rows; write one a server")
     n, k = len(job.rows), len(server.rows)
@@ -100,16 +100,16 @@ def read_tables(jobs: Any, servers: Any, links: Any = None) -> tuple[dict[str, A
             f"{job.source} has {n:,} jobs and {server.source} {k:,} servers; at most {MOST_PAIRS:,} pairs of them are "
             "taken: allocate in parts"
         )
-    at_job, at_server = _index(job), _index(server)
-    work = np.repeat(_numbers(job, "work", 0.0)[:, None], k, axis=1)
+    at_job, at_server = index_of(job), index_of(server)
+    work = np.repeat(numbers_of(job, "work", 0.0)[:, None], k, axis=1)
     private, allowed = np.zeros((n, 1 + k)), np.ones((n, 1 + k), bool)
     if links is not None:
-        link = _read("links", links, LINKS)
+        link = read_table("links", links, LINKS)
         allowed[:, 1:] = False
         seen: dict[tuple[int, int], str] = {}
         for row, entry in enumerate(link.rows):
-            i = _find(link, row, "job", at_job, job.source)
-            r = _find(link, row, "server", at_server, server.source)
+            i = find_row(link, row, "job", at_job, job.source)
+            r = find_row(link, row, "server", at_server, server.source)
             if (i, r) in seen:
                 raise InvalidStateError(
                     f"{link.where(row, 'server')}: {echo(entry['job'], 40)} and {echo(entry['server'], 40)} are linked "
@@ -125,16 +125,16 @@ def read_tables(jobs: Any, servers: Any, links: Any = None) -> tuple[dict[str, A
                     f"{server.where(r, 'name')}: no job reaches server {echo(server.rows[r]['name'], 40)}; add a row "
                     f"for it to {link.source}, or delete the server"
                 )
-    deadline = _numbers(job, "deadline_s", NO_DEADLINE)
+    deadline = numbers_of(job, "deadline_s", NO_DEADLINE)
     timed = deadline < NO_DEADLINE
-    draw = np.repeat(_numbers(server, "full_power_w", 0.0)[None], n, axis=0)
+    draw = np.repeat(numbers_of(server, "full_power_w", 0.0)[None], n, axis=0)
     return {
-        "work": work, "capacity": _numbers(server, "capacity", 1.0), "deadline_s": deadline, "private_cost": private,
-        "allowed": allowed, "delay_cost": _numbers(job, "delay_cost", default_delay_cost(deadline)),
-        "opt_out_cost": _numbers(job, "opt_out_cost", np.where(timed, MISSED, UNSERVED)),
-        "priority": _numbers(job, "priority", 0.0), "moving_cost": _numbers(job, "moving_cost", math.nan),
-        "wait_s": _numbers(server, "wait_s", 0.0), "full_power_w": draw,
-        "power_limit_w": _numbers(job, "power_limit_w", NO_LIMIT), "names": tuple(row["name"] for row in job.rows),
+        "work": work, "capacity": numbers_of(server, "capacity", 1.0), "deadline_s": deadline, "private_cost": private,
+        "allowed": allowed, "delay_cost": numbers_of(job, "delay_cost", default_delay_cost(deadline)),
+        "opt_out_cost": numbers_of(job, "opt_out_cost", np.where(timed, MISSED, UNSERVED)),
+        "priority": numbers_of(job, "priority", 0.0), "moving_cost": numbers_of(job, "moving_cost", math.nan),
+        "wait_s": numbers_of(server, "wait_s", 0.0), "full_power_w": draw,
+        "power_limit_w": numbers_of(job, "power_limit_w", NO_LIMIT), "names": tuple(row["name"] for row in job.rows),
     }, [row["name"] for row in server.rows]  # fmt: skip
 
 
@@ -187,7 +187,7 @@ def read_previous(given: Any) -> dict[str, str]:
     wanted = "what `step --json` or `step --out FILE` wrote (.json or .csv)"
     remedy = f"give {wanted}, and leave it out where there is none yet"
     if path.suffix.lower() == ".csv":
-        source, header, cells, places = _from_csv("previous", path, remedy)
+        source, header, cells, places = from_csv("previous", path, remedy)
         for name in ("job", "goes_to"):
             if name not in header:
                 raise InvalidStateError(f"{source}, line 1, column {name!r}: missing; --previous reads {wanted}")
@@ -200,11 +200,12 @@ def read_previous(given: Any) -> dict[str, str]:
     return {str(row["name"]): str(row["option"]) for row in jobs}
 
 
-def _read(label: str, given: Any, columns: Mapping[str, Column]) -> Table:
+def read_table(label: str, given: Any, columns: Mapping[str, Column]) -> Table:
+    """A table of known columns, from a CSV file, a frame or a mapping; an InvalidStateError names what does not fit."""
     if isinstance(given, str | Path):
-        source, header, cells, places = _from_csv(label, Path(given))
+        source, header, cells, places = from_csv(label, Path(given))
     else:
-        source, header, cells, places = _from_columns(label, given)
+        source, header, cells, places = from_columns(label, given)
     for name in header:
         if header.count(name) > 1:
             raise InvalidStateError(f"{source}, line 1, column {echo(name, 40)}: appears twice; delete or rename one")
@@ -249,7 +250,8 @@ def _bytes(label: str, path: Path, remedy: str) -> bytes:
     return raw
 
 
-def _from_csv(label: str, path: Path, remedy: str = "give the path of a CSV file") -> Parts:
+def from_csv(label: str, path: Path, remedy: str = "give the path of a CSV file") -> Parts:
+    """A file's name, header, cells and where each row stands; an InvalidStateError for what is no CSV in UTF-8."""
     source, raw = _short(path), _bytes(label, path, remedy)
     for mark, coding in ((b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16")):
         if raw.startswith(mark):
@@ -288,7 +290,7 @@ def _from_csv(label: str, path: Path, remedy: str = "give the path of a CSV file
     return source, header, cells, places
 
 
-def _from_columns(label: str, given: Any) -> Parts:
+def from_columns(label: str, given: Any) -> Parts:
     """A pandas frame (or whatever has columns by name), or a mapping of columns of one length."""
     header, columns = [], []
     if isinstance(given, Mapping):
@@ -379,14 +381,15 @@ def _short(path: Path, most: int = 100) -> str:
     return text if text.isprintable() else repr(text)[1:-1]
 
 
-def _numbers(table: Table, column: str, default: Any) -> Any:
+def numbers_of(table: Table, column: str, default: Any) -> Any:
     """(rows,) a column as numbers, empty cells by the default (one number, or one a row)."""
     fill = np.broadcast_to(np.asarray(default, float), (len(table.rows),))
     given = [row.get(column) for row in table.rows]
     return np.array([fill[k] if value is None else value for k, value in enumerate(given)], dtype=np.float64)
 
 
-def _index(table: Table) -> dict[str, int]:
+def index_of(table: Table) -> dict[str, int]:
+    """The row of each name; an InvalidStateError for one that is used twice."""
     found: dict[str, int] = {}
     for k, row in enumerate(table.rows):
         if row["name"] in found:
@@ -398,7 +401,8 @@ def _index(table: Table) -> dict[str, int]:
     return found
 
 
-def _find(link: Table, row: int, column: str, known: Mapping[str, int], where: str) -> int:
+def find_row(link: Table, row: int, column: str, known: Mapping[str, int], where: str) -> int:
+    """The row that a cell names; an InvalidStateError for a name that is not in ``where``, with the nearest."""
     name = link.rows[row][column]
     if name in known:
         return known[name]

@@ -21,13 +21,13 @@ from hybridalloc.problems.custom.held.problem import Held, make_held
 from hybridalloc.problems.custom.tables import (
     Column,
     Table,
-    _find,
-    _from_columns,
-    _from_csv,
-    _index,
-    _numbers,
-    _read,
+    find_row,
+    from_columns,
+    from_csv,
+    index_of,
+    numbers_of,
     read_previous,
+    read_table,
 )  # fmt: skip
 from hybridalloc.problems.state import echo
 
@@ -76,18 +76,18 @@ def held_from_tables(
         such = DEMAND + resources[0]
         raise InvalidStateError(f"{job[0].source}, line 1: what jobs take is missing; add columns such as {such}")
     rows, hosts, columns = job[0], server[0], job[1]
-    at_job, at_host = _index(rows), _index(hosts)
-    arrays: dict[str, Any] = {"priority": _numbers(rows, "priority", 0.0), "count": _counts(rows)}
+    at_job, at_host = index_of(rows), index_of(hosts)
+    arrays: dict[str, Any] = {"priority": numbers_of(rows, "priority", 0.0), "count": _counts(rows)}
     for name in ("apart", "team"):
         if name in columns:
             arrays[name] = [row.get(name) or "" for row in rows.rows]
     n, k = len(rows.rows), len(hosts.rows)
     if links is not None:
-        link = _read("links", links, LINKS)
+        link = read_table("links", links, LINKS)
         arrays |= {"allowed": np.zeros((n, k), bool), "cost": np.zeros((n, k))}
         seen: dict[tuple[int, int], str] = {}
         for row, entry in enumerate(link.rows):
-            i, r = _find(link, row, "job", at_job, rows.source), _find(link, row, "server", at_host, hosts.source)
+            i, r = find_row(link, row, "job", at_job, rows.source), find_row(link, row, "server", at_host, hosts.source)
             if (i, r) in seen:
                 raise InvalidStateError(
                     f"{link.where(row, 'server')}: linked already in {seen[i, r]}; delete one of them"
@@ -97,10 +97,10 @@ def held_from_tables(
     if previous is not None:
         was = read_previous(previous)
         arrays["previous"] = np.array([1 + at_host.get(was.get(row["name"], ""), -1) for row in rows.rows], np.int64)
-        arrays["moving_cost"] = _numbers(rows, "moving_cost", moving_cost or 0.0)
+        arrays["moving_cost"] = numbers_of(rows, "moving_cost", moving_cost or 0.0)
     return make_held(
-        {name: _numbers(rows, DEMAND + name, 0.0) for name in _names(columns, DEMAND)},
-        {name: _numbers(hosts, HELD + name, 0.0) for name in resources},
+        {name: numbers_of(rows, DEMAND + name, 0.0) for name in _names(columns, DEMAND)},
+        {name: numbers_of(hosts, HELD + name, 0.0) for name in resources},
         servers=[row["name"] for row in hosts.rows], names=[row["name"] for row in rows.rows],
         quota=None if quota is None else _quota(quota), **arrays,
     )  # fmt: skip
@@ -117,21 +117,21 @@ def _quota(given: Any) -> Mapping[str, Mapping[str, float]]:
 
 
 def _counts(table: Table) -> Any:
-    count = _numbers(table, "count", 1.0)
+    count = numbers_of(table, "count", 1.0)
     for k in np.flatnonzero(count != np.floor(count))[:1]:
         raise InvalidStateError(f"{table.where(int(k), 'count')}: {count[k]:g} is no whole number of servers")
     return count.astype(np.int64)
 
 
 def _header(label: str, given: Any) -> list[str]:
-    return (_from_csv(label, Path(given)) if isinstance(given, str | Path) else _from_columns(label, given))[1]
+    return (from_csv(label, Path(given)) if isinstance(given, str | Path) else from_columns(label, given))[1]
 
 
 def _table(label: str, given: Any, known: Mapping[str, Column], prefix: str) -> tuple[Table, list[str]]:
     """The rows, and the names of the columns."""
     header = _header(label, given)
     held = {name: Column(low=0, unit="units") for name in header if name.startswith(prefix)}
-    table = _read(label, given, dict(known) | held)
+    table = read_table(label, given, dict(known) | held)
     if label != "jobs" and not table.rows:
         raise InvalidStateError(f"{table.source} has no rows; write one a {'team' if label == 'quota' else 'server'}")
     return table, header
