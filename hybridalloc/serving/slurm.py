@@ -79,9 +79,10 @@ def plan_round(jobs: Sequence[Job], nodes: Sequence[Node], given: Given, patienc
     Raises:
         SlurmError: the placement did not pass its certificate; nothing is to be done.
     """
-    mine = sorted((job for job in jobs if given.names(job)), key=lambda job: (job.submitted, job.id))
+    mine = sorted((job for job in jobs if given.names(job)), key=_age)
+    mine = [job if job.doubt else job._replace(doubt=_too_early(job, now_s)) for job in mine]
     able = [job for job in mine if not job.doubt]
-    free = _free(jobs, nodes)
+    free = _free(jobs, nodes, now_s)
     sets = [_sets(job, nodes, free) for job in able]
     game = _game(able, sets, nodes, free)
     option = pack(game).option if able else np.zeros(0, np.int64)
@@ -104,7 +105,17 @@ def plan_round(jobs: Sequence[Job], nodes: Sequence[Node], given: Given, patienc
     return [plans[job.id] for job in mine]
 
 
-def _free(jobs: Sequence[Job], nodes: Sequence[Node]) -> Float:
+def _age(job: Job) -> tuple[int, list[int]]:
+    """The older first; of one second, by number and task."""
+    return job.submitted, [int(part) for part in re.findall(r"[0-9]+", job.id)]
+
+
+def _too_early(job: Job, now_s: float) -> str:
+    """Who is released before its time keeps its nodes idle until then."""
+    return f"it is not to begin for {job.begins - now_s:,.0f} s" if job.begins > now_s else ""
+
+
+def _free(jobs: Sequence[Job], nodes: Sequence[Node], now_s: float) -> Float:
     """(K, 3) CPUs, MB and GPUs of each node that nobody has, or was released onto and has not started on."""
     rows = [
         (n.cpus - n.used_cpus, n.memory - n.used_memory, sum(n.gpus.values()) - sum(n.used_gpus.values()))
@@ -112,7 +123,7 @@ def _free(jobs: Sequence[Job], nodes: Sequence[Node]) -> Float:
     ]
     free, at = np.array(rows, float).reshape(-1, 3), {node.name: k for k, node in enumerate(nodes)}
     for job in jobs:
-        if job.state == "PENDING" and not job.held:
+        if job.state == "PENDING" and not job.held and not _too_early(job, now_s):
             for name in job.on:
                 if name in at:
                     free[at[name]] -= job.cpus, job.memory, job.gpus

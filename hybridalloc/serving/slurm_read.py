@@ -35,7 +35,8 @@ class Job(NamedTuple):
 
     Attributes:
         id: as commands take it, "17" or "17_3". held: by its user. gpu_type: "" for any. on: nodes that it runs on, or
-            that were asked for. doubt: why it cannot be placed, "" where it can. submitted: s.
+            that were asked for. doubt: why it cannot be placed, "" where it can. submitted: s. begins: s, not before
+            which it is to run, 0 for at once.
     """
 
     id: str
@@ -55,6 +56,7 @@ class Job(NamedTuple):
     on: tuple[str, ...]
     submitted: int
     doubt: str = ""
+    begins: int = 0
 
 
 class Node(NamedTuple):
@@ -226,8 +228,10 @@ def _jobs(row: Mapping[str, Any]) -> list[Job]:
         raise SlurmError("it has no job_id")
     if not state:
         raise SlurmError("it has no job_state")
-    count = max(_number(row, "node_count", 1), 1)
+    count, most = max(_number(row, "node_count", 1), 1), _number(row, "max_nodes")
+    count = min(count, most) if most else count  # Slurm guesses a node a task, whatever "-N 1" says
     cpus, memory = -(-max(_number(row, "cpus", 1), 1) // count), _memory(row, count)
+    cpus = max(cpus, _number(row, "minimum_cpus_per_node"))
     gpus, gpu_type, doubt = _gpus(row, count)
     held = state == "PENDING" and _word(row.get("state_reason")) == "JobHeldUser"
     features = _word(row.get("features"))
@@ -237,14 +241,15 @@ def _jobs(row: Mapping[str, Any]) -> list[Job]:
         doubt = doubt or f"its constraint {printable(features)} is more than names joined by &"
     if _word(row.get("dependency")):
         doubt = doubt or f"it depends on {printable(_word(row.get('dependency')))}"
-    if _word(row.get("licenses")):
-        doubt = doubt or "it asks for licences"
+    doubt = doubt or _more_than_counts(row)
+    if most > count:  # it would start on as many as it may, beside those that it was told
+        doubt = doubt or f"it may run on {count} to {most} nodes"
     where = _word(row.get("nodes")) or _word(row.get("required_nodes"))
     one = Job(
         str(number), _word(row.get("name")), state, held, _word(row.get("partition")), _word(row.get("account")),
         _word(row.get("user_name")), count, cpus, memory, gpus, gpu_type,
         tuple(re.split("[&,]", features)) if features else (), expand(_word(row.get("excluded_nodes"))), expand(where),
-        _number(row, "submit_time"), doubt,
+        _number(row, "submit_time"), doubt, _number(row, "eligible_time"),
     )  # fmt: skip
     tasks, whole = _word(row.get("array_task_string")), _number(row, "array_job_id")
     if not tasks:
@@ -252,6 +257,24 @@ def _jobs(row: Mapping[str, Any]) -> list[Job]:
         named = whole and task is not None and (not isinstance(task, dict) or task.get("set"))
         return [one._replace(id=f"{whole}_{_number(row, 'array_task_id')}")] if named else [one]
     return [one._replace(id=f"{whole or number}_{n}") for n in _tasks(tasks)[:MOST_TASKS]]
+
+
+def _more_than_counts(row: Mapping[str, Any]) -> str:
+    """What a job asks for beside nodes, CPUs, memory and GPUs, "" for nothing."""
+    if _word(row.get("licenses")):
+        return "it asks for licences"
+    if {"none", "user", "mcs"} & set(_word(row.get("shared")).split()):
+        return "it wants nodes for itself (--exclusive)"
+    if _number(row, "het_job_id"):
+        return "it is a part of a heterogeneous job"
+    if _word(row.get("resv_name")):
+        return f"it is of the reservation {printable(_word(row.get('resv_name')), 40)}"
+    for field in ("sockets_per_node", "cores_per_socket", "threads_per_core", "tasks_per_socket"):
+        if _number(row, field):
+            return f"it asks for {field.replace('_', ' ')}"
+    if _number(row, "minimum_tmp_disk_per_node"):
+        return "it asks for disk space"
+    return "it asks for nodes side by side (--contiguous)" if row.get("contiguous") is True else ""
 
 
 def _tasks(text: str) -> list[int]:

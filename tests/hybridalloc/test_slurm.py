@@ -182,6 +182,53 @@ def test_nodes_that_are_draining_or_do_not_answer_take_no_jobs():
     assert [n.up for n in read_nodes(json.dumps({"nodes": rows}))] == [True, False, False, True]
 
 
+@pytest.mark.parametrize(
+    ("more", "doubt"),
+    [
+        ({"max_nodes": 3, "node_count": 1}, "it may run on 1 to 3 nodes"),
+        ({"shared": "none"}, "it wants nodes for itself"),
+        ({"shared": ["user"]}, "it wants nodes for itself"),
+        ({"het_job_id": 25}, "a part of a heterogeneous job"),
+        ({"threads_per_core": {"set": True, "number": 1}}, "it asks for threads per core"),
+        ({"sockets_per_node": 1}, "it asks for sockets per node"),
+        ({"minimum_tmp_disk_per_node": 100}, "it asks for disk space"),
+        ({"contiguous": True}, "--contiguous"),
+        ({"resv_name": "night"}, "of the reservation night"),
+    ],
+)
+def test_what_counts_do_not_say_is_left_to_slurm(more, doubt):
+    (one,) = read_jobs(json.dumps({"jobs": [row(**more)]}))
+    assert doubt in one.doubt and not plan_round([one], [node("a")], GIVEN, 1e9, 100.0)[0].nodes
+
+
+def test_a_job_is_of_no_more_nodes_than_it_may_run_on():
+    """``-N 1 -n 2 -c 2``, of which Slurm 22.05 says node_count 2 while it waits."""
+    said = row(node_count=2, max_nodes=1, cpus=4, tres_req_str="cpu=4,mem=100M,node=1,billing=4", tres_per_node="")
+    (one,) = read_jobs(json.dumps({"jobs": [said | {"shared": "shared", "minimum_cpus_per_node": 2}]}))
+    assert (one.nodes, one.cpus, one.memory, one.doubt) == (1, 4, 100, "")
+    (least,) = read_jobs(json.dumps({"jobs": [row(node_count=1, cpus=1, minimum_cpus_per_node=3)]}))
+    assert least.cpus == 3
+
+
+def test_who_is_to_begin_later_is_not_released_yet_and_takes_no_room():
+    nodes = [node("a", cpus=2)]
+    later = job(1, cpus=2, begins=160)
+    plans = plan_round([later, job(2, cpus=2)], nodes, GIVEN, 1e9, 100.0)
+    assert [(p.job.id, p.nodes) for p in plans] == [("1", ()), ("2", ("a",))] and "begin for 60 s" in plans[0].why
+    assert placed([later], nodes, now_s=160.0) == {"1": "a"}
+    released = later._replace(held=False, on=("a",))
+    assert placed([released, job(2, cpus=2)], nodes) == {"2": "a"}
+
+
+def test_of_one_second_the_lower_number_is_the_older():
+    jobs = [
+        job(10)._replace(submitted=5),
+        job(9)._replace(submitted=5, id="9_10"),
+        job(9)._replace(submitted=5, id="9_2"),
+    ]
+    assert [p.job.id for p in plan_round(jobs, [node("a")], GIVEN, 1e9, 100.0)] == ["9_2", "9_10", "10"]
+
+
 def test_jobs_fill_what_is_begun_and_leave_whole_nodes():
     nodes = [node("a"), node("b", used=(2, 1000, 2)), node("c", gpus=0)]
     assert placed([job(1, 1), job(2, 1), job(3, 4), job(4)], nodes) == {"1": "b", "2": "b", "3": "a", "4": "c"}
