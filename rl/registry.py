@@ -10,10 +10,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rl.proposal import Sizes
-
 if TYPE_CHECKING:
     from rl.learner import Learner
+    from rl.proposal import Sizes
 
 
 class Entry(NamedTuple):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hybridalloc.experiments.mirror import default_uri
+from hybridalloc.experiments.mlflow_store import default_uri
 
 
 @dataclass(frozen=True)

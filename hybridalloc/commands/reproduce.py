@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import tyro
 
-from hybridalloc.experiments.mirror import default_uri
+from hybridalloc.experiments.mlflow_store import default_uri
 
 
 @dataclass(frozen=True)

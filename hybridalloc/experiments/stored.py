@@ -14,9 +14,10 @@ from games.extras import required
 from hybridalloc.errors import CheckpointError
 from hybridalloc.experiments import tracking
 from hybridalloc.experiments.assemble import assemble
-from hybridalloc.experiments.mirror import COMPARISON_TAG, KEY_TAG, TrackingError, sqlite_file
+from hybridalloc.experiments.mlflow_store import sqlite_file
+from hybridalloc.experiments.replay import COMPARISON_TAG, KEY_TAG
 from hybridalloc.experiments.resume import HOW, newest
-from hybridalloc.experiments.runlog import COMPARISON_FILE, run_name
+from hybridalloc.experiments.runlog import COMPARISON_FILE, TrackingError, run_name
 from hybridalloc.problems import restore_problem
 from hybridalloc.text import printable, quoted
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from hybridalloc.experiments.mirror import DEFAULT_URI, MirrorResult, Opening, how_to_open, left_out, mirror
+from hybridalloc.experiments.mirror import MirrorResult, Opening, left_out, mirror
+from hybridalloc.experiments.mlflow_store import DEFAULT_URI, how_to_open
 from hybridalloc.experiments.runlog import (
     RunLog,
     RunRecord,

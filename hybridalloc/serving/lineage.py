@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hybridalloc.experiments.mirror import COMPARISON_TAG
+from hybridalloc.experiments.replay import COMPARISON_TAG
 from hybridalloc.experiments.runlog import COMPARISON_FILE, RunRecord, TrackingError, read_comparison, read_run
 from hybridalloc.reports.statistics import mean_of
 

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 from games.extras import required
 from hybridalloc.allocator import Allocator
-from hybridalloc.experiments.tracking import DEFAULT_URI
+from hybridalloc.experiments.mlflow_store import DEFAULT_URI
 from hybridalloc.problems.contract import example_of
 from hybridalloc.serving.lineage import lineage_of
 
@@ -59,7 +59,7 @@ def log_model(
             logs it as an object or with this flag, and where the class is importable.
     """
     mlflow = required("mlflow")
-    from hybridalloc.experiments.mirror import KIND_TAG, artifact_location, quiet_mlflow
+    from hybridalloc.experiments.mlflow_store import KIND_TAG, artifact_location, quiet_mlflow
 
     loaded = allocator if isinstance(allocator, Allocator) else Allocator.load(allocator, trust_code=trust_code)
     with quiet_mlflow(), warnings.catch_warnings(), tempfile.TemporaryDirectory() as place:

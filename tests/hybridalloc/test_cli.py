@@ -172,6 +172,6 @@ def test_a_pipe_that_breaks_elsewhere_is_not_taken_for_a_reader_that_has_left(mo
     def broken(self):
         raise BrokenPipeError(32, "a worker's pipe")
 
-    monkeypatch.setattr("hybridalloc.cli.Evaluate.run", broken)
+    monkeypatch.setattr("hybridalloc.commands.evaluate.Evaluate.run", broken)
     with pytest.raises(BrokenPipeError, match="a worker's pipe"):
         main(["evaluate", "a.npz"])

@@ -497,7 +497,7 @@ def test_a_forged_checkpoint_takes_no_memory(tmp_path):
 
 
 def test_an_identity_that_says_anything_is_refused(tmp_path):
-    from hybridalloc.cli import Train
+    from hybridalloc.commands.train import Train
     from hybridalloc.training.checkpoints import run_of
 
     for identity in ("", "[]", "7", '{"problem": 3}', '{"problem": {"name": "mec"}, "training": {}, "prices": {}}'):
@@ -577,7 +577,9 @@ def test_a_store_writes_nothing_outside_its_folder(tmp_path, monkeypatch):
     from mlflow.tracking import MlflowClient
 
     from hybridalloc.experiments import tracking
-    from hybridalloc.experiments.mirror import COMPARISON_TAG, KEY_TAG, TrackingError, artifact_location
+    from hybridalloc.experiments.mlflow_store import artifact_location
+    from hybridalloc.experiments.replay import COMPARISON_TAG, KEY_TAG
+    from hybridalloc.experiments.runlog import TrackingError
     from hybridalloc.experiments.stored import comparison_from
 
     place = tmp_path / "temporary"

@@ -133,7 +133,8 @@ OWN = {  # attributes of one domain's problems and worlds, by the folder that al
     "hybridalloc.problems.custom": {"transition", "families_of", "resources"},
 }
 FREE = {  # flags of those names, and the tables of one step of a user's own jobs, which is custom's
-    "hybridalloc.cli", "hybridalloc.experiments.settings", "hybridalloc.reports.step", "hybridalloc.reports.step_held",
+    "hybridalloc.commands.compare", "hybridalloc.commands.step", "hybridalloc.experiments.settings",
+    "hybridalloc.reports.step", "hybridalloc.reports.step_held",
 }  # fmt: skip
 
 
@@ -170,3 +171,16 @@ def test_import_loads_neither_torch_nor_mlflow():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=HOUSE, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_command_line_holds_no_command_and_loads_nothing_for_its_help():
+    """A command is a dataclass in a file of ``commands``; cli.py puts them together."""
+    text = (HOUSE / "hybridalloc" / "cli.py").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 180
+    assert [node.name for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ClassDef)] == []
+    for path in (HOUSE / "hybridalloc" / "commands").glob("*.py"):
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 250, path.name
+    heavy = {"numpy", "numba", "scipy", "torch", "mlflow", "pandas", "ray", "cvxpy", "games", "matplotlib", "optuna"}
+    code = f"import sys, hybridalloc.cli as c; c.main(['--version']); print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=HOUSE, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

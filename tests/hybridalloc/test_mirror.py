@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from hybridalloc.experiments import tracking
-from hybridalloc.experiments.mirror import _Replay
+from hybridalloc.experiments.replay import Replay
 from hybridalloc.experiments.tracking import RunLog, how_to_open, mirror, write_comparison
 
 STEPS = 1100  # more than one batch
@@ -196,7 +196,7 @@ def test_a_store_that_another_process_is_making_is_tried_again(
         return find(self, name)
 
     monkeypatch.setattr(MlflowClient, "get_experiment_by_name", colliding)
-    monkeypatch.setattr("hybridalloc.experiments.mirror.OPEN_AGAIN_S", (0.01,))
+    monkeypatch.setattr("hybridalloc.experiments.replay.OPEN_AGAIN_S", (0.01,))
     assert mirror(folder, f"sqlite:///{tmp_path}/mlflow.db").complete
     assert next(answers, "both were taken") == "both were taken"
 
@@ -275,7 +275,7 @@ def test_a_disk_that_fills_at_any_moment_loses_nothing(
     shutil.copy(empty_store, tmp_path / "mlflow.db")
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     calls = 0
-    real = _Replay._call
+    real = Replay._call
 
     def filling(self: Any, function: Any, *arguments: Any, **options: Any) -> Any:
         nonlocal calls
@@ -287,11 +287,11 @@ def test_a_disk_that_fills_at_any_moment_loses_nothing(
             raise OSError(28, "No space left on device")
         return answer
 
-    monkeypatch.setattr(_Replay, "_call", filling)
-    monkeypatch.setattr("hybridalloc.experiments.mirror.OPEN_AGAIN_S", (0.01,))
+    monkeypatch.setattr(Replay, "_call", filling)
+    monkeypatch.setattr("hybridalloc.experiments.replay.OPEN_AGAIN_S", (0.01,))
     with pytest.warns(RuntimeWarning, match="No space left"):
         assert not mirror(folder, uri).complete
-    monkeypatch.setattr(_Replay, "_call", real)
+    monkeypatch.setattr(Replay, "_call", real)
     assert mirror(folder, uri).complete  # what `hybridalloc sync` does
     check_small(uri, folder)
 
@@ -303,18 +303,18 @@ def test_a_slow_store_is_left_behind_in_time_and_completed_later(
     shutil.copy(empty_store, tmp_path / "mlflow.db")
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     MlflowClient(uri).search_experiments()
-    real = _Replay._call
+    real = Replay._call
 
     def sluggish(self: Any, function: Any, *arguments: Any, **options: Any) -> Any:
         return real(self, lambda: (time.sleep(0.5), function(*arguments, **options))[1])
 
-    monkeypatch.setattr(_Replay, "_call", sluggish)
-    monkeypatch.setattr("hybridalloc.experiments.mirror.FAIR_CALL_S", 0.05)  # a tenth of those in service
+    monkeypatch.setattr(Replay, "_call", sluggish)
+    monkeypatch.setattr("hybridalloc.experiments.replay.FAIR_CALL_S", 0.05)  # a tenth of those in service
     start = time.monotonic()
     with pytest.warns(RuntimeWarning, match="slow: .* calls took"):
         assert not mirror(folder, uri, slow_s=0.7).complete
     assert time.monotonic() - start < 10
-    monkeypatch.setattr(_Replay, "_call", real)
+    monkeypatch.setattr(Replay, "_call", real)
     time.sleep(0.7)  # its last call ends, and no other follows
     assert mirror(folder, uri).complete
     check_small(uri, folder)

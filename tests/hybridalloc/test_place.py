@@ -23,7 +23,8 @@ from hybridalloc.cli import main
 from hybridalloc.errors import CheckpointError, PlaceError, WorkError
 from hybridalloc.experiments import jobs
 from hybridalloc.experiments.compare import Settings, compare
-from hybridalloc.experiments.mirror import MirrorResult, artifact_location
+from hybridalloc.experiments.mirror import MirrorResult
+from hybridalloc.experiments.mlflow_store import artifact_location
 from hybridalloc.places import check_file, check_folder, locked
 from hybridalloc.problems import make_problem
 
@@ -324,7 +325,7 @@ def test_what_stops_a_command_is_one_line(capsys, monkeypatch, error, code, mess
     def stop(self):
         raise error
 
-    monkeypatch.setattr("hybridalloc.cli.Evaluate.run", stop)
+    monkeypatch.setattr("hybridalloc.commands.evaluate.Evaluate.run", stop)
     assert main(["evaluate", "a.npz"]) == code
     told = capsys.readouterr().err
     assert told.startswith(f"hybridalloc: {message}") and told.count("\n") == 1
@@ -334,7 +335,7 @@ def test_a_fault_of_ours_is_not_hidden(monkeypatch):
     def stop(self):
         raise KeyError("a fault")
 
-    monkeypatch.setattr("hybridalloc.cli.Evaluate.run", stop)
+    monkeypatch.setattr("hybridalloc.commands.evaluate.Evaluate.run", stop)
     with pytest.raises(KeyError, match="a fault"):
         main(["evaluate", "a.npz"])
 
@@ -422,7 +423,7 @@ def test_the_store_that_mlflow_is_told_of_is_the_default(tmp_path, capsys, monke
     )
     monkeypatch.setattr("hybridalloc.serving.models.log_model", lambda path, name, uri, **_: asked.append(uri) or 1 / 0)
     monkeypatch.setattr("hybridalloc.experiments.tracking.mirror", lambda folder, uri: asked.append(uri) or 1 / 0)
-    monkeypatch.setattr("hybridalloc.cli._stored", lambda *_: None)
+    monkeypatch.setattr("hybridalloc.commands.stored._stored", lambda *_: None)
     monkeypatch.chdir(tmp_path)
     commands = (["compare", "--from-runs", "x"], ["log-model", "a.npz"], ["sync", "x"])
     for variable, flags, uri in (
