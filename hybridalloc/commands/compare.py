@@ -84,7 +84,7 @@ class Compare:
         if self.json:
             return print_json(comparison)
         say(comparison["tables"]["text"] + "\n")
-        say("\n".join(verdict_lines(comparison)) + "\n")
+        say("".join(f"{note}\n" for note in comparison["notes"]) + "\n".join(verdict_lines(comparison)) + "\n")
         say("\n".join(summary_lines(comparison)))
         ran = comparison["seeds"] | comparison["budget"]
         if len(ran["train"]) < FULL["train_seeds"] or ran["agent_steps"] < FULL["agent_steps"]:
@@ -109,7 +109,7 @@ class Compare:
         if self.json:
             return print_json(comparison)
         say(text_table(comparison))
-        if comparison.get("note"):
-            say(f"\n{comparison['note']}")
+        for note in (*comparison.get("notes", ()), *filter(None, [comparison.get("note")])):
+            say(f"\n{note}")
         say(f"\nfrom       {comparison['source']}\nreport     {page.resolve()}")
         return 0

@@ -73,10 +73,10 @@ def assemble(
                     }))  # fmt: skip
     return {
         "title": f"{name}{', ' * bool(card.variant)}{card.variant}: hybrid against its parents",
-        "problem": f"{name}, {card.size}", "scenario": _readable(record["scenario"]), "budget": record["budget"],
-        "git_commit": record["git_commit"], "data_digest": record["data_digest"], "seeds": record["seeds"],
-        "metrics": metrics, "methods": methods, "curves": drawn, "levels": [], "differences": differences,
-        "aim": card.aim.key, "headline": [key for key in card.headline if key in told], "agent": card.agent_word,
+        "problem": f"{name}, {card.size}", "notes": list(card.notes), "scenario": _readable(record["scenario"]),
+        "budget": record["budget"], "git_commit": record["git_commit"], "data_digest": record["data_digest"],
+        "seeds": record["seeds"], "metrics": metrics, "methods": methods, "curves": drawn, "levels": [],
+        "differences": differences, "aim": card.aim.key, "headline": [key for key in card.headline if key in told], "agent": card.agent_word,
         "fairness": next((m.key for m in card.metrics if isinstance(m.fold, Jain) and m.key in told), None),
     }  # fmt: skip
 

@@ -99,6 +99,7 @@ class Card:
         store: the word for what its agents live on and decisions draw from, such as "battery"; "" where there is none.
         change_cost: what a change of option costs, below which it is not worth it: a number, or the name of the price
             that says so.
+        notes: what holds whatever is decided, in sentences for who reads a report, such as that a job fits nowhere.
     """
 
     name: str
@@ -129,6 +130,7 @@ class Card:
     whole_episodes: bool = False
     fleeting: bool = False
     events: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def improve(self) -> Improve:

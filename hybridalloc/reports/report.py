@@ -64,8 +64,8 @@ def write_report(path: str | Path, comparison: Comparison) -> Path:
             metrics and methods are required; what else is missing, the page leaves out.
             ``conservative``, ``pairs``, ``of`` and ``training_seeds`` may be missing or None. A method that is none but
             knows what nobody is told has "bound": True. A score that is None or not finite is
-            absent, and a metric of which a method has no score shows as a dash. "note" (a string) stands under the
-            title.
+            absent, and a metric of which a method has no score shows as a dash. "note" (a string) and "notes" (strings,
+            of the problem) stand under the title.
 
     Returns:
         The path.
@@ -98,7 +98,8 @@ def write_report(path: str | Path, comparison: Comparison) -> Path:
 
 
 def _header(comparison: Comparison) -> str:
-    note = f'<p class="lead">{escape(str(comparison["note"]))}</p>' if comparison.get("note") else ""
+    notes = [*(comparison.get("notes") or ()), *([comparison["note"]] if comparison.get("note") else ())]
+    note = "".join(f'<p class="lead">{escape(str(one))}</p>' for one in notes)
     counted = [f"{len(some)} {_words(name)} seeds" for name, some in (comparison.get("seeds") or {}).items()]
     lead = "; ".join([str(comparison["problem"]), *([", ".join(counted)] if counted else [])])
     return f'<header><h1>{escape(comparison["title"])}</h1><p class="lead">{escape(lead)}</p>{note}</header>'

@@ -61,6 +61,17 @@ def test_a_job_that_is_larger_than_any_node_is_refused_and_the_others_go_on(file
     assert (figures["placed"] > 0).all()
 
 
+def test_who_fits_nowhere_is_counted_in_a_comparison_and_its_report(files, tmp_path, capsys):
+    nodes, jobs = files(jobs=JOBS + "big,4000,8192,8,1000\n" * 2 + "wide,90000,1,0,0\n")
+    common = ["--settings", f"node_file={nodes}", f"job_file={jobs}", "--methods", "fgd", "best_fit"]
+    page = tmp_path / "report.html"
+    place = ["--report", str(page), "--runs", str(tmp_path / "runs"), "--tracking-uri", f"sqlite:///{tmp_path}/m.db"]
+    seeds = ["--report-seeds", "2", "--tuning", "0", "--workers", "1", "--quiet"]
+    assert main(["compare", "--problem", "cluster", "--scenario", "trace", *common, *place, *seeds]) == 0
+    for told in (page.read_text(encoding="utf-8"), capsys.readouterr().out):
+        assert "fits nowhere  2 jobs of 4000 milli, 8192 MiB, 8 GPUs" in told and "1 jobs of 90000 milli" in told
+
+
 @pytest.mark.parametrize(
     ("change", "lines"),
     [

@@ -27,7 +27,7 @@ from hybridalloc.problems.cluster.refusal import refusal
 from hybridalloc.problems.cluster.state import ClusterState
 from hybridalloc.problems.cluster.stream import BAND, MARKS, SIZES, run_stream
 from hybridalloc.problems.cluster.tables import priced_tables
-from hybridalloc.problems.cluster.trace import Own, read_own, workload_of
+from hybridalloc.problems.cluster.trace import Own, fit_nowhere, read_own, workload_of
 from hybridalloc.problems.cluster.workload import TRACES, Workload, openb, synthetic
 from hybridalloc.problems.cluster.world import BASELINES, ClusterWorld, Placed
 from hybridalloc.problems.contract import Card
@@ -93,6 +93,7 @@ class Cluster(Slots[ClusterState, Placed, ClusterPrices]):
             baselines=BASELINES, price_space=SPACE, reference_prices={"published": PUBLISHED, "one trace": ALONE},
             unit_s=self._longest() / 100.0, datasets=("openb",) if real else (), tags={"scenario": self.scenario},
             change_cost=0.0, whole_episodes=True, fleeting=True,
+            notes=fit_nowhere(self.own) if self.scenario == "trace" else (),
         )  # fmt: skip
 
     def _longest(self) -> int:

@@ -109,8 +109,6 @@ def describe(own: Own) -> str:
     nodes, jobs = np.array(own.nodes, np.int64).reshape(-1, 4), np.array(own.jobs, np.int64).reshape(-1, 5)
     count, gpu = jobs[:, 4], jobs[:, 2] * jobs[:, 3]
     have = int(nodes[:, 2].sum())
-    within = np.asarray(jobs[:, None, :3] <= nodes[None, :, :3])
-    fits = np.asarray(within.all(axis=2)).any(axis=1)
     share = lambda x, of: f"{100 * x / of:.1f} %" if of else "nothing there"
     cores, memory = ((jobs[:, k] * count).sum() for k in (0, 1))
     lines = [
@@ -127,9 +125,19 @@ def describe(own: Own) -> str:
             )
         ),
     ]  # fmt: skip
-    for row in jobs[~fits][:SLOTS]:
-        lines.append(
-            f"fits nowhere  {row[4]:,} jobs of {row[0]} milli, {row[1]} MiB, {row[2]} GPUs: no empty node is as large; "
-            "each is refused as it comes"
-        )
-    return "\n".join(lines)
+    return "\n".join([*lines, *fit_nowhere(own)])
+
+
+def fit_nowhere(own: Own) -> tuple[str, ...]:
+    """Who is larger than any empty node, a line a kind, the most numerous first; () where all fit."""
+    nodes, jobs = np.array(own.nodes, np.int64).reshape(-1, 4), np.array(own.jobs, np.int64).reshape(-1, 5)
+    within = np.asarray(jobs[:, None, :3] <= nodes[None, :, :3])
+    kinds = jobs[~np.asarray(within.all(axis=2)).any(axis=1)]
+    kinds = kinds[np.argsort(-kinds[:, 4], kind="stable")]
+    lines = [
+        f"fits nowhere  {row[4]:,} jobs of {row[0]} milli, {row[1]} MiB, {row[2]} GPUs: no empty node is as large; "
+        "each is refused as it comes"
+        for row in kinds[:SLOTS]
+    ]
+    rest = kinds[SLOTS:, 4]
+    return (*lines, *([f"fits nowhere  {rest.sum():,} jobs of {len(rest):,} other kinds"] if len(rest) else []))
