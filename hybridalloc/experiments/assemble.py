@@ -76,7 +76,8 @@ def assemble(
         "problem": f"{name}, {card.size}", "notes": list(card.notes), "scenario": _readable(record["scenario"]),
         "budget": record["budget"], "git_commit": record["git_commit"], "data_digest": record["data_digest"],
         "seeds": record["seeds"], "metrics": metrics, "methods": methods, "curves": drawn, "levels": [],
-        "differences": differences, "aim": card.aim.key, "headline": [key for key in card.headline if key in told], "agent": card.agent_word,
+        "differences": differences, "aim": card.aim.key, "agent": card.agent_word,
+        "headline": [key for key in card.headline if key in told],
         "fairness": next((m.key for m in card.metrics if isinstance(m.fold, Jain) and m.key in told), None),
     }  # fmt: skip
 
