@@ -42,9 +42,10 @@ def page(name: str, table: Table, folder: Path, command: str = "") -> str:
     """Markdown of a table from what is done of it in ``folder``; ``command`` makes it again."""
     runs = stored(table, folder)
     lines = [f"# {table.title}", ""]
+    lines += [f"Made by `{command}`; a larger budget moves the figures.", ""] if command and runs else []
     for part in table.parts:
         lines += _part(part, runs)
-    lines += [*_settings(table, runs, command), ""]
+    lines += [*_settings(table, runs), ""]
     if table.why:
         lines += ["Where it is not as in the document:", "", *(f"- {reason}" for reason in table.why), ""]
     lines += ["What the document contradicts itself in, or leaves open:", "", *(f"- {note}" for note in table.notes)]
@@ -153,7 +154,7 @@ def _claim(claim: Claim, runs: Stored) -> str:
     return f"{head}against {'; '.join(told)}.{few}"
 
 
-def _settings(table: Table, runs: Stored, command: str) -> list[str]:
+def _settings(table: Table, runs: Stored) -> list[str]:
     if not runs:
         return ["- No run is done yet."]
     lines = []
@@ -172,4 +173,4 @@ def _settings(table: Table, runs: Stored, command: str) -> list[str]:
     lines.append(f"- {len(runs)} of {len(table.names)} comparisons done, at commit {', '.join(commits)}.")
     problems = dict.fromkeys(str(run["problem"]) for run in runs.values())
     lines.append(f"- Problems: {'; '.join(problems)}.")
-    return lines + ([f"- Made by `{command}`; a larger budget moves the figures."] if command else [])
+    return lines
