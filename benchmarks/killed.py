@@ -55,10 +55,12 @@ def main() -> None:
     for _ in range(args.kills):
         process, wait = suite(killed, words, log), rng.uniform(*args.seconds)
         time.sleep(wait)
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            done += 1
+        if process.poll() is not None:
+            print(f"it had ended within {wait:.0f} s, with {process.returncode}", flush=True)
+            continue
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        done += 1
         print(f"killed after {wait:.0f} s, {done} times", flush=True)
     to_the_end(killed, words, log)
     same = [(killed / "table.md").read_bytes() == (whole / "table.md").read_bytes(), told(killed) == told(whole)]

@@ -222,6 +222,9 @@ def check(comparison: Comparison) -> None:
             for name in names:
                 if name not in entry:
                     raise ValueError(f"comparison[{kind!r}][{k}] has no {name!r}; required are {', '.join(names)}")
+    notes = comparison.get("notes") or []
+    if not isinstance(notes, list) or not all(isinstance(note, str) for note in notes):
+        raise ValueError("comparison['notes'] is no list of sentences")
 
 
 def number(value: float, decimals: int, *, sign: bool = False) -> str:

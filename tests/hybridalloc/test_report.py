@@ -266,6 +266,7 @@ def test_required_parts_alone_make_a_page(tmp_path: Path) -> None:
     ("path", "value", "message"),
     [
         (("methods",), [], r"comparison\['methods'\] is missing or empty"),
+        (("notes",), 5, r"comparison\['notes'\] is no list of sentences"),
         (("metrics", 0), {"key": "welfare"}, r"comparison\['metrics'\]\[0\] has no 'label'"),
         (
             ("methods", 1, "values", "welfare"),
