@@ -15,6 +15,7 @@ from coordinator.budget import Clock
 from games.congestion import Bool, CongestionGame, Float, Int
 from games.packing import Packing
 from games.quadratic import QuadraticGame
+from games.tree import TreeBatch
 from rl.proposal import Proposal
 
 T = TypeVar("T")
@@ -114,7 +115,7 @@ class Game(Protocol):
         """(E,) the most that one agent gains by leaving ``choice`` alone in the untilted game, by code that shares
         nothing with the solvers."""
 
-    def single(self, e: int) -> CongestionGame | QuadraticGame | Packing:
+    def single(self, e: int) -> CongestionGame | QuadraticGame | TreeBatch | Packing:
         """Game ``e``, untilted, by itself: what certificates and questions read."""
 
 

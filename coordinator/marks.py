@@ -23,7 +23,6 @@ from coordinator.game import Choice, Sample, Solved, only_levels
 from coordinator.merge import clip_prior, mixed_strategy
 from coordinator.quadratic import Quadratic
 from games.congestion import Bool, Float
-from games.quadratic_batch import charges
 from rl.proposal import Proposal
 
 SURE = 1e-3  # of the marks' width: a prior's spread counts as at least so much
@@ -113,18 +112,10 @@ class Marked(Quadratic):
 
     def _costs(self, centre: Float) -> Float:
         """(E, N, O) what each mark costs its agent more than where it is, all others at ``centre`` (E, N)."""
-        batch, e = self.batch, np.arange(len(centre))[:, None]
+        batch = self.batch
         pull = batch.gradient(centre[..., None])[..., 0]
         own = batch.own()[:, :, 0, 0]
         step = self.marks - centre[..., None]
         cost = pull[..., None] * step + own[..., None] * step**2 / 2
-        soft = batch.give > 0
-        if soft.any():  # one agent after the other: (E, M, O) of room
-            over = (batch.constraint @ centre[..., None])[..., 0] - batch.limit
-            over = np.where(soft, over, -np.inf)
-            give = np.where(soft, batch.give, 1.0)[..., None]
-            before = charges(batch, centre[..., None])[..., None] ** 2 * give / 2
-            for i in range(centre.shape[1]):
-                moved = over[..., None] + batch.constraint[e[:, 0], :, i][..., None] * step[:, i, None, :]
-                cost[:, i] += (np.maximum(moved, 0.0) ** 2 / (2 * give) - before).sum(1)
+        cost += batch.charged_more(centre, step)
         return np.asarray(cost)

@@ -29,18 +29,11 @@ from coordinator.budget import Clock
 from coordinator.game import Choice, Pull, Sample, Solved, check_levels, only_levels
 from games.congestion import Bool, Float
 from games.quadratic import QuadraticGame
-from games.quadratic_batch import (
-    QuadraticBatch,
-    Solution,
-    gain_bound,
-    project_batch,
-    propose_batch,
-    solve_batch,
-    tilt_batch,
-    value_batch,
-    weights,
-)
+from games.quadratic_batch import QuadraticBatch, Solution, weights
 from games.quadratic_certificate import quadratic_gains
+from games.quadratic_tilt import gain_bound, propose_batch
+from games.tree import TreeBatch
+from games.tree_certificate import tree_gains
 from rl.proposal import Proposal
 
 SURE = 1e-6  # of the box, or of 1 + |mean| where that is open: a smaller spread counts as this much
@@ -54,7 +47,7 @@ class Quadratic:
     ``near`` (E, N, D): where to begin, such as where a model was made; default at nothing. It changes no answer.
     """
 
-    batch: QuadraticBatch
+    batch: QuadraticBatch | TreeBatch
     levels: tuple[str, ...] = ()
     proposal: Proposal | None = None
     trust: float = np.inf
@@ -121,7 +114,7 @@ class Quadratic:
             drawn = centre + (axes @ normal[..., None])[..., 0] * self.live[..., None]
         diagonal = np.einsum("enkk->enk", whole)
         unit = np.where(diagonal > 0, diagonal, 1.0)
-        level = drawn if np.isinf(trust) else project_batch(self.batch, drawn, unit).level
+        level = drawn if np.isinf(trust) else self.batch.project(drawn, unit).level
         return Sample(only_levels(level), None, drawn, Pull(linear, own))
 
     def value(self, choice: Choice) -> Float:
@@ -130,7 +123,7 @@ class Quadratic:
         mean, spread = self._gaussian()
         if self.trust == 0:
             return np.asarray((weights(spread) * (choice.level - mean) ** 2).sum(axis=(1, 2)) / 2)
-        return value_batch(self._tilted(), choice.level)
+        return self._tilted().value(choice.level)
 
     def bound(self, choice: Choice, limit: float) -> Float:
         if self.trust == 0:
@@ -140,11 +133,13 @@ class Quadratic:
         return np.asarray(gains.max(axis=1, initial=0.0))
 
     def regret(self, choice: Choice) -> Float:
-        agents = choice.level.shape[1]
-        gains = [quadratic_gains(self.single(e), agents, level) for e, level in enumerate(choice.level)]
+        if isinstance(self.batch, TreeBatch):
+            return tree_gains(self.batch, choice.level).max(axis=1, initial=0.0)
+        agents, batch = choice.level.shape[1], self.batch
+        gains = [quadratic_gains(batch.single(e), agents, level) for e, level in enumerate(choice.level)]
         return np.array([gain.max(initial=0.0) for gain in gains])
 
-    def single(self, e: int = 0) -> QuadraticGame:
+    def single(self, e: int = 0) -> QuadraticGame | TreeBatch:
         return self.batch.single(e)
 
     def _names(self) -> tuple[str, ...]:
@@ -155,13 +150,13 @@ class Quadratic:
         assert given.mean is not None and given.spread is not None
         return given.mean, given.spread
 
-    def _tilted(self) -> QuadraticBatch:
-        return self.batch if np.isinf(self.trust) else tilt_batch(self.batch, *self._gaussian(), self.trust)
+    def _tilted(self) -> QuadraticBatch | TreeBatch:
+        return self.batch if np.isinf(self.trust) else self.batch.tilted(*self._gaussian(), self.trust)
 
     def _solve(self, start: Float | None, stop: Callable[[], bool]) -> Solution:
         if self.trust == 0:
             return propose_batch(self.batch, *self._gaussian(), stop)
-        return solve_batch(self._tilted(), self.near if start is None else start, stop=stop)
+        return self._tilted().solve(self.near if start is None else start, stop=stop)
 
 
 def log_density(proposal: Proposal, pull: Pull, drawn: Float) -> Float:

@@ -39,7 +39,6 @@ ROUNDS, OUTER = 20, 20
 LEAN = 1e-4  # of a limit's shadow: how far its price leans on the last at first; a tenth of that each time it is done
 PATIENCE = 4  # rounds that may turn all that asks for it without fewer asking
 TOLERANCE = 1e-10
-NEARLY = 1e-6
 
 
 class QuadraticBatch(NamedTuple):
@@ -77,6 +76,39 @@ class QuadraticBatch(NamedTuple):
         e, n, d = self.linear.shape
         blocks = self.jacobian.reshape(e, n, d, n, d)
         return np.asarray(np.moveaxis(blocks[:, np.arange(n), :, np.arange(n)], 0, 1))
+
+    # what :class:`games.quadratic_tilt.LevelGames` asks for, by the functions below
+
+    def steepest(self) -> float:
+        return float(np.abs(self.jacobian).max(initial=0.0))
+
+    def tilted(self, mean: Float, spread: Float, trust: float) -> QuadraticBatch:
+        return tilt_batch(self, mean, spread, trust)
+
+    def solve(
+        self, start: Float | None = None, *, tolerance: float = 1e-10, stop: Callable[[], bool] = lambda: False
+    ) -> Solution:
+        return solve_batch(self, start, tolerance=tolerance, stop=stop)
+
+    def project(self, point: Float, weight: Float, stop: Callable[[], bool] = lambda: False) -> Solution:
+        return project_batch(self, point, weight, stop)
+
+    def value(self, level: Float) -> Float:
+        return value_batch(self, level)
+
+    def charged_more(self, centre: Float, step: Float) -> Float:
+        """(E, N, O) what limits cost more where agent i alone moves from ``centre`` (E, N) by ``step`` (E, N, O)."""
+        cost, soft = np.zeros(step.shape), self.give > 0
+        if not soft.any():
+            return cost
+        over = (self.constraint @ centre[..., None])[..., 0] - self.limit
+        over = np.where(soft, over, -np.inf)
+        give = np.where(soft, self.give, 1.0)[..., None]
+        before = charges(self, centre[..., None])[..., None] ** 2 * give / 2
+        for i in range(centre.shape[1]):  # one agent after the other: (E, M, O) of room
+            moved = over[..., None] + self.constraint[:, :, i, None] * step[:, i, None, :]
+            cost[:, i] = (np.maximum(moved, 0.0) ** 2 / (2 * give) - before).sum(1)
+        return cost
 
 
 class Solution(NamedTuple):
@@ -260,29 +292,6 @@ def project_batch(
     return solve_batch(game._replace(jacobian=jacobian, linear=-weight * point, limit=limit), point, stop=stop)
 
 
-def propose_batch(
-    game: QuadraticBatch, mean: Float, spread: Float, stop: Callable[[], bool] = lambda: False
-) -> Solution:
-    r"""The limit of the tilted games' equilibria as trust goes to 0: the proposal, as far as it is feasible for all.
-
-    The levels with a finite spread are those of the point that minimises :math:`\sum (x - mean)^2 / spread^2` over all
-    that boxes and limits that hold allow; with those fixed, the levels that nothing is asked of are at the game's own
-    equilibrium under what is left of the limits. Where every level is asked for, it is that projection; otherwise the
-    equilibrium at a trust at which the game's curvature is ``NEARLY`` of the least pull, since the limit itself leaves
-    thin sets.
-    """
-    weight = weights(spread)
-    asked = weight > 0
-    if asked.all():
-        return project_batch(game, mean, weight, stop)
-    if not asked.any():
-        return solve_batch(game, stop=stop)
-    size = float(np.abs(game.jacobian).max(initial=0.0))
-    trust = NEARLY * float(weight[asked].min()) / (size if size > 0 else 1.0)
-    tilted = tilt_batch(game, mean, spread, trust)
-    return solve_batch(tilted, np.where(asked, mean, 0.0), tolerance=TOLERANCE / NEARLY * 1e-4, stop=stop)
-
-
 def weights(spread: Float) -> Float:
     """1 / spread^2, 0 where the spread is inf."""
     return np.where(np.isfinite(spread), 1.0 / np.square(np.where(np.isfinite(spread), spread, 1.0)), 0.0)
@@ -320,27 +329,6 @@ def with_potential(game: QuadraticBatch) -> Bool:
     size = np.abs(game.jacobian).max(axis=(1, 2), initial=0.0)
     skew = np.abs(game.jacobian - np.swapaxes(game.jacobian, 1, 2)).max(axis=(1, 2), initial=0.0)
     return np.asarray(skew <= 1e-12 * size)
-
-
-def gain_bound(game: QuadraticBatch, level: Float, mean: Float, spread: Float, trust: float) -> Float:
-    r"""(E, N) no agent gains more than this, in the games as they are, by leaving ``level`` alone, where that is an
-    equilibrium of the games tilted by a Gaussian proposal at ``trust``.
-
-    With :math:`g = (x - mean) / (trust\, spread^2)` and a the least curvature of the agent's own cost, a step u of one
-    level gains at most :math:`g u - a u^2 / 2`; the most over the steps that its box allows, summed over its levels.
-    Proof in docs/coordinator.md.
-    """
-    if np.isinf(trust):
-        return np.zeros(level.shape[:2])
-    pull = weights(spread) * np.where(np.isfinite(spread), level - mean, 0.0) / trust
-    own = game.own()
-    curve = np.linalg.eigvalsh(own).min(axis=2, initial=np.inf) if own.size else np.zeros(level.shape[:2])
-    curve = np.maximum(curve, 0.0)[..., None]
-    far = np.where(pull > 0, game.upper - level, level - game.lower)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        step = np.where(curve > 0, np.minimum(np.abs(pull) / curve, far), far)
-        most = np.abs(pull) * step - curve * step**2 / 2
-    return np.asarray(np.where(pull == 0, 0.0, most).sum(axis=2))
 
 
 def _scales(game: QuadraticBatch) -> tuple[Float, Float]:

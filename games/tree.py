@@ -12,7 +12,8 @@ game with a potential. Each node has a value, and limits on it that give (:mod:`
 
 As matrices, J is N x N and the limits are 2 B x N: a hundred megabytes for a thousand agents at five thousand nodes. On
 the tree a product with either is one sweep up and one down it, and a step of Newton's method is one elimination
-(:mod:`games.tree_newton`). :meth:`TreeBatch.dense` writes the matrices out, for who wants to compare.
+(:mod:`games.tree_newton`); where pivoting turns in circles it is from within the boxes (:mod:`games.tree_interior`).
+Elimination wants d to be some 1e-5 of a level's whole curvature, else a game may not converge, and says so. :meth:`TreeBatch.dense` writes the matrices out, for who wants to compare.
 
 Source: Rosen (1965) for the equilibrium; Farivar and Low (2013) for the feeder whose resistances make such a C.
 """
@@ -29,6 +30,7 @@ from games.congestion import Bool, Float, Int
 from games.errors import InvalidGameError
 from games.lean import ROOMY
 from games.quadratic_batch import TOLERANCE, QuadraticBatch, Solution, weights
+from games.tree_interior import from_within
 from games.tree_newton import descend_tree
 
 
@@ -94,7 +96,9 @@ class TreeBatch(NamedTuple):
 
     def own(self) -> Float:
         """(E, N, 1, 1) curvature of each agent's cost in its own level."""
-        return np.asarray((self.diagonal[..., 0] + _along(self.parent, self.cost[None])[:, self.place])[..., None, None])
+        return np.asarray(
+            (self.diagonal[..., 0] + _along(self.parent, self.cost[None])[:, self.place])[..., None, None]
+        )
 
     def steepest(self) -> float:
         """The largest entry of J."""
@@ -131,25 +135,38 @@ class TreeBatch(NamedTuple):
         self, start: Float | None = None, *, tolerance: float = TOLERANCE, stop: Callable[[], bool] = lambda: False
     ) -> Solution:
         """The variational equilibrium of each game; see :func:`games.quadratic_batch.solve_batch`. ``stop`` is asked
-        once: where it says so, the start is given back as not solved."""
+        before each of the two methods: where it says so, the start is given back as not solved."""
+        parts = [part[..., 0] for part in (self.diagonal, self.linear, self.lower, self.upper, self.inner)]
+        parts = [np.ascontiguousarray(part) for part in (*parts, self.outer, self.low, self.high, 1.0 / self.give)]
         x = np.zeros(self.live.shape) if start is None else np.array(start[..., 0], np.float64)
-        d, q, low, high, inner = (part[..., 0] for part in (self.diagonal, self.linear, self.lower, self.upper, self.inner))
-        x, scale = np.clip(x, low, high), self.own()[..., 0, 0]
+        x = np.clip(x, parts[2], parts[3])
+        scale = self.own()[..., 0, 0]
         scale = np.where(scale > 0, scale, 1.0)  # at the root, of who has no cost of its own
-        if not stop():
-            given = (np.ascontiguousarray(part) for part in (d, q, low, high, inner, self.outer, self.low, self.high))
-            descend_tree(
-                self.parent, self.place, self.cost, self.effect, *given, 1.0 / self.give, scale, 0.01 * tolerance, x
-            )
+        residual, tree = np.full(len(x), np.inf), (self.parent, self.place, self.cost, self.effect)
+        for within in (False, True):
+            left = np.flatnonzero(~(residual <= tolerance))
+            if not len(left) or stop():
+                break
+            few, some = x[left], [part[left] for part in parts]
+            for e in range(len(left) if within else 0):
+                from_within(*tree, *(part[e] for part in some), scale[left[e]], few[e])
+            descend_tree(*tree, *some, scale[left], 0.01 * tolerance, few)
+            now = self._residual(left, few, scale)
+            better = now <= residual[left]
+            x[left[better]], residual[left[better]] = few[better], now[better]
         level = x[..., None]
-        charged = self.charges(level)
-        up, down = np.split(charged, 2, axis=1)
-        pull = self._bent(x) + q + self._pulled(up - down)
-        size = np.maximum(np.abs(x), (self._bent(np.abs(x)) + np.abs(q)) / scale)
+        return Solution(level, self.charges(level), residual, residual <= tolerance)
+
+    def _residual(self, which: Int, x: Float, scale: Float) -> Float:
+        """(E',) of games ``which`` at levels (E', N), as in :func:`games.quadratic_batch.solve_batch`."""
+        few = self._replace(**{name: getattr(self, name)[which] for name in self._fields[4:]})
+        up, down = np.split(few.charges(x[..., None]), 2, axis=1)
+        pull = few._bent(x) + few.linear[..., 0] + few._pulled(up - down)
+        size = np.maximum(np.abs(x), (few._bent(np.abs(x)) + np.abs(few.linear[..., 0])) / scale[which])
         size = np.maximum(size, 1e-6 * size.max(axis=1, keepdims=True, initial=0.0))
-        gap = np.abs(x - np.clip(x - pull / scale, low, high)) / np.where(size > 0, size, 1.0)
-        residual = np.where(np.isfinite(gap), gap, np.inf).max(axis=1, initial=0.0)
-        return Solution(level, charged, residual, residual <= tolerance)
+        near = np.clip(x - pull / scale[which], few.lower[..., 0], few.upper[..., 0])
+        gap = np.abs(x - near) / np.where(size > 0, size, 1.0)
+        return np.asarray(np.where(np.isfinite(gap), gap, np.inf).max(axis=1, initial=0.0))
 
     def charged_more(self, centre: Float, step: Float) -> Float:
         """(E, N, O) what the limits cost more where agent i alone moves from ``centre`` (E, N) by ``step`` (E, N, O)."""

@@ -37,8 +37,15 @@ def from_within(
     n, b = len(place), len(parent)
     one, two, value, pull, bend, aside = np.empty(b), np.empty(b), np.empty(b), np.empty(b), np.empty(b), np.empty(b)
     table, right, delta = np.empty((b, 9)), np.empty((b, 3)), np.empty((b, 3))
-    s, y, ds, dy, wrong, want = (np.zeros((2, b)) for _ in range(6))  # of limits above, of limits below
-    room, z, dz, tau = (np.zeros((2, n)) for _ in range(4))  # to the lower and to the upper bound
+    # of limits above, of limits below
+    s, y, ds = np.zeros((2, b)), np.zeros((2, b)), np.zeros((2, b))
+    dy, wrong, want = np.zeros((2, b)), np.zeros((2, b)), np.zeros((2, b))
+    room, z, dz, tau = (
+        np.zeros((2, n)),
+        np.zeros((2, n)),
+        np.zeros((2, n)),
+        np.zeros((2, n)),
+    )  # to the lower and to the upper bound
     force, dx, curve = np.empty(n), np.zeros(n), np.empty(n)
     ends = np.zeros((2, n), np.bool_)
     held = np.zeros((2, b), np.bool_)

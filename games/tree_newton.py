@@ -22,7 +22,7 @@ import numpy as np
 from numba import njit
 
 from games.lean import LEAN, ROOMY
-from games.quadratic_newton import ALL_PIVOTS, HALVINGS, PATIENCE, PIVOTS, SLOPE, STEPS, UNKNOWN
+from games.quadratic_newton import HALVINGS, PATIENCE, PIVOTS, SLOPE, STEPS, UNKNOWN
 
 LEAST = 1e-7  # of a level's whole curvature: one whose own is less is eliminated as if it had so much
 
@@ -49,7 +49,6 @@ def descend_tree(
         for i in range(n):
             x[i] = min(max(x[i], under[i]), over[i])
         held[:] = UNKNOWN
-        pivots = PIVOTS
         for _ in range(STEPS):
             values(parent, place, effect, g, o, x, one, value)
             paths(parent, place, cost, x, one, two)
@@ -73,7 +72,7 @@ def descend_tree(
                 break
             if not _best_step(
                 parent, place, cost, effect, d, g, bend, scale[e], gradient, under, over, x, step, held, asks, table,
-                right, delta, pivots,
+                right, delta,
             ):  # fmt: skip
                 break
             # along the step until the cost falls, differences term by term so that none cancels
@@ -95,12 +94,8 @@ def descend_tree(
                     moved = True
                     break
                 length *= 0.5
-            if not moved and pivots < ALL_PIVOTS:  # a step cut short that brings nothing: to its end, then
-                pivots = ALL_PIVOTS
-                continue
             if not moved:
                 break
-            pivots = PIVOTS
             for i in range(n):
                 x[i] = min(max(x[i] + length * step[i], under[i]), over[i])
 
@@ -151,7 +146,6 @@ def values(parent, place, effect, inner, outer, x, below, value):
 @njit(**LEAN)
 def _best_step(
     parent, place, cost, effect, d, g, bend, scale, gradient, under, over, x, step, held, asks, table, right, delta,
-    pivots,
 ):  # fmt: skip
     """The step that is least on the model in the boxes; see :func:`games.quadratic_newton._best_step`."""
     n = len(x)
@@ -163,7 +157,7 @@ def _best_step(
             elif x[i] >= over[i] and gradient[i] < 0.0:
                 held[i] = 1
     fewest, patience = n + 1, PATIENCE
-    for _ in range(min(pivots, 20 + 3 * n)):
+    for _ in range(PIVOTS):
         table[:] = 0.0
         right[:] = 0.0
         for i in range(n):

@@ -25,6 +25,7 @@ from games.packing import Packing
 from games.places import Places
 from games.quadratic import QuadraticGame
 from games.shortlists import Shortlists
+from games.tree import TreeBatch
 from hybridalloc.problems.contract import AnyProblem, Explains, Named, Prices, Refuses
 from hybridalloc.problems.stores import valued
 from hybridalloc.text import quoted, strict
@@ -179,7 +180,7 @@ class Allocation:
     served: NDArray[np.bool_]
     prices: dict[str, Float]
     certificate: Certificate
-    game: CongestionGame | QuadraticGame | Packing | None
+    game: CongestionGame | QuadraticGame | TreeBatch | Packing | None
     log_prior: Float
     trust: float
     levels: dict[str, Float] = field(default_factory=dict)

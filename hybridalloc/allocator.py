@@ -27,6 +27,7 @@ from games.admission import Seating
 from games.congestion import CongestionGame, Float
 from games.packing import Packing
 from games.quadratic import QuadraticGame
+from games.tree import TreeBatch
 from hybridalloc.allocation import Allocation, Certificate, Improvement, Origin, Short, with_levels
 from hybridalloc.certify import certify
 from hybridalloc.errors import CheckpointError as CheckpointError  # read from here too
@@ -468,7 +469,7 @@ class Allocator:
 
     def _finish(self, state: Any, situation: AnyWorld | None, draft: _Draft, clock: Clock) -> Allocation:
         """What the game leaves open, then the certificate. A problem that fails here leaves everyone opted out."""
-        game: CongestionGame | QuadraticGame | Packing | None = None
+        game: CongestionGame | QuadraticGame | TreeBatch | Packing | None = None
         believed = levels = self._past = None
         rank = np.zeros(state.agents)
         if situation is not None and not clock.fits():
@@ -608,7 +609,7 @@ def _improve(problem: AnyProblem, asked: bool | Improve) -> Improve | None:
 _PENDING = Certificate(False, float("inf"), (), float("inf"), float("inf"), "fallback", "pending", 0.0, ())
 
 
-def _shape(game: CongestionGame | QuadraticGame | Packing | None, agents: int) -> tuple[int, ...]:
+def _shape(game: CongestionGame | QuadraticGame | TreeBatch | Packing | None, agents: int) -> tuple[int, ...]:
     """(N, O) of a game of options, (N, 1) of one without."""
     if isinstance(game, Packing):
         return game.private.shape

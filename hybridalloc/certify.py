@@ -27,6 +27,8 @@ from games.packing import Packing
 from games.packing_certificate import certify_packing
 from games.quadratic import QuadraticGame
 from games.quadratic_certificate import quadratic_gains
+from games.tree import TreeBatch
+from games.tree_certificate import tree_gains
 from hybridalloc.allocation import Allocation
 from hybridalloc.problems.contract import AnyProblem, Audits, Examines, Prices, offers
 
@@ -133,9 +135,11 @@ def regret_of(allocation: Allocation) -> float:
         return float("inf")
     if isinstance(game, Packing):
         return certify_packing(game, allocation.option).regret
-    if not isinstance(game, QuadraticGame):
+    if not isinstance(game, QuadraticGame | TreeBatch):
         return measure_regret(game, allocation.option)
     levels = np.stack(list(allocation.levels.values()), axis=-1)
+    if isinstance(game, TreeBatch):
+        return float(tree_gains(game, levels[None]).max(initial=0.0))
     return float(quadratic_gains(game, len(levels), levels).max(initial=0.0))
 
 

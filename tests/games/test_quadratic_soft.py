@@ -11,8 +11,9 @@ import pytest
 from games.certificate import measure_kkt
 from games.errors import InvalidGameError
 from games.quadratic import QuadraticGame, reference_equilibrium, variational_equilibrium
-from games.quadratic_batch import charges, gain_bound, quadratic_batch, solve_batch, tilt_batch, value_batch
+from games.quadratic_batch import charges, quadratic_batch, solve_batch, tilt_batch, value_batch
 from games.quadratic_certificate import quadratic_gains
+from games.quadratic_tilt import gain_bound
 
 
 def games(rng, count, agents, levels=1, limits=4, skew=0.0, give=(1e-4, 1.0), hard=0.3):
