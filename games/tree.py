@@ -13,7 +13,8 @@ game with a potential. Each node has a value, and limits on it that give (:mod:`
 As matrices, J is N x N and the limits are 2 B x N: a hundred megabytes for a thousand agents at five thousand nodes. On
 the tree a product with either is one sweep up and one down it, and a step of Newton's method is one elimination
 (:mod:`games.tree_newton`); where pivoting turns in circles it is from within the boxes (:mod:`games.tree_interior`).
-Elimination wants d to be some 1e-5 of a level's whole curvature, else a game may not converge, and says so. :meth:`TreeBatch.dense` writes the matrices out, for who wants to compare.
+Elimination wants d to be some 1e-5 of a level's whole curvature, else a game may not converge, and says so.
+:meth:`TreeBatch.dense` writes the matrices out, for who wants to compare.
 
 Source: Rosen (1965) for the equilibrium; Farivar and Low (2013) for the feeder whose resistances make such a C.
 """
@@ -124,6 +125,14 @@ class TreeBatch(NamedTuple):
             diagonal=self.diagonal + weight, linear=self.linear - weight * np.where(weight > 0, mean, 0.0)
         )
 
+    def shifted(self, at: Float) -> TreeBatch:
+        """The same games in levels ``at`` (E, N, 1) further on: of steps from there, they are made ones of levels."""
+        reach, box = self._values(at[..., 0]), (self.lower + at, self.upper + at)
+        return self._replace(
+            linear=self.linear - self._bent(at[..., 0])[..., None], lower=box[0], upper=box[1],
+            low=self.low + reach, high=self.high + reach,
+        )  # fmt: skip
+
     def project(self, point: Float, weight: Float, stop: Callable[[], bool] = lambda: False) -> Solution:
         """The nearest joint levels to ``point`` in the boxes: every limit gives, and holds nothing."""
         none = np.zeros(len(point))
@@ -169,7 +178,7 @@ class TreeBatch(NamedTuple):
         return np.asarray(np.where(np.isfinite(gap), gap, np.inf).max(axis=1, initial=0.0))
 
     def charged_more(self, centre: Float, step: Float) -> Float:
-        """(E, N, O) what the limits cost more where agent i alone moves from ``centre`` (E, N) by ``step`` (E, N, O)."""
+        """(E, N, O) what limits cost more where agent i alone moves from ``centre`` (E, N) by ``step`` (E, N, O)."""
         out = np.zeros(step.shape)
         over = self._values(centre)
         for e in range(len(out)):

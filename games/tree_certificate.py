@@ -7,9 +7,10 @@ that both paths share, and its cost is
 .. math:: \nabla_i u + \tfrac{a_i}{2} u^2 + \sum_k \tfrac{1}{2 give_k} (\text{broken after}^2 - \text{broken before}^2
           - \text{what of it } \nabla_i \text{ has}), \qquad a_i = d_i + \sum_{b \in path} c_b .
 
-The sum is not negative, limits being convex, so that no step gains more than the best of :math:`-\nabla_i u - a_i u^2/2`
-in its box. Where that is nothing beside what the costs come to, it is what is told; otherwise the step is looked for at
-which the slope, which rises with u, is 0: by Newton's method between two steps that have it between them.
+The sum is not negative, limits being convex, so that no step gains more than the best of
+:math:`-\nabla_i u - a_i u^2/2` in its box. Where that is nothing beside what the costs come to, it is what is told;
+otherwise the step is looked for at which the slope, which rises with u, is 0: by Newton's method between two steps that
+have it between them.
 
 Source: Nash (1951) for what is measured.
 """

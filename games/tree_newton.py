@@ -29,7 +29,8 @@ LEAST = 1e-7  # of a level's whole curvature: one whose own is less is eliminate
 
 @njit(**ROOMY)
 def descend_tree(
-    parent, place, cost, effect, diagonal, linear, lower, upper, inner, outer, low, high, weight, scale, tolerance, level
+    parent, place, cost, effect, diagonal, linear, lower, upper, inner, outer, low, high, weight, scale, tolerance,
+    level,
 ):  # fmt: skip
     """Solve E games; ``level`` (E, N) is where to begin and, overwritten, what was found.
 
@@ -39,7 +40,7 @@ def descend_tree(
             the cost of a level squared.
     """
     n, b = len(place), len(parent)
-    gradient, bent, step, trial = np.empty(n), np.empty(n), np.empty(n), np.empty(n)
+    gradient, bent, step = np.empty(n), np.empty(n), np.empty(n)
     value, moved_value, pull, bend = np.empty(b), np.empty(b), np.empty(b), np.empty(b)
     one, two, held, asks = np.empty(b), np.empty(b), np.empty(n, np.int8), np.empty(n, np.int8)
     table, right, delta = np.empty((b, 9)), np.empty((b, 3)), np.empty((b, 3))
@@ -204,8 +205,9 @@ def _best_step(
 
 @njit(**LEAN)
 def eliminate(parent, cost, effect, bend, table, right, delta):
-    """Fill ``delta`` (B, 3); ``table`` (B, 9), row by row, and ``right`` (B, 3) hold P and p of what is at each node and
-    are overwritten by what a node with all below is, seen from its parent. ``bend`` (B,): w o^2 of charged limits."""
+    """Fill ``delta`` (B, 3); ``table`` (B, 9), row by row, and ``right`` (B, 3) hold P and p of what is at each node
+    and are overwritten by what a node with all below is, seen from its parent. ``bend`` (B,): w o^2 of charged limits.
+    """
     for k in range(len(parent) - 1, 0, -1):
         t, v, u, m = table[k], right[k], table[parent[k]], right[parent[k]]
         t[5] += bend[k]

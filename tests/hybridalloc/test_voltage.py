@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from coordinator import Coordinator
+from games.tree import TreeBatch
 from hybridalloc import Allocator
 from hybridalloc.data.registry import DataError
 from hybridalloc.errors import InvalidStateError, UnknownNameError
@@ -78,35 +79,24 @@ def test_the_game_is_the_exact_flows_own_and_nobody_gains_on_it(toll):
 
 
 def test_slopes_are_the_same_by_differences_and_by_the_flows_own_currents(monkeypatch):
+    """The game of many inverters, on the feeder's tree, is that of a few, by differences of exact flows."""
     world = at_noon(make_problem("voltage", information="now"))
     aside = np.full((1, world.problem.net.size), 1e-4)
-    exact = world.model(world.truth, aside, Prices(), 0)
-    lean = core.slopes.py_func
-    problem, net = world.problem, world.problem.net
-    p, q = world.net_of(world.truth)
-    work, near, v = np.empty((4, net.size)), np.empty(net.size), np.empty(net.size)
-    n, level = len(net.inverter), exact.level[0].copy()
-    loss = core.injected(net.tree, net.inverter, p[0], q[0], level, 1e-11, near, work, v, False)
-    slope, gain = np.empty(n), np.empty((net.size, n))
+    exact = world.model(world.truth, aside, Prices(toll=0.6), 0)
     monkeypatch.setattr(core, "EXACT", 0)
-    lean(
-        net.tree,
-        net.inverter,
-        problem.shared_x,
-        p[0],
-        q[0],
-        level,
-        loss,
-        v,
-        np.empty(net.size),
-        work,
-        near,
-        slope,
-        gain,
-    )
-    force = slope + 2 * Prices().wear / 1e3 * level
-    np.testing.assert_allclose(exact.linear[0] + exact.jacobian[0] @ level, force, rtol=0.2, atol=2e-3)
-    np.testing.assert_allclose(exact.constraint[0, : net.size - 1], gain[1:], rtol=0.35, atol=2e-3)
+    tree = world.model(world.truth, aside, Prices(toll=0.6), 0)
+    assert isinstance(tree.game, TreeBatch)
+    dense = tree.game.dense()
+    np.testing.assert_allclose(dense.jacobian, exact.game.jacobian, rtol=1e-12)
+    np.testing.assert_array_equal(dense.upper, exact.game.upper)
+    at = exact.level[..., None]
+    np.testing.assert_allclose(dense.gradient(at), exact.game.gradient(at), rtol=0.2, atol=2.0)  # kW/Mvar
+    rows, b = exact.game.limit.shape[1] // 2, world.problem.net.size
+    for mine, its in ((slice(1, b), slice(rows)), (slice(b + 1, None), slice(rows, None))):  # the substation's are open
+        np.testing.assert_allclose(dense.constraint[:, mine], exact.game.constraint[:, its], rtol=0.35, atol=2e-3)
+        room = dense.limit[:, mine] - (dense.constraint[:, mine] @ at)[..., 0]
+        np.testing.assert_allclose(room, exact.game.limit[:, its] - (exact.game.constraint[:, its] @ at)[..., 0])
+    assert np.isinf(dense.limit[:, [0, b]]).all()
 
 
 def test_a_reaction_rests_on_its_own_curve():

@@ -11,9 +11,9 @@ resistance that the paths to i and j share, the slope of F is :math:`J = (1+\tau
 symmetric: the game has a potential. A voltage out of its band is charged to all, :math:`W [v - high]_+^2 / 2`.
 
 The loss's slope and the voltages' are those of the exact flow about a plan: differences where there are few inverters
-(``EXACT``), otherwise those of the flow's own currents and of :math:`X / v^3`. A few rounds of the game on that model,
-each halved until the potential of the exact flow falls, end at the equilibrium of the believed state; the coordinator
-plays the model about it.
+(``EXACT``); of many those of the flow's own currents and of :math:`X / v^3`, and the game on the feeder's tree
+(:mod:`hybridalloc.problems.voltage.many`). A few rounds of the game on that model, each halved until the potential of
+the exact flow falls, end at the equilibrium of the believed state; the coordinator plays the model about it.
 
 Source: Farivar and Low (2013) and Baran and Wu (1989) for R and X; the local reaction is the volt-var curve with a
 deadband of IEEE 1547-2018, 5.3.3.
@@ -30,10 +30,11 @@ from games.quadratic_newton import descend
 from hybridalloc.problems.voltage.feeder import Feeder
 from hybridalloc.problems.voltage.flow import magnitudes, sweep
 
+KW, MPU = 1e3, 1e3  # kW a MW; thousandths of a p.u.
 EXACT = 32  # inverters up to which slopes are differences of exact flows
 NUDGE = 1e-4  # Mvar
+ROUGH = 1e-7  # of the levels, to which a round is played
 PRECISE, CLOSE = 1e-11, 1e-9  # p.u., of a flow whose slope is taken, and of one that is looked at
-ROUGH = 1e-7  # of the levels, to which a round of many is played
 STILL = 1e-5  # Mvar, at which a reaction has come to rest
 REACTIONS = 400
 
@@ -56,6 +57,15 @@ def shared_path(parent: Int, weight: Float, inverter: Int) -> Float:
     return out
 
 
+@njit(**ROOMY)
+def path_sum(parent: Int, weight: Float) -> Float:
+    """(B,) sum of ``weight`` over the branches of the path to each bus."""
+    out = np.zeros(len(parent))
+    for k in range(1, len(parent)):
+        out[k] = out[parent[k]] + weight[k]
+    return out
+
+
 @njit(**LEAN)
 def injected(tree, inverter, p, q, level, tolerance, net, work, voltage, near):
     """Loss (MW) with ``level`` (N,) Mvar fed in at the inverters, inf where there is no flow; ``net`` (B,) is room.
@@ -73,28 +83,27 @@ def injected(tree, inverter, p, q, level, tolerance, net, work, voltage, near):
 
 
 @njit(**LEAN)
-def slopes(tree, inverter, reactance, p, q, level, loss, voltage, net, work, near, slope, gain):
-    """What a Mvar of each inverter adds to the loss (N,) and to voltages (B, N), about a flow that ``work`` holds."""
-    parent, r = tree.parent, tree.r
-    n = len(parent)
-    if len(inverter) <= EXACT:
-        for i in range(len(inverter)):
-            level[i] += NUDGE
-            more = injected(tree, inverter, p, q, level, PRECISE, net, work, near, True)
-            level[i] -= NUDGE
-            slope[i] = (more - loss) / NUDGE
-            for k in range(n):
-                gain[k, i] = (near[k] - voltage[k]) / NUDGE
-        return
-    vr, vi, jr, ji = work[0], work[1], work[2], work[3]
-    near[0] = 0.0
-    for k in range(1, n):  # down the tree: reactive power on the branch times its resistance, twice
-        size = voltage[k] * voltage[k]
-        near[k] = near[parent[k]] - 2.0 * r[k] * (vi[k] * jr[k] - vr[k] * ji[k]) / size
+def slopes(tree, inverter, p, q, level, loss, voltage, net, work, near, slope, gain):
+    """What a Mvar of each inverter adds to the loss (N,) and to voltages (B, N), about a flow that ``work`` holds, by
+    differences of exact flows."""
     for i in range(len(inverter)):
-        slope[i] = near[inverter[i]]
-        for k in range(n):
-            gain[k, i] = reactance[k, i] / (voltage[k] * voltage[inverter[i]] ** 2)
+        level[i] += NUDGE
+        more = injected(tree, inverter, p, q, level, PRECISE, net, work, near, True)
+        level[i] -= NUDGE
+        slope[i] = (more - loss) / NUDGE
+        for k in range(len(voltage)):
+            gain[k, i] = (near[k] - voltage[k]) / NUDGE
+
+
+@njit(**LEAN)
+def slopes_along(tree, work, voltage, slope):
+    """Fill ``slope`` (B,): what a Mvar at each bus adds to the loss, about a flow that ``work`` holds, by its currents:
+    down the tree, reactive power on the branch times its resistance, twice."""
+    vr, vi, jr, ji = work[0], work[1], work[2], work[3]
+    slope[0] = 0.0
+    for k in range(1, len(voltage)):
+        sent = vi[k] * jr[k] - vr[k] * ji[k]
+        slope[k] = slope[tree.parent[k]] - 2.0 * tree.r[k] * sent / (voltage[k] * voltage[k])
 
 
 @njit(**LEAN)
@@ -111,7 +120,7 @@ def potential(loss, voltage, level, resistance, toll, wear, low, high, weight):
 
 @njit(**ROOMY)
 def model_about(
-    tree, inverter, shared_r, reactance, p, q, most, low, high, toll, wear, weight, rounds, level, jacobian, linear,
+    tree, inverter, shared_r, p, q, most, low, high, toll, wear, weight, rounds, level, jacobian, linear,
     constraint, limit, found, voltage,
 ):  # fmt: skip
     """Rounds of the game on the believed states, and the model about where they end, for E worlds.
@@ -162,7 +171,7 @@ def model_about(
         value = potential(loss, v, x, own, toll, wear, low[e], high[e], weight)
         turn = 0
         while True:
-            slopes(tree, inverter, reactance, p[e], q[e], x, loss, v, net, work, near, slope, gain)
+            slopes(tree, inverter, p[e], q[e], x, loss, v, net, work, near, slope, gain)
             for i in range(m):
                 force[0, i] = (1.0 + toll) / 2.0 * slope[i] + ((1.0 - toll) * own[i] + 2.0 * wear) * x[i]
                 under[0, i], over[0, i] = -most[e, i] - x[i], most[e, i] - x[i]
@@ -288,5 +297,7 @@ def damping(feeder: Feeder, slope: float) -> float:
     """With which a local reaction of so steep a slope comes to rest: 1 / (1 + 1.3 slope times the largest eigenvalue of
     the shared reactance)."""
     x = shared_path(feeder.parent, feeder.x, feeder.inverter)[feeder.inverter]
-    largest = float(np.linalg.eigvalsh((x + x.T) / 2).max(initial=0.0)) if len(x) <= 600 else float(x.sum(1).max())
+    if len(x) <= 600:
+        return 1.0 / (1.0 + 1.3 * slope * float(np.linalg.eigvalsh((x + x.T) / 2).max(initial=0.0)))
+    largest = float(x.sum(1).max())  # no less, and quicker
     return 1.0 / (1.0 + 1.3 * slope * largest)

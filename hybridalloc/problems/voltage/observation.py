@@ -21,7 +21,7 @@ def observed(world: VoltageWorld) -> Observation:
     at = p.net.inverter
     voltage, _, solved = world._flow(*world.believed()[:1], np.zeros(world.most.shape))
     voltage = np.where(solved[:, None], voltage, 1.0)
-    swing = 20 * world.most * p.shared_x[at, np.arange(len(at))]
+    swing = 20 * world.most * p.own_x
     rating, dev = t["rating_mva"], lambda v: np.clip(20 * (v - 1), -5, 5)
     agent = np.stack([
         t["sun_mw"] / rating, world.most / rating, dev(t["voltage_last"]), dev(t["voltage_before"]),
@@ -48,7 +48,7 @@ def observed(world: VoltageWorld) -> Observation:
 def features(world: VoltageWorld) -> Float:
     """(E, F) what the belief reads; see :mod:`hybridalloc.problems.voltage.belief`."""
     t, p = world.told, world.problem
-    reactance = p.shared_x[p.net.inverter]
+    reactance = p.between_x
     bare = [t[f"voltage_{n}"] - t[f"reactive_{n}_mvar"] @ reactance.T for n in ("last", "before")]
     sun = [t[name] for name in ("sun_mw", "sun_last_mw", "sun_before_mw", "sun_day_mw", "sun_day_before_mw")]
     hour, season = 2 * np.pi * (world.step % DAY) / DAY, 2 * np.pi * (world.step // DAY) / 365.25

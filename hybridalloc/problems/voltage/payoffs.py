@@ -34,7 +34,7 @@ def two_inverters(a: int, b: int, band: float, **settings: Any) -> Voltage:
 
 def closeness(problem: Voltage) -> float:
     """How much of the paths to two inverters is shared, by reactance: 0 on two feeders, 1 at one bus."""
-    x = problem.shared_x[problem.net.inverter]
+    x = problem.between_x
     return float(x[0, 1] / np.sqrt(x[0, 0] * x[1, 1]))
 
 

@@ -7,11 +7,13 @@ from typing import NamedTuple
 import numpy as np
 
 from games.congestion import Bool, Float
+from games.quadratic_batch import QuadraticBatch
+from games.tree import TreeBatch
 from hybridalloc.problems.voltage import core
+from hybridalloc.problems.voltage.core import KW, MPU
 from hybridalloc.problems.voltage.flow import TOLERANCE, sweep_many
+from hybridalloc.problems.voltage.many import rounds_of
 from hybridalloc.problems.voltage.setting import Prices, VoltageSetting
-
-KW, MPU = 1e3, 1e3  # kW a MW; thousandths of a p.u.
 
 
 class Plan(NamedTuple):
@@ -35,13 +37,11 @@ class Flowing(NamedTuple):
 
 
 class Model(NamedTuple):
-    """See :func:`hybridalloc.problems.voltage.core.model_about`."""
+    """Where rounds ended, level (E, N); the game about that, in kW, as matrices or, of more than ``core.EXACT``
+    inverters, on the feeder's tree; found (E,) whether there is a flow; voltage (E, B) about which the game is."""
 
     level: Float
-    jacobian: Float
-    linear: Float
-    constraint: Float
-    limit: Float
+    game: QuadraticBatch | TreeBatch
     found: Bool
     voltage: Float
 
@@ -75,18 +75,23 @@ def reacted(s: VoltageSetting, plan: Plan, p: Float, q: Float, most: Float) -> F
 
 def model_of(
     s: VoltageSetting, p: Float, q: Float, most: Float, start: Float, aside: Float, prices: Prices,
-    rounds: int | None = None,
+    rounds: int | None, live: Bool,
 ) -> Model:  # fmt: skip
     """The game's model about where its rounds from ``start`` (E, N) end, for net loads p, q (E, B) and margins (E, B)
-    p.u. inside the band."""
+    p.u. inside the band; ``live`` (E, N)."""
     e, n, net = len(most), most.shape[1], s.net
+    low, high, rounds = s.low + aside, s.high - aside, s.rounds if rounds is None else rounds
+    if n > core.EXACT:
+        return Model(*rounds_of(s, p, q, most, start, low, high, prices, rounds, live))
     rows = 2 * (net.size - 1)
-    made = Model(
-        np.clip(start, -most, most), np.zeros((e, n, n)), np.zeros((e, n)), np.zeros((e, rows, n)), np.zeros((e, rows)),
-        np.zeros(e, bool), np.ones((e, net.size)),
-    )  # fmt: skip
+    level, voltage, found = np.clip(start, -most, most), np.ones((e, net.size)), np.zeros(e, bool)
+    jacobian, linear = np.zeros((e, n, n)), np.zeros((e, n))
+    constraint, limit = np.zeros((e, rows, n)), np.zeros((e, rows))
     core.model_about(
-        net.tree, net.inverter, s.shared_r, s.shared_x, p, q, most, s.low + aside, s.high - aside, prices.toll,
-        prices.wear / KW, prices.breach * MPU**2 / KW, s.rounds if rounds is None else rounds, *made
+        net.tree, net.inverter, s.shared_r, p, q, most, low, high, prices.toll, prices.wear / KW,
+        prices.breach * MPU**2 / KW, rounds, level, jacobian, linear, constraint, limit, found, voltage,
     )  # fmt: skip
-    return made
+    give = np.full(limit.shape, MPU**-2 / prices.breach if prices.breach > 0 else 1e12)
+    box = most[..., None]
+    game = QuadraticBatch(KW * jacobian, KW * linear[..., None], -box, box, constraint, limit, live, give)
+    return Model(level, game, found, voltage)

@@ -102,12 +102,13 @@ def year_of(
     order = np.argsort(feeder.bus, kind="stable")  # draws come in the order of the buses' own numbers
     loaded = np.array([k for k in order if feeder.load_mw[k] or feeder.load_mvar[k]], np.int64)
     shapes = profiles.active.shape[1]
+    shape = [np.ascontiguousarray(part.T) for part in (profiles.active, profiles.reactive)]
     pick, active, reactive = np.zeros((len(loaded), MIXED), np.int64), *np.zeros((2, len(loaded), MIXED))
     for row, k in enumerate(loaded):
         pick[row] = rng.choice(shapes, MIXED, replace=False)
         weight = rng.dirichlet(np.ones(MIXED))
-        top = (profiles.active[:, pick[row]] @ weight).max()
-        bend = (profiles.reactive[:, pick[row]] @ weight).max()
+        top = (weight @ shape[0][pick[row]]).max()
+        bend = (weight @ shape[1][pick[row]]).max()
         active[row] = weight / top * feeder.load_mw[k] * load_scale
         reactive[row] = weight / max(bend, 1e-9) * feeder.load_mvar[k] * load_scale
     sites = rng.permutation(SITES)

@@ -12,7 +12,7 @@ from games.congestion import Float
 from games.errors import InvalidStateError
 from hybridalloc.errors import nearest
 from hybridalloc.problems.state import echo, read_array, whole_number
-from hybridalloc.problems.voltage.core import damping, shared_path
+from hybridalloc.problems.voltage.core import damping, path_sum, shared_path
 from hybridalloc.problems.voltage.feeder import Feeder, feeder_named
 from hybridalloc.problems.voltage.profiles import DAY, SOURCES, Year, profiles_of, year_of
 from hybridalloc.problems.voltage.reward import REWARDS
@@ -116,9 +116,19 @@ class VoltageSetting:
         return np.asarray(shared_path(self.net.parent, self.net.r, self.net.inverter))
 
     @cached_property
-    def shared_x(self) -> Float:
-        """(B, N) likewise the reactance."""
-        return np.asarray(shared_path(self.net.parent, self.net.x, self.net.inverter))
+    def own_r(self) -> Float:
+        """(N,) resistance of the path to each inverter, p.u."""
+        return path_sum(self.net.parent, self.net.r)[self.net.inverter]
+
+    @cached_property
+    def own_x(self) -> Float:
+        """(N,) likewise the reactance."""
+        return path_sum(self.net.parent, self.net.x)[self.net.inverter]
+
+    @cached_property
+    def between_x(self) -> Float:
+        """(N, N) reactance that the paths to two inverters share, p.u."""
+        return np.asarray(shared_path(self.net.parent, self.net.x, self.net.inverter)[self.net.inverter])
 
     @property
     def age(self) -> int:

@@ -10,14 +10,14 @@ import numpy as np
 from coordinator.game import Choice
 from coordinator.marks import Marked
 from games.congestion import Bool, Float, Int
-from games.quadratic_batch import QuadraticBatch
 from hybridalloc.problems.contract import Facts
 from hybridalloc.problems.slots import SlotWorld
 from hybridalloc.problems.voltage import rules
 from hybridalloc.problems.voltage.belief import RidgeBelief, Told
+from hybridalloc.problems.voltage.core import KW, MPU
 from hybridalloc.problems.voltage.late import Late, path_drop
 from hybridalloc.problems.voltage.observation import features, observed
-from hybridalloc.problems.voltage.plan import KW, MPU, Flowing, Model, Plan, flowing, model_of, reacted
+from hybridalloc.problems.voltage.plan import Flowing, Model, Plan, flowing, model_of, reacted
 from hybridalloc.problems.voltage.profiles import DAY, STEP_S, days
 from hybridalloc.problems.voltage.reward import cost_kw, paid
 from hybridalloc.problems.voltage.setting import WEEK, Prices
@@ -259,21 +259,16 @@ class VoltageWorld(SlotWorld):
                 "the believed loads have no power flow (voltage collapse), so nothing can be planned on them; the "
                 "previous set-points are held"
             )
-        give = MPU**-2 / prices.breach if prices.breach > 0 else 1e12
         most = self.most[..., None]
-        batch = QuadraticBatch(
-            KW * m.jacobian, KW * m.linear[..., None], -most, most, m.constraint, m.limit, self.up,
-            np.full(m.limit.shape, give),
-        )  # fmt: skip
         marks = p.marks * most
         allowed = np.ones(marks.shape, bool)
         allowed[~self.up, 1:] = False
-        return Marked(batch, (LEVEL,), near=m.level[..., None], marks=marks, allowed=allowed)
+        return Marked(m.game, (LEVEL,), near=m.level[..., None], marks=marks, allowed=allowed)
 
     def model(self, loads: Float, aside: Float, prices: Prices, rounds: int | None = None) -> Model:
         """The game's model for loads (2, E, B); see :func:`hybridalloc.problems.voltage.plan.model_of`."""
         last = self.told["reactive_last_mvar"]
-        return model_of(self.problem, *self.net_of(loads), self.most, last, aside, prices, rounds)
+        return model_of(self.problem, *self.net_of(loads), self.most, last, aside, prices, rounds, self.up)
 
     def settle(
         self, choice: Choice | Int, prices: Prices, proposal: Proposal | None = None, trust: float = np.inf,
