@@ -11,8 +11,8 @@ game with a potential. Each node has a value, and limits on it that give (:mod:`
 .. math:: s_k = o_k \sum_{b \in path(k)} e_b \sum_{j \text{ below } b} g_j x_j, \qquad low_k \le s_k \le high_k .
 
 As matrices, J is N x N and the limits are 2 B x N: a hundred megabytes for a thousand agents at five thousand nodes. On
-the tree a product with either is one sweep up and one down it, and a step of Newton's method is one elimination
-(:mod:`games.tree_newton`); where pivoting turns in circles it is from within the boxes (:mod:`games.tree_interior`).
+the tree a product with either is one sweep up and one down it, and the equations of a step are eliminated in two more.
+Solver: from within the boxes (:mod:`games.tree_interior`), then projected Newton (:mod:`games.tree_newton`).
 Elimination wants d to be some 1e-5 of a level's whole curvature, else a game may not converge, and says so.
 :meth:`TreeBatch.dense` writes the matrices out, for who wants to compare.
 
@@ -144,7 +144,8 @@ class TreeBatch(NamedTuple):
         self, start: Float | None = None, *, tolerance: float = TOLERANCE, stop: Callable[[], bool] = lambda: False
     ) -> Solution:
         """The variational equilibrium of each game; see :func:`games.quadratic_batch.solve_batch`. ``stop`` is asked
-        before each of the two methods: where it says so, the start is given back as not solved."""
+        before; where it says so, the start is given back as not solved. What is not solved from within is tried by
+        Newton's method from the start."""
         parts = [part[..., 0] for part in (self.diagonal, self.linear, self.lower, self.upper, self.inner)]
         parts = [np.ascontiguousarray(part) for part in (*parts, self.outer, self.low, self.high, 1.0 / self.give)]
         x = np.zeros(self.live.shape) if start is None else np.array(start[..., 0], np.float64)
@@ -152,7 +153,7 @@ class TreeBatch(NamedTuple):
         scale = self.own()[..., 0, 0]
         scale = np.where(scale > 0, scale, 1.0)  # at the root, of who has no cost of its own
         residual, tree = np.full(len(x), np.inf), (self.parent, self.place, self.cost, self.effect)
-        for within in (False, True):
+        for within in (True, False):
             left = np.flatnonzero(~(residual <= tolerance))
             if not len(left) or stop():
                 break

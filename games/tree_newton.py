@@ -1,4 +1,4 @@
-r"""Quadratic games on a tree (:mod:`games.tree`) by projected Newton, each step in O(B). Compiled.
+r"""Quadratic games on a tree (:mod:`games.tree`) to their end, by projected Newton, each step in O(B). Compiled.
 
 A step is the least of the quadratic model in the boxes, found by pivoting as in :mod:`games.quadratic_newton`; only the
 equations of the levels that are free are not factorised but eliminated along the tree, leaves first. Of a step u let

@@ -1,4 +1,4 @@
-"""Games on a tree against the same games as matrices: products, equilibria, tilts, certificates; who turns in circles."""
+"""Games on a tree against the same games as matrices: products, equilibria, tilts, gains; who turns in circles."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from coordinator import Coordinator
+from games.quadratic_batch import solve_batch
 from games.tree import TreeBatch
 from hybridalloc import Allocator
 from hybridalloc.data.registry import DataError
@@ -97,6 +98,27 @@ def test_slopes_are_the_same_by_differences_and_by_the_flows_own_currents(monkey
         room = dense.limit[:, mine] - (dense.constraint[:, mine] @ at)[..., 0]
         np.testing.assert_allclose(room, exact.game.limit[:, its] - (exact.game.constraint[:, its] @ at)[..., 0])
     assert np.isinf(dense.limit[:, [0, b]]).all()
+
+
+def test_many_inverters_play_the_same_game_as_matrices_would():
+    problem = make_problem("voltage", feeder="copies-6", information="now")
+    allocation = Allocator(problem, "game", prices=Prices(toll=0.5)).step(at_noon(problem).state(0))
+    found = solve_batch(allocation.game.dense())
+    assert found.converged.all() and np.abs(found.level[0, :, 0]).max() > 0.1
+    np.testing.assert_allclose(allocation.reactive_mvar, found.level[0, :, 0], atol=1e-8)
+
+
+def test_a_thousand_inverters_are_settled_and_certified():
+    problem = make_problem("voltage", feeder="copies-167", information="now")
+    world = at_noon(problem)
+    allocation = Allocator(problem, "game").step(world.state(0))
+    assert len(allocation.reactive_mvar) == 1002 and allocation.certificate.status == "ok"
+    assert allocation.certificate.feasible and allocation.certificate.regret <= 1e-9
+    voltage, loss = distflow(problem.net, world.told["sun_mw"][0], *world.truth[:, 0], allocation.reactive_mvar)
+    assert problem.low < voltage.min() and voltage.max() < problem.high  # and with nothing done it is not
+    none = distflow(problem.net, world.told["sun_mw"][0], *world.truth[:, 0], np.zeros(1002))
+    droop = world._react(world.rule("droop", Prices(), np.random.default_rng(0)), world.truth)
+    assert none[0].max() > problem.high and loss < 0.95 * droop.loss[0]
 
 
 def test_a_reaction_rests_on_its_own_curve():
