@@ -3,6 +3,7 @@
     python benchmarks/cluster_queue.py seed001 --hours 100 --load .9 --seeds 10000 10003
     python benchmarks/cluster_queue.py frontier --hours 20 --loads .6 .7 .8 .9 1 1.1
     python benchmarks/cluster_queue.py gavel --jobs 300 --loads .7 .85 .95 --misjudged 1 --seeds 10000 10005
+    python benchmarks/cluster_queue.py makespan --jobs 100 --misjudged 1 --seeds 10000 10005
     python benchmarks/cluster_queue.py time
 
 All methods run on the same jobs; differences are paired, with 95 % intervals. Prices are tuned on seeds of their own
@@ -26,6 +27,7 @@ import numpy as np  # noqa: E402
 
 from coordinator import Coordinator  # noqa: E402
 from hybridalloc import Allocator, make_problem  # noqa: E402
+from hybridalloc.problems.cluster.shares import max_min  # noqa: E402
 from hybridalloc.reports.statistics import paired_difference  # noqa: E402
 from hybridalloc.training.evaluation import Evaluation, evaluate  # noqa: E402
 from hybridalloc.training.tuning import tune_prices  # noqa: E402
@@ -34,6 +36,7 @@ OBLIVIOUS = ("fifo", "backfill", "round_robin", "random", "best_fit", "worst_fit
 TOLD = ("srtf", "area", "tetris")
 SHOWN = {
     "seed001": ("used", "held", "flow", "jct", "jct_0", "jct_1", "jct_p95", "there", "starts"),
+    "makespan": ("makespan", "jct", "worst", "used", "starts"),
     "gavel": ("jct", "jct_p95", "jct_p99", "worst", "ratio", "jain", "makespan", "used", "starts", "energy"),
 }
 
@@ -70,7 +73,7 @@ def tuned(problem: Any, candidates: int, seeds: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("what", choices=("seed001", "frontier", "gavel", "time"))
+    parser.add_argument("what", choices=("seed001", "frontier", "gavel", "makespan", "time"))
     parser.add_argument("--hours", type=float, default=100.0)
     parser.add_argument("--load", type=float, default=0.9)
     parser.add_argument("--loads", type=float, nargs="+", default=(0.6, 0.7, 0.8, 0.9, 1.0, 1.1))
@@ -85,6 +88,8 @@ def main() -> None:
     seeds = range(*args.seeds)
     if args.what == "time":
         timed()
+    elif args.what == "makespan":
+        full(args.jobs, args.misjudged, seeds, args.methods or ("backfill", "max_min", "makespan", *TOLD))
     elif args.what == "gavel":
         methods = tuple(args.methods or ("fifo", "backfill", "attained", "drf", "max_min", *TOLD))
         for load in args.loads:
@@ -107,6 +112,28 @@ def main() -> None:
                 print(f"\n{workload}, {problem.card.size}, {args.hours:g} h, seeds {seeds.start} to {seeds.stop - 1}")
                 methods = tuple(args.methods or ("fifo", "backfill", "round_robin", "best_fit", "attained", *TOLD))
                 tell(run(problem, seeds, methods, prices), SHOWN["seed001"], "flow", ("fifo",), "believes")
+
+
+def full(jobs: int, misjudged: float, seeds: range, methods: tuple[str, ...]) -> None:
+    """All jobs there at once: who is done with them first, beside what no rule can do better than."""
+    problem = make_problem("cluster", scenario="gavel", jobs=jobs, load=0, misjudged=misjudged, slots=jobs)
+    print(f"{problem.card.size}, all there at once, durations misjudged by {misjudged:g}, 60 s a start")
+    bound = np.array([least_makespan_h(problem, seed) for seed in seeds])
+    prices = {"game": problem.card.prices()} | {f"game, {k}": v for k, v in problem.card.reference_prices.items()}
+    found = run(problem, seeds, methods, prices)
+    tell(found, SHOWN["makespan"], "makespan", ("max_min", "makespan"), "believes" if misjudged else "knows")
+    print(f"bound: {bound.mean():.2f} h; above it, mean of seeds:", end="")
+    for name, rows in found.items():
+        print(f" {name} {100 * (rows.metrics['makespan'] / bound - 1).mean():.1f} %", end="")
+    print()
+
+
+def least_makespan_h(problem: Any, seed: int) -> float:
+    """Hours before which nobody can be done: Gavel's program with true durations, whose parts of time need no rounds,
+    whole gangs or starts."""
+    jobs, setup = problem.worlds([seed]).jobs, problem.setup
+    kind, alone_h = jobs["type"][0], jobs["alone"][0] / 3600
+    return 1 / max_min(setup.speed[kind] / alone_h[:, None], setup.gang[kind], setup.units)[1]
 
 
 def timed() -> None:

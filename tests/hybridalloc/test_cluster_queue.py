@@ -15,8 +15,9 @@ from hybridalloc.errors import UnknownNameError
 from hybridalloc.problems.cluster import QueuePrices, QueueState
 from hybridalloc.problems.cluster.jobs import Jobs
 from hybridalloc.problems.cluster.queue import durations
-from hybridalloc.problems.cluster.queue.prices import KNOWING
+from hybridalloc.problems.cluster.queue.prices import FULL_QUEUE, KNOWING
 from hybridalloc.problems.cluster.rounds import TRADING, run_rounds
+from hybridalloc.problems.cluster.shares import max_min
 from hybridalloc.training.evaluation import evaluate
 
 GAME = Coordinator("game")
@@ -76,6 +77,21 @@ def test_the_game_trades_as_the_compiled_market_does():
     mine = evaluate(problem, KNOWING, GAME, None, [1])
     assert mine.violations == 0
     assert mine.metrics["jct"][0] == pytest.approx((market.completion_s[10:30] / 3600).mean(), rel=0.02)
+
+
+def test_a_full_queue_is_done_sooner_when_the_longest_and_largest_go_first():
+    """And never before a linear program that needs no rounds, whole gangs or starts says it can be."""
+    problem = gavel(jobs=30, load=0.0, pools=(8, 8, 8), misjudged=0.0, round_s=3600.0)
+    assert problem.card.headline[0] == "makespan"
+    seeds = [5000, 5001]
+    jobs, setup = problem.worlds(seeds).jobs, problem.setup
+    soonest = []
+    for kind, alone_s in zip(jobs["type"], jobs["alone"], strict=True):
+        soonest.append(1 / max_min(setup.speed[kind] * 3600 / alone_s[:, None], setup.gang[kind], setup.units)[1])
+    took = {p: evaluate(problem, p, GAME, None, seeds).metrics["makespan"] for p in (FULL_QUEUE, KNOWING)}
+    assert (took[FULL_QUEUE] >= soonest).all()
+    assert took[FULL_QUEUE].mean() < 0.95 * took[KNOWING].mean()
+    assert took[FULL_QUEUE].mean() < 1.15 * np.mean(soonest)
 
 
 # --- by hand

@@ -19,7 +19,7 @@ from games.congestion import Float, Int
 from hybridalloc.errors import nearest
 from hybridalloc.problems.cluster.queue.audit import FAMILIES, check_queue
 from hybridalloc.problems.cluster.queue.counts import metrics_of
-from hybridalloc.problems.cluster.queue.prices import KNOWING, SPACE, NodePrices, QueuePrices
+from hybridalloc.problems.cluster.queue.prices import FULL_QUEUE, KNOWING, SPACE, NodePrices, QueuePrices
 from hybridalloc.problems.cluster.queue.setups import (
     WORKLOADS,
     Arrivals,
@@ -110,12 +110,16 @@ class Queue(Slots[QueueState, Running, QueuePrices]):
     def card(self) -> Card:
         setup, real = self.setup, self.scenario == "gavel"
         metrics = metrics_of(setup, "h" if real else "min", self.slack > 0)
+        at_once = real and self.load == 0
+        aim = "makespan" if at_once else "jct" if real else "flow"
+        known, full = {"known durations": KNOWING}, {"full queue": FULL_QUEUE}
+        references = {} if not real else full | known if at_once else known | full
         named = f"{self.jobs} jobs on {' + '.join(map(str, self.pools))} GPUs" if real else "10 nodes, 790 units"
         return Card(
             "cluster", self.slots, self._longest_rounds(), QueuePrices if real else NodePrices, metrics,
-            ("jct" if real else "flow", "used"), variant=self.scenario,
+            (aim, "used"), variant=self.scenario,
             size=f"{named}, load {self.load:g}", agent_word="job", families=FAMILIES, baselines=BASELINES,
-            price_space=SPACE, reference_prices={"known durations": KNOWING} if real else {}, unit_s=3600.0,
+            price_space=SPACE, reference_prices=references, unit_s=3600.0,
             datasets=("gavel",) if real else (), tags={"scenario": self.scenario}, change_cost=0.0, whole_episodes=True,
             events=True,
         )  # fmt: skip
