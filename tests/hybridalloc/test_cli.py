@@ -113,6 +113,7 @@ def test_compare_from_tuning_to_mlflow(capsys, tmp_path, monkeypatch):
     page = (tmp_path / "report.html").read_text()
     assert "<svg" in page and "hybrid, IMAPPO" in page
     mlflow.set_tracking_uri(uri)
+    assert main(["sync", str(next((tmp_path / "runs").iterdir())), "--tracking-uri", uri]) == 0  # where MLflow lags
     runs = mlflow.search_runs(experiment_names=["hybridalloc"], output_format="list")
     children = {r.data.tags["mlflow.runName"]: r for r in runs if "mlflow.parentRunId" in r.data.tags}
     assert len(runs) == len(children) + 1

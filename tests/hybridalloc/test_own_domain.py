@@ -60,7 +60,9 @@ def test_the_table_and_report_speak_its_words(place):
 def test_mlflow_has_its_metrics_and_says_which_problem(place):
     from mlflow.tracking import MlflowClient
 
-    client = MlflowClient(f"sqlite:///{place / 'mlflow.db'}")
+    uri = f"sqlite:///{place / 'mlflow.db'}"
+    assert main(["sync", str(run_of(place)), "--tracking-uri", uri]) == 0  # where it lags
+    client = MlflowClient(uri)
     found = client.search_experiments(filter_string="name = 'hybridalloc'")[0]
     runs = client.search_runs([found.experiment_id])
     assert len(runs) == 4  # a comparison and its three methods

@@ -31,6 +31,7 @@ def test_a_run_leaves_its_curve_in_a_record_and_in_mlflow(tmp_path, capsys, monk
     assert steps == [row["agent_steps"] for row in told["curve"]]
     assert checks == [row["welfare"] if "welfare" in row else row["check_welfare"] for row in told["curve"]]
     assert run.series("time/agent_steps_per_second")[1][-1] > 0
+    assert main(["sync", str(path.parent), "--tracking-uri", uri]) == 0  # where it lags
     client = MlflowClient(tracking_uri=uri)
     found = client.search_runs([client.get_experiment_by_name("hybridalloc").experiment_id])
     (child,) = [r for r in found if "mlflow.parentRunId" in r.data.tags]
