@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -61,8 +62,12 @@ def place_of(error: BaseException) -> str:
     return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
 
 
+PLAIN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
+
+
 def pairs(words: tuple[str, ...], flag: str = "--settings") -> dict[str, Any]:
-    """``name=value`` words; a value is JSON where it reads as such, otherwise text."""
+    """``name=value`` words; a value is JSON where it reads as such, a number as people write them (``.5``, ``3.``) or as
+    Python writes a truth (``False``), otherwise text."""
     out: dict[str, Any] = {}
     for word in words:
         name, equals, value = word.partition("=")
@@ -71,5 +76,5 @@ def pairs(words: tuple[str, ...], flag: str = "--settings") -> dict[str, Any]:
         try:
             out[name] = json.loads(value)
         except json.JSONDecodeError:
-            out[name] = value
+            out[name] = float(value) if PLAIN.fullmatch(value) else {"True": True, "False": False}.get(value, value)
     return out

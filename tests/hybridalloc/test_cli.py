@@ -94,6 +94,29 @@ def test_an_unknown_method_lists_the_nearest(capsys):
     assert "unknown method 'hybrid-imapo'; did you mean 'hybrid-imappo'" in capsys.readouterr().err
 
 
+def test_values_are_read_as_people_write_them():
+    from hybridalloc.commands.terminal import pairs
+
+    words = (
+        "a=.85",
+        "b=3.",
+        "c=+2",
+        "d=-.5e3",
+        "e=False",
+        "f=true",
+        "g=[1, 2]",
+        "h=16-48",
+        "i=.",
+        "j=1.2.3",
+        "k=",
+        "l=7",
+    )
+    assert pairs(words) == {
+        "a": 0.85, "b": 3.0, "c": 2.0, "d": -500.0, "e": False, "f": True, "g": [1, 2], "h": "16-48", "i": ".",
+        "j": "1.2.3", "k": "", "l": 7,
+    }  # fmt: skip
+
+
 def test_compare_from_tuning_to_mlflow(capsys, tmp_path, monkeypatch):
     """The whole main job on a small network: record, table, report, MLflow, checkpoints."""
     import mlflow
