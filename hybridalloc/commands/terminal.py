@@ -66,8 +66,8 @@ PLAIN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
 
 def pairs(words: tuple[str, ...], flag: str = "--settings") -> dict[str, Any]:
-    """``name=value`` words; a value is JSON where it reads as such, a number as people write them (``.5``, ``3.``) or as
-    Python writes a truth (``False``), otherwise text."""
+    """``name=value`` words; a value is JSON where it reads as such, or a number as people write them (``.5``, ``3.``),
+    or a truth as Python does (``False``), otherwise text."""
     out: dict[str, Any] = {}
     for word in words:
         name, equals, value = word.partition("=")
