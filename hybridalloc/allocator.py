@@ -32,6 +32,7 @@ from hybridalloc.allocation import Allocation, Certificate, Improvement, Origin,
 from hybridalloc.certify import certify
 from hybridalloc.errors import CheckpointError as CheckpointError  # read from here too
 from hybridalloc.errors import InvalidStateError, nearest
+from hybridalloc.limits import check_values
 from hybridalloc.problems.beliefs import make_belief
 from hybridalloc.problems.contract import (
     AnyProblem,
@@ -169,7 +170,8 @@ class Allocator:
             learned (:func:`hybridalloc.training.stores.learn_value`), or the address of a saved allocator that has it.
 
     Raises:
-        ValueError: an unknown method (the nearest are listed), "rl" without a recommender, trust or hysteresis < 0.
+        ValueError: an unknown method (the nearest are listed), "rl" without a recommender, trust or hysteresis < 0,
+            a seed or period out of its range.
     """
 
     def __init__(
@@ -195,6 +197,7 @@ class Allocator:
             raise nearest("method", method, known)
         if method == "rl" and recommender is None:
             raise ValueError('method="rl" needs a recommender: a name ("imappo", "dqn"), a path or an object')
+        check_values(seed=seed, period=period)
         if budget_ms is not None and not budget_ms >= 0:
             raise ValueError(f"budget_ms = {budget_ms}; it must be >= 0, or None for no limit")
         if not 0 <= hysteresis < float("inf"):

@@ -29,6 +29,7 @@ from hybridalloc.commands.stored import Report, Sync
 from hybridalloc.commands.terminal import OutputError, output, place_of, write
 from hybridalloc.commands.train import Train
 from hybridalloc.commands.tune import Tune
+from hybridalloc.limits import check_fields
 
 GUIDE = """Resource allocation by reinforcement learning on top of a game: every step feasible, certified, fast.
 
@@ -113,9 +114,15 @@ def _command(words: list[str]) -> int:
 
         write(f"hybridalloc {__version__}")
         return 0
-    choice: Any = reduce(or_, (Annotated[readable(c), tyro.conf.subcommand(name)] for name, c in COMMANDS.items()))
+    command: Any
     with output():
-        command: Any = tyro.cli(choice, args=words or ["--help"], prog="hybridalloc", description=GUIDE)
+        if words and words[0] in COMMANDS:  # its own options alone: what is misspelt is looked for among them
+            command = tyro.cli(readable(COMMANDS[words[0]]), args=words[1:], prog=f"hybridalloc {words[0]}")
+        else:
+            some = (Annotated[readable(c), tyro.conf.subcommand(name)] for name, c in COMMANDS.items())
+            choice: Any = reduce(or_, some)
+            command = tyro.cli(choice, args=words or ["--help"], prog="hybridalloc", description=GUIDE)
+    check_fields(command, flag=True)
     if isinstance(command, Compare | Train | LearnValue | Evaluate | Step) and not getattr(command, "quiet", False):
         from hybridalloc.experiments.progress import tell_of_compiling
 

@@ -34,6 +34,7 @@ class UnknownNameError(ValueError):
 def nearest(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
     """The error for an unknown ``name``, with the nearest known ones first."""
     names = sorted(known)
-    close = difflib.get_close_matches(str(name)[:200], names, n=3, cutoff=0.5)
+    small = {known.lower(): known for known in names}
+    close = [small[one] for one in difflib.get_close_matches(str(name)[:200].lower(), small, n=3, cutoff=0.5)]
     hint = f"; did you mean {' or '.join(map(quoted, close))}?" if close else "."
     return UnknownNameError(f"unknown {kind} {quoted(name)}{hint} Known: {', '.join(map(printable, names))}")

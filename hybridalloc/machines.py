@@ -39,7 +39,9 @@ def check_engine(engine: str, address: str) -> None:
         if address not in ("", "auto"):
             _host_and_port(address)
     elif address:
-        raise ValueError(f"address = {quoted(address)} goes with engine ray; this is {engine}")
+        raise ValueError(
+            f"address = {quoted(address)} goes with engine ray; this is {engine}: give engine ray, or no address"
+        )
 
 
 @contextmanager

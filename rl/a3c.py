@@ -37,11 +37,6 @@ class A3cConfig(A2cConfig):
 
     workers: int = 4
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.workers < 1:
-            raise ValueError(f"workers = {self.workers}; it must be >= 1")
-
 
 class Applied:
     """An optimizer of the shared weights that takes its gradient from a worker's copy."""

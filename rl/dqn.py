@@ -63,8 +63,8 @@ class DqnConfig(OffPolicyConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 1 <= self.steps < self.capacity:
-            raise ValueError(f"steps = {self.steps}; it must be >= 1 and below capacity = {self.capacity}")
+        if self.steps >= self.capacity:
+            raise ValueError(f"steps = {self.steps}; it must be below capacity = {self.capacity}")
 
 
 class Dqn(OffPolicy):

@@ -92,11 +92,6 @@ class ImappoConfig(MappoConfig):
                 f"device = {self.device!r} with continuous heads or a memory, which are learned here; set "
                 "device = 'cpu'"
             )
-        for name in ("memory", "replay"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} = {getattr(self, name)}; it must be >= 0")
-        if not self.spread > 0:
-            raise ValueError(f"spread = {self.spread}; it must be > 0")
         if self.memory and self.replay:
             raise ValueError(
                 f"memory = {self.memory} with replay = {self.replay}: an older rollout's memories are not those of "

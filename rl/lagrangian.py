@@ -52,12 +52,6 @@ class LagrangianConfig(MappoConfig):
     integral: float = 0.1
     derivative: float = 0.0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("cost_limit", "multiplier", "most", "proportional", "integral", "derivative"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} = {getattr(self, name)}; it must be >= 0")
-
 
 class Lagrangian(Mappo):
     """The learner; ``policy`` is its actor as arrays, refreshed at each update."""

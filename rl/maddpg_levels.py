@@ -72,8 +72,6 @@ class MaddpgLevelsConfig(OffPolicyConfig):
                 f"continuous = {self.continuous}, ranges = {self.ranges}, alone = {self.alone}; MADDPG on levels needs "
                 "names, a range of each, and a game that decides nothing else"
             )
-        if not self.spread > 0:
-            raise ValueError(f"spread = {self.spread}; it must be > 0")
 
 
 class LevelCritic(nn.Module):

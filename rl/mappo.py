@@ -84,8 +84,6 @@ class MappoConfig(OnPolicyConfig):
                 "a leave-one-out baseline reads the other agents, and with critic = 'own' (ippo) nothing of them may "
                 "be read; imappo, mappo and counterfactual have it, with critic = 'central'"
             )
-        if not self.truncation > 0:
-            raise ValueError(f"truncation = {self.truncation}; it must be > 0")
         if self.device != "cpu" and self.engine == "compiled":
             raise ValueError(
                 f"device = {self.device!r} with engine = 'compiled', which computes here; set engine = 'torch' or "

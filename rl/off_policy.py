@@ -21,6 +21,7 @@ from rl.policy import ArrayPolicy
 from rl.proposal import Observation, Proposal
 from rl.replay import Replay
 from rl.schedules import scheduled
+from rl.settings import check_numbers
 
 Float = NDArray[np.float64]
 
@@ -61,6 +62,7 @@ class OffPolicyConfig:
     engine: str = "auto"
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if self.credit not in CREDITS:
             raise ValueError(f"credit = {self.credit!r}; it must be one of {', '.join(CREDITS)}")
         scheduled(1.0, 0.0, 0.0, self.schedule)

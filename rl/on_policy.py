@@ -30,6 +30,7 @@ from rl.networks import PairScorer, Sizes
 from rl.policy import ArrayPolicy
 from rl.proposal import Observation, Proposal, own_features, summary
 from rl.schedules import scheduled
+from rl.settings import check_numbers
 
 Float = NDArray[np.float64]
 CREDITS = ("team", "own", "difference")  # that every learner has
@@ -79,6 +80,7 @@ class OnPolicyConfig:
     engine: str = "auto"
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if self.network not in NETWORKS:
             raise ValueError(f"network = {self.network!r}; it must be one of {', '.join(NETWORKS)}")
         if self.credit == "counterfactual" and self.credit not in self.credits:

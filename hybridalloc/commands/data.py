@@ -22,6 +22,8 @@ class Data:
         from hybridalloc.data import registry as data
 
         if self.action == "list":
+            if self.names:
+                raise ValueError(f"list takes no names; got {' '.join(self.names)}: verify looks at single data sets")
             write(data.list_table())
             return 0
         if self.action == "describe":

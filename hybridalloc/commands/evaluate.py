@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import tyro
 
-from hybridalloc.commands.terminal import print_json, say, whole, write
+from hybridalloc.commands.terminal import print_json, say, write
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,6 @@ class Evaluate:
         from hybridalloc.training.config import REPORT_SEEDS
         from hybridalloc.training.evaluation import evaluate
 
-        whole("--seeds", self.seeds, 1, len(REPORT_SEEDS))
         a = Allocator.load(self.path, trust_code=self.allow_code)
         baseline = a.method if a.method in a.problem.card.baselines else None
         seen = evaluate(

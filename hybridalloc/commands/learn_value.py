@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from hybridalloc.commands.terminal import pairs, print_json, whole, write
+from hybridalloc.commands.terminal import pairs, print_json, write
 
 if TYPE_CHECKING:
     from hybridalloc.problems.contract import AnyProblem, Prices
@@ -22,7 +22,8 @@ class LearnValue:
     problem: str = "mec"
     agents: int = 12
     servers: int = 3
-    scenario: str = "F"
+    scenario: str = ""
+    """Of the problem; default its own, and of mec F, which has batteries."""
     sites: Literal["eua", "synthetic"] = "synthetic"
     tuning: int = 40
     """Trials of the price search before."""
@@ -46,14 +47,13 @@ class LearnValue:
         from hybridalloc.problems.stores import check_stores
         from hybridalloc.training.tuning import tune_game
 
-        for name in ("tuning", "seed"):
-            whole(f"--{name}", getattr(self, name), 0)
-        for name in ("networks", "rounds"):
-            whole(f"--{name}", getattr(self, name), 1)
-        check_file("--out", self.out if self.out.suffix == ".npz" else self.out.with_name(self.out.name + ".npz"))
         flags = {name: getattr(self, name) for name in ("agents", "servers", "scenario", "sites")}
+        if self.problem == "mec":
+            flags["scenario"] = self.scenario or "F"
         problem = make_with(self.problem, flags, pairs(self.settings))
         check_stores(problem)
+        problem.reset(0)  # data that is missing is missed here
+        check_file("--out", self.out if self.out.suffix == ".npz" else self.out.with_name(self.out.name + ".npz"))
         with Stage("tuning prices", self.tuning, "trial", self.quiet) as stage:
             prices = tune_game(problem, "", self.tuning, lambda *_: stage.update()).prices
         learned = learned_value(problem, prices, self.seed, self.quiet, self.networks, self.rounds)

@@ -26,11 +26,11 @@ class Export:
         from hybridalloc.text import quoted
         from rl.export import OPSET, write_onnx
 
-        check_file("--onnx", self.onnx)
         meta, policy, _ = read_checkpoint(self.path)
         if policy is None:
             held = quoted(meta["method"])
             raise CheckpointError(f"{self.path} holds no recommender: it was saved from method {held}")
+        check_file("--onnx", self.onnx)
         written = write_onnx(policy, self.onnx, {k: json.dumps(meta[k]) for k in ("problem", "prices", "trust")})
         write(f"saved {written} (ONNX opset {OPSET}): scores of every agent and option, for any numbers of them")
         return 0

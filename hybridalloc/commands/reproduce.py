@@ -43,16 +43,13 @@ class Reproduce:
     def run(self) -> int:
         from hybridalloc.commands.bench import _tell
         from hybridalloc.commands.terminal import say
-        from hybridalloc.errors import nearest
         from hybridalloc.experiments.reproduce import reproduce
         from hybridalloc.experiments.seeds import TABLES
-        from hybridalloc.experiments.suite import SIZES, Suite
+        from hybridalloc.experiments.suite import Suite
 
         if not self.table:
             say("\n".join(f"{name}  {table.title}; rows {', '.join(table.names)}" for name, table in TABLES.items()))
             return 0
-        if self.size not in SIZES:
-            raise nearest("size", self.size, SIZES)
         names = ("agent_steps", "train_seeds", "report_seeds", "tuning")
         budget = tuple((name, value) for name in names if (value := getattr(self, name)) is not None)
         suite = Suite(

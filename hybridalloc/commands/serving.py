@@ -66,8 +66,6 @@ class Slurm:
     def run(self) -> int:
         from hybridalloc.serving.slurm import Bridge, Given
 
-        if not 0.1 <= self.every_s <= 86_400 or not self.patience_s >= 0:
-            raise ValueError(f"--every-s {self.every_s:g} --patience-s {self.patience_s:g}; at least .1 s and 0 s")
         bridge = Bridge(Given(self.partition, self.account, self.held), self.dry_run, self.patience_s, say=say)
         if self.once:
             bridge.round()

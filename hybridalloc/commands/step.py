@@ -103,7 +103,7 @@ class Step:
                 raise ValueError(f"{flag} is missing: give a CSV file with the columns {holds}")
         if self.moving_cost is not None and self.previous is None:
             raise ValueError("--moving-cost goes with --previous FILE: without it nobody is anywhere yet")
-        if self.out is not None and check_file("--out", self.out).suffix.lower() not in (".csv", ".json"):
+        if self.out is not None and self.out.suffix.lower() not in (".csv", ".json"):
             raise ValueError(f"--out {self.out}: a name that ends in .csv or .json is required")
         if self.quota is not None:
             settings = settings | {"quota": self.quota}
@@ -116,6 +116,8 @@ class Step:
             allocator = Allocator.load(self.allocator, problem=problem, **changes)
         else:
             allocator = Allocator(problem, self.method, **changes)
+        if self.out is not None:
+            check_file("--out", self.out)
         state, prices = problem.reset(), allocator.prices
         allocation = allocator.step(state)
         written = self.out is not None and self.out.suffix.lower() == ".json"

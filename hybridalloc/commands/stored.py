@@ -73,9 +73,10 @@ class Sync:
     """What MLflow has and lacks as JSON on standard output."""
 
     def run(self) -> int:
-        from hybridalloc.experiments.tracking import how_to_open, mirror
+        from hybridalloc.experiments.tracking import check_store, how_to_open, mirror
 
         _stored(self.folder, "comparison.json")
+        check_store(self.tracking_uri)
         result = mirror(self.folder, self.tracking_uri)
         if self.json:
             print_json(asdict(result))

@@ -1,4 +1,4 @@
-"""What commands say on standard output, and words of theirs that are read: names with values, whole numbers."""
+"""What commands say on standard output, and words of theirs that are read: names with values."""
 
 from __future__ import annotations
 
@@ -35,13 +35,6 @@ def say(text: str) -> None:
     from hybridalloc.text import printable
 
     write(printable(text, None, keep="\n"))
-
-
-def whole(flag: str, value: int, low: int, high: int | None = None) -> None:
-    """A ValueError unless a flag's value lies in its range."""
-    if value < low or (high is not None and value > high):
-        wanted = f">= {low}" if high is None else f"{low} to {high}"
-        raise ValueError(f"{flag} {value}: a whole number {wanted} is required")
 
 
 def to_json(value: Any) -> str:

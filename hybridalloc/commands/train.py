@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from hybridalloc.commands.learn_value import learned_value
-from hybridalloc.commands.terminal import pairs, place_of, print_json, say, whole, write
+from hybridalloc.commands.terminal import pairs, place_of, print_json, say, write
 from hybridalloc.experiments.mlflow_store import default_uri
 from rl.registry import LEARNERS
 
 if TYPE_CHECKING:
+    from hybridalloc.problems.contract import AnyProblem, Prices
+    from hybridalloc.training.config import TrainConfig
     from rl.value import StoreValue
 
 
@@ -71,80 +73,44 @@ class Train:
 
     def run(self) -> int:
         from hybridalloc.allocator import Allocator
-        from hybridalloc.errors import nearest
         from hybridalloc.experiments.progress import Stage
         from hybridalloc.experiments.recording import Recording
-        from hybridalloc.experiments.tracking import how_to_open
+        from hybridalloc.experiments.tracking import check_store, how_to_open
         from hybridalloc.machines import check_engine
         from hybridalloc.places import check_file, check_folder
-        from hybridalloc.problems import make_with
-        from hybridalloc.problems.stores import check_stores, check_value
+        from hybridalloc.problems.stores import check_value
         from hybridalloc.saved import saved_value
         from hybridalloc.training.calibration import calibrate
         from hybridalloc.training.checkpoints import Checkpoints, run_of
-        from hybridalloc.training.config import BELIEF_STEPS, TrainConfig, first_trust
+        from hybridalloc.training.checks import check_training
         from hybridalloc.training.on_ray import hiring
         from hybridalloc.training.trainer import train
-        from hybridalloc.training.tuning import ALONE_STEPS, tune_alone, tune_game
-        from rl.registry import LEARNERS, resolved
 
-        if self.learner not in LEARNERS:
-            raise nearest("learner", self.learner, LEARNERS)
-        chosen, known = pairs(self.learner_settings, "--learner-settings"), resolved(self.learner)
-        for name in chosen:
-            if name not in known:
-                raise nearest(f"setting of {self.learner}", name, known)
-        whole("--agent-steps", self.agent_steps, 1)
-        whole("--tuning", self.tuning, 0)
-        whole("--seed", self.seed, 0)
-        whole("--checkpoint-every", self.checkpoint_every, 0)
-        whole("--actors", self.actors, 1)
         check_engine(self.engine, self.address)
-        check_file("--out", self.out if self.out.suffix == ".npz" else self.out.with_name(self.out.name + ".npz"))
-        beside = lambda what: self.out.with_name(f"{self.out.name.removesuffix('.npz')}.{what}")
-        folder, runs = beside("checkpoints"), check_folder("--out", beside("runs"))
-        kept = bool(self.checkpoint_every) or self.resume is not None
-        if kept:
-            check_folder("--out", folder)
+        check_store(self.tracking_uri)
         value: StoreValue | None = None
         if self.resume is not None:
             problem, prices, config = run_of(self.resume, self, self.allow_code)
         else:
-            flags = {name: getattr(self, name) for name in ("agents", "servers", "scenario", "sites")}
-            problem = make_with(self.problem, flags, pairs(self.settings))
-            if self.value == "learned":
-                check_stores(problem)
-            elif self.value:
+            problem, config = self._asked()
+            if self.value not in ("", "learned"):
                 value = check_value(problem, saved_value(self.value))
-            aim = problem.card.aim
-            with Stage("tuning prices", self.tuning, "trial", self.quiet) as stage:
-
-                def tried(_trial: int, best: float) -> None:
-                    stage.note(**{aim.key: f"{aim.sign * best:.4f}"})
-                    stage.update()
-
-                belief = self.belief if self.belief in problem.card.beliefs else ""
-                watched = min(BELIEF_STEPS, self.agent_steps)  # a small trial is not held up by its belief
-                if self.kind == "rl":
-                    tuned = tune_alone(
-                        problem, self.learner, belief, self.tuning, tried, self.seed, watched,
-                        min(self.agent_steps, ALONE_STEPS),
-                    )  # fmt: skip
-                else:
-                    tuned = tune_game(problem, belief, self.tuning, tried, belief_steps=watched)
-                prices = tuned.prices
-            config = TrainConfig(
-                self.learner, self.kind, self.agent_steps, trust=first_trust(problem.card, belief), belief=belief,
-                belief_steps=watched, overlap=self.overlap, actors=self.actors, seed=self.seed,
-                settings=tuple(chosen.items()),
-            )  # fmt: skip
-            if self.value == "learned":
-                value = learned_value(problem, prices, self.seed, self.quiet).value
-        checkpoints = None
-        if kept:
+        check_training(problem, config, self.engine == "ray")
+        check_file("--out", self.out if self.out.suffix == ".npz" else self.out.with_name(self.out.name + ".npz"))
+        beside = lambda what: self.out.with_name(f"{self.out.name.removesuffix('.npz')}.{what}")
+        folder, runs = beside("checkpoints"), check_folder("--out", beside("runs"))
+        checkpoints, again = None, self.resume is not None
+        if self.checkpoint_every or again:
+            check_folder("--out", folder)
             checkpoints = Checkpoints(folder, self.checkpoint_every or config.agent_steps, self.resume)
-        again = self.resume is not None
-        with _kept_of(checkpoints), Recording(runs, problem, prices, config, self.tracking_uri, again) as record:
+        with ExitStack() as stack:
+            hires = stack.enter_context(hiring(self.engine, self.address, self.quiet))  # before hours of work for it
+            if not again:
+                prices = self._prices(problem, config)
+                if self.value == "learned":
+                    value = learned_value(problem, prices, self.seed, self.quiet).value
+            stack.enter_context(_kept_of(checkpoints))
+            record = stack.enter_context(Recording(runs, problem, prices, config, self.tracking_uri, again))
             with Stage("training", config.agent_steps, "step", self.quiet) as stage:
 
                 def report(steps: int, figures: dict[str, float]) -> None:
@@ -155,8 +121,7 @@ class Train:
                     stage.update(steps - stage.n)
                     record.log.metrics(steps, figures)
 
-                with hiring(self.engine, self.address, self.quiet) as hires:
-                    trained = train(problem, prices, config, report, None, checkpoints, value, hires)
+                trained = train(problem, prices, config, report, None, checkpoints, value, hires)
             policy, trust = trained.learner.policy, config.final_trust
             if config.kind == "hybrid" and self.calibrate:
                 given = {"belief": trained.belief, "value": trained.value, "improve": problem.card.improve}
@@ -181,6 +146,46 @@ class Train:
         if checkpoints is not None:
             write(f"checkpoints {checkpoints.folder.resolve()}: last.pt, best.pt")
         return 0
+
+    def _asked(self) -> tuple[AnyProblem, TrainConfig]:
+        """The problem and the settings of a run that begins; nothing is computed or written yet."""
+        from hybridalloc.problems import make_with
+        from hybridalloc.problems.stores import check_stores
+        from hybridalloc.training.config import BELIEF_STEPS, TrainConfig, first_trust
+
+        TrainConfig(self.learner)
+        chosen = pairs(self.learner_settings, "--learner-settings")
+        flags = {name: getattr(self, name) for name in ("agents", "servers", "scenario", "sites")}
+        problem: AnyProblem = make_with(self.problem, flags, pairs(self.settings))
+        if self.value == "learned":
+            check_stores(problem)
+        problem.reset(0)  # data that is missing is missed here
+        belief = self.belief if self.belief in problem.card.beliefs else ""
+        watched = min(BELIEF_STEPS, self.agent_steps)  # a small trial is not held up by its belief
+        return problem, TrainConfig(
+            self.learner, self.kind, self.agent_steps, trust=first_trust(problem.card, belief), belief=belief,
+            belief_steps=watched, overlap=self.overlap, actors=self.actors, seed=self.seed,
+            settings=tuple(chosen.items()),
+        )  # fmt: skip
+
+    def _prices(self, problem: AnyProblem, config: TrainConfig) -> Prices:
+        """Tuned for the run's kind and belief."""
+        from hybridalloc.experiments.progress import Stage
+        from hybridalloc.training.tuning import ALONE_STEPS, tune_alone, tune_game
+
+        aim, belief, watched = problem.card.aim, config.belief, config.belief_steps
+        with Stage("tuning prices", self.tuning, "trial", self.quiet) as stage:
+
+            def tried(_trial: int, best: float) -> None:
+                stage.note(**{aim.key: f"{aim.sign * best:.4f}"})
+                stage.update()
+
+            if self.kind == "rl":
+                least = min(self.agent_steps, ALONE_STEPS)
+                return tune_alone(
+                    problem, self.learner, belief, self.tuning, tried, self.seed, watched, least
+                ).prices  # fmt: skip
+            return tune_game(problem, belief, self.tuning, tried, belief_steps=watched).prices
 
 
 @contextmanager

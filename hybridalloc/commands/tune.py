@@ -44,19 +44,20 @@ class Tune:
     """What was found as JSON on standard output."""
 
     def run(self) -> int:
-        from hybridalloc.commands.terminal import pairs, print_json, whole, write
-        from hybridalloc.experiments.hyper import Search, tune
+        from hybridalloc.commands.terminal import pairs, print_json, write
+        from hybridalloc.experiments.hyper import Search, space_of, tune
         from hybridalloc.experiments.progress import Stage
+        from hybridalloc.experiments.tracking import check_store
         from hybridalloc.problems import make_with
 
-        for name, least in (("trials", 1), ("agent_steps", 1), ("tuning", 0), ("seed", 0)):
-            whole(f"--{name.replace('_', '-')}", getattr(self, name), least)
-        flags: dict[str, Any] = {name: getattr(self, name) for name in ("agents", "servers", "scenario", "sites")}
-        problem = make_with(self.problem, flags, pairs(self.settings))
-        out = self.out or f"runs/tune-{problem.card.name}-{self.kind}-{self.learner}"
         asked = Search(
             self.learner, self.kind, self.trials, self.agent_steps, self.search, self.tuning, self.seed
         )  # fmt: skip
+        flags: dict[str, Any] = {name: getattr(self, name) for name in ("agents", "servers", "scenario", "sites")}
+        problem = make_with(self.problem, flags, pairs(self.settings))
+        out = self.out or f"runs/tune-{problem.card.name}-{self.kind}-{self.learner}"
+        space_of(problem, asked)
+        check_store(self.tracking_uri)
         with Stage("searching settings", self.trials, "trial", self.quiet) as stage:
 
             def report(number: int, value: float | None, best: float) -> None:

@@ -26,6 +26,7 @@ import pooch
 from numpy.typing import NDArray
 
 from hybridalloc.data.sources import DATASETS, DataFile, Dataset
+from hybridalloc.errors import nearest
 
 Array = NDArray[np.float64]
 
@@ -66,7 +67,7 @@ def fetch(dataset: str, file: str) -> Path:
         a name that ends in ".gz" the path may lack that ending; `open_text` reads either.
 
     Raises:
-        DataError: an unknown name (the known ones are listed), a copy with another content, or
+        UnknownNameError: no such data set or file; the nearest are listed. DataError: a copy with another content, or
             neither folder nor network (what to do is said).
     """
     entry = _find(dataset, file)
@@ -225,7 +226,7 @@ def _dataset(name: str) -> Dataset:
     for dataset in DATASETS:
         if dataset.name == name:
             return dataset
-    raise DataError(f"no data set {name!r}; known are {', '.join(dataset.name for dataset in DATASETS)}")
+    raise nearest("data set", name, (dataset.name for dataset in DATASETS))
 
 
 def _find(dataset: str, file: str) -> DataFile:
@@ -233,7 +234,7 @@ def _find(dataset: str, file: str) -> DataFile:
     for entry in files:
         if file in (entry.name, entry.plain_name):
             return entry
-    raise DataError(f"no file {file!r} in {dataset}; it has {', '.join(entry.name for entry in files)}")
+    raise nearest(f"file of {dataset}", file, (entry.name for entry in files))
 
 
 def _local_path(dataset: str, entry: DataFile) -> Path | None:

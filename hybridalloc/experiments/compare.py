@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from hybridalloc.data.registry import digest_of
-from hybridalloc.errors import CheckpointError, WorkError, nearest
+from hybridalloc.errors import CheckpointError, WorkError
 from hybridalloc.experiments import tracking
 from hybridalloc.experiments.assemble import assemble, levels, snapshots
 from hybridalloc.experiments.executor import Files, Pool, following, open_pool
@@ -42,16 +42,15 @@ from hybridalloc.experiments.progress import Stage
 from hybridalloc.experiments.resume import go_on, stopped
 from hybridalloc.experiments.runlog import strict
 from hybridalloc.experiments.settings import FULL as FULL  # read from here too
-from hybridalloc.experiments.settings import SAME, Settings, check_counts, check_methods, problem_of
+from hybridalloc.experiments.settings import SAME, Settings, check_alone, check_methods, problem_of
 from hybridalloc.files import write_text
-from hybridalloc.machines import check_engine, connected
+from hybridalloc.machines import connected
 from hybridalloc.places import check_file, check_folder, locked
 from hybridalloc.problems.contract import AnyProblem, Card, Prices
 from hybridalloc.saved import saved_prices
 from hybridalloc.text import quoted
 from hybridalloc.training.config import BELIEF_STEPS, REPORT_SEEDS, REPORT_SLOTS, TRAIN_SEEDS, WARMUP_SLOTS
 from hybridalloc.training.learners import DEFAULTS, TUNED_ALONE, unwritten
-from rl.registry import LEARNERS
 
 LOCK = ".comparison.lock"  # held while a comparison runs
 Opens = Callable[[int], AbstractContextManager[tuple[Pool, Any]]]  # of an engine: a pool for so many tasks, its queue
@@ -77,18 +76,18 @@ def compare(settings: Settings, resume: str | Path | None = None, trust_code: bo
     """
     if getattr(multiprocessing.current_process(), "_inheriting", False):  # multiprocessing's own mark of an import
         raise WorkError(UNGUARDED)
-    check_engine(settings.engine, settings.address)
+    check_alone(settings)
     if resume is None:
         problem, settings = _begin(settings)
     else:
         folder, record = stopped(Path(resume))
         problem, settings = go_on(folder, record, settings, trust_code)
     digest = digest_of(problem.card.datasets)
-    check_file("--report", settings.report)
-    place = check_folder("--runs", settings.runs) if resume is None else check_folder("--resume", folder)
     if resume is not None and record["data_digest"] != digest:
         raise CheckpointError(f"{folder} is of other data: {quoted(record['data_digest'])} there, {digest} here")
     with _engine(settings) as opens:
+        check_file("--report", settings.report)
+        place = check_folder("--runs", settings.runs) if resume is None else check_folder("--resume", folder)
         if resume is None:
             folder = place.resolve() / tracking.new_comparison_id(problem.card.name)
             record = _record(folder, problem, settings, digest)
@@ -128,10 +127,6 @@ UNGUARDED = (
 
 def _begin(settings: Settings) -> tuple[AnyProblem, Settings]:
     """The problem of a new comparison, and its settings with the methods named; raises before anything is written."""
-    check_counts(settings)
-    for name in settings.learners:
-        if name not in LEARNERS:
-            raise nearest("learner", name, LEARNERS)
     problem = problem_of(settings)
     check_methods(problem, settings.methods)
     problem.reset(0)  # data that is missing is missed here

@@ -27,6 +27,7 @@ from hybridalloc.experiments import tracking
 from hybridalloc.experiments.jobs import whole_json
 from hybridalloc.experiments.runlog import COMPARISON_FILE
 from hybridalloc.files import write_text
+from hybridalloc.limits import Limit, check, check_fields, check_names
 from hybridalloc.places import check_folder, locked
 from hybridalloc.problems.contract import AnyProblem, Prices
 from hybridalloc.saved import saved_prices
@@ -34,7 +35,6 @@ from hybridalloc.training.config import BELIEF_STEPS, TrainConfig, first_trust
 from hybridalloc.training.learners import learner_settings
 from hybridalloc.training.trainer import train
 from hybridalloc.training.tuning import tune_game
-from rl.registry import LEARNERS
 
 Range = tuple[float, float, bool]  # lowest, highest, whether on a logarithmic scale; whole where both ends are int
 SPACE: dict[str, Range] = {
@@ -54,6 +54,9 @@ class Search:
         learner, kind: as of a training run. trials: in all, those of earlier tries included. agent_steps: of each.
         names: of the settings that are searched, default those of SPACE that the learner has.
         tuning: trials of the price search before, for the hybrid and for a learner alone the same.
+
+    Raises:
+        UnknownNameError: no such learner or kind. ValueError: a number out of its range.
     """
 
     learner: str = "imappo"
@@ -63,6 +66,12 @@ class Search:
     names: tuple[str, ...] = ()
     tuning: int = 40
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        check("seed", self.seed, Limit(0, 2**32 - 1))  # Optuna's sampler takes no more
+        check_names("names", self.names)
+        TrainConfig(self.learner, self.kind)
 
 
 class Found(NamedTuple):
@@ -79,10 +88,8 @@ def space_of(problem: AnyProblem, search: Search) -> dict[str, Range]:
     """What is searched.
 
     Raises:
-        UnknownNameError: no such learner, or a setting that it has not or that nobody gave a range.
+        UnknownNameError: a setting that the learner has not or that nobody gave a range.
     """
-    if search.learner not in LEARNERS:
-        raise nearest("learner", search.learner, LEARNERS)
     has = learner_settings(problem, TrainConfig(search.learner, search.kind))
     known = {name: bounds for name, bounds in SPACE.items() if type(has.get(name)) in (int, float)}
     for name in search.names:
@@ -107,6 +114,9 @@ def tune(
             written or another search works in it. CheckpointError: it holds a search of another problem or learner.
     """
     optuna, space = required("optuna"), space_of(problem, search)
+    if tracking_uri:
+        tracking.check_store(tracking_uri)
+    problem.reset(0)  # data that is missing is missed here
     folder = check_folder("--out", out).resolve()
     with locked(folder / LOCK) as ours:
         if not ours:

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import entry_points
 from pathlib import Path
 
 DEFAULT_URI = "sqlite:///mlflow.db"
@@ -38,6 +39,28 @@ def how_to_open(tracking_uri: str = DEFAULT_URI, experiment_id: str | None = Non
     if tracking_uri.startswith(("http://", "https://")):
         return f"open {tracking_uri.rstrip('/')}{page}"
     return f"mlflow ui --backend-store-uri {tracking_uri}   # then open http://127.0.0.1:5000{page}"
+
+
+SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks", "databricks-uc", "uc")
+FOLDERS = "MLFLOW_ALLOW_FILE_STORE"  # MLflow's own switch for a store that is a folder
+
+
+def check_store(uri: str) -> None:
+    """Whether MLflow can have a store of this address at all; one that does not answer later stops nobody.
+
+    Raises:
+        TrackingError: no such kind of store; says which there are.
+    """
+    from hybridalloc.experiments.runlog import TrackingError  # not above: every command's help reads this module
+    from hybridalloc.text import quoted
+
+    scheme = (uri if ":" not in uri and uri in SCHEMES else uri.partition(":")[0] * (":" in uri)).partition("+")[0]
+    folder = scheme in ("", "file") or len(scheme) == 1  # C:\\runs
+    if not uri or scheme in SCHEMES or (folder and os.environ.get(FOLDERS, "").lower() in ("true", "1")):
+        return
+    if scheme not in {point.name for point in entry_points(group="mlflow.tracking_store")}:
+        what = "a folder, which MLflow no longer takes" if folder else "no address of a store"
+        raise TrackingError(f"tracking_uri = {quoted(uri)} is {what}; give sqlite:///mlflow.db or an https:// address")
 
 
 def is_sqlite(uri: str) -> bool:

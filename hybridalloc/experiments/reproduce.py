@@ -21,10 +21,20 @@ from hybridalloc.experiments.seeds import TABLES
 from hybridalloc.experiments.seeds import page as pages
 from hybridalloc.experiments.seeds.table import Table
 from hybridalloc.experiments.settings import problem_of
-from hybridalloc.experiments.suite import DONE_FILE, LOCK, Suite, budget_of, done, engine_of, run_row, settings_of
+from hybridalloc.experiments.suite import (
+    DONE_FILE,
+    LOCK,
+    Suite,
+    budget_of,
+    check_suite,
+    done,
+    engine_of,
+    run_row,
+    settings_of,
+)
 from hybridalloc.files import write_text
-from hybridalloc.machines import check_engine
 from hybridalloc.places import check_folder, locked
+from hybridalloc.text import quoted
 
 RECORD = "reproduce.json"
 AGAIN = "again"  # folder of a run without training, in its row's
@@ -49,22 +59,22 @@ def reproduce(name: str, suite: Suite, say: Callable[[str], None] = lambda text:
         the page, Markdown; it is written to <out>/<name>.md too.
 
     Raises:
-        UnknownNameError: no such table or row. PlaceError: the folder cannot be written, or is being worked in.
+        UnknownNameError, ValueError: no such table, size or row, or a number out of its range.
+        PlaceError: the folder cannot be written, or is being worked in.
         CheckpointError: its runs have another budget, or are another table's; says what differs.
     """
     table = table_of(name)
-    for asked in suite.only:
-        if asked not in table.names:
-            raise nearest("row", asked, table.names)
+    check_suite(suite, table.names)
+    if suite.methods:
+        raise ValueError(f"methods = {quoted(suite.methods)}; the rows of a table have their own: leave methods out")
     home = table.home or name
-    folder = check_folder("--out", suite.out or f"runs/reproduce-{home}").resolve()
     wanted = set(suite.only or table.names)
     wanted |= {one.of for key, one in table.again.items() if key in wanted}
-    check_engine(suite.engine, suite.address)
-    with locked(folder / LOCK) as held, ExitStack() as stack:
-        if not held:
-            raise PlaceError(f"--out {folder} is being worked on by another process; wait for it, or give another")
+    with ExitStack() as stack:
         stack.enter_context(engine_of(suite))
+        folder = check_folder("--out", suite.out or f"runs/reproduce-{home}").resolve()
+        if not stack.enter_context(locked(folder / LOCK)):
+            raise PlaceError(f"--out {folder} is being worked on by another process; wait for it, or give another")
         record = as_asked(
             folder / RECORD, {"table": home, "budget": budget_of(suite)}, "a table's runs", f"reproduce-{home}"
         )

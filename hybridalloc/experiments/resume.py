@@ -11,7 +11,7 @@ from hybridalloc.errors import CheckpointError
 from hybridalloc.experiments import tracking
 from hybridalloc.experiments.methods import rows_of
 from hybridalloc.experiments.runlog import COMPARISON_FILE, TrackingError, plain
-from hybridalloc.experiments.settings import SAME, Settings, check_counts, check_methods
+from hybridalloc.experiments.settings import SAME, Settings, check_alone, check_methods
 from hybridalloc.problems import restore_problem
 from hybridalloc.problems.contract import AnyProblem, Simulates
 from hybridalloc.text import printable, quoted
@@ -74,7 +74,7 @@ def go_on(folder: Path, record: dict[str, Any], asked: Settings, trust_code: boo
         asked, **{name: kept[name] for name in SAME if name not in ("methods", "settings")},
         methods=tuple(map(str, kept["methods"])), settings=tuple(pairs.items()),
     )  # fmt: skip
-    check_counts(settings)
+    check_alone(settings)
     check_methods(problem, settings.methods)
     if asked.learners != default.learners and not asked.methods:
         rows = rows_of(problem.card, asked.learners)

@@ -9,11 +9,11 @@ from typing import Any
 from hybridalloc.errors import nearest
 from hybridalloc.experiments import tracking
 from hybridalloc.experiments.methods import rows_of
+from hybridalloc.limits import check_fields, check_names
+from hybridalloc.machines import check_engine
 from hybridalloc.problems import make_with
 from hybridalloc.problems.contract import AnyProblem
-from hybridalloc.text import quoted
-from hybridalloc.training.config import REPORT_SEEDS, TRAIN_SEEDS
-from rl.registry import learner_names
+from rl.registry import LEARNERS, learner_names
 
 
 @dataclass(frozen=True)
@@ -62,18 +62,17 @@ def problem_of(settings: Settings) -> AnyProblem:
     return make_with(settings.problem, flags, dict(settings.settings))
 
 
-def check_counts(settings: Settings) -> None:
-    """A ValueError that names the first count which is out of its range."""
-    limits = {
-        "agent_steps": (1, 10**12), "train_seeds": (1, len(TRAIN_SEEDS)), "report_seeds": (1, len(REPORT_SEEDS)),
-        "tuning": (0, 10**9), "workers": (1, 10_000),
-    }  # fmt: skip
-    for name, (low, high) in limits.items():
-        value = getattr(settings, name)
-        if name == "workers" and value is None:
-            continue
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise ValueError(f"{name} = {quoted(value)}; it must be a whole number from {low} to {high:,}")
+def check_alone(settings: Settings) -> None:
+    """An error that names the first of the settings which can be told from itself alone: a count that is out of its
+    range, a learner that there is not, an engine or a store that cannot be."""
+    check_fields(settings)
+    for name in ("learners", "methods"):
+        check_names(name, getattr(settings, name))
+    for name in settings.learners:
+        if name not in LEARNERS:
+            raise nearest("learner", name, LEARNERS)
+    check_engine(settings.engine, settings.address)
+    tracking.check_store(settings.tracking_uri)
 
 
 def check_methods(problem: AnyProblem, methods: Sequence[str]) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,9 +28,10 @@ from hybridalloc.experiments.compare import compare
 from hybridalloc.experiments.jobs import whole_json
 from hybridalloc.experiments.resume import newest
 from hybridalloc.experiments.runlog import COMPARISON_FILE
-from hybridalloc.experiments.settings import FULL, Settings, check_methods, problem_of
+from hybridalloc.experiments.settings import FULL, Settings, check_alone, check_methods, problem_of
 from hybridalloc.files import write_text
-from hybridalloc.machines import check_engine, connected
+from hybridalloc.limits import check_names
+from hybridalloc.machines import connected
 from hybridalloc.places import check_folder, locked
 from hybridalloc.text import quoted
 
@@ -103,10 +104,9 @@ def bench(suite: Suite, say: Callable[[str], None] = lambda text: None) -> dict[
             another suite works in it. CheckpointError: the folder holds a suite that was asked for otherwise.
     """
     rows = rows_of(suite)
-    check_engine(suite.engine, suite.address)
     with ExitStack() as stack:
-        folder = _held(suite, stack)
         stack.enter_context(engine_of(suite))
+        folder = _held(suite, stack)
         record = _record(folder, suite)
         failed: dict[str, str] = {}
         for number, (name, row) in enumerate(rows.items(), start=1):
@@ -131,17 +131,33 @@ def engine_of(suite: Suite) -> AbstractContextManager[Any]:
 
 
 def rows_of(suite: Suite) -> dict[str, Row]:
-    """The rows that are asked for, with every name checked before anything runs."""
-    if suite.size not in SIZES:
-        raise nearest("size", suite.size, SIZES)
-    rows = SIZES[suite.size][0]
-    for name in suite.only:
-        if name not in rows:
-            raise nearest("row", name, rows)
+    """The rows that are asked for, with every name and number checked before anything runs."""
+    rows = SIZES[suite.size][0] if suite.size in SIZES else {}
+    check_suite(suite, rows)
     asked = {name: row for name, row in rows.items() if not suite.only or name in suite.only}
     for row in asked.values() if suite.methods else ():
         check_methods(problem_of(settings_of(row, suite)), suite.methods)
     return asked
+
+
+def check_suite(suite: Suite, rows: Collection[str]) -> None:
+    """What is asked for, of these rows.
+
+    Raises:
+        UnknownNameError: a size, row or part of the budget that there is not; the nearest are listed. ValueError: a
+            number out of its range, an address without its engine.
+    """
+    if suite.size not in SIZES:
+        raise nearest("size", suite.size, SIZES)
+    check_names("only", suite.only)
+    for name in suite.only:
+        if name not in rows:
+            raise nearest("row", name, rows)
+    usual = SIZES[suite.size][1]
+    for name, _ in suite.budget:
+        if name not in usual:
+            raise nearest("part of a budget", name, usual)
+    check_alone(settings_of(Row("mec"), suite))
 
 
 def budget_of(suite: Suite) -> dict[str, int]:

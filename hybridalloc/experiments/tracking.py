@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hybridalloc.experiments.mirror import MirrorResult, Opening, left_out, mirror
-from hybridalloc.experiments.mlflow_store import DEFAULT_URI, how_to_open
+from hybridalloc.experiments.mlflow_store import DEFAULT_URI, check_store, how_to_open
 from hybridalloc.experiments.runlog import (
     RunLog,
     RunRecord,
@@ -24,6 +24,7 @@ __all__ = [
     "RunLog",
     "RunRecord",
     "TrackingError",
+    "check_store",
     "git_commit",
     "how_to_open",
     "left_out",

@@ -15,6 +15,7 @@ metadata, "state".
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 import warnings
 from dataclasses import fields
@@ -23,9 +24,10 @@ from typing import Any, NamedTuple
 
 from games.extras import required
 from hybridalloc.allocator import Allocator
-from hybridalloc.experiments.mlflow_store import DEFAULT_URI
+from hybridalloc.experiments.mlflow_store import DEFAULT_URI, check_store
 from hybridalloc.problems.contract import example_of
 from hybridalloc.serving.lineage import lineage_of
+from hybridalloc.text import quoted
 
 CODE = Path(__file__).with_name("served_model.py")
 
@@ -57,8 +59,16 @@ def log_model(
         trust_code: load code that the file names though it is not installed, see :meth:`Allocator.load`. The served
             model never loads a transition, as a step needs none. A problem of one's own class it loads where its user
             logs it as an object or with this flag, and where the class is importable.
+
+    Raises:
+        ValueError, TrackingError: a name, alias or store that MLflow cannot have, before anything is written.
     """
     mlflow = required("mlflow")
+    check_store(tracking_uri)
+    if not name or set(name) & set("/:"):
+        raise ValueError(f"name = {quoted(name)}; a model's name is not empty and has neither / nor :")
+    if alias and (not re.fullmatch(r"[\w-]+", alias) or re.fullmatch(r"v\d+|latest", alias)):
+        raise ValueError(f"alias = {quoted(alias)}; letters, digits, - and _ are required, and not v1 or latest")
     from hybridalloc.experiments.mlflow_store import KIND_TAG, artifact_location, quiet_mlflow
 
     loaded = allocator if isinstance(allocator, Allocator) else Allocator.load(allocator, trust_code=trust_code)

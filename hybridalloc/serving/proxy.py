@@ -24,10 +24,12 @@ import aiohttp
 from aiohttp import web
 
 from hybridalloc.errors import nearest
+from hybridalloc.limits import check, check_fields
 from hybridalloc.problems.balancer.scorer import BalancerPrices
 from hybridalloc.serving.picker import Flight, Picker, Replica
 from hybridalloc.serving.reports import read_metrics
 from hybridalloc.serving.tokens import guess_tokens
+from hybridalloc.text import quoted
 
 HOP = {
     "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailers", "transfer-encoding",
@@ -45,6 +47,9 @@ class Limits:
         report_s: between two scrapes of a replica. connect_s: to reach one. first_s: until it begins to answer. idle_s:
             between two pieces of an answer. wait_s: that a request waits where no replica is up. retries: other
             replicas that a request is sent to. drain_s: that open requests are given when the proxy ends.
+
+    Raises:
+        ValueError: one out of its range.
     """
 
     report_s: float = 1.0
@@ -54,6 +59,9 @@ class Limits:
     wait_s: float = 10.0
     retries: int = 2
     drain_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 class Broken(Exception):
@@ -289,7 +297,7 @@ def parse_replica(text: str) -> Replica:
     for part in rest:
         key, _, value = part.partition("=")
         if key not in ("capacity", "kv", "base_s"):
-            raise ValueError(f"replica {text!r}: {key!r} is none of capacity, kv, base_s")
+            raise nearest(f"figure of replica {quoted(url)}", key, ("capacity", "kv", "base_s"))
         try:
             given[key] = float(value)
         except ValueError:
@@ -320,5 +328,6 @@ def parse_prices(texts: Sequence[str]) -> BalancerPrices:
 
 def serve(replicas: Sequence[str], host: str, port: int, picker: dict[str, Any], limits: Limits) -> None:
     """Run the proxy until it is ended; open requests are given ``limits.drain_s``."""
+    check("port", port)
     proxy = Proxy(Picker([parse_replica(text) for text in replicas], **picker), limits)
     web.run_app(proxy.application(), host=host, port=port, shutdown_timeout=limits.drain_s, access_log=None)

@@ -23,6 +23,7 @@ import numpy as np
 from games.congestion import Float, Int
 from games.packing import Packing, pack, packing_game
 from games.packing_certificate import certify_packing
+from hybridalloc.limits import check_fields
 from hybridalloc.serving.slurm_read import HOST, Job, Node, Skip, SlurmError, read_jobs, read_nodes
 from hybridalloc.text import printable
 
@@ -241,6 +242,9 @@ class Bridge:
     ask: Runner = ask_slurm
     say: Callable[[str], None] = print
     passed_over: set[str] = field(default_factory=set)  # rows of the last round that were told
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def round(self) -> list[Plan]:
         """Read, decide, and place; the plans that were carried out, or would have been.

@@ -22,6 +22,21 @@ from rl.policy import ArrayPolicy
 from rl.proposal import Observation
 
 
+def check_ahead(learner: Learner) -> OnPolicy:
+    """The learner, if it can learn while it acts.
+
+    Raises:
+        ValueError: more of it than the policy is read while a rollout is collected.
+    """
+    if not isinstance(learner, OnPolicy) or not learner.overlaps:
+        raise ValueError(
+            f"{learner.name} as it is set cannot learn while it acts: its networks are read in both; "
+            "leave overlap out (mappo, imappo, ippo, ppo and a2c have it, without memory and continuous heads, "
+            "on device 'cpu')"
+        )
+    return learner
+
+
 class Ahead:
     """One learner's updates, each in another process until the next is due.
 
@@ -30,15 +45,9 @@ class Ahead:
     """
 
     def __init__(self, learner: Learner) -> None:
-        if not isinstance(learner, OnPolicy) or not learner.overlaps:
-            raise ValueError(
-                f"{learner.name} as it is set cannot learn while it acts: its networks are read in both; "
-                "leave overlap out (mappo, imappo, ippo, ppo and a2c have it, without memory and continuous heads, "
-                "on device 'cpu')"
-            )
-        self.learner: OnPolicy = learner
-        learner.lags = True
-        self.apart = Apart(learner)
+        self.learner = check_ahead(learner)
+        self.learner.lags = True
+        self.apart = Apart(self.learner)
         self._running = False
         self._told: dict[str, float] | None = None  # of an update that is done and not told yet
         self._after: ArrayPolicy | None = None  # who acts from then on

@@ -5,10 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from hybridalloc.errors import nearest
+from hybridalloc.limits import REPORT_SEEDS as REPORT_SEEDS  # read from here too
+from hybridalloc.limits import TRAIN_SEEDS as TRAIN_SEEDS
+from hybridalloc.limits import TUNE_SEEDS as TUNE_SEEDS
+from hybridalloc.limits import check_fields
 from hybridalloc.problems.contract import Card
+from rl.registry import LEARNERS
 from rl.schedules import scheduled
 
-TRAIN_SEEDS, TUNE_SEEDS, REPORT_SEEDS = range(0, 5000), range(5000, 5100), range(10000, 10100)
+KINDS = ("hybrid", "rl")  # of a training run
 WARMUP_SLOTS, REPORT_SLOTS = 15, 120
 TOLERANCE = 1e-9  # relative, of a limit
 BELIEF_STEPS = 262_144
@@ -39,6 +45,9 @@ class TrainConfig:
         overlap: collect the next rollout while the last is learned from, see :mod:`hybridalloc.training.ahead`.
         actors: who collect a rollout, each from its share of the networks, see :mod:`hybridalloc.training.crew`.
         checks: evaluations of the executed policy on the first ``check_seeds`` tuning seeds, from step 0 to the end.
+
+    Raises:
+        UnknownNameError: no such learner or kind. ValueError: a number out of its range (:mod:`hybridalloc.limits`).
     """
 
     learner: str = "imappo"
@@ -61,10 +70,10 @@ class TrainConfig:
     settings: tuple[tuple[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
-        if not (self.trust >= 0 and self.final_trust >= 0):
-            raise ValueError(f"trust = {self.trust}, trust_end = {self.trust_end}; both must be >= 0")
-        if self.actors < 1:
-            raise ValueError(f"actors = {self.actors}; at least 1 is required")
+        check_fields(self)
+        for name, known in (("learner", LEARNERS), ("kind", KINDS)):
+            if getattr(self, name) not in known:
+                raise nearest(name, getattr(self, name), known)
         scheduled(1.0, 0.0, 0.0, self.rate_schedule)
 
     @property

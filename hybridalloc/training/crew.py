@@ -242,6 +242,23 @@ class Counts:
         self.clearing = True
 
 
+def check_crew(learner: Learner, members: int, networks: int) -> OnPolicy:
+    """The learner, if so many others can act for it.
+
+    Raises:
+        ValueError: more members than networks, or a learner of which more than the policy is read meanwhile.
+    """
+    if not isinstance(learner, OnPolicy) or not learner.overlaps:
+        raise ValueError(
+            f"{learner.name} as it is set reads more than its policy while it acts, so that others cannot act for "
+            "it; leave actors out (mappo, imappo, ippo, ppo and a2c have it, without memory and continuous heads, "
+            "on device 'cpu')"
+        )
+    if members > networks:
+        raise ValueError(f"actors = {members}; at most one a network, and there are {networks} networks")
+    return learner
+
+
 class Crew:
     """A :class:`Rollout` that its members collect; the trainer says by :meth:`expect` how much before it asks for it.
 
@@ -257,15 +274,7 @@ class Crew:
         self, problem: AnyProblem, prices: Prices, seeds: NDArray[np.int64], members: int, explore: Explore,
         learner: Learner, belief: Belief | None, value: StoreValue | None, hires: Hires | None = None,
     ) -> None:  # fmt: skip
-        if not isinstance(learner, OnPolicy) or not learner.overlaps:
-            raise ValueError(
-                f"{learner.name} as it is set reads more than its policy while it acts, so that others cannot act for "
-                "it; leave actors out (mappo, imappo, ippo, ppo and a2c have it, without memory and continuous heads, "
-                "on device 'cpu')"
-            )
-        if members > len(seeds):
-            raise ValueError(f"actors = {members}; at most one a network, and there are {len(seeds)} networks")
-        self.learner, self.belief, self.size = learner, belief, len(seeds)
+        self.learner, self.belief, self.size = check_crew(learner, members, len(seeds)), belief, len(seeds)
         ends = np.linspace(0, len(seeds), members + 1).round().astype(int)
         whole = Part(
             problem.describe(), prices._asdict(), tuple(int(seed) for seed in seeds), 0, len(seeds), take(explore.rng),

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from coordinator import Coordinator
+from hybridalloc.limits import check_values
 from hybridalloc.problems.contract import AnyProblem, Belief, Prices, Stores
 from hybridalloc.problems.stores import check_stores
 from hybridalloc.training.rollout import Execute, Rollout
@@ -112,8 +113,7 @@ def coupled(
     Raises:
         ValueError: the worlds have no stores; ``length`` or ``segments`` < 1.
     """
-    if length < 1 or segments < 1:
-        raise ValueError(f"length = {length}, segments = {segments}; both must be >= 1")
+    check_values(length=length, segments=segments, seed=seed)
     copies = _Copies(problem, prices, coordinator, seeds, recommender, belief, value, part, seed)
     found: list[Samples] = []
     _, begun = copies.segment(length)
@@ -143,8 +143,10 @@ def learn_value(
             with the round, the samples fitted on, and the share of held-out squares explained.
 
     Raises:
-        ValueError: the problem has no stores.
+        ValueError: the problem has no stores, or a count is out of its range.
     """
+    check_stores(problem)
+    check_values(networks=networks, rounds=rounds, segments=segments, length=length, seed=seed)
     played = Coordinator("game") if coordinator is None else coordinator
     rng = np.random.default_rng([seed, 44])
     value: StoreValue | None = None
@@ -162,7 +164,6 @@ def learn_value(
         explained.append(value.fit(samples, seed=seed + k))
         if report is not None:
             report(k + 1, counts[-1], explained[-1])
-    if value is None:
-        raise ValueError(f"rounds = {rounds}; a value needs at least 1")
+    assert value is not None  # of at least one round
     decisions = 2 * rounds * networks * length * (segments + 1)
     return LearnedValue(value, tuple(counts), tuple(explained), decisions)

@@ -13,10 +13,11 @@ from threadpoolctl import threadpool_limits
 from coordinator import Coordinator
 from coordinator.drift import Ranges
 from coordinator.learned_trust import LearnedTrust
-from hybridalloc.errors import WorkError, nearest
+from hybridalloc.errors import WorkError
 from hybridalloc.problems.contract import AnyProblem, Belief, Prices, Responds
 from hybridalloc.reports.statistics import mean_of
 from hybridalloc.training.beliefs import learn_belief
+from hybridalloc.training.checks import check_training
 from hybridalloc.training.config import TUNE_SEEDS, TrainConfig
 from hybridalloc.training.evaluation import evaluate
 from hybridalloc.training.learners import learner_settings
@@ -24,7 +25,7 @@ from hybridalloc.training.rollout import Explore, Rollout
 from rl.learner import Blended, Drawn, Learner
 from rl.policy import Notes
 from rl.proposal import Sizes
-from rl.registry import LEARNERS, make_learner
+from rl.registry import make_learner
 from rl.value import StoreValue, Valuer
 
 if TYPE_CHECKING:  # torch is imported where training starts and not before
@@ -86,7 +87,7 @@ def train(
         Trained; ``learner.policy`` is the recommender to execute.
 
     Raises:
-        UnknownNameError: no such learner.
+        UnknownNameError, ValueError: what the problem or the learner cannot have (:mod:`.checks`), first of all.
         CheckpointError: the checkpoint to go on from is unreadable or of another run.
         FloatingPointError: a gradient is not finite; the message names the last good checkpoint.
         WorkError: with ``overlap``, the learner's process ended otherwise, or an actor was lost for good; so does this
@@ -97,8 +98,7 @@ def train(
     from hybridalloc.training.ahead import Ahead
     from hybridalloc.training.crew import Crew
 
-    if config.learner not in LEARNERS:
-        raise nearest("learner", config.learner, LEARNERS)
+    check_training(problem, config, hires is not None)
     torch.set_num_threads(1)
     card = problem.card
     settings = learner_settings(problem, config)

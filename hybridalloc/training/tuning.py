@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from coordinator import Coordinator
+from hybridalloc.limits import LIMITS, check
+from hybridalloc.problems.beliefs import make_belief
 from hybridalloc.problems.contract import AnyProblem, Belief, Plays, Prices
 from hybridalloc.reports.statistics import mean_of
 from hybridalloc.training.beliefs import learn_belief
@@ -65,6 +67,7 @@ def tune_prices(
         start: prices to try first, instead of the problem's defaults. held: prices that are not searched, by name.
         report: called with the trial's number and the best so far.
     """
+    check("trials", trials, LIMITS["tuning"])
     if isinstance(problem, Plays) and coordinator.kind == "game" and belief is None and not held:
         return _evolved(problem, trials, seeds, seed, report, start)
     rng = np.random.default_rng([seed, 55])
@@ -132,6 +135,8 @@ def tune_game(
 
     A learned belief depends on what is done, so it is learned again at half time, under the best prices so far.
     """
+    check("trials", trials, LIMITS["tuning"])
+    make_belief(problem, belief or None)
     halves = (trials // 2, trials - trials // 2) if belief == "learned" else (trials,)
     tuned = Tuned(problem.card.prices(**(held or {})), -np.inf, [])
     for half, count in enumerate(halves):
@@ -163,6 +168,7 @@ def tune_alone(
     ``agent_steps`` is held while half of them are tried, and another, under the best so far, for the rest. The search
     begins at ``start``, such as a game's, instead of the problem's defaults.
     """
+    check("trials", trials, LIMITS["tuning"])
     tuned = Tuned(problem.card.prices() if start is None else start, float("nan"), [])
     for half, count in enumerate((trials - trials // 2, trials // 2)):
         if count:

@@ -107,7 +107,7 @@ def test_what_has_no_crew_says_so():
         trained(replace(TINY, learner="dqn", actors=2, settings=()))
     with pytest.raises(ValueError, match="actors = 6; at most one a network, and there are 5"):
         trained(replace(TINY, actors=6))
-    with pytest.raises(ValueError, match="actors = 0; at least 1"):
+    with pytest.raises(ValueError, match="actors = 0; it must be a whole number from 1 to 10,000"):
         replace(TINY, actors=0)
 
 

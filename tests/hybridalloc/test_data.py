@@ -20,6 +20,7 @@ import pytest
 from hybridalloc.data import registry as data
 from hybridalloc.data.registry import DataError
 from hybridalloc.data.sources import DataFile, Dataset
+from hybridalloc.errors import UnknownNameError
 
 REAL_DATA = os.environ.get("HYBRIDALLOC_DATA", "")  # before a fixture hides it
 TEXT = b"Latitude,Longitude\n-37.8,144.9\n"
@@ -164,9 +165,9 @@ def test_derived_table_without_folder_says_where_it_is_from(monkeypatch: pytest.
 
 
 def test_names_that_do_not_exist(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(DataError, match="no data set 'euo'; known are eua, openb, fgd"):
+    with pytest.raises(UnknownNameError, match="unknown data set 'euo'; did you mean 'eua'"):
         data.fetch("euo", "x")
-    with pytest.raises(DataError, match=r"no file 'x' in eua; it has site-optus-melbCBD\.csv, users-"):
+    with pytest.raises(UnknownNameError, match=r"unknown file of eua 'x'\. Known: site-optus-melbCBD\.csv, users-"):
         data.fetch("eua", "x")
     monkeypatch.setenv("HYBRIDALLOC_DATA", "/no/such/place")
     with pytest.raises(DataError, match="HYBRIDALLOC_DATA = /no/such/place: no such folder"):

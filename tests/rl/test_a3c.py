@@ -72,5 +72,5 @@ def test_more_workers_than_networks(lab):
     learner = A3c(lab.Sizes.of(game.observe()), A3cConfig(horizon=4, workers=5), seed=0)
     logs = lab.play(learner, game, 6)
     assert all(np.isfinite(list(row.values())).all() for row in logs)
-    with pytest.raises(ValueError, match=r"workers = 0; it must be >= 1"):
+    with pytest.raises(ValueError, match=r"workers = 0; it must be a whole number >= 1"):
         A3cConfig(workers=0)

@@ -212,7 +212,7 @@ def test_settings_that_cannot_be_are_refused():
         ImappoConfig(continuous=("power",))
     with pytest.raises(ValueError, match=r"ranges\[0\] = \(1.0, 1.0\); the first must be below"):
         ImappoConfig(continuous=("power",), ranges=((1.0, 1.0),))
-    with pytest.raises(ValueError, match="spread = 0; it must be > 0"):
+    with pytest.raises(ValueError, match="spread = 0; it must be a number > 0"):
         ImappoConfig(spread=0)
 
 

@@ -112,8 +112,10 @@ def test_priorities_follow_the_errors_and_beta_grows_to_one(lab):
 
 
 def test_settings_out_of_range_are_named():
-    with pytest.raises(ValueError, match=r"steps = 0; it must be >= 1 and below capacity = 256"):
+    with pytest.raises(ValueError, match="steps = 0; it must be a whole number >= 1"):
         DqnConfig(steps=0)
+    with pytest.raises(ValueError, match=r"steps = 256; it must be below capacity = 256"):
+        DqnConfig(steps=256)
     with pytest.raises(ValueError, match=r"schedule = 'cubic'; it must be one of constant, linear, cosine"):
         DqnConfig(schedule="cubic")
 

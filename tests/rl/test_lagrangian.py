@@ -109,5 +109,5 @@ def test_with_nothing_to_pay_for_the_limit_it_is_mappo():
 
 
 def test_settings_out_of_range_are_named():
-    with pytest.raises(ValueError, match=r"cost_limit = -0\.1; it must be >= 0"):
+    with pytest.raises(ValueError, match=r"cost_limit = -0\.1; it must be a number >= 0"):
         LagrangianConfig(cost_limit=-0.1)

@@ -239,5 +239,5 @@ def test_training_goes_on_from_a_state_as_if_uninterrupted(settings):
 def test_a_memory_with_replay_is_refused():
     with pytest.raises(ValueError, match=r"memory = 4 with replay = 2.*set one of them to 0"):
         ImappoConfig(memory=4, replay=2)
-    with pytest.raises(ValueError, match=r"memory = -1; it must be >= 0"):
+    with pytest.raises(ValueError, match=r"memory = -1; it must be a whole number >= 0"):
         ImappoConfig(memory=-1)
