@@ -5,17 +5,15 @@ A row is a comparison in a folder of its own, so that a suite that was killed at
     <out>/suite.json                     what was asked for
     <out>/<row>/<comparison>/...         as `hybridalloc compare` writes it
     <out>/<row>/done.json                its comparison is whole, report and all
-    <out>/results.csv, table.md, report.html
+    <out>/results.csv, results.parquet, table.md, report.html
 
 Small rows draw everything they need; others run on the public traces (`hybridalloc data fetch`).
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,7 +27,8 @@ from hybridalloc.experiments.jobs import whole_json
 from hybridalloc.experiments.resume import newest
 from hybridalloc.experiments.runlog import COMPARISON_FILE
 from hybridalloc.experiments.settings import FULL, Settings, check_alone, check_methods, problem_of
-from hybridalloc.files import write_text
+from hybridalloc.experiments.tidy import CSV, PARQUET, write_tidy
+from hybridalloc.files import whole_file, write_text
 from hybridalloc.limits import check_names
 from hybridalloc.machines import connected
 from hybridalloc.places import check_folder, locked
@@ -248,37 +247,10 @@ def publish(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     from hybridalloc.reports.suite import summarise, write_suite
 
     _, comparisons = stored(folder)
-    write_text(folder / "results.csv", tidy(comparisons))
+    write_tidy(folder, comparisons)
     told = summarise(comparisons, f"bench, {record['size']}")
     write_suite(folder, told)
     return told
-
-
-COLUMNS = ("row", "problem", "method", "label", "kind", "metric", "unit", "training_seed", "evaluation_seed", "value")
-
-
-def tidy(comparisons: Mapping[str, Mapping[str, Any]]) -> str:
-    """Every score as a line of CSV: one row of the suite, method, metric, training seed and evaluation seed a line."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for name, comparison in comparisons.items():
-        writer.writerows(_lines(name, comparison))
-    return stream.getvalue()
-
-
-def _lines(name: str, comparison: Mapping[str, Any]) -> Iterator[Sequence[Any]]:
-    units = {metric["key"]: metric.get("unit", "") for metric in comparison["metrics"]}
-    seeds = comparison["seeds"]["report"]
-    for method in comparison["methods"]:
-        kind = "bound" if method.get("bound") else method["kind"]
-        for metric, rows in method["values"].items():
-            for train, row in enumerate(rows):
-                for seed, value in zip(seeds, row, strict=False):
-                    yield (
-                        name, comparison["problem"], method["key"], method["label"], kind, metric,
-                        units.get(metric, ""), train, seed, "" if value is None else repr(value),
-                    )  # fmt: skip
 
 
 def _mirror(folder: Path, told: Mapping[str, Any], suite: Suite) -> tracking.MirrorResult:
@@ -298,6 +270,8 @@ def _mirror(folder: Path, told: Mapping[str, Any], suite: Suite) -> tracking.Mir
         with tracking.RunLog(place, group, 0) as log:
             scores = told["aggregate"][group]
             log.end({"iqm": scores["iqm"][0]} | {f"score_{name}": v for name, v in scores["by_row"].items()})
-    for name in ("report.html", "table.md", "results.csv"):
-        write_text(place / name, (folder / name).read_text(encoding="utf-8"))
+    for name in ("report.html", "table.md", CSV, PARQUET):
+        if (folder / name).is_file():
+            with whole_file(place / name) as copy:
+                copy.write((folder / name).read_bytes())
     return tracking.mirror(place, suite.tracking_uri)

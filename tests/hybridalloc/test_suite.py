@@ -12,7 +12,8 @@ import pytest
 from hybridalloc.cli import main
 from hybridalloc.errors import CheckpointError, PlaceError, UnknownNameError, WorkError
 from hybridalloc.experiments import suite as module
-from hybridalloc.experiments.suite import COLUMNS, Suite, bench, stored
+from hybridalloc.experiments.suite import Suite, bench, stored
+from hybridalloc.experiments.tidy import Line, write_tidy
 from hybridalloc.experiments.tracking import MirrorResult, write_comparison
 from hybridalloc.reports.suite import cells, chances, markdown, summarise, text, verdict
 
@@ -128,7 +129,7 @@ def test_every_score_is_a_line_and_the_report_is_made_again(tmp_path, ran, capsy
     bench(Suite(out=str(tmp_path / "b")))
     with (tmp_path / "b" / "results.csv").open() as stream:
         lines = list(csv.DictReader(stream))
-    assert tuple(lines[0]) == COLUMNS
+    assert tuple(lines[0]) == Line._fields
     assert len(lines) == sum(np.size(m["values"]["m"]) for name in ROWS for m in made_up(name)["methods"])
     line = next(x for x in lines if (x["row"], x["method"], x["training_seed"]) == ("mec", "rl-imappo", "3"))
     assert (
@@ -142,6 +143,28 @@ def test_every_score_is_a_line_and_the_report_is_made_again(tmp_path, ran, capsy
     assert "`hybridalloc compare`" in capsys.readouterr().err
     with pytest.raises(RuntimeError, match="`hybridalloc bench` makes one"):
         stored(tmp_path)
+
+
+def test_both_tables_hold_the_same_lines(tmp_path, monkeypatch):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    told = {name: made_up(name) for name in ROWS}
+    told["mec"]["methods"][0]["values"]["m"][1][2] = None  # a seed on which there is nothing to measure
+    told["mec"]["methods"][0]["values"]["m"][1][3] = 1 / 3
+    write_tidy(tmp_path, told)
+    with (tmp_path / "results.csv").open() as stream:
+        lines = list(csv.DictReader(stream))
+    table = parquet.read_table(tmp_path / "results.parquet")
+    assert tuple(table.column_names) == Line._fields
+    assert [str(kind) for kind in table.schema.types] == ["string"] * 7 + ["int64"] * 2 + ["double"]
+    same = [
+        {k: "" if v is None else v if isinstance(v, str) else repr(v) for k, v in x.items()} for x in table.to_pylist()
+    ]
+    assert same == lines and sum(line["value"] == "" for line in lines) == 1
+    write_tidy(tmp_path, {})
+    assert parquet.read_table(tmp_path / "results.parquet").num_rows == 0
+    monkeypatch.setattr("hybridalloc.experiments.tidy.find_spec", lambda name: None)
+    write_tidy(tmp_path, told)  # pyarrow is gone: the file of before would be of other scores
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["results.csv"]
 
 
 def test_the_table_says_who_is_first_and_how_likely_it_is_above(tmp_path):
