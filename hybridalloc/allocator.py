@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,33 +12,27 @@ import numpy as np
 
 from coordinator import Coordinator
 from coordinator.budget import Clock, Usual
-from coordinator.congestion import Congestion
-from coordinator.coordinator import Decision, check_recommender, game_of
+from coordinator.coordinator import Decision, check_recommender
 from coordinator.drift import DriftWatch
-from coordinator.game import Choice, Game, levels_beside, only_options, renewed
+from coordinator.game import only_options
 from coordinator.health import Health, HealthWatch
 from coordinator.hedge import Exp3, Hedge
 from coordinator.improve import Improve
 from coordinator.robust import Robust
-from coordinator.shortlisted import ListedDecision, Lists
+from coordinator.shortlisted import Lists
 from coordinator.trust import DEFAULT_TRUST, Trust
-from games.admission import Seating
 from games.congestion import CongestionGame, Float
-from games.packing import Packing
-from games.quadratic import QuadraticGame
-from games.tree import TreeBatch
-from hybridalloc.allocation import Allocation, Certificate, Improvement, Origin, Short, with_levels
-from hybridalloc.certify import certify
+from hybridalloc.allocation import Allocation
+from hybridalloc.drafts import Draft, drafted, improvement_of, nobody
 from hybridalloc.errors import CheckpointError as CheckpointError  # read from here too
 from hybridalloc.errors import InvalidStateError, nearest
+from hybridalloc.finishing import Ground, finish
 from hybridalloc.limits import check_values
 from hybridalloc.problems.beliefs import make_belief
 from hybridalloc.problems.contract import (
     AnyProblem,
     AnyWorld,
     Belief,
-    Believes,
-    Idles,
     Optimises,
     Perturbs,
     Prices,
@@ -55,84 +48,14 @@ from hybridalloc.problems.contract import (
 from hybridalloc.problems.stores import check_value, valued
 from hybridalloc.saved import find_recommender, find_value, finite_prices, made_from, write_allocator
 from hybridalloc.saved import read_checkpoint as read_checkpoint  # read from here too
+from hybridalloc.steering import Steering
 from hybridalloc.training.rehearsal import Remembered, hindsight_losses, rollouts, scenario_payoffs
 from rl.policy import ArrayPolicy, Carried, notes_of
-from rl.proposal import Observation, Proposal, Recommender
+from rl.proposal import Recommender
 from rl.value import Valuer
 
 LISTS = Lists()
 OPTIMAL, OPTIMAL_S = "optimal", 30.0  # a method's name, and s for its search where no budget says otherwise
-
-
-@dataclass(frozen=True)
-class _Draft:
-    """A joint choice of one world on its way to an allocation, and how it came about."""
-
-    choice: Choice
-    trust: float = float("inf")
-    proposal: Proposal | None = None
-    anchor: Float | None = None
-    source: str = "fallback"
-    status: str = "ok"
-    bound: float = float("inf")
-    seating: Seating | None = None
-    game: Game | None = None  # as it is, without the anchor; None where none was built
-    gap: float = float("nan")  # of an optimum
-    improvement: Improvement | None = None
-    plan: Any = None  # the choice as it is settled; None where it is still to be
-    listed: ListedDecision | None = None
-    against: Any = None  # see Decision
-
-
-def _nobody(agents: int) -> Choice:
-    """Everyone opts out."""
-    return only_options(np.zeros((1, agents), np.int64))
-
-
-@dataclass
-class _Step:
-    """One step's say in what the coordinator decides: hysteresis, drift, the rule of trust; what it did, in words."""
-
-    allocator: Allocator
-    state: Any
-    situation: AnyWorld
-    clock: Clock
-    anchor: Float | None = None
-    status: str = "ok"
-
-    def charged(self, game: Game) -> Game:
-        """With the hysteresis charged to agents that go back and forth between options."""
-        a = self.allocator
-        if not a.hysteresis or not isinstance(game, Congestion):
-            return game
-        self.anchor = a.watch.anchor(game.batch.private_cost.shape[1:])
-        return game if self.anchor is None else game.charged(self.anchor)
-
-    def seen(self, observation: Observation) -> None:
-        if self.allocator.drift.active:
-            self.allocator.drift.update(observation)
-
-    @property
-    def plain(self) -> bool:
-        """Neither hysteresis nor a rule of trust."""
-        return not self.allocator.hysteresis and self.allocator.trust_rule.rule is None
-
-    def trusted(self, game: Game, proposal: Proposal, proposes: bool) -> float:
-        """Drawn by the rule, raised where observations have drifted."""
-        if not self.clock.limited:
-            self.allocator._last = Remembered(self.state, self.situation, game, proposal, proposes)
-        return self.trust_now()
-
-    def trust_now(self) -> float:
-        a = self.allocator
-        rule, drawn = a.trust_rule.rule, a.trust_rule.draw()
-        if isinstance(rule, Robust) and rule.payoff is None:
-            self.status = f"ok: robust trust {drawn:g} until rehearse() is called"
-        trust = a.drift.trust(drawn) if a.drift.active else drawn
-        if trust != drawn and self.status == "ok":
-            level = 100 * a.drift.level
-            self.status = f"ok: drift, {level:.0f} % of features out of range; trust {drawn:g} -> {trust:g}"
-        return trust
 
 
 class Allocator:
@@ -269,7 +192,7 @@ class Allocator:
         if clock.limited:
             clock.size = sum(v.size for v in vars(state).values() if isinstance(v, np.ndarray))
         situation = None
-        draft = _Draft(_nobody(state.agents))
+        draft = Draft(nobody(state.agents))
         heuristic, doubt = self.method in self.problem.card.baselines, ""
         try:
             if not heuristic and not clock.fits("build", "game"):
@@ -287,7 +210,7 @@ class Allocator:
                     with clock.stage("optimise"):
                         limit_s = OPTIMAL_S if self.budget_ms is None else self.budget_ms / 1e3
                         best = self.problem.optimum(state, self.prices, limit_s)
-                    draft = _Draft(
+                    draft = Draft(
                         only_options(best.option), source=OPTIMAL, status=f"ok: {best.note}", seating=best.seating,
                         gap=best.gap,
                     )  # fmt: skip
@@ -350,49 +273,33 @@ class Allocator:
             self._warn("value failed", doubt)
             return valued(world, None), doubt
 
-    def _decide(self, state: Any, situation: AnyWorld, clock: Clock) -> _Draft:
+    def _decide(self, state: Any, situation: AnyWorld, clock: Clock) -> Draft:
         """The coordinator's choice; a recommender that fails, or a budget that is spent, leaves the game alone."""
-        step = _Step(self, state, situation, clock)
-        decision = self.coordinator.decide(situation, self._speaker(), self.prices, clock, step)
+        steering = Steering(state, situation, clock, self.hysteresis, self.watch, self.drift, self.trust_rule)
+        try:
+            decision = self.coordinator.decide(situation, self._speaker(), self.prices, clock, steering)
+        finally:
+            self._last = steering.remembered or self._last
         if decision.failure.startswith("recommender failed"):
             self._warn("recommender failed", decision.failure)
-        return self._drafted(decision, clock, decision.failure or step.status, step.anchor)
+        return self._drafted(decision, clock, decision.failure or steering.status, steering.anchor)
 
-    def _drafted(self, decision: Decision, clock: Clock, status: str = "ok", anchor: Float | None = None) -> _Draft:
-        """A decision with what it promises."""
-        bound = float(decision.bound[0])
-        if clock.skipped and status == "ok":
-            status = f"budget of {self.budget_ms:g} ms: stopped in {', '.join(dict.fromkeys(clock.skipped))}"
-        elif not decision.converged[0] and status == "ok":
-            status = "ok: the mean-field sweeps stopped at their limit, the rounding converged"
-        if anchor is not None:
-            bound += self.hysteresis
-            status += f"; hysteresis for {int((anchor.max(axis=1) > 0).sum())} agents that go back and forth"
-        return _Draft(
-            decision.choice, decision.trust, decision.proposal, anchor, decision.kind, status, bound, decision.seating,
-            decision.game, improvement=self._improvement(decision, clock),
-            plan=None if decision.proposal.levels else decision.plan, against=decision.against, listed=decision.listed,
+    def _drafted(self, decision: Decision, clock: Clock, status: str = "ok", anchor: Float | None = None) -> Draft:
+        """A decision with what it promises, and how it was improved."""
+        plays = self.method in ("hybrid", "game")
+        improvement = improvement_of(decision, self.coordinator, clock, self._warn) if plays else None
+        return drafted(decision, clock, improvement, status, anchor, self.hysteresis)
+
+    def _finish(self, state: Any, situation: AnyWorld | None, draft: Draft, clock: Clock) -> Allocation:
+        """What the game leaves open, then the certificate; what was executed is kept for the belief."""
+        ground = Ground(
+            self.problem, state, self.prices, self.coordinator, self._memory, self.value is not None, self.drift.level,
+            self._warn,
         )  # fmt: skip
-
-    def _improvement(self, d: Decision, clock: Clock) -> Improvement | None:
-        """How it was improved; None where nobody asked for it."""
-        told = self.coordinator.improve
-        if told is None or self.method not in ("hybrid", "game"):
-            return None
-        if d.gain is None or d.moved is None or d.tried is None or d.rest is None or d.least is None:
-            if d.unimproved:
-                self._warn("improving failed", f"improving failed ({d.unimproved}); the choice is as it was")
-                return Improvement(f"failed ({d.unimproved})")
-            if "improve" in clock.skipped or "admit" in clock.skipped:
-                return Improvement(f"budget of {self.budget_ms:g} ms")
-            if d.kind == "hybrid" and d.trust == 0:
-                return Improvement("trust 0 leaves the proposal as it is")
-            return Improvement("the problem does not say what it expects of a plan")
-        tilts = d.kind == "hybrid" and (d.proposal.log_prior is not None or d.listed is not None)
-        prior = self.coordinator.limit / d.trust if tilts else 0.0
-        rest = bool(d.rest[0])
-        bound = float(prior + d.least[0]) if rest else float("inf")
-        return Improvement("", float(d.gain[0]), int(d.moved[0]), int(d.tried[0]), rest, bound)
+        self._past = None
+        allocation, settled = finish(ground, situation, draft, clock)
+        self._past = None if settled is None else (settled.situation, settled.plan)
+        return allocation
 
     def _next(self, state: Any, situation: AnyWorld | None, failed: Allocation, clock: Clock) -> Allocation:
         """After an allocation that did not pass its check: the game alone, then opting out; each says why."""
@@ -406,7 +313,7 @@ class Allocator:
                 return self._finish(state, situation, replace(draft, status=f"{reason}; the game alone"), clock)
             except Exception as error:
                 reason += f"; the game alone failed ({type(error).__name__}: {error})"
-        draft = _Draft(_nobody(state.agents), status=f"{reason}; all agents opt out")
+        draft = Draft(nobody(state.agents), status=f"{reason}; all agents opt out")
         return self._finish(state, None, draft, clock)
 
     def _speaker(self) -> Recommender | None:
@@ -470,96 +377,6 @@ class Allocator:
         """Oscillating and lazy agents over the last steps; see :mod:`coordinator.health`."""
         return self.watch.report()
 
-    def _finish(self, state: Any, situation: AnyWorld | None, draft: _Draft, clock: Clock) -> Allocation:
-        """What the game leaves open, then the certificate. A problem that fails here leaves everyone opted out."""
-        game: CongestionGame | QuadraticGame | TreeBatch | Packing | None = None
-        believed = levels = self._past = None
-        rank = np.zeros(state.agents)
-        if situation is not None and not clock.fits():
-            status = f"budget of {self.budget_ms:g} ms: all agents opt out"
-            situation, draft = None, _Draft(draft.choice, status=status)
-        last = "idle" if situation is None else "certify"
-        if situation is not None:
-            try:
-                with clock.stage("settle"):
-                    said = draft.proposal
-                    levels = None if said is None else levels_beside(said, draft.choice.option)
-                    plan = draft.plan
-                    if plan is None:
-                        plan = situation.settle(draft.choice, self.prices, levels, draft.trust, draft.seating)
-                    parts = situation.parts(plan)
-                    self._past = (situation, plan)
-                with clock.stage("certify"):
-                    if draft.listed is None:
-                        game = (draft.game or game_of(situation.game(self.prices))).single(0)
-                    rank = situation.priority()[0]
-                    believed = None
-                    if (self._memory is not None or self.value is not None) and isinstance(situation, Believes):
-                        believed = situation.believed()
-            except Exception as error:
-                situation = game = believed = levels = None
-                self._past = None
-                draft = _Draft(draft.choice, status=f"all agents opt out: {type(error).__name__}: {error}")
-                self._warn("all agents opt out", draft.status)
-        if situation is None:
-            parts, draft = _opt_out(self.problem, state), replace(draft, proposal=None, anchor=None, seating=None)
-        with clock.stage(last):
-            prior: Any = None if draft.proposal is None else draft.proposal.log_prior
-            short = None
-            if situation is not None and draft.listed is not None:
-                short = Short(draft.listed.short.game, draft.listed.log_prior, self.coordinator.limit)
-            if prior is None and short is None:
-                shape = _shape(game, state.agents)
-                prior = np.zeros((1, *shape))
-            merged: Any = None if prior is None else prior[0]  # of short lists: made out when asked for
-            memory = None if situation is None else self._memory
-            decider = None
-            if draft.source in ("hybrid", "rl", "game"):
-                decider = self.coordinator
-                if (decider.kind, decider.trust) != (draft.source, draft.trust):
-                    decider = replace(decider, kind=draft.source, trust=draft.trust)
-            limit = self.coordinator.limit
-            against = None if situation is None else draft.against
-            value = situation.value if offers(situation, Stores) else None  # type: ignore[type-abstract]
-            origin = Origin(
-                self.problem, state, self.prices, levels, limit, memory, draft.seating, decider, against, value
-            )
-            allocation = Allocation(
-                **with_levels(parts), certificate=_PENDING, game=game, log_prior=merged, trust=draft.trust,
-                anchor=draft.anchor, origin=origin, seated=draft.seating is not None, short=short,
-            )  # fmt: skip
-            found = certify(self.problem, state, allocation, self.prices, believed, self._warn)
-            status = draft.status
-            admits = isinstance(game, Packing) and draft.source in ("hybrid", "game") and draft.trust > 0
-            if complaints := found.complaints(draft.bound, allocation.seated or admits):
-                status = f"certificate: {'; '.join(complaints)}" + ("" if status == "ok" else f"; {status}")
-                self._warn("certificate", status)
-            served = allocation.served if found.in_time is None else found.in_time
-            unserved = found.unserved
-            if len(unserved) > 1:
-                unserved = unserved[np.argsort(-rank[unserved], kind="stable")]
-        certificate = Certificate(
-            feasible=found.check.feasible,
-            max_violation=found.check.max_violation,
-            violations=found.check.violations,
-            regret=found.regret,
-            epsilon_bound=draft.bound,
-            source=draft.source,
-            status=status,
-            elapsed_ms=clock.spent_ms(),
-            unserved=tuple(unserved.tolist()),
-            late=found.late,
-            doubtful=found.doubtful,
-            envy=found.envy,
-            trust=draft.trust,
-            drift=self.drift.level,
-            stages=clock.stages,
-            gap=draft.gap,
-            listed=None if allocation.short is None else allocation.short.game.option.shape[1],
-            improvement=None if situation is None else draft.improvement,
-        )
-        return renewed(allocation, served=served, certificate=certificate)
-
     def _warm_up(self) -> None:
         """Compile, and learn what the stages take, on fresh states of the problem's size."""
         budget, self.budget_ms = self.budget_ms, 1e9
@@ -607,26 +424,3 @@ def _improve(problem: AnyProblem, asked: bool | Improve) -> Improve | None:
     if not isinstance(asked, bool):
         raise ValueError(f"improve = {asked!r:.60}; it is True, False or an Improve(width, share, sweeps, starts)")
     return problem.card.improve if asked else None
-
-
-_PENDING = Certificate(False, float("inf"), (), float("inf"), float("inf"), "fallback", "pending", 0.0, ())
-
-
-def _shape(game: CongestionGame | QuadraticGame | TreeBatch | Packing | None, agents: int) -> tuple[int, ...]:
-    """(N, O) of a game of options, (N, 1) of one without."""
-    if isinstance(game, Packing):
-        return game.private.shape
-    return game.private_cost.shape if isinstance(game, CongestionGame) else (agents, 1)
-
-
-def _opt_out(problem: AnyProblem, state: Any) -> dict[str, Any]:
-    """Everyone opts out, as the fields of an allocation: the problem's own, or zeros without levels."""
-    if isinstance(problem, Idles):
-        with suppress(Exception):  # the problem failed before: what is left says nothing about who is served
-            return dict(problem.idle(state))
-    zero, families = np.zeros(state.agents), problem.card.families
-    return {
-        "option": zero.astype(np.int64), "shares": dict.fromkeys(families, zero), "held": zero > 0,
-        "floors": dict.fromkeys(families, zero), "served": ~state.active,
-        "prices": dict.fromkeys(families, np.zeros(0)),
-    }  # fmt: skip

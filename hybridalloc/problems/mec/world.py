@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from itertools import pairwise
 from typing import Any, Self
 
 import numpy as np
@@ -16,12 +15,11 @@ from coordinator.game import Choice, options_of
 from coordinator.improve import Start, Task
 from coordinator.shortlisted import Short
 from games.admission import Seating
-from games.certificate import count_excess
 from games.congestion import Bool, CongestionBatch, Float, Int
 from games.errors import InvalidStateError
 from games.places import Places, classes
 from hybridalloc.problems.contract import Facts
-from hybridalloc.problems.mec import arrays, build, execution, law, observing, settling
+from hybridalloc.problems.mec import arrays, build, execution, law, settling
 from hybridalloc.problems.mec.arrays import Outcome, Plan, Prices, Reports, Seen, World
 from hybridalloc.problems.mec.audit import Believed
 from hybridalloc.problems.mec.belief import (
@@ -34,21 +32,23 @@ from hybridalloc.problems.mec.belief import (
     remember_plan,
 )
 from hybridalloc.problems.mec.climb import climb, expected, no_wish
+from hybridalloc.problems.mec.heuristics import at_random, greedy, local, nearest
 from hybridalloc.problems.mec.law import Counts, Stream, streams
+from hybridalloc.problems.mec.listing import listed
+from hybridalloc.problems.mec.plans import empty_outcome, empty_plan, parts_of, plan_of, worst_excess
+from hybridalloc.problems.mec.score import above_median, score
 from hybridalloc.problems.mec.setting import BASELINES, MecSetting, option_rows
-from hybridalloc.problems.mec.shortlist import features, put_rates, shortlist, told_of
-from hybridalloc.problems.mec.sites import SITE_SIDE_M, draw_sites, reuse_groups
-from hybridalloc.problems.mec.state import HIDDEN, OBSERVED, MecState, MecTruth
+from hybridalloc.problems.mec.sites import draw_sites, reuse_groups
+from hybridalloc.problems.mec.standing import empty_world, looked_at, made_out, state_of
+from hybridalloc.problems.mec.state import MecState
+from hybridalloc.problems.mec.views import drawn, observation, outlook, with_day, with_shedding
 from hybridalloc.problems.slots import SlotWorld, named
 from hybridalloc.problems.stores import Storing
 from rl.proposal import Observation, Proposal
 from rl.proposal import named as named_levels
 from rl.value import Stored, Worth
 
-NEPERS = np.log(10.0) / 10.0  # of a decibel, in power
 ORIGIN = streams([0])
-ALL = np.ones(1, bool)
-SHOWN = tuple(name for name in Seen._fields if name in OBSERVED)
 OF_A_DAY = ("worth", "harvest_log_j", "cloudy", "panel", "orientation_h")  # a network's, where hours differ
 
 
@@ -82,7 +82,7 @@ class MecWorld(Storing, SlotWorld):
         to decide takes :attr:`seen` alone."""
         if self._world is None:
             assert self._at is not None
-            self._world, self._seen, self._slim = self._made_out(self._at), None, None
+            self._world, self._seen, self._slim = made_out(self._at, self.problem.scenario.day), None, None
             self._priority = self._classes = None
             self._take_reports(np.ones(1, bool))
         return self._world
@@ -96,7 +96,7 @@ class MecWorld(Storing, SlotWorld):
     def seen(self) -> Seen:
         """What a decision reads of them: the world's own arrays, once there is one."""
         if self._seen is None and self._world is None and self._at is not None:
-            self._seen = self._look(self._at)
+            self._seen = looked_at(self.physics, self._at)
         elif self._seen is None:
             w = self.world
             self._seen = Seen(*[getattr(w, name) for name in Seen._fields])
@@ -119,26 +119,8 @@ class MecWorld(Storing, SlotWorld):
         plain = self.belief is None and self.value is None and not s.day and not s.sheds
         if at is None or self._world is not None or not plain or not len(at.server_hz):
             return None
-        told = told_of(at)
-        lists, serving, made = shortlist(self.physics, told, prices, self.classes()[0], width)
-        rate = np.zeros((1, *at.reported_gain_db.shape))  # of what is not listed nothing is written, nor kept
-        put_rates(lists.who, lists.option, made.rate, rate[0])
-        harms = self.physics.interference and self.physics.power_control and prices.interference > 0.0
-        mean = np.exp(NEPERS * at.mean_gain_db) if harms else np.zeros(at.mean_gain_db.shape)
-        self._slim = Seen(
-            **{name: _plain(getattr(at, name))[None] for name in SHOWN}, mean_gain=mean[None], rates=rate[..., None],
-            rate=rate, cpu_wait_s=_plain(at.queue_s)[None], air_wait_s=_plain(at.air_queue_s)[None],
-        )  # fmt: skip
-
-        def observe() -> Observation:
-            agent, server, pair = features(self.physics, told, lists, made)
-            live = np.ones((1, len(lists.who)), bool)
-            return Observation(
-                agent[None], server[None], pair[None], live, (lists.option >= 0)[None],
-                np.maximum(lists.option - 1, -1)[None],
-            )  # fmt: skip
-
-        return Short(lists, serving if self.physics.floors else None, observe)
+        short, self._slim = listed(self.physics, at, prices, self.classes()[0], width)
+        return short
 
     @property
     def blocked_then(self) -> Float:
@@ -190,7 +172,7 @@ class MecWorld(Storing, SlotWorld):
     @classmethod
     def fresh(cls, problem: MecSetting, seeds: Sequence[int]) -> Self:
         e, n, k, per = len(seeds), problem.agents, problem.servers, problem.bands
-        world = cls(problem, _empty_world(e, n, k, k * per, problem.scenario.day), problem.options(), streams(seeds))
+        world = cls(problem, empty_world(e, n, k, k * per, problem.scenario.day), problem.options(), streams(seeds))
         world.restart(np.ones(e, bool))
         return world
 
@@ -203,111 +185,23 @@ class MecWorld(Storing, SlotWorld):
             )
         return cls(problem, None, option_rows(k, bands, problem.scenario.sheds), ORIGIN.copy(), state)
 
-    def _look(self, state: MecState) -> Seen:
-        """What a decision reads of a state, the reports taken at their word; its arrays, not copies."""
-        one = {name: _plain(getattr(state, name))[None] for name in SHOWN}
-        k, bands = len(state.server_hz), state.reported_gain_db.shape[1]
-        gain = np.exp(NEPERS * state.reported_gain_db)[None]
-        rate = np.empty(gain.shape)
-        told = Reports(
-            gain, one["noise_rise"], _plain(state.queue_s)[None], _plain(state.air_queue_s)[None], rate[..., None],
-            rate, np.empty((1, k)), np.empty((1, bands)),
-        )  # fmt: skip
-        build.believe(self.physics, told, ALL)
-        return Seen(
-            **one, mean_gain=np.exp(NEPERS * state.mean_gain_db)[None], rates=told.rates, rate=rate,
-            cpu_wait_s=told.cpu_wait_s, air_wait_s=told.air_wait_s,
-        )  # fmt: skip
-
-    def _made_out(self, state: MecState) -> World:
-        """The network at a state; its reports are true where nothing else is known."""
-        n, k = state.mean_gain_db.shape
-        bands = state.reported_gain_db.shape[1]
-        day, logged = self.problem.scenario.day, state.harvest_log_j.shape[1]
-        one: dict[str, Any] = {name: getattr(state, name).copy()[None] for name in OBSERVED}
-        one["harvest_log_j"] = state.harvest_log_j.copy()[None] if logged else np.zeros((1, n, day))
-        one["slot"], one["cloudy"] = np.array([state.slot]), np.array([state.cloudy])
-        one["mean_gain"] = np.exp(NEPERS * state.mean_gain_db)[None]
-        one["reported_gain"] = np.exp(NEPERS * state.reported_gain_db)[None]
-        if state.truth is None:
-            fading = np.zeros((1, n, bands, 2))
-            fading[..., 0] = np.sqrt(one["reported_gain"] / np.repeat(one["mean_gain"], bands // max(k, 1), axis=2))
-            one |= {
-                "backlog_s": one["queue_s"].copy(), "air_backlog_s": one["air_queue_s"].copy(), "fading": fading,
-                "correlation": np.full((1, n), 0.7), "attenuation": np.ones((1, n, k)), "panel": np.ones((1, n)),
-                "bursting": one["activity"] >= 0.5, "orientation_h": np.zeros((1, n)), "site": np.zeros((1, k, 2)),
-                "position": np.full((1, n, 2), SITE_SIDE_M),  # the sites stay at 0: nobody is near a hot spot
-            }  # fmt: skip
-        else:
-            one |= {name: getattr(state.truth, name).copy()[None] for name in HIDDEN}
-        pairs, h = (1, n, bands), arrays.HORIZON
-        world = World(
-            **one, true_gain=np.empty(pairs), rates=np.empty((*pairs, 1)), rate=np.empty(pairs),
-            cpu_wait_s=np.empty((1, k)), air_wait_s=np.empty((1, bands)), trail_band=np.full((1, n, h), -1),
-            trail_cpu_s=np.zeros((1, n, h)), trail_air_s=np.zeros((1, n, h)),
-        )  # fmt: skip
-        law.gain(world, 0, bands // max(k, 1))
-        return world
-
     def state(self, e: int) -> MecState:
         """Network ``e`` as a state with its truth."""
-        w = self.world
-        truth = MecTruth(**{name: getattr(w, name)[e] for name in HIDDEN})
-        return MecState(
-            **{name: getattr(w, name)[e] for name in OBSERVED},
-            mean_gain_db=10 * np.log10(w.mean_gain[e]),
-            reported_gain_db=10 * np.log10(np.maximum(w.reported_gain[e], 1e-30)),
-            harvest_log_j=w.harvest_log_j[e],
-            slot=int(w.slot[e]),
-            cloudy=bool(w.cloudy[e]),
-            truth=truth,
-        )
+        return state_of(self.world, e)
 
     # --- what the coordinator and the recommenders read
 
     def observe(self) -> Observation:
-        """Features of every network; see :func:`hybridalloc.problems.mec.observing.observe`. Where there is a day, each
-        device sees what its task is worth and :meth:`outlook`, where tasks may be shed, what each option draws."""
-        w, s = self.seen, self.problem.scenario
-        e, n, b = w.rate.shape
-        agent = np.empty((e, n, arrays.AGENT_FEATURES), np.float32)
-        server = np.empty((e, b, arrays.SERVER_FEATURES), np.float32)
-        pair = np.empty((e, n, 1 + b, arrays.PAIR_FEATURES), np.float32)
-        observing.observe(self.physics, w, agent, server, pair)
-        allowed, per = np.empty((e, n, 1 + b), bool), b // max(w.server_hz.shape[1], 1)
-        allowed[:, :, 0] = True
-        allowed[:, :, 1:] = w.reachable if per == 1 else np.repeat(w.reachable, per, axis=2)
-        rows = np.arange(-1, b)
+        """Features of every network; see :mod:`.views`. Where there is a day, each device sees its task's worth and
+        :meth:`outlook`, where tasks may be shed, what each option draws."""
+        s, found = self.problem.scenario, observation(self.physics, self.seen)
         if s.day:
-            own = [(w.active * w.worth / max(s.worths))[..., None], self.outlook()]
-            agent = np.concatenate([agent, *own], axis=2, dtype=np.float32)
-        if s.sheds:
-            allowed = np.concatenate([allowed, np.ones((e, n, 1), bool)], axis=2)
-            rows = np.append(rows, -1)
-            pair = np.concatenate([pair, np.zeros((e, n, 1, arrays.PAIR_FEATURES), np.float32)], axis=2)
-            joules = np.minimum(8.0 * self.drawn() / self.physics.battery_j, 3.0)
-            shed = np.zeros(joules.shape)
-            shed[..., -1] = 1.0
-            pair = np.concatenate([pair, np.stack([joules, shed], axis=-1)], axis=3, dtype=np.float32)
-        return Observation(agent, server, pair, w.active.copy(), allowed, rows)
+            found = with_day(found, s, self.seen, self.outlook())
+        return with_shedding(found, self.physics, self.drawn()) if s.sheds else found
 
     def outlook(self) -> Float:
-        """(E, N, 12) what an operator knows of a device's days to come, each of order one: the hour, its harvest log
-        ahead (2, 6, 12, 24 h), clouds, its two best links, its speed. Without a day (E, N, 4): the links, its speed and
-        how often it has a task."""
-        w, p, day = self.world, self.physics, self.problem.scenario.day
-        e, n = w.active.shape
-        gain = np.pad(np.sort(w.mean_gain, axis=2)[..., ::-1], ((0, 0), (0, 0), (0, 2)))[..., :2]
-        own = [np.log1p(p.nominal_w * gain / p.noise_w) / 5 - 1, (w.device_hz / 1e9 - 0.9)[..., None]]
-        if not day:
-            return np.concatenate([*own, w.activity[..., None]], axis=-1)
-        turn = 2 * np.pi * (w.slot % day) / day
-        clock = np.stack([np.sin(turn), np.cos(turn), np.sin(2 * turn), np.cos(2 * turn)], axis=-1)
-        ahead = np.take_along_axis(w.harvest_log_j, ((w.slot[:, None] + np.arange(day)) % day)[:, None], axis=2)
-        until = [0, day // 12, day // 4, day // 2, day]
-        parts = [ahead[..., a:b].sum(axis=2) / p.battery_j for a, b in pairwise(until)]
-        alike = lambda x: np.broadcast_to(x[:, None], (e, n, x.shape[-1]))
-        return np.concatenate([alike(clock), np.stack(parts, axis=-1), alike(w.cloudy[:, None] * 1.0), *own], axis=-1)
+        """What an operator knows of a device's days to come, see :func:`.views.outlook`."""
+        return outlook(self.physics, self.world, self.problem.scenario.day)
 
     def stored(self) -> Stored:
         """Every device's battery, with what is known of its days to come."""
@@ -321,16 +215,8 @@ class MecWorld(Storing, SlotWorld):
         self.moved_on()
 
     def drawn(self) -> Float:
-        """(E, N, O) J that each option is believed to draw from a device's battery: its own work where it can be done
-        in time and paid for, sending at nominal power for no more than the deadline, nothing."""
-        w, p = self.world, self.physics
-        out = np.zeros((*w.active.shape, len(self.options)))
-        local_j = p.kappa * w.device_hz**2 * w.task_cycles
-        able = (w.task_cycles <= w.deadline_s * w.device_hz) & ~(p.batteries & (local_j > w.battery_j))
-        air_s = np.minimum(w.task_bits[..., None, None] / w.rates, w.deadline_s[..., None, None]).mean(axis=3)
-        out[..., 0] = np.where(able, local_j, 0.0)
-        out[..., 1 : 1 + w.rate.shape[2]] = p.nominal_w / p.efficiency * air_s
-        return np.where(w.active[..., None], out, 0.0)
+        """(E, N, O) J that each option is believed to draw from a device's battery, see :func:`.views.drawn`."""
+        return drawn(self.physics, self.world, len(self.options))
 
     def game(self, prices: Prices) -> CongestionBatch:
         """The congestion game of each network under ``prices``; agents without a task are not live. Where what is left
@@ -398,11 +284,7 @@ class MecWorld(Storing, SlotWorld):
             option = np.where(self.sheds(option), 0, option)
         if not k:
             option = np.zeros((e, n), np.int64)
-        parts = np.zeros((6, e, n))
-        plan = Plan(
-            np.empty((e, n), np.int64), parts[0], parts[1], parts[2], parts[3], np.ones((e, n), bool),
-            np.zeros((e, b)), np.zeros((e, k)), np.empty((e, n), bool), parts[4], parts[5],
-        )  # fmt: skip
+        plan = empty_plan(e, n, b, k)
         held, floor = (plan.held, np.zeros((e, n, 2))) if seating is None else (seating.held, seating.floor)
         asked = no_wish(e, n)
         self.responses = {"power": asked.power_response, "fraction": asked.fraction_response}
@@ -479,67 +361,33 @@ class MecWorld(Storing, SlotWorld):
         return Believed(w.rates[0], w.cpu_wait_s[0], w.air_wait_s[0], None if worth is None else worth.one(0))
 
     def priority(self) -> Float:
-        """(E, N) the seed's P = alpha (1 - t_remaining / tau) + beta c / c_max + gamma SLA, terms in [0, 1].
-
-        The weights are the scenario's. A task is decided in the slot it comes in, so what is gone of its time is
-        what its queues will take; with ``closeness`` tau in this term is the scenario's longest deadline.
-        """
+        """(E, N) the seed's score of each task by the scenario's weights, see :func:`.score.score`."""
         if self._priority is not None:
             return self._priority
-        found = self._score(self.problem.scenario.priority)
+        found = score(self.problem.scenario, self.problem.scenario.priority, self._own)
         if self._world is None:  # at a state nothing changes
             self._priority = found
         return found
 
-    def _score(self, weights: tuple[float, float, float]) -> Float:
-        """(E, N) :meth:`priority` by other weights."""
-        s = self.problem.scenario
-        alpha, beta, gamma = weights
-        most = s.bits[1] * s.cycles_per_bit[1]
-        shortest = self._own("queue_s").min(axis=1, initial=np.inf)[:, None]
-        waited = np.minimum(shortest / self._own("deadline_s"), 1)
-        if s.closeness:
-            waited = np.clip(1.0 - (self._own("deadline_s") - shortest) / s.deadline_s[1], 0.0, 1.0)
-        work = self._own("task_cycles") / most
-        return np.asarray(alpha * waited + beta * np.minimum(work, 1) + gamma * self._own("sla"))
-
     def baseline(self, name: str, rng: np.random.Generator) -> Int:
         """(E, N) joint choice of a heuristic: local, nearest, random or greedy."""
         w = self.seen
-        e, n, b = w.rate.shape
-        k = w.server_hz.shape[1]
-        per = b // k if k else 1
-        reach = np.repeat(w.reachable, per, axis=2)
         if name == "local":
-            option = np.zeros((e, n), np.int64)
+            option = local(w)
         elif name == "random":
-            weight = np.concatenate([np.ones((e, n, 1), bool), reach], axis=2) * rng.random((e, n, 1 + b))
-            option = weight.argmax(axis=2)
+            option = at_random(w, rng)
         elif name == "nearest":
-            gain = np.where(reach, np.repeat(w.mean_gain, per, axis=2), -1.0)
-            gain = gain + 1e-30 * rng.random(gain.shape) if per > 1 else gain
-            option = np.where(reach.any(axis=2), 1 + gain.argmax(axis=2), 0)
-        elif name == "greedy":  # fastest by its own reports, as if alone
-            time = w.task_bits[..., None] / w.rate + np.repeat(
-                w.task_cycles[..., None] / w.server_hz[:, None] + self.world.queue_s[:, None], per, axis=2
-            )
-            time = np.where(reach, time + self.world.air_queue_s[:, None], np.inf)
-            local = w.task_cycles / w.device_hz
-            option = np.where(local <= time.min(axis=2, initial=np.inf), 0, 1 + time.argmin(axis=2))
+            option = nearest(w, rng)
+        elif name == "greedy":
+            option = greedy(w, self._own("queue_s"), self._own("air_queue_s"))
         else:
             self.unknown_baseline(name, BASELINES)
         return np.where(w.active, option, 0).astype(np.int64)
 
     def excess(self, plan: Plan) -> Float:
         """(E,) worst relative excess over any capacity or power limit, by the certificate's own code."""
-        w = self.world
-        b, k = w.rate.shape[2], w.server_hz.shape[1]
-        sent = (plan.option > 0) & ~self.sheds(plan.option)
-        band = np.where(sent, plan.option - 1, -1)
-        server = np.where(sent, (plan.option - 1) // (b // max(k, 1)), -1)
-        worst = np.maximum(count_excess(band, plan.air, b), count_excess(server, plan.cpu, k))
-        over = np.maximum(plan.power_w - self.physics.power_w, -plan.power_w) / self.physics.power_w
-        return np.asarray(np.maximum(worst, over.max(axis=1, initial=0.0)))
+        bands, servers = self.world.rate.shape[2], self.world.server_hz.shape[1]
+        return worst_excess(self.physics, plan, self.sheds(plan.option), bands, servers)
 
     def requested(self, option: Int, prices: Prices) -> Float:
         """(E,) share of used resources that a raw choice, executed as requested, would overload."""
@@ -552,8 +400,8 @@ class MecWorld(Storing, SlotWorld):
 
     def execute(self, plan: Plan) -> Facts:
         """Run one slot; batteries, queues and ages move on, reports and tasks do not (see :meth:`drift`)."""
-        high = self._watched()
-        active = self.world.active.copy()
+        s, active = self.problem.scenario, self.world.active.copy()
+        high = above_median(score(s, s.watched, self._own), active) if any(s.watched) else None
         out = self.run(plan)
         e, n = self.world.active.shape
         by_device = ("generated_by", "done_by")
@@ -565,34 +413,11 @@ class MecWorld(Storing, SlotWorld):
                 told[f"generated_{name}"], told[f"done_{name}"] = half.sum(axis=1), (out.done & half).sum(axis=1)
         return Facts(out.reward, out.lost, out.carried, np.full(e, self.physics.slot_s), told)
 
-    def _watched(self) -> Bool | None:
-        """(E, N) tasks above the median of the score by the scenario's ``watched`` weights, of all tasks of the slot in
-        their network; None where it has none."""
-        weights = self.problem.scenario.watched
-        if not any(weights):
-            return None
-        score = np.where(self.active, self._score(weights), np.nan)
-        pairs = zip(score, self.active, strict=True)
-        middle = np.array([np.median(row[there]) if there.any() else np.inf for row, there in pairs])
-        return np.asarray(score > middle[:, None])
-
     def run(self, plan: Plan) -> Outcome:
         """As :meth:`execute`, with all that happened to each device."""
         w = self.world
         e, n, b = w.rate.shape
-        f = lambda *shape: np.zeros((e, *shape))
-        out = Outcome(
-            f(n),
-            np.zeros((e, n), bool),
-            f(n),
-            f(n),
-            f(),
-            f(n),
-            np.zeros((e, n), bool),
-            f(n),
-            f(n, arrays.HORIZON),
-            f(b),
-        )
+        out = empty_outcome(e, n, b)
         queue, air_queue = w.backlog_s.copy(), w.air_backlog_s.copy()
         self.moved_on()
         execution.execute(self.physics, self._at_work(w.active & self.sheds(plan.option)), plan, out)
@@ -641,24 +466,11 @@ class MecWorld(Storing, SlotWorld):
 
     def plan_of(self, allocation: Any) -> Plan:
         """An allocation of one network as a plan that :meth:`execute` runs."""
-        one = lambda a, t=np.float64: np.ascontiguousarray(a, dtype=t)[None]
-        zero = np.zeros(len(allocation.option))
-        held, floors = getattr(allocation, "held", zero), getattr(allocation, "floors", {})  # absent: nothing promised
-        return Plan(
-            one(allocation.option, np.int64), one(allocation.shares["air"]), one(allocation.shares["cpu"]),
-            one(allocation.power), one(allocation.fraction), one(allocation.served, np.bool_),
-            one(allocation.prices["air"]), one(allocation.prices["cpu"]), one(held, np.bool_),
-            one(floors.get("air", zero)), one(floors.get("cpu", zero)),
-        )  # fmt: skip
+        return plan_of(allocation)
 
     def parts(self, plan: Plan, e: int = 0) -> dict[str, Any]:
         """Network ``e`` of a plan as the fields of an allocation."""
-        return {
-            "option": plan.option[e], "shares": {"air": plan.air[e], "cpu": plan.cpu[e]}, "power": plan.power_w[e],
-            "fraction": plan.fraction[e], "served": plan.served[e],
-            "prices": {"air": plan.air_price[e], "cpu": plan.cpu_price[e]}, "held": plan.held[e],
-            "floors": {"air": plan.air_floor[e], "cpu": plan.cpu_floor[e]},
-        }  # fmt: skip
+        return parts_of(plan, e)
 
     # --- its whole state
 
@@ -678,24 +490,3 @@ class MecWorld(Storing, SlotWorld):
     def reseed(self, seeds: Sequence[int]) -> None:
         """Draw from fresh streams from now on."""
         self.stream = streams(seeds)
-
-
-def _plain(array: NDArray[Any]) -> NDArray[Any]:
-    """The array, or a copy that may be written: compiled code is made for one kind alone."""
-    return array if array.flags.writeable else array.copy()
-
-
-def _empty_world(e: int, n: int, k: int, b: int, day: int) -> World:
-    f = lambda *shape: np.zeros((e, *shape))
-    i = lambda *shape: np.zeros((e, *shape), np.int64)
-    flag = lambda *shape: np.zeros((e, *shape), bool)
-    h = arrays.HORIZON
-    return World(
-        active=flag(n), task_bits=f(n), task_cycles=f(n), deadline_s=f(n), device_hz=f(n), battery_j=f(n),
-        age_slots=f(n), last_server=i(n), activity=f(n), sla=f(n), worth=f(n) + 1, harvest_log_j=f(n, day),
-        mean_gain=f(n, k), reported_gain=f(n, b), reachable=flag(n, k), server_hz=f(k), reuse_group=i(k), queue_s=f(k),
-        air_queue_s=f(b), noise_rise=f(b), slot=i(), cloudy=flag(), fading=f(n, b, 2), attenuation=f(n, k),
-        true_gain=f(n, b), backlog_s=f(k), air_backlog_s=f(b), correlation=f(n), bursting=flag(n), position=f(n, 2),
-        site=f(k, 2), rates=f(n, b, 1), rate=f(n, b), panel=f(n) + 1, orientation_h=f(n),
-        cpu_wait_s=f(k), air_wait_s=f(b), trail_band=i(n, h) - 1, trail_cpu_s=f(n, h), trail_air_s=f(n, h),
-    )  # fmt: skip
