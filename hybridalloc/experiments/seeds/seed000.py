@@ -38,10 +38,9 @@ def comparison() -> Table:
             Part(
                 (THROUGHPUT, MEAN, TAIL, BUSY, FAIR), tuple(cells), tuple(claims),
                 about=(
-                    "Eight replicas of three speeds behind four dispatchers at 85 % of what they can do, reports every "
-                    "second. Each claim stands twice: for the hybrid, and for the learner alone, which is what the "
-                    "document "
-                    "proposes.",
+                    "Eight replicas of three speeds behind four dispatchers at 85 % of what they can do, reports "
+                    "every second. Each claim stands twice: for the hybrid, and for the learner alone, which is what "
+                    "the document proposes.",
                 ),
             ),
         ),
@@ -52,8 +51,7 @@ def comparison() -> Table:
         ),
         (
             "At loads below one every balancer ends by serving all that comes: throughput and utilisation are the "
-            "load's, "
-            "and differ by how long the last requests of an episode take. What a balancer decides is the wait.",
+            "load's, and differ by how long the last requests of an episode take. What a balancer decides is the wait.",
         ),
     )  # fmt: skip
 

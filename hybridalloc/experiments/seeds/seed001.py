@@ -31,21 +31,18 @@ RUNS = {
 }  # fmt: skip
 ABOUT = (
     f"Ten nodes of 50 to 100 units, {HOURS:g} simulated hours at a load of {LOAD:g} of what they can do; the document "
-    "has "
-    "100 hours and says nothing of load. The baseline is first come, first served: the document does not say which it "
-    "means."
+    "has 100 hours and says nothing of load. The baseline is first come, first served: the document does not say which "
+    "it means."
 )
 NOTES = (
     "Not stated: arrivals, load, job sizes, which baseline, how the two modules are coordinated, and of which "
-    "workload the "
-    "completion times are.",
+    "workload the completion times are.",
     "Utilisation is 82, 85 and 80 %: highest at the medium workload, and lowest at the heavy one; why is not said.",
 )
 WHY = (
     "While all that comes is done, units that work are the load, whatever the rule; it differs where a rule sustains "
-    "less "
-    "than what comes. So the lead over the baseline is smaller than the document's 12 points where the baseline keeps "
-    "up.",
+    "less than what comes. So the lead over the baseline is smaller than the document's 12 points where the baseline "
+    "keeps up.",
 )
 
 
@@ -86,10 +83,8 @@ def completion() -> Table:
                 about=(
                     ABOUT,
                     "The medium workload. Alone on the fastest node image classification takes 10 minutes in the "
-                    "mean, NLP 13. "
-                    "The mean of those that ended flatters who starves long jobs, so the time there of every job that "
-                    "came "
-                    "stands beside.",
+                    "mean, NLP 13. The mean of those that ended flatters who starves long jobs, so the time there of "
+                    "every job that came stands beside.",
                 ),
             ),
         ),

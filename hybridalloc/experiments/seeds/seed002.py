@@ -75,10 +75,8 @@ def experiments() -> Table:
                 (WELFARE, COMPLETION, CONVERGED, WAVERING, STEP), tuple(sizes), (), "3. 10, 100 and 1,000 agents",
                 (
                     "Edge computing, set H, where more agents cost least: 3, 15 and 150 servers. 1,000 agents are not "
-                    "trained; "
-                    "the allocators of 100 decide there, on two reporting seeds. On feeders of 12, 102 and 1,002 "
-                    "inverters: "
-                    "`python benchmarks/voltage_survey.py scale`.",
+                    "trained; the allocators of 100 decide there, on two reporting seeds. On feeders of 12, 102 and "
+                    "1,002 inverters: `python benchmarks/voltage_survey.py scale`.",
                 ),
             ),
             Part(
@@ -91,8 +89,7 @@ def experiments() -> Table:
                 (), (), (), "5. Reward monotonicity",
                 (
                     "Where value decomposition breaks is enumerated, not trained: payoff tables of two inverters, and "
-                    "the best "
-                    "sum (VDN) and monotone table (QMIX) for each, in `notebooks/06_voltage.ipynb` and "
+                    "the best sum (VDN) and monotone table (QMIX) for each, in `notebooks/06_voltage.ipynb` and "
                     "`python benchmarks/voltage_survey.py monotonicity`.",
                 ),
             ),
@@ -100,8 +97,8 @@ def experiments() -> Table:
         (
             "A survey: it reports no figures of its own, so that there is no order to keep.",
             "It asks whether CTDE beats independent learners on voltage control, and names QMIX and MADDPG; MAPDN's "
-            "rewards "
-            "pay more for doing nothing than for the least loss, so ours is loss with a charge for leaving the band.",
+            "rewards pay more for doing nothing than for the least loss, so ours is loss with a charge for leaving "
+            "the band.",
         ),
         again=again,
     )  # fmt: skip

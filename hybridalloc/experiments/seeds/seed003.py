@@ -34,24 +34,19 @@ RATHER = (
 )
 REWARDS = (
     "Their cumulative reward is of a sum whose weights are not stated; ours is the mean welfare of a device and slot, "
-    "so "
-    "only the order can be compared. Nor is it said when a learner has converged: here, when no later check on the "
-    "same "
-    "worlds is below 95 % of what the last one earned; a training is checked ten times."
+    "so only the order can be compared. Nor is it said when a learner has converged: here, when no later check on the "
+    "same worlds is below 95 % of what the last one earned; a training is checked ten times."
 )
 UNTRAINED = (
     "The document trains for 500,000 episodes of 1,000 steps of 50 devices, 25 billion agent-steps. A learner that is "
     "within 5 % of its end only at the last of its checks (003-table5 tells) is still learning: its row is what so "
-    "many "
-    "agent-steps reached, and the order of such rows says nothing about the learners.",
+    "many agent-steps reached, and the order of such rows says nothing about the learners.",
     "Latency is of the tasks that are in time, and no deadline is longer than 50 ms: who fails those that are far "
-    "away has "
-    "a short one. It cannot come to the document's 58.6 ms.",
+    "away has a short one. It cannot come to the document's 58.6 ms.",
 )
 INTERFERING = (
     "Servers stand as dense whatever K is, and share the spectrum in three groups: with three each has its own and "
-    "none "
-    "interferes, with more they do. So outage need not fall as K grows.",
+    "none interferes, with more they do. So outage need not fall as K grows.",
 )
 FIRST = {  # Table 1: completion, latency, tasks/J, AoI, reward
     "dqn": (85.3, 42.3, 1.42, 8.4, 51_200), "ppo": (91.2, 28.7, 1.87, 6.2, 57_800),
@@ -115,9 +110,8 @@ def second() -> Table:
                 ),
                 about=(
                     "Outage is the share of transmissions whose signal, averaged over the slot, is below what arrives "
-                    "of "
-                    "noise and interference together (0 dB), of devices that send with at most 30 dBm and choose their "
-                    "power themselves. The document defines none.",
+                    "of noise and interference together (0 dB), of devices that send with at most 30 dBm and choose "
+                    "their power themselves. The document defines none.",
                     "A network of 120 slots sends some 3,000 times; the interval is over networks and training seeds.",
                 ),
             ),
@@ -156,22 +150,18 @@ def third() -> Table:
                 claims,
                 about=(
                     "K = 3, where not all can be served: with more servers here tasks fail by chance on the radio, "
-                    "and whom "
-                    "admission prefers hardly matters. The document does not say how many servers it has.",
+                    "and whom admission prefers hardly matters. The document does not say how many servers it has.",
                     "Rows are the hybrid's; each claim stands for it and for the game alone.",
                     "Each task has the document's score P, with weight 1 on closeness of the deadline (deadline "
-                    "only), on "
-                    "its cycles (resource only), on its service class (SLA only), or .4, .3 and .3. Tasks are admitted "
-                    "in the order of P, strictly; without prioritisation all are equals.",
+                    "only), on its cycles (resource only), on its service class (SLA only), or .4, .3 and .3. Tasks "
+                    "are admitted in the order of P, strictly; without prioritisation all are equals.",
                     "High priority: tasks whose P is above the median of those in their slot and network. Service "
                     "classes are three, so that SLA only has a third above it.",
                     "A task is decided in the slot it comes in, when nothing of its own deadline is gone: the first "
-                    "term "
-                    "would be 0 for all. Closeness is here of its deadline to the longest that there is (mec's setting "
-                    "closeness), so that tight deadlines come first.",
+                    "term would be 0 for all. Closeness is here of its deadline to the longest that there is (mec's "
+                    "setting closeness), so that tight deadlines come first.",
                     "Whom a scheme calls urgent is harder to serve from the start, so each scheme has beside it the "
-                    "same "
-                    "tasks without prioritisation: the difference is what the scheme does.",
+                    "same tasks without prioritisation: the difference is what the scheme does.",
                     "Fairness: completion of the half that does worse over that of the other.",
                     "One training, without prioritisation; its allocators serve every scheme.",
                 ),
@@ -180,20 +170,16 @@ def third() -> Table:
         (
             '"Deadline only has the highest high-priority completion", although combined has 99.1.',
             "Resource only and combined raise both classes above what they have without prioritisation: more than "
-            "sharing out the "
-            "same servers in another order can be expected to do.",
+            "sharing out the same servers in another order can be expected to do.",
             "Jain's index of the two classes is at least .998 in every row, so the fairness column is some other, "
-            "undefined "
-            "measure. The lower completion over the higher, as here, gives .926, .993, .955 and .957 of their "
-            "figures, where "
-            "they print .924, .987, .941 and .962.",
+            "undefined measure. The lower completion over the higher, as here, gives .926, .993, .955 and .957 of "
+            "their figures, where they print .924, .987, .941 and .962.",
         ),
         (
-            "Tasks of high priority are the harder ones here, by deadline and by cycles, and have the lower completion "
-            "where nobody is preferred; the document has both classes alike.",
+            "Tasks of high priority are the harder ones here, by deadline and by cycles, and have the lower "
+            "completion where nobody is preferred; the document has both classes alike.",
             "What a scheme gives to the preferred it takes from the others, and more: admitted strictly by P, one "
-            "large "
-            "task goes before two small ones.",
+            "large task goes before two small ones.",
         ),
         again,
     )
@@ -217,8 +203,7 @@ def fourth() -> Table:
                 ),
                 about=(
                     "The row of 1,000 devices is not trained: the allocators of N = 100 decide there, on four "
-                    "reporting "
-                    "seeds.",
+                    "reporting seeds.",
                 ),
             ),
         ),
@@ -258,8 +243,8 @@ def fifth() -> Table:
                 "Table 5",
                 (
                     "Of its five rows three have a figure or a direction that can be run here, on Table 1's runs; a "
-                    "review "
-                    "has none, and distributed learning's 30 % of throughput is of networks that are not described.",
+                    "review has none, and distributed learning's 30 % of throughput is of networks that are not "
+                    "described.",
                 ),
             ),
             Part(
@@ -267,10 +252,8 @@ def fifth() -> Table:
                 heading="Convergence and variability",
                 about=(
                     "Ours in agent-steps, theirs in episodes of 1,000 steps. The spread is the standard deviation of "
-                    "what the "
-                    "policy earns on the same worlds over the checks of the second half of its training; theirs is of "
-                    "the "
-                    "reward, of what is not said.",
+                    "what the policy earns on the same worlds over the checks of the second half of its training; "
+                    "theirs is of the reward, of what is not said.",
                 ),
             ),
         ),
