@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from hybridalloc.commands.shared import Comparing
 from hybridalloc.commands.terminal import pairs, print_json, say, write
-from hybridalloc.experiments.mlflow_store import default_uri
 from rl.registry import learner_names
 
 
 @dataclass(frozen=True)
-class Compare:
+class Compare(Comparing):
     """Compare the hybrid with pure RL, the game and heuristics: tune, train, evaluate, log to MLflow, report."""
 
     problem: str = "mec"
@@ -36,28 +36,12 @@ class Compare:
     """With --resume or --from-runs: load the code that its record names though it is no installed entry point."""
     full: bool = False
     """The table of docs/results.md: 5 training seeds, 100 reporting seeds, 2 million agent-steps, 150 tuning trials."""
-    agent_steps: int | None = None
-    """Training budget of each learner, alone and in the hybrid alike."""
-    train_seeds: int | None = None
-    report_seeds: int | None = None
-    tuning: int | None = None
-    """Trials of the random search over toll and prices."""
     learners: tuple[str, ...] = ("imappo", "dqn")
     """Recommenders to compare, alone and in the hybrid; "all" for every one."""
     methods: tuple[str, ...] = ()
     """Rows of the table; default those of the learners, the games and the heuristics."""
-    workers: int | None = None
-    """Tasks at a time; default the number of cores, of a cluster all of them."""
-    engine: str = "processes"
-    """Where tasks run: processes of this machine, or ray, the machines of a Ray cluster (extra ray)."""
-    address: str = ""
-    """Of the Ray cluster: host:port, ray://host:port or auto; default one that runs here, or else one started here."""
     runs: str = "runs"
     report: str = "report.html"
-    tracking_uri: str = field(default_factory=default_uri)
-    """MLflow's store; default MLFLOW_TRACKING_URI, or else a file in this folder."""
-    quiet: bool = False
-    """No progress on standard error."""
     json: bool = False
     """The whole comparison as JSON on standard output instead of tables."""
 
@@ -67,16 +51,14 @@ class Compare:
 
         if self.from_runs is not None:
             return self._again()
-        changes: dict[str, Any] = dict(FULL) if self.full else {}
-        for name in ("agent_steps", "train_seeds", "report_seeds", "tuning", "workers"):
-            if getattr(self, name) is not None:
-                changes[name] = getattr(self, name)
+        changes: dict[str, Any] = (dict(FULL) if self.full else {}) | self.budget()
         settings = replace(
             Settings(
                 self.problem, self.agents, self.servers, self.scenario, self.sites,
                 learners=learner_names() if self.learners == ("all",) else self.learners, methods=self.methods,
                 runs=self.runs, report=self.report, tracking_uri=self.tracking_uri, quiet=self.quiet,
-                settings=tuple(pairs(self.settings).items()), engine=self.engine, address=self.address,
+                settings=tuple(pairs(self.settings).items()), workers=self.workers, engine=self.engine,
+                address=self.address,
             ),
             **changes,
         )  # fmt: skip

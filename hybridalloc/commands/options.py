@@ -23,7 +23,9 @@ def readable(command: type[Any]) -> type[Any]:
             continue
         word = _word(hint)
         hints[field.name] = Annotated[hint, tyro.conf.arg(help_behavior_hint="", metavar=word)]
-    command.__annotations__ = {name: hints[name] for name in command.__annotations__}
+    own = {name: known for name, known in command.__dataclass_fields__.items() if name in command.__annotations__}
+    command.__dataclass_fields__ = own | command.__dataclass_fields__  # what is shared stands last
+    command.__annotations__ = {name: hints[name] for name in command.__dataclass_fields__}
     return command
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import tyro
 
-from hybridalloc.experiments.mlflow_store import default_uri
+from hybridalloc.commands.shared import Comparing, tell
 
 
 @dataclass(frozen=True)
-class Reproduce:
+class Reproduce(Comparing):
     """Run a seed's table again: our figure with its interval, the seed's beside it, whether the order is kept.
 
     The same command goes on with one that was stopped. Without a name it lists the tables.
@@ -24,37 +24,15 @@ class Reproduce:
     """Rows to run, such as n50-k9; default all."""
     out: str = ""
     """Folder of the runs; default runs/reproduce-<table>, or that of the table whose runs it reads."""
-    agent_steps: int | None = None
-    """Training budget of each learner; default the size's, as the next three."""
-    train_seeds: int | None = None
-    report_seeds: int | None = None
-    tuning: int | None = None
-    workers: int | None = None
-    """Tasks at a time; default the number of cores, of a cluster all of them."""
-    engine: str = "processes"
-    """Where tasks run: processes of this machine, or ray, the machines of a Ray cluster (extra ray)."""
-    address: str = ""
-    """Of the Ray cluster: host:port, ray://host:port or auto; default one that runs here, or else one started here."""
-    tracking_uri: str = field(default_factory=default_uri)
-    """MLflow's store; default MLFLOW_TRACKING_URI, or else a file in this folder."""
-    quiet: bool = False
-    """No progress on standard error."""
 
     def run(self) -> int:
-        from hybridalloc.commands.bench import _tell
         from hybridalloc.commands.terminal import say
         from hybridalloc.experiments.reproduce import reproduce
         from hybridalloc.experiments.seeds import TABLES
-        from hybridalloc.experiments.suite import Suite
 
         if not self.table:
             say("\n".join(f"{name}  {table.title}; rows {', '.join(table.names)}" for name, table in TABLES.items()))
             return 0
-        names = ("agent_steps", "train_seeds", "report_seeds", "tuning")
-        budget = tuple((name, value) for name in names if (value := getattr(self, name)) is not None)
-        suite = Suite(
-            self.size, self.only, (), self.out, budget, self.workers, self.tracking_uri, self.quiet, self.engine,
-            self.address,
-        )  # fmt: skip
-        say(reproduce(self.table, suite, (lambda text: None) if self.quiet else _tell))
+        suite = self.suite(size=self.size, only=self.only, out=self.out)
+        say(reproduce(self.table, suite, (lambda text: None) if self.quiet else tell))
         return 0
