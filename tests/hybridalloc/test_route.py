@@ -138,7 +138,7 @@ def test_tokens_are_guessed_and_replicas_parsed():
     assert guess_tokens(b"") == 1 and guess_tokens(b"\xff" * 80) == 20 and guess_tokens(b"[1]") >= 0.5
     assert parse_replica("http://h:1/,capacity=4,kv=9e4") == Replica("http://h:1", 4.0, 9e4)
     for wrong, words in (
-        ("h:1", "it begins with its address"), ("http://h:1,speed=3", "none of capacity"),
+        ("h:1", "it begins with its address"), ("http://h:1,speed=3", "unknown figure of replica .http://h:1. .speed."),
         ("http://h,kv=x", "no number"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=words):
