@@ -11,34 +11,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 
 from games.certificate import CapacityCheck
-from games.congestion import Float, Int
+from games.congestion import Float
 from hybridalloc.errors import nearest
 from hybridalloc.problems.cluster.audit import FAMILIES, check_placement
-from hybridalloc.problems.cluster.core import TERMS, Tables
+from hybridalloc.problems.cluster.core import TERMS
 from hybridalloc.problems.cluster.prices import ALONE, PUBLISHED, SPACE, ClusterPrices
 from hybridalloc.problems.cluster.queue.problem import QUEUES, Queue, make_queue
 from hybridalloc.problems.cluster.refusal import refusal
+from hybridalloc.problems.cluster.setting import NOTHING, SCENARIOS, ClusterSetting
 from hybridalloc.problems.cluster.state import ClusterState
 from hybridalloc.problems.cluster.stream import BAND, MARKS, SIZES, run_stream
-from hybridalloc.problems.cluster.tables import priced_tables
-from hybridalloc.problems.cluster.trace import Own, fit_nowhere, read_own, workload_of
-from hybridalloc.problems.cluster.workload import TRACES, Workload, openb, synthetic
+from hybridalloc.problems.cluster.trace import Own, fit_nowhere, read_own
+from hybridalloc.problems.cluster.workload import TRACES
 from hybridalloc.problems.cluster.world import BASELINES, ClusterWorld, Placed
 from hybridalloc.problems.contract import Card
 from hybridalloc.problems.metrics import RAW_VIOLATION, Metric, Ratio
 from hybridalloc.problems.settings import described, restored
 from hybridalloc.problems.slots import NAMES, Slots
-from hybridalloc.problems.state import whole_number
 from hybridalloc.text import quoted
 
-SCENARIOS = (*TRACES, "synthetic", "trace")
-NOTHING = Own((), (), ())
 WORDS = {"share": "shares of a GPU", "one": "one GPU", "few": "2 to 7 GPUs", "eight": "8 GPUs"}
 METRICS = (
     Metric("packed", f"GPUs in use at {BAND[0]} to {BAND[1]} % demand", "%", "higher", Ratio("band_used", "band", 100)),
@@ -50,7 +47,7 @@ METRICS = (
 
 
 @dataclass(frozen=True)
-class Cluster(Slots[ClusterState, Placed, ClusterPrices]):
+class Cluster(ClusterSetting, Slots[ClusterState, Placed, ClusterPrices]):
     """The problem with its settings; make it with ``make_problem("cluster", ...)``.
 
     Args:
@@ -60,83 +57,20 @@ class Cluster(Slots[ClusterState, Placed, ClusterPrices]):
         own: of the scenario "trace": nodes and jobs of one's own, see :mod:`.trace`.
     """
 
-    scenario: str = "synthetic"
-    nodes: int = 0
-    until: float = 1.3
-    mix: int = 0
-    own: Own = NOTHING
-
     state_type: ClassVar[type[ClusterState]] = ClusterState
-
-    def __post_init__(self) -> None:
-        if self.own.stays and (self.nodes or self.mix):
-            raise ValueError("jobs that come by their times come as they are: leave nodes and mix at 0")
-        if self.scenario not in SCENARIOS:
-            raise nearest("scenario", str(self.scenario), SCENARIOS)
-        whole_number("nodes", self.nodes, 0, 100_000)
-        whole_number("mix", self.mix, 0, 10**9)
-        if (self.scenario == "trace") != bool(self.own.nodes and self.own.jobs):
-            raise ValueError(
-                "scenario 'trace' is of nodes and jobs of one's own, at least one of each: "
-                'make_problem("cluster", scenario="trace", node_file="nodes.csv", job_file="jobs.csv")'
-            )
-        if not 0.1 <= self.until <= 10:
-            raise ValueError(f"until = {self.until}; demand of an episode, 0.1 to 10 times what the GPUs hold")
 
     @cached_property
     def card(self) -> Card:
         work = self.workload
         real = self.scenario in TRACES
         return Card(
-            "cluster", 1, self._longest(), ClusterPrices, METRICS, ("packed", "used100"), variant=self.scenario,
+            "cluster", 1, self.longest, ClusterPrices, METRICS, ("packed", "used100"), variant=self.scenario,
             size=f"{len(work.nodes.cpu):,} nodes, {work.capacity // 1000:,} GPUs", agent_word="pod", families=FAMILIES,
             baselines=BASELINES, price_space=SPACE, reference_prices={"published": PUBLISHED, "one trace": ALONE},
-            unit_s=self._longest() / 100.0, datasets=("openb",) if real else (), tags={"scenario": self.scenario},
+            unit_s=self.longest / 100.0, datasets=("openb",) if real else (), tags={"scenario": self.scenario},
             change_cost=0.0, whole_episodes=True, fleeting=True,
             notes=fit_nowhere(self.own) if self.scenario == "trace" else (),
         )  # fmt: skip
-
-    def _longest(self) -> int:
-        """Pods of an episode at most: those of the trace, and of those drawn again the mean and a tenth more."""
-        work = self.workload
-        if work.stays is not None:
-            return len(work.stays.kind)
-        mean = max(float(work.pods.demand[work.sequence].mean()), 1.0)
-        return int(1.1 * self.until * work.capacity / mean) + 10
-
-    @cached_property
-    def workload(self) -> Workload:
-        if self.scenario == "synthetic":
-            work = synthetic(self.nodes or 32)
-        else:
-            work = workload_of(self.own) if self.scenario == "trace" else openb(self.scenario)
-            work = work.smaller(self.nodes) if self.nodes else work
-        return work.mixed(self.mix) if self.mix else work
-
-    @cached_property
-    def tables(self) -> Tables:
-        """What the core reads of the workload."""
-        return priced_tables(self.workload)
-
-    @cached_property
-    def pods(self) -> Int:
-        """(T, 4) cpu, memory, gpus, milli of each kind."""
-        return np.ascontiguousarray(np.stack(self.workload.pods, 1))
-
-    @cached_property
-    def models(self) -> Int:
-        """(K,) number of each node's GPU model."""
-        return self.workload.model
-
-    def kind_of(self, pod: Int) -> int:
-        """The kind of a pod (4,), -1 where the workload has none like it."""
-        same = np.flatnonzero((self.pods == pod).all(1))
-        return int(same[0]) if len(same) else -1
-
-    def kinds_of(self, state: ClusterState) -> Int:
-        """(K,) the kind of each node of a state, by what it has; the one with as many GPUs that is nearest in CPU where
-        the workload has none like it."""
-        return _kinds(self.workload, state.cpu.tobytes(), state.memory.tobytes(), state.gpus.tobytes())
 
     def worlds(self, seeds: Sequence[int], belief: None = None) -> ClusterWorld:
         """E = len(seeds) empty clusters, each with its own order of nodes and pods."""
@@ -195,15 +129,6 @@ def _stay_row(row: Any, kinds: int) -> tuple[float, ...]:
     if not fits or row[0] not in range(kinds) or not 0 <= row[1] < np.inf or not -1 <= row[2] < np.inf:
         raise ValueError(f"own.stays: {quoted(row)}; a kind below {kinds}, a creation and a deletion in s are needed")
     return int(row[0]), float(row[1]), float(row[2])
-
-
-@lru_cache(maxsize=8)  # the nodes of a cluster are the same from step to step
-def _kinds(work: Workload, cpu: bytes, memory: bytes, gpus: bytes) -> Int:
-    given, n = (np.frombuffer(part, np.int64) for part in (cpu, memory, gpus)), work.nodes
-    cores, room, many = (part[:, None] for part in given)
-    rows, first = np.unique(n.kind, return_index=True)
-    far = np.abs(many - n.gpus[first]) * 1e9 + np.abs(cores - n.cpu[first]) + np.abs(room - n.memory[first]) * 1e-6
-    return np.asarray(rows[far.argmin(1)], np.int64)
 
 
 def make(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,15 +12,13 @@ from games.congestion import Bool, CongestionBatch, Float, Int
 from hybridalloc.problems.cluster import core
 from hybridalloc.problems.cluster.core import RULES, WEIGHTS, Cache, Left
 from hybridalloc.problems.cluster.prices import FGD, ClusterPrices
+from hybridalloc.problems.cluster.setting import ClusterSetting
 from hybridalloc.problems.cluster.state import ClusterState
 from hybridalloc.problems.cluster.stream import BAND, MARKS, SIZES, sizes
 from hybridalloc.problems.cluster.workload import SLOTS, WHOLE, Nodes
 from hybridalloc.problems.contract import Facts
 from hybridalloc.problems.slots import SlotWorld, named
 from rl.proposal import Observation
-
-if TYPE_CHECKING:
-    from hybridalloc.problems.cluster.problem import Cluster
 
 REFUSED = 1000.0  # how much more than the dearest place leaving out a pod costs that fits somewhere
 BASELINES = {
@@ -56,10 +54,17 @@ class ClusterWorld(SlotWorld):
     """
 
     def __init__(
-        self, problem: Cluster, left: Left, nodes: Nodes, model: Int, down: Bool, sequence: Int, seeds: Sequence[int]
+        self,
+        problem: ClusterSetting,
+        left: Left,
+        nodes: Nodes,
+        model: Int,
+        down: Bool,
+        sequence: Int,
+        seeds: Sequence[int],
     ) -> None:
         size = len(model)
-        super().__init__(size, problem.card.epochs)
+        super().__init__(size, problem.longest)
         self.problem, self.left, self.nodes, self.model, self.down = problem, left, nodes, model, down
         self.sequence, self.at = sequence, np.zeros(size, np.int64)  # the pod that waits is sequence[at]
         self.pod, self.kind = np.zeros((size, 4), np.int64), np.full(size, -1)
@@ -71,7 +76,7 @@ class ClusterWorld(SlotWorld):
         self.where, self.held, self.gone = np.full(ending, -1), np.zeros(ending, np.int64), np.zeros(size, np.int64)
         self.stream = np.zeros((size, 2), np.int64)
         self.last = np.zeros(size, np.int64)  # node of the last pod: where a round robin goes on
-        self.weights = problem.card.prices().weights()
+        self.weights = ClusterPrices().weights()
         self._rows = len(problem.workload.count) if sequence.shape[1] else 1
         self._caches: dict[tuple[int, bytes], Cache] = {}
         self._now: dict[tuple[int, bytes], tuple[Float, Int]] = {}  # of the decision at hand
@@ -81,20 +86,20 @@ class ClusterWorld(SlotWorld):
     # --- made
 
     @classmethod
-    def fresh(cls, problem: Cluster, seeds: Sequence[int]) -> ClusterWorld:
+    def fresh(cls, problem: ClusterSetting, seeds: Sequence[int]) -> ClusterWorld:
         """Empty clusters, each with its own order of nodes and pods."""
         work, size = problem.workload, len(seeds)
         k, shape = len(work.nodes.cpu), (size, len(work.nodes.cpu))
         whole = lambda *more: np.zeros((*shape, *more), np.int64)
         left = Left(whole(), whole(), whole(SLOTS), whole())
         nodes = Nodes(whole(), whole(), whole() + np.broadcast_to(work.nodes.gpus, shape), whole())
-        sequence = np.full((size, problem.card.epochs), -1)
+        sequence = np.full((size, problem.longest), -1)
         world = cls(problem, left, nodes, whole(), np.zeros((size, k), bool), sequence, seeds)
         world.restart(np.ones(size, bool))
         return world
 
     @classmethod
-    def of_state(cls, problem: Cluster, state: ClusterState) -> ClusterWorld:
+    def of_state(cls, problem: ClusterSetting, state: ClusterState) -> ClusterWorld:
         """One cluster as it is told; what comes next nobody knows."""
         one = lambda array: np.array(array, np.int64)[None]
         milli = np.where(np.arange(SLOTS) < state.gpus[:, None], state.free_gpu, -1)

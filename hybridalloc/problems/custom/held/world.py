@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,11 +13,8 @@ from games.packing import Packing, kept_apart, packing_game, seat_asked, serve_i
 from games.packing_batch import PackingBatch, side_by_side
 from hybridalloc.problems.contract import Facts
 from hybridalloc.problems.custom.held.state import NEVER, HeldState
-from hybridalloc.problems.slots import StateWorld
+from hybridalloc.problems.slots import StateSlots, StateWorld
 from rl.proposal import Observation
-
-if TYPE_CHECKING:
-    from hybridalloc.problems.custom.held.problem import Held
 
 CURVE = 9  # points of a server's potential
 BASELINES = {"first_fit": "first fit", "largest_first": "largest first", "random": "random"}
@@ -38,10 +35,13 @@ class Standing(NamedTuple):
     share: Float
 
 
-class HeldWorld(StateWorld["Held", HeldState, HeldPrices]):
+HeldSlots = StateSlots[HeldState, Standing, HeldPrices]
+
+
+class HeldWorld(StateWorld[HeldSlots, HeldState, HeldPrices]):
     """E steps side by side. Nothing moves on by itself: the next step is the same one."""
 
-    def __init__(self, problem: Held, states: Sequence[HeldState], seeds: Sequence[int]) -> None:
+    def __init__(self, problem: HeldSlots, states: Sequence[HeldState], seeds: Sequence[int]) -> None:
         self.states = list(states)
         super().__init__(problem, states, seeds)
 
@@ -122,7 +122,7 @@ class HeldWorld(StateWorld["Held", HeldState, HeldPrices]):
         pair = np.zeros((*self.active.shape, 1 + k, 2))
         pair[..., 0] = np.arange(1 + k) == a["previous"][..., None]
         pair[:, :, 1:, 1] = np.tanh(a["cost"])
-        allowed = np.stack([self.packing(e, self.problem.card.prices()).ok for e in range(self.size)])
+        allowed = np.stack([self.packing(e, HeldPrices()).ok for e in range(self.size)])
         allowed[..., 0] = True
         pair = np.where(allowed[..., None], pair, 0.0)
         single = lambda x: np.clip(x, -50, 50).astype(np.float32)
@@ -157,7 +157,7 @@ class HeldWorld(StateWorld["Held", HeldState, HeldPrices]):
             self.unknown_baseline(name, BASELINES)
         out = np.zeros(self.active.shape, np.int64)
         for e in range(self.size):
-            game = self.packing(e, self.problem.card.prices())
+            game = self.packing(e, HeldPrices())
             flat = game._replace(
                 curve=np.zeros(game.curve.shape),
                 private=np.tile(1.0 * np.arange(game.private.shape[1]), (len(out[e]), 1)),
@@ -226,7 +226,7 @@ class HeldWorld(StateWorld["Held", HeldState, HeldPrices]):
         return Facts(served.astype(np.float64), zero, zero[..., None], np.ones(self.size), counts)
 
     def parts(self, plan: Standing, e: int = 0) -> dict[str, Any]:
-        s, names = self.states[e], self.problem.resources
+        s, names = self.states[e], self.problem.card.families
         free = np.zeros(len(s.capacity))
         return {
             "option": plan.option[e], "served": (plan.option[e] > 0) | ~s.active,
@@ -236,5 +236,5 @@ class HeldWorld(StateWorld["Held", HeldState, HeldPrices]):
 
     def plan_of(self, allocation: Any) -> Standing:
         option = np.ascontiguousarray(allocation.option, np.int64)[None]
-        share = [np.asarray(allocation.shares[name], float) for name in self.problem.resources]
+        share = [np.asarray(allocation.shares[name], float) for name in self.problem.card.families]
         return Standing(option, np.stack(share, -1)[None] if share else np.zeros((*option.shape, 0)))
