@@ -5,7 +5,7 @@ A problem derives from :class:`Slots` and a world from :class:`SlotWorld`; a dom
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, Self, TypeVar
@@ -131,7 +131,7 @@ class SlotWorld:
         for name, value in own.items():
             value[...] = state[name]
 
-    def unknown_baseline(self, name: str, known: Mapping[str, str]) -> NoReturn:
+    def unknown_baseline(self, name: str, known: Iterable[str]) -> NoReturn:
         """For a heuristic that is none of the card's."""
         raise nearest("baseline", name, known)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from hybridalloc.problems.balancer.kept import flat, rebuilt, redraw
 from hybridalloc.problems.balancer.play import ASK, WARM, run
 from hybridalloc.problems.balancer.rules import new_room
 from hybridalloc.problems.balancer.scorer import BalancerPrices
+from hybridalloc.problems.balancer.setting import BalancerSetting
 from hybridalloc.problems.balancer.sim import Sim, Table
 from hybridalloc.problems.balancer.state import BalancerState
 from hybridalloc.problems.balancer.told import no_future, presumed, resume, truth_of
@@ -25,9 +26,6 @@ from hybridalloc.problems.balancer.turn import TOLD_NAMES, go_on, turn
 from hybridalloc.problems.contract import Facts
 from hybridalloc.problems.slots import SlotWorld
 from rl.proposal import Observation
-
-if TYPE_CHECKING:
-    from hybridalloc.problems.balancer.problem import Balancer
 
 FAMILY = "memory"
 OUTCOMES = 256  # requests whose end one decision can tell; more are told by the next ones
@@ -55,8 +53,8 @@ class BalancerWorld(SlotWorld):
         who: (E, N) requests that are to be decided, -1 for none. seen: what their dispatchers see.
     """
 
-    def __init__(self, problem: Balancer, size: int, n: int, replicas: int, seeds: Sequence[int]) -> None:
-        super().__init__(size, problem.card.epochs)
+    def __init__(self, problem: BalancerSetting, size: int, n: int, replicas: int, seeds: Sequence[int]) -> None:
+        super().__init__(size, problem.requests)
         self.problem = problem
         self.who, self.over = np.full((size, n), -1), np.zeros(size, bool)
         self.seen, self.replica = new_seen(size, n, replicas), np.arange(replicas)
@@ -73,14 +71,14 @@ class BalancerWorld(SlotWorld):
     # --- made
 
     @classmethod
-    def fresh(cls, problem: Balancer, seeds: Sequence[int]) -> BalancerWorld:
+    def fresh(cls, problem: BalancerSetting, seeds: Sequence[int]) -> BalancerWorld:
         """Idle fleets before their first requests."""
         world = cls(problem, len(seeds), problem.batch, problem.replicas, seeds)
         world.restart(np.ones(len(seeds), bool))
         return world
 
     @classmethod
-    def of_state(cls, problem: Balancer, state: BalancerState) -> BalancerWorld:
+    def of_state(cls, problem: BalancerSetting, state: BalancerState) -> BalancerWorld:
         """One fleet as it is told."""
         n, r = state.hit.shape
         world = cls(problem, 1, n, r, [0])
@@ -139,7 +137,7 @@ class BalancerWorld(SlotWorld):
 
     def observe(self) -> Observation:
         """Of each request and the traffic; of each replica; of a request at a replica."""
-        seen, load = self.seen, self._believed(self.problem.card.prices())
+        seen, load = self.seen, self._believed(BalancerPrices())
         e, n = seen.prompt.shape
         r = seen.up.shape[1]
         per = np.maximum(seen.share * r, 1e-9)
@@ -212,9 +210,9 @@ class BalancerWorld(SlotWorld):
         """(E, N) where a router of the field's sends each request, by itself."""
         rules = self.problem.rules
         if name not in rules:
-            self.unknown_baseline(name, self.problem.card.baselines)
+            self.unknown_baseline(name, rules)
         option = np.zeros(self.who.shape, np.int64)
-        prices, told = self.problem.card.prices(), self.problem.told_tokens
+        prices, told = BalancerPrices(), self.problem.told_tokens
         for e in np.flatnonzero(self.active.any(1)):
             stream = stream_of(int(rng.integers(2**62)))
             sim = self.sim(int(e))
@@ -333,7 +331,7 @@ class BalancerWorld(SlotWorld):
 
     def spread(self, share: Float) -> None:
         """Bring each world so far along its episode (E,), 0 to 1, by its game at the prices' defaults."""
-        prices = self.problem.card.prices()
+        prices = BalancerPrices()
         for k in range(self.size):
             most = int(share[k] * self.problem.requests) - 1
             if most >= 0 and not self.over[k]:
