@@ -263,8 +263,9 @@ def test_commands_try_their_places_first(tmp_path, capsys, monkeypatch):
     ):
         monkeypatch.setattr(name, work)
     monkeypatch.setattr("hybridalloc.experiments.stored.comparison_from", work)
-    monkeypatch.setattr("hybridalloc.allocator.read_checkpoint", work)
+    monkeypatch.setattr("rl.export.write_onnx", work)
     monkeypatch.chdir(tmp_path)
+    Allocator(make_problem("mec", agents=4, servers=2), recommender="imappo").save("a.npz")
     (tmp_path / "file").write_text("")
     (tmp_path / "taken.checkpoints").write_text("")
     (tmp_path / "stored").mkdir()
