@@ -1,7 +1,6 @@
 """Routers of requests to language models side by side, each tuned by as many trials of one search.
 
     python benchmarks/balancer.py --scenario azure --dispatchers 16 --report 1
-    python benchmarks/balancer.py --scenario azure --sweep            # one setting, D 1 to 64, reports 0 to 8 s
     python benchmarks/balancer.py --scenario azure --drift            # learned speeds where they wander, and where not
     python benchmarks/balancer.py --speed
 
@@ -240,53 +239,6 @@ def _say(key: str, mine: str, other: str, note: str, load: float, found: dict) -
     print(f"{key} at {load:.2f}: {FAMILIES[mine].label} {mean:+.0f} % [{low:+.0f}, {high:+.0f}] of {label}")
 
 
-def sweep(args: argparse.Namespace) -> None:
-    """One setting each, tuned over all at once, for every number of dispatchers and period of reports."""
-    dispatchers, periods = (1, 4, 16, 64), (0.0, 0.25, 1.0, 4.0, 8.0)
-    tuning = [
-        Cell(d, t, (0.75, 0.92)[(i + j) % 2]) for i, d in enumerate(dispatchers) for j, t in enumerate((0.25, 1.0, 4.0))
-    ]
-    names = args.families.split(",") if args.families else ["game own", "report", "corrected", "blend", "learned"]
-    known = json.loads(Path(args.settings).read_text()) if args.settings else {}
-    told = {
-        name: known[name]
-        if name in known
-        else tune(args.scenario, FAMILIES[name], tuning, args.trials, args.tuning_requests)
-        for name in names
-    }
-    for name in names:
-        print(f"{name:12s} {json.dumps(_round(told[name]))}", flush=True)
-    if args.out:
-        Path(args.out).write_text(json.dumps(told))
-    found: dict[tuple[str, Cell], np.ndarray] = {}
-    for load in args.loads:
-        print(f"{args.scenario}, load {load:g}: TTFT p99 in s; reports every {', '.join(f'{t:g}' for t in periods)} s")
-        for name in names:
-            router = FAMILIES[name].make(told[name])
-            line = []
-            for d in dispatchers:
-                for t in periods:
-                    cell = Cell(d, t, load)
-                    found[name, cell] = figures(args.scenario, cell, router, range(args.slices), args.requests, True)[
-                        "ttft_p99"
-                    ]
-                line.append(f"D {d:2d}: " + " ".join(f"{found[name, Cell(d, t, load)].mean():5.2f}" for t in periods))
-            print(f"{name:12s}" + " | ".join(line), flush=True)
-        for mine in [n for n in ("blend", "learned") if n in names]:
-            for other in [n for n in names if n not in ("blend", "learned")]:
-                worse = [
-                    (cell, paired(found[mine, cell], found[other, cell]))
-                    for cell in (Cell(d, t, load) for d in dispatchers for t in periods)
-                ]
-                sure = [(c, r) for c, r in worse if r[1] > 0]
-                top = max(worse, key=lambda pair: pair[1][0])
-                where = f"D {top[0].dispatchers}, {top[0].report_s:g} s"
-                print(
-                    f"{mine} against {other}: worst {top[1][0]:+.1f} % [{top[1][1]:+.1f}, {top[1][2]:+.1f}] at "
-                    f"{where}; worse beyond the interval in {len(sure)} of {len(worse)}"
-                )
-
-
 def drift(args: argparse.Namespace) -> None:
     """The game with nominal and with learned speeds, tuned alike where speeds wander; then both where they do not."""
     tuning = [Cell(args.dispatchers, args.report, load) for load in (0.75, 0.92) for _ in range(3)]
@@ -376,17 +328,15 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=3000)
     parser.add_argument("--tuning-requests", type=int, default=REQUESTS)
     parser.add_argument("--families", default="")
-    parser.add_argument("--sweep", action="store_true")
     parser.add_argument("--speed", action="store_true")
     parser.add_argument("--drift", action="store_true")
     parser.add_argument("--slices", type=int, default=SLICES)
     parser.add_argument("--out", default="")
-    parser.add_argument("--settings", default="", help="of a sweep, by router: taken instead of tuning these")
     args = parser.parse_args()
     if args.speed:
         speed()
     else:
-        (drift if args.drift else sweep if args.sweep else compare)(args)
+        (drift if args.drift else compare)(args)
 
 
 if __name__ == "__main__":

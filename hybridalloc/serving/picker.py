@@ -157,8 +157,9 @@ class Picker:
         """What a replica says of itself.
 
         Args:
-            waiting, running: requests, everybody's. kv: part of its KV memory in use, 0 to 1. iteration_s: time of one
-                of its iterations of late. at: when it said so, by this picker's clock; now by default.
+            waiting, running: requests, everybody's. kv: part of its KV memory in use, 0 to 1. iteration_s: time of its
+                iterations of late that had no prompt in them, such as a low quantile of the times between two tokens.
+                at: when it said so, by this picker's clock; now by default.
 
         Raises:
             ValueError: a number out of range, or a report from the future.

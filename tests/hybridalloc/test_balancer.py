@@ -20,9 +20,10 @@ from hybridalloc.problems.balancer.belief import BLEND, CORRECTED, LEARNED, OWN,
 from hybridalloc.problems.balancer.card import RULES_BY_NAME
 from hybridalloc.problems.balancer.chance import stream_of, uniform
 from hybridalloc.problems.balancer.core import new_view
-from hybridalloc.problems.balancer.play import ASK, Router, play, run
+from hybridalloc.problems.balancer.play import ASK, EVERYONE, NOBODY, Router, play, run
 from hybridalloc.problems.balancer.rules import GAME, Rule
-from hybridalloc.problems.balancer.sim import DONE
+from hybridalloc.problems.balancer.sim import DONE, Law
+from hybridalloc.problems.balancer.workload import Episode, changes_of, classes_of, sim_of
 from hybridalloc.training.config import TrainConfig
 from hybridalloc.training.evaluation import evaluate
 from hybridalloc.training.trainer import train
@@ -163,6 +164,16 @@ def test_what_is_left_of_a_report_is_learned_from_the_next(rho, kappa):
         learn(0, now, seen(x + own, own, own, np.zeros(4)), fleet, False, know)
     assert know.left[0, 0] == pytest.approx(rho, abs=0.06) and know.lag_s[0] == pytest.approx(1.0)
     assert know.alike[0, 0] == pytest.approx(kappa, abs=0.08)
+
+
+def test_learned_speeds_are_the_true_slowness_whatever_prompts_come():
+    slow = np.array([0.7, 1.0, 1.5, 2.0])
+    changes = changes_of([(1e-6, r, float(x)) for r, x in enumerate(slow)])
+    law, kind, episode = Law(2, 0.5), classes_of(4), Episode(0.5, 800, False, 0.0)
+    sim = sim_of("synthetic", kind, law, episode, 0, changes=changes)
+    room = R.new_room(2, sim.fleet.share)
+    run(sim, Rule(GAME), BLEND, BalancerPrices(), False, room, stream_of(0), NOBODY, EVERYONE, NOBODY)
+    np.testing.assert_allclose(room.know.speed, [slow, slow], rtol=0.1)
 
 
 def test_the_game_orders_options_as_the_compiled_router_does():

@@ -12,8 +12,8 @@ the prices (``blend``), or learned online: each new report tells what others tru
 squares of what the last report, its spread and the own requests would have said. Reports at their face value, reports
 corrected by what was sent since, and own requests alone are members with fixed coefficients.
 
-What is learned of speed is each replica's own: its reported time of an iteration over what the nominal constants make
-of what it ran.
+What is learned of speed is each replica's own: its reported time of an iteration without prompts over what the nominal
+constants make of what it ran. With prompts in it the time would tell how much waits there, and that many times over.
 """
 
 from __future__ import annotations

@@ -42,7 +42,8 @@ def run_until(until, r, trace, fleet, replicas, lines, requests, prefixes, dispa
         took = now - replicas.begun[r]
         replicas.step[r] += 1
         replicas.kv[r] += replicas.runs[r]
-        replicas.iteration_s[r] += PACE * (took - replicas.iteration_s[r])
+        if replicas.joins[r] == 0 and replicas.partial[r] < 0:  # a prompt in it would be taken for slowness
+            replicas.iteration_s[r] += PACE * (took - replicas.iteration_s[r])
         if live:
             replicas.busy_s[r] += took
         if replicas.joins[r] > 0:

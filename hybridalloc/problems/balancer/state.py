@@ -57,7 +57,7 @@ class BalancerState(State):
         share: of the fleet's capacity. kv: tokens that fit into its memory. base_s: least time of an iteration.
         replica: a number by which each is known; each once. up: as far as is known.
         age_s: of the last report of each, and what it told: requests that waited and ran, tokens in KV memory, prompt
-            tokens that waited, the running mean of an iteration's time.
+            tokens that waited, the running mean of the time of iterations without prompts.
         own_...: requests of this dispatcher in flight there now: how many, their prompt tokens before the first token,
             their prompts after it, how many had none yet. then_...: the same when the report was taken.
         usual: part of all that others have which is at each replica, as a rule, by its share where it is not told: of
