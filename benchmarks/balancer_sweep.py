@@ -38,8 +38,8 @@ HEAD = """`{command}` wrote this page ([what is compared](balancer.md#against-th
 Every router is tuned once, by {trials} trials of one search on the first half of a trace, over all numbers of routers
 and stale periods together, and then played as it is on {count} slices of the second half ({slices}): 1 to 64 routers
 before eight replicas, reports every 0 (always fresh) to 8 s, at three loads of the measured capacity. Round robin is
-weighted; two choices, own in flight, prefix affinity, Prequal and one of llm-d's are given the capacities, which is added
-here. In published form are round robin, load interpretation and llm-d's weights, tuned."""
+weighted; two choices, own in flight, prefix affinity, Prequal and one of llm-d's are given the capacities, which is
+added here. In published form are round robin, load interpretation and llm-d's weights, tuned."""
 WORST = """*Worse* and *better* count the cells of {many} in which the whole 95 % interval is above or below 0; about
 {chance:.1f} would be each by chance alone."""
 Found = dict[bench.Cell, dict[str, np.ndarray]]
