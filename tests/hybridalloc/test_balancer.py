@@ -176,6 +176,17 @@ def test_learned_speeds_are_the_true_slowness_whatever_prompts_come():
     np.testing.assert_allclose(room.know.speed, [slow, slow], rtol=0.1)
 
 
+@pytest.mark.parametrize("dispatchers", [1, 4])
+def test_what_is_usual_is_a_part_of_all_from_the_first_report_on(dispatchers):
+    sim = sim_of("synthetic", classes_of(8), Law(dispatchers, 4.0), Episode(0.7, 400, False, 0.0), 0)
+    room, stream = R.new_room(dispatchers, sim.fleet.share), stream_of(0)
+    for _ in range(20):
+        run(sim, Rule(GAME), BLEND, BalancerPrices(), False, room, stream, NOBODY, 20, NOBODY)
+        usual = room.know.usual
+        assert usual.min() >= 0 and usual.max() <= 1
+    np.testing.assert_allclose(usual[..., 0].sum(1), 1, atol=0.15)
+
+
 def test_the_game_orders_options_as_the_compiled_router_does():
     """One request at a time both are one, noise included: whole episodes come out the same."""
     for settings in ({}, {"scenario": "synthetic", "belief": "learned", "report_s": 0.3, "prefix_index": "own"}):

@@ -76,10 +76,12 @@ def learn(d, now, view, fleet, tokens_told, know):
     Args:
         tokens_told: whether reports tell waiting tokens; otherwise waiting requests times the mean prompt.
     """
-    total = know.others[d]  # as known before this look
-    spread = (0.0, 0.0, 0.0)
+    total = know.others[d]
+    spread, silent = (0.0, 0.0, 0.0), 0
     for r in range(len(view.up)):
         spread = (spread[0] + total[r, 0], spread[1] + total[r, 1], spread[2] + total[r, 2])
+        silent += know.at[d, r] < 0.0
+    whole = spread  # of all replicas with the reports of this look, where `spread` is as known before it
     changed = False
     for r in range(len(view.up)):
         at = now - view.age_s[r]
@@ -98,11 +100,13 @@ def learn(d, now, view, fleet, tokens_told, know):
             scale = 1.0 / (1000.0 + spread[1] * usual[1]) ** 2
             _square(know.sums[d, 1], scale, w, know.others[d, r, 1], usual[1] * spread[1], many * waits)
             changed = True
+        silent -= know.at[d, r] < 0.0
         know.at[d, r] = at
-        know.others[d, r, 0], know.others[d, r, 1], know.others[d, r, 2] = n, w, k
+        whole = (whole[0] + n - total[r, 0], whole[1] + w - total[r, 1], whole[2] + k - total[r, 2])
+        total[r, 0], total[r, 1], total[r, 2] = n, w, k
         for q in range(LOAD):
-            if spread[q] > 0.0:
-                know.usual[d, r, q] += USUAL * (know.others[d, r, q] / spread[q] - know.usual[d, r, q])
+            if silent == 0 and whole[q] > 0.0:  # before all have reported a part of what is known is no part of all
+                know.usual[d, r, q] += USUAL * (min(total[r, q] / whole[q], 1.0) - know.usual[d, r, q])
         _learn_speed(d, r, view, fleet, know)
     if changed:
         for q in range(2):
