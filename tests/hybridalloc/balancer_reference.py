@@ -82,12 +82,13 @@ class Replica:
             return None
         took = (tokens + work * self.attention) / self.prefill + self.base_s
         took += self.request_s * len(self.running) + self.token_s * self.held
-        self.begun, self.end = now, now + self.slow * took
+        self.begun, self.end, self.prompts = now, now + self.slow * took, tokens > 0
         return self.end
 
     def finish(self, now):
         """What an iteration did becomes visible; who is done."""
-        self.mean_s += 0.1 * (now - self.begun - self.mean_s)
+        if not self.prompts:
+            self.mean_s += 0.1 * (now - self.begun - self.mean_s)
         done = []
         for request in self.running:
             request.made += 1
