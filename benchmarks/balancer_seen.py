@@ -116,7 +116,7 @@ def show(label: str, seeds: range, expects: Expects | None) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--episodes", type=int, default=60, help="a round that is learned from, of 600 requests each")
+    parser.add_argument("--episodes", type=int, default=30, help="a round that is learned from, of 600 requests each")
     parser.add_argument("--seeds", type=int, default=20)
     args = parser.parse_args()
     torch.set_num_threads(1)
