@@ -130,7 +130,7 @@ class A3c(A2c):
         blended: Blended | Drawn | None = None,
     ) -> None:
         """One executed decision of E networks; see :meth:`rl.learner.Learner.record`."""
-        lasted, ended = durations(elapsed, len(option)), ends(terminated, len(option))
+        lasted, ended = durations(elapsed, len(option)), ends(terminated, *option.shape)
         for worker, part in self.shares(len(option)):
             worker.record(
                 portion(observation, part), option[part], log_prior[part], bias[part], reward[part], carried[part],

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from rl.leave_one_out import Others
 from rl.networks import Sizes
-from rl.on_policy import Batch, Float, OnPolicy, OnPolicyConfig, descend, entropy_of, explained_variance
+from rl.on_policy import Batch, Float, OnPolicy, OnPolicyConfig, by_agent, descend, entropy_of, explained_variance
 
 
 @dataclass(frozen=True)
@@ -137,14 +137,15 @@ def td_lambda(
 ) -> tuple[Float, NDArray[np.bool_]]:  # fmt: skip
     """y_t = r_t + d_t ((1 - lam) q_{t+1} + lam y_{t+1}), (T, E, N), on executed pairs; and (T, E) where it exists.
 
-    It does not at the last slot and before a cut: there y_t = q_t. Where an episode ``ended`` for good y_t = r_t.
+    It does not at the last slot and before a cut: there y_t = q_t. Where it ``ended`` for good y_t = r_t.
 
     Args:
-        discount: (T, E) or one for all, d_t = gamma^elapsed. cut, ended: (T, E).
+        discount: (T, E), (T, E, N) or one for all, d_t = gamma^elapsed, 0 past an end. cut: (T, E). ended: (T, E, N).
     """
-    d = np.broadcast_to(np.asarray(discount, np.float64), cut.shape)[..., None]
-    over = np.zeros(cut.shape, bool) if ended is None else ended
-    y = np.where(over[..., None], reward, q)
+    d = by_agent(discount, cut.shape)
+    past = np.zeros(reward.shape, bool) if ended is None else ended
+    over = past.all(axis=-1)
+    y = np.where(past, reward, q)
     exists = ~cut
     exists[-1] = False
     for t in range(len(reward) - 2, -1, -1):

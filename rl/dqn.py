@@ -6,11 +6,19 @@ zero. Exploration is Boltzmann, drawn by the coordinator from the same merged st
 
     Q_i(s, o_i) -> r_i + gamma^t1 r_i' + ... + gamma^tm Q_target(s^(m), o*),   m <= n slots, never across a cut,
 
-with tk the time till the k-th slot after (k where each lasts a unit), and nothing is added past an episode's end.
+with tk the time till the k-th slot after (k where each lasts a unit), and nothing is added past the end of an episode, or
+of an agent's part in it. Where m decisions fit in a unit of time, one of them changes Q by about 1 / m of what a unit
+does, and a backup a decision would take m times as many to look as far ahead. So the return goes on until it lasts
+``span``; dueling, the network learns a rate of advantage, which counts for as long as a decision lasts in the mean, d,
+
+    Q_i(s, o) = V_i(s) + d A_i(s, o),    prior A / temperature,    d <= 1,
+
+and the gap between options is of order one however often is decided. Slots of a unit have d = 1 and m = n.
 
 It acts on the discretised choice alone: power and fractions are the coordinator's best responses.
 
-Sources: Mnih et al. (2015), "Human-level control through deep reinforcement learning"; van Hasselt et al. (2016) for
+Sources: Baird (1993), "Advantage updating", and Tallec, Blier and Ollivier (2019), "Making deep Q-learning methods
+robust to time discretization", for the rate of advantage; Mnih et al. (2015), "Human-level control through deep reinforcement learning"; van Hasselt et al. (2016) for
 double, Wang et al. (2016) for dueling, Schaul et al. (2016) for priorities; Sutton (1988) and Hessel et al. (2018) for
 n steps; Tan (1993) for independent learners.
 """
@@ -18,6 +26,7 @@ n steps; Tan (1993) for independent learners.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,11 +49,12 @@ class DqnConfig(OffPolicyConfig):
 
     Attributes:
         agents: a batch is of single agents' transitions, not of joint slots.
-        temperature: of the prior Q / temperature and of the Boltzmann exploration.
+        temperature: of the prior Q / temperature and of the Boltzmann exploration, for a decision that lasts a unit of
+            time; for shorter ones it is as much less as they are, as what hangs on them is.
         double: the next choice is the online network's, valued by the target.
         dueling: Q = V + A - mean A.
         prioritised: draw by |delta|^alpha, with importance weights whose exponent grows from ``beta`` to 1.
-        steps: of the n-step return.
+        steps: of the n-step return, at least. span: units of time that it lasts, at least.
         huber: width of the loss's quadratic part.
     """
 
@@ -59,6 +69,7 @@ class DqnConfig(OffPolicyConfig):
     alpha: float = 0.6
     beta: float = 0.4
     steps: int = 1
+    span: float = 1.0
     huber: float = 1.0
 
     def __post_init__(self) -> None:
@@ -83,6 +94,7 @@ class Dqn(OffPolicy):
         super().__init__(c, seed, Replay(c.capacity, c.agents, c.alpha if c.prioritised else None, own))
         self.engine = engine_of(c.engine, self.online.utility)
         self.passes = Passes(self.online, self.target)
+        self.pace = 1.0  # d
         self.target.load_state_dict(self.online.state_dict())
         self.optimizer = torch.optim.Adam(self.online.parameters(), c.rate, fused=True)
         self.policy = self.export()
@@ -90,9 +102,24 @@ class Dqn(OffPolicy):
     def network(self, sizes: Sizes) -> QNetwork:
         return QNetwork(sizes, self.config.hidden, self.config.dueling)
 
+    @property
+    def apart(self) -> bool:
+        return super().apart and self.online.mixer is None
+
+    @property
+    def temperature(self) -> float:
+        """Of the prior Q / temperature, for decisions as long as they are."""
+        return self.config.temperature * self.pace
+
+    def set_pace(self, pace: float) -> None:
+        """What an advantage counts: decisions last ``pace`` units of time, 1 at the most."""
+        self.pace = min(pace, 1.0)
+        if self.online.value is not None:
+            self.online.utility.scale = self.target.utility.scale = self.pace
+
     def export(self) -> ArrayPolicy:
         weights = self.online.utility.export()
-        weights["scale"] = np.array(1.0 / self.config.temperature, np.float32)
+        weights["scale"] = np.array(self.online.utility.scale / self.temperature, np.float32)
         return ArrayPolicy(weights, self.name)
 
     def update(self, last: Observation, progress: float) -> dict[str, float]:
@@ -105,12 +132,13 @@ class Dqn(OffPolicy):
         rate = self.set_rate(progress, {"optimizer": 1.0})
         beta = c.beta + (1 - c.beta) * progress
         of = torch.from_numpy(np.asarray(last.resource_of))
+        self.set_pace(self.replay.pace)
         logs: dict[str, list[float]] = {
             k: [] for k in ("value_loss", "q", "norm", "entropy", "kl", "explained_variance")
         }
         first: tuple[Slot, Tensor] | None = None  # a batch and what would have been executed before this update
         for _ in range(self.since * c.updates):
-            drawn = self.replay.sample(self.rng, c.batch, c.gamma, c.steps, beta)
+            drawn = self.replay.sample(self.rng, c.batch, c.gamma, c.steps, beta, c.span)
             if drawn is None:  # every kept slot ends an episode
                 break
             now, then, reward, discount, weight, index = drawn
@@ -118,8 +146,8 @@ class Dqn(OffPolicy):
                 kept = {k: v.clone() for k, v in now.items()}  # the batch's room is used again
                 first = kept, self.executed(kept, of)
             following = self.ahead(then, of)
-            wide = (slice(None),) + (None,) * (following.ndim - 1)
-            goal = (reward if following.ndim > 1 else reward.mean(1)) + discount[wide] * following
+            each = following.ndim > 1  # and not the team's
+            goal = reward + discount * following if each else reward.mean(1) + discount.amax(1) * following
             self.optimizer.zero_grad()
             loss, value, delta = self.set_gradients(now, of, goal, weight)
             logs["norm"].append(step(self.optimizer, self.online, c.gradient_norm))
@@ -140,11 +168,11 @@ class Dqn(OffPolicy):
         """(B, N) or, mixed, (B,) the target network's value of what would be executed next."""
         c = self.config
         if self.engine == "compiled":
-            return self.passes.ahead(then, of, c.double, c.temperature, c.limit)
+            return self.passes.ahead(then, of, c.double, self.temperature, c.limit)
         with torch.no_grad():
             slow = self.target(then, of)
             chooser = self.online(then, of) if c.double else slow
-            follow = executed_greedy(chooser / c.temperature, then["bias"], then["allowed"], c.limit)
+            follow = executed_greedy(chooser / self.temperature, then["bias"], then["allowed"], c.limit)
             return self.target.mix(slow.gather(-1, follow[..., None])[..., 0], then)
 
     def set_gradients(self, now: Slot, of: Tensor, goal: Tensor, weight: Tensor) -> Lesson:
@@ -165,5 +193,12 @@ class Dqn(OffPolicy):
     def executed(self, slot: Slot, of: Tensor) -> Tensor:
         """(B, N, O) log-density of what is executed with the online network's Q."""
         with torch.no_grad():
-            q = self.online(slot, of) / self.config.temperature
+            q = self.online(slot, of) / self.temperature
             return executed_log_density(q, slot["bias"], slot["allowed"], self.config.limit)
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"pace": self.pace}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.set_pace(state.get("pace", 1.0))
+        super().load_state_dict(state)

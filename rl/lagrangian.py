@@ -99,7 +99,6 @@ class Lagrangian(Mappo):
         if final is not None and truncated.any():
             seen = self.seen(final)
             after = self.cost_values(own_features(seen), seen.resource)
-        after = np.where(self.slots[-1]["ended"][:, None], 0.0, after)
         self.slots[-1] |= {"cost": paid, "cost_after": after}
 
     def cost_values(self, own: NDArray[Any], resource: NDArray[Any]) -> Float:
@@ -121,7 +120,8 @@ class Lagrangian(Mappo):
         following = self.cost_values(batch.next_own, batch.next_resource)
         after = batch.more["cost_after"].numpy().reshape(shape)
         each = np.broadcast_to(cost[..., None], shape)
-        advantage = generalised_advantage(each, held, following, batch.cut, after, batch.discount, c.gae)
+        passed = batch.discount.max(axis=-1)  # the team goes on when an agent's part has ended
+        advantage = generalised_advantage(each, held, following, batch.cut, after, passed, c.gae)
         self.cost_norm.update(advantage + held)
         normal = (advantage + held - self.cost_norm.centre) / self.cost_norm.spread
         self.cost_target = torch.from_numpy(normal.reshape(batch.live.shape)).float()

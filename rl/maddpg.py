@@ -121,7 +121,7 @@ class Maddpg(OffPolicy):
             taken = nn.functional.one_hot(now["option"], now["allowed"].shape[-1]).float()
             with torch.no_grad():
                 chosen = self.draw(self.log_pi(self.target_actor, then, of)[0])
-                target = reward + discount[:, None] * self.target_critic(then, chosen, chosen, of)
+                target = reward + discount * self.target_critic(then, chosen, chosen, of)
             q = self.critic(now, taken, taken, of)
             value_loss = (q - target).square().mean()
             descend(value_loss, self.critic_optimizer, self.critic, c.gradient_norm)

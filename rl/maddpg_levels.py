@@ -164,7 +164,7 @@ class MaddpgLevels(OffPolicy):
             taken = inside(self.units(now["bias"][..., : len(c.continuous)].double()))
             with torch.no_grad():
                 follows = inside(self.executed(self.target_actor, then, of))
-                target = reward + discount[:, None] * self.target_critic(then, follows, follows)
+                target = reward + discount * self.target_critic(then, follows, follows)
             q = self.critic(now, taken, taken)
             value_loss = nn.functional.huber_loss(q[now["live"]], target[now["live"]], delta=c.huber)
             if now["live"].any():

@@ -88,6 +88,11 @@ class OffPolicy(Learner):
     def credit(self) -> str:
         return self.settings.credit
 
+    @property
+    def apart(self) -> bool:
+        """Whether agents are paid each for itself, so that one's part may end before the others'."""
+        return self.settings.credit != "team"
+
     def export(self) -> ArrayPolicy:
         """The present policy as arrays."""
         raise NotImplementedError
@@ -123,14 +128,15 @@ class OffPolicy(Learner):
         Paid by difference, a slot is drawn when what it is charged later is in.
         """
         c = self.settings
-        lasted, ended = durations(elapsed, len(option)), ends(terminated, len(option))
+        lasted, ended = durations(elapsed, len(option)), ends(terminated, *option.shape, self.apart)
         reward = np.array(reward, np.float64)
         if c.credit == "team":
             reward[:] = reward.mean(axis=1, keepdims=True)
         charged = c.credit == "difference" and bool(c.carry)
         self.replay.add(
-            observation, option, bias, reward, truncated & ~ended, lasted, ended, carried.shape[-1] if charged else 0
-        )
+            observation, option, bias, reward, truncated & ~ended.all(axis=1), lasted, ended,
+            carried.shape[-1] if charged else 0,
+        )  # fmt: skip
         if charged:
             since = np.zeros(len(option))
             for h in range(min(carried.shape[-1], len(self.replay) - 1)):

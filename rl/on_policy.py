@@ -194,7 +194,8 @@ class OnPolicy(Learner):
     ) -> None:
         """One executed decision of E networks; see :meth:`rl.learner.Learner.record`."""
         c = self.settings
-        lasted, ended = durations(elapsed, len(option)), ends(terminated, len(option))
+        lasted = durations(elapsed, len(option))
+        ended = ends(terminated, *option.shape, apart=c.credit in ("own", "difference"))
         logits = np.where(observation.allowed, log_prior + bias, -np.inf)
         top = logits.max(axis=-1, keepdims=True)
         norm = top[..., 0] + np.log(np.exp(logits - top).sum(axis=-1))
@@ -204,8 +205,8 @@ class OnPolicy(Learner):
             "option": np.array(option), "allowed": seen.allowed, "live": seen.live,
             "bias": np.where(observation.allowed, bias, 0.0).astype(np.float32),
             "old": (np.take_along_axis(logits, option[..., None], -1)[..., 0] - norm).astype(np.float32),
-            "reward": paid(reward, c.credit, option, observation), "elapsed": lasted, "cut": truncated | ended,
-            "ended": ended,
+            "reward": paid(reward, c.credit, option, observation), "elapsed": lasted,
+            "cut": truncated | ended.all(axis=1), "ended": ended,
         } | self.remember(observation))  # fmt: skip
         self.slots[-1]["after"] = np.zeros(reward.shape)
         if final is not None and truncated.any():
@@ -285,9 +286,9 @@ class OnPolicy(Learner):
         timed: dict[str, Any] = {k: slots[k] for k in TIMED}
         timed["after"] = timed["after"].copy()
         for k, t in enumerate(slots["final_at"]):
-            value = self.values(slots["final_own"][k], slots["final_resource"][k])
-            timed["after"][t] = np.where(timed["ended"][t][:, None], 0.0, value)
-        timed["discount"] = discounts(self.settings.gamma, timed.pop("elapsed"))
+            timed["after"][t] = self.values(slots["final_own"][k], slots["final_resource"][k])
+        passed = discounts(self.settings.gamma, timed.pop("elapsed"))
+        timed["discount"] = np.where(timed["ended"], 0.0, passed[..., None])
         left = {k: v for k, v in slots.items() if k not in TIMED and not k.startswith("final_")}
         flat: dict[str, Any] = {k: torch.from_numpy(v) for k, v in left.items()}
         flat["own"] = torch.from_numpy(summary(left["agent"], left["pair"]))
@@ -378,6 +379,8 @@ class OnPolicy(Learner):
 def copied(slot: Mapping[str, Any]) -> dict[str, Any]:
     """A recorded slot that shares no array with the one given; own features, which older ones hold, are found again."""
     kept = {k: v for k, v in slot.items() if k != "own"}
+    if "ended" in kept:  # older ones say it of whole episodes
+        kept["ended"] = ends(kept["ended"], *kept["option"].shape)
     return {k: tuple(x.copy() for x in v) if isinstance(v, tuple | list) else v.copy() for k, v in kept.items()}
 
 
@@ -401,14 +404,15 @@ def generalised_advantage(
     r"""A_t = delta_t + d_t lam w_{t+1} A_{t+1},  delta_t = r_t + d_t V(s_{t+1}) - V(s_t), within an episode.
 
     Args:
-        discount: (T, E) or one for all, d_t = gamma^elapsed; lam counts decisions, see :mod:`rl.elapsed`.
+        discount: (T, E), (T, E, N) or one for all, d_t = gamma^elapsed, 0 past an end; lam counts decisions, see
+            :mod:`rl.elapsed`.
         reward, value: (T, E, N). following: (E, N) value of what came after the last slot. cut: (T, E) the
             episode ended after the slot. after: (T, E, N) value of what came next there.
         weight: (T, E, N) truncated importance weights of what another policy executed; None is 1, the slot's own.
     """
     advantage = np.zeros(reward.shape)
     running = np.zeros(reward.shape[1:])
-    d = np.broadcast_to(np.asarray(discount, np.float64), cut.shape)[..., None]
+    d = by_agent(discount, cut.shape)
     for k in range(len(reward) - 1, -1, -1):
         ended = cut[k][:, None]
         ahead = np.where(ended, after[k], following if k == len(reward) - 1 else value[k + 1])
@@ -416,6 +420,12 @@ def generalised_advantage(
         advantage[k] = delta + d[k] * lam * np.where(ended, 0.0, running)
         running = advantage[k] if weight is None else weight[k] * advantage[k]
     return advantage
+
+
+def by_agent(discount: float | Float, shape: tuple[int, ...]) -> Float:
+    """(T, E, N) or (T, E, 1) from one discount for all, (T, E) = ``shape``, or (T, E, N)."""
+    d = np.asarray(discount, np.float64)
+    return d if d.ndim == 3 else np.broadcast_to(d, shape)[..., None]
 
 
 def executed(

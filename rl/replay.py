@@ -2,8 +2,10 @@ r"""Replay of joint slots: uniform or prioritised draws of slots or of single ag
 
 A slot whose network was reset after it starts no transition: its successor is another episode. An n-step return
 stops short of that slot and bootstraps from it, so that it never crosses a cut; its discount is gamma to the power of
-the time that its m <= n slots last (gamma^m where each lasts one unit), and 0 once an episode has ended for good: then
-nothing is added of what follows. Rewards of the slots between are those of what was executed then, not corrected (as in
+the time that its m slots last (gamma^m where each lasts one unit), and 0 once an episode, or an agent's part in it, has
+ended for good: then nothing is added of what follows. It takes n slots, and more until they last a given time: where
+decisions are many in a unit of time, a return of a few of them says next to nothing of what any of them is worth
+(Tallec, Blier and Ollivier 2019). Rewards of the slots between are those of what was executed then, not corrected (as in
 Hessel et al. 2018).
 
 A reward that may yet be charged (see :meth:`Replay.add`) is not drawn, neither as a transition's own nor between an
@@ -80,7 +82,7 @@ class Sample(NamedTuple):
 
     now, then: observation, own (B, N, A + 3 P) where the replay tells it, option (B, N), bias (B, N, O) at the first
     and after the last slot, in room that the next draw fills again;
-    reward (B, N) discounted over the m slots between; discount (B,) gamma^elapsed, 0 past an end; weight (B,)
+    reward (B, N) discounted over the m slots between; discount (B, N) gamma^elapsed, 0 past an end; weight (B,)
     importance; place (B,) for :meth:`Replay.prioritise`.
     """
 
@@ -129,7 +131,8 @@ class Replay:
 
         Args:
             cut: (E,) the network was reset after it, and what would have come next is not known.
-            elapsed: (E,) time to the next slot; None is one unit. ended: (E,) the episode is over for good.
+            elapsed: (E,) time to the next slot; None is one unit. ended: (E,) the episode is over for good, or (E, N)
+                an agent's part in it.
             late: slots after it in which it may still be charged (:meth:`add_reward`); it is drawn when they are in.
 
         Raises:
@@ -147,7 +150,7 @@ class Replay:
             "agent": observation.agent, "pair": observation.pair, "resource": observation.resource,
             "allowed": allowed, "live": observation.live, "option": option,
             "bias": np.where(allowed, bias, 0.0).astype(np.float32), "reward": reward.astype(np.float32), "cut": cut,
-            "elapsed": durations(elapsed, len(cut)), "ended": ends(ended, len(cut)),
+            "elapsed": durations(elapsed, len(cut)), "ended": ends(ended, *option.shape),
         }  # fmt: skip
         if not self.arrays:
             self.arrays = {k: np.zeros((self.capacity, *v.shape), v.dtype) for k, v in slot.items()}
@@ -164,6 +167,11 @@ class Replay:
                 fresh = np.where(self.arrays["cut"][ripe], 0.0, self.top)
                 self.tree.set(self._leaves(ripe), np.repeat(fresh, self._each))
 
+    @property
+    def pace(self) -> float:
+        """How long a kept slot lasts in the mean."""
+        return float(self.arrays["elapsed"][: self.size].mean())
+
     def elapsed(self, lag: int) -> NDArray[np.float64]:
         """(E,) how long the slot ``lag`` before the newest lasted."""
         return np.asarray(self.arrays["elapsed"][(self.newest - lag) % self.capacity])
@@ -173,23 +181,32 @@ class Replay:
         self.arrays["reward"][(self.newest - lag) % self.capacity] += amount.astype(np.float32)
 
     def sample(
-        self, rng: np.random.Generator, count: int, gamma: float, steps: int = 1, beta: float = 1.0
+        self, rng: np.random.Generator, count: int, gamma: float, steps: int = 1, beta: float = 1.0, span: float = 0.0
     ) -> Sample | None:
-        """``count`` transitions over at most ``steps`` slots, or None where there is none yet."""
+        """``count`` transitions over ``steps`` slots, and on until they last ``span``, or as far as there are any; None
+        where there is none yet."""
         drawn = self._draw(rng, count, beta)
         if drawn is None:
             return None
         at, network, agent, weight, index = drawn
-        cut, pay = self.arrays["cut"], self.arrays["reward"]
-        paid = lambda slot: pay[slot, network] if agent is None else pay[slot, network, agent][:, None]
-        lasted, ended = self.arrays["elapsed"], self.arrays["ended"]
-        passed = lambda slot: np.where(ended[slot, network], 0.0, discounts(gamma, lasted[slot, network]))
+        cut, lasted = self.arrays["cut"], self.arrays["elapsed"]
+        own = lambda x, slot: x[slot, network] if agent is None else x[slot, network, agent][:, None]
+        paid = lambda slot: own(self.arrays["reward"], slot)
+        passed = lambda slot: np.where(
+            own(self.arrays["ended"], slot), 0.0, discounts(gamma, lasted[slot, network])[:, None]
+        )
         reward, discount, ahead = paid(at), passed(at), (at + 1) % self.capacity
-        for _ in range(steps - 1):
+        taken, since = 1, lasted[at, network]
+        while True:
             on = ~cut[ahead, network] & ((self.newest - ahead) % self.capacity >= self.wait)
-            reward = reward + np.where(on, discount, 0.0)[:, None].astype(np.float32) * paid(ahead)
-            discount = np.where(on, discount * passed(ahead), discount)
+            on &= (discount > 0).any(axis=1) & ((taken < steps) | (since < span))
+            if not on.any():
+                break
+            reward = reward + np.where(on[:, None], discount, 0.0).astype(np.float32) * paid(ahead)
+            discount = np.where(on[:, None], discount * passed(ahead), discount)
+            since = np.where(on, since + lasted[ahead, network], since)
             ahead = np.where(on, (ahead + 1) % self.capacity, ahead)
+            taken += 1
         f32 = lambda x: torch.from_numpy(np.asarray(x, np.float32))
         now, then = (self._gather(k, slot, network, agent) for k, slot in enumerate((at, ahead)))
         return Sample(now, then, f32(reward), f32(discount), f32(weight), index)
@@ -213,6 +230,8 @@ class Replay:
         arrays = {k: v for k, v in state.items() if k not in ("newest", "top", "wait", "priority")}
         self.newest, self.top, self.wait = state["newest"], state["top"], state.get("wait", 1)
         self.size = len(arrays["cut"]) if arrays else 0
+        if arrays and arrays["ended"].ndim == 2:  # older ones say it of whole episodes
+            arrays["ended"] = np.repeat(arrays["ended"][..., None], arrays["option"].shape[2], axis=2)
         self.arrays = {k: np.zeros((self.capacity, *v.shape[1:]), v.dtype) for k, v in arrays.items()}
         for k, v in arrays.items():
             self.arrays[k][: self.size] = v

@@ -161,6 +161,8 @@ class Facts(NamedTuple):
 
     ``lost`` and ``carried`` are <= 0 as a rule: what others lose because of the agent in this decision, and because of
     what it left h + 1 decisions ago. ``elapsed_s``: until the next decision, a slot or the time to the next event.
+    ``left``: whose part in the episode ended with it for good, where agents come and go: what its place holds next is
+    another's, and no part of what its own decisions brought; None where nobody leaves.
     """
 
     reward: Float  # (E, N)
@@ -168,6 +170,7 @@ class Facts(NamedTuple):
     carried: Float  # (E, N, H)
     elapsed_s: Float  # (E,)
     counts: Mapping[str, NDArray[Any]]  # (E,), (E, N) or samples (E, any) by name: what the metrics' folds read
+    left: Bool | None = None  # (E, N)
 
 
 class World(Situation, Protocol[S_co, P, Q]):

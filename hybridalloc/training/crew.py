@@ -84,6 +84,7 @@ class Slot(NamedTuple):
     reward: Float
     lost: Float
     carried: Float
+    left: Bool | None
     requested: Float
     elapsed: Float
     over: Bool
@@ -138,7 +139,7 @@ class Member:
             chosen, facts = step.chosen, step.facts
             slots.append(owned(Slot(
                 observation, chosen.option, chosen.log_prior, chosen.bias, chosen.allowed, facts.reward, facts.lost,
-                facts.carried, step.requested, step.elapsed, step.over, step.terminated, step.final,
+                facts.carried, facts.left, step.requested, step.elapsed, step.over, step.terminated, step.final,
             )))  # fmt: skip
             rest = step.deciding_s - chosen.policy_s - chosen.game_s + step.moving_s
             counts.append((run.violations, run.overloads))
@@ -316,7 +317,7 @@ class Crew:
         chosen = Chosen(
             slot.option, None, slot.log_prior, slot.bias, slot.allowed, policy_s=policy_s, game_s=game_s
         )  # fmt: skip
-        facts = Facts(slot.reward, slot.lost, slot.carried, slot.elapsed, {})
+        facts = Facts(slot.reward, slot.lost, slot.carried, slot.elapsed, {}, slot.left)
         return Step(
             chosen, facts, slot.requested, slot.elapsed, slot.over, slot.terminated, slot.final, policy_s + game_s,
             rest_s,

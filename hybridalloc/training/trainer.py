@@ -222,9 +222,12 @@ def train(
         if chosen.levels is not None and isinstance(run, Rollout) and isinstance(run.world, Responds):
             blended = {"wish": chosen.levels, "responses": run.world.responses, "trust": merged_at}
         cut = step.over if step.terminated is None else step.over & ~step.terminated
+        ended = step.terminated
+        if facts.left is not None:
+            ended = facts.left if ended is None else facts.left | ended[:, None]
         learner.record(
             observation, chosen.option, log_prior, bias, reward, facts.carried, cut, step.final,
-            elapsed=step.elapsed, terminated=step.terminated, cost=step.requested if learner.wants_cost else None,
+            elapsed=step.elapsed, terminated=ended, cost=step.requested if learner.wants_cost else None,
             blended=blended,
         )  # fmt: skip
         if learned is not None:

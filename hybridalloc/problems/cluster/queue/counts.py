@@ -50,7 +50,7 @@ def counts_of(
         mine = measured & (a["label"] == c)
         counts |= {f"ended_{c}": mine.sum(1).astype(float), f"hours_{c}": np.where(mine, hours, 0.0).sum(1)}
     zero = np.zeros(stays.shape)
-    return Facts(-stays / 3600, zero, zero[..., None], elapsed, counts)
+    return Facts(-stays / 3600, zero, zero[..., None], elapsed, counts, ended)
 
 
 def _best(world: QueueWorld) -> Float:
