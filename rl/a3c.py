@@ -126,16 +126,17 @@ class A3c(A2c):
         *,
         elapsed: Float | None = None,
         terminated: NDArray[np.bool_] | None = None,
+        left: NDArray[np.bool_] | None = None,
         cost: Float | None = None,
         blended: Blended | Drawn | None = None,
     ) -> None:
         """One executed decision of E networks; see :meth:`rl.learner.Learner.record`."""
-        lasted, ended = durations(elapsed, len(option)), ends(terminated, *option.shape)
+        lasted, ended = durations(elapsed, len(option)), ends(terminated, len(option))
         for worker, part in self.shares(len(option)):
             worker.record(
                 portion(observation, part), option[part], log_prior[part], bias[part], reward[part], carried[part],
                 truncated[part], None if final is None else portion(final, part), elapsed=lasted[part],
-                terminated=ended[part],
+                terminated=ended[part], left=None if left is None else left[part],
             )  # fmt: skip
 
     def ready(self, final: bool = False) -> bool:

@@ -18,10 +18,10 @@ class Batch(NamedTuple):
 
     agent (B, N, A), pair (B, N, O, P), resource (B, R, S), own (B, N, A + 3 P); option (B, N) executed; bias
     (B, N, O) the game's part; allowed (B, N, O); live (B, N); old (B, N) log-density at execution; resource_of
-    (O,). What stays an array in time: reward (T, E, N); cut (T, E) the episode's end and ended
-    (T, E, N) whose part ended for good; discount (T, E, N) of what came next, 0 past an end; after (T, E, N), the value of what came next at a cut. next_own and
-    next_resource are the critic's view of what came after the last slot. ``more`` holds what a learner adds to its
-    slots, (B, ...).
+    (O,). What stays an array in time: reward (T, E, N); cut (T, E), the episode's end; ended (T, E, N), for whom
+    nothing follows; discount (T, E, N) of what came next, 0 where nothing does; after (T, E, N), the value of what came
+    next at a cut. next_own and next_resource are the critic's view of what came after the last slot. ``more`` holds
+    what a learner adds to its slots, (B, ...).
     """
 
     agent: Tensor

@@ -6,21 +6,22 @@ zero. Exploration is Boltzmann, drawn by the coordinator from the same merged st
 
     Q_i(s, o_i) -> r_i + gamma^t1 r_i' + ... + gamma^tm Q_target(s^(m), o*),   m <= n slots, never across a cut,
 
-with tk the time till the k-th slot after (k where each lasts a unit), and nothing is added past the end of an episode, or
-of an agent's part in it. Where m decisions fit in a unit of time, one of them changes Q by about 1 / m of what a unit
-does, and a backup a decision would take m times as many to look as far ahead. So the return goes on until it lasts
-``span``; dueling, the network learns a rate of advantage, which counts for as long as a decision lasts in the mean, d,
+with tk the time till the k-th slot after (k where each lasts a unit). Nothing is added past the end of an episode, or
+of an agent's part in it: what a place holds next is another's. Where m decisions fit in a unit of time, each changes Q
+by some 1 / m of what a unit does, and with a backup a decision to look as far ahead takes m times as many. So a return
+goes on until it lasts ``span``, and the dueling network learns a rate of advantage, which counts for as long as a
+decision lasts in the mean, d <= 1:
 
-    Q_i(s, o) = V_i(s) + d A_i(s, o),    prior A / temperature,    d <= 1,
+    Q_i(s, o) = V_i(s) + d A_i(s, o),    the prior A / temperature.
 
-and the gap between options is of order one however often is decided. Slots of a unit have d = 1 and m = n.
+The gap between options is then of order one however often is decided. Slots of a unit have d = 1 and m = n.
 
 It acts on the discretised choice alone: power and fractions are the coordinator's best responses.
 
-Sources: Baird (1993), "Advantage updating", and Tallec, Blier and Ollivier (2019), "Making deep Q-learning methods
-robust to time discretization", for the rate of advantage; Mnih et al. (2015), "Human-level control through deep reinforcement learning"; van Hasselt et al. (2016) for
+Sources: Mnih et al. (2015), "Human-level control through deep reinforcement learning"; van Hasselt et al. (2016) for
 double, Wang et al. (2016) for dueling, Schaul et al. (2016) for priorities; Sutton (1988) and Hessel et al. (2018) for
-n steps; Tan (1993) for independent learners.
+n steps; Tan (1993) for independent learners; Baird (1993), "Advantage updating", and Tallec, Blier and Ollivier (2019),
+"Making deep Q-learning methods robust to time discretization", for the rate of advantage.
 """
 
 from __future__ import annotations

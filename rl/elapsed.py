@@ -49,24 +49,34 @@ def durations(elapsed: Float | None, networks: int) -> Float:
     return lasted
 
 
-def ends(terminated: NDArray[np.bool_] | None, networks: int, agents: int, apart: bool = True) -> NDArray[np.bool_]:
-    """(E, N) whose part ended for good with the decision; None is nobody's.
-
-    Args:
-        terminated: (E,) episodes, or (E, N) agents' parts in them. apart: agents are paid each for itself; where they
-            are not, what they share ends with the last of them.
+def ends(terminated: NDArray[np.bool_] | None, networks: int) -> NDArray[np.bool_]:
+    """(E,) whose episodes ended for good with the decision; None is nobody's.
 
     Raises:
         ValueError: another shape.
     """
     if terminated is None:
-        return np.zeros((networks, agents), bool)
+        return np.zeros(networks, bool)
     ended = np.array(terminated, bool)
-    if ended.shape not in ((networks,), (networks, agents)):
-        raise ValueError(
-            f"terminated has shape {ended.shape}; {networks} networks need ({networks},), of {agents} agents each "
-            f"({networks}, {agents})"
-        )
-    if ended.ndim == 2 and not apart:
-        ended = ended.all(axis=1)
-    return np.repeat(ended[:, None], agents, axis=1) if ended.ndim == 1 else ended
+    if ended.shape != (networks,):
+        raise ValueError(f"terminated has shape {ended.shape}; {networks} networks need ({networks},)")
+    return ended
+
+
+def parted(
+    ended: NDArray[np.bool_], left: NDArray[np.bool_] | None, agents: int, apart: bool = True
+) -> NDArray[np.bool_]:
+    """(E, N) for whom nothing follows a decision: their episodes ``ended`` (E,), or they ``left`` (E, N) them.
+
+    Args:
+        apart: agents are paid each for itself; who shares its pay goes on when another leaves.
+
+    Raises:
+        ValueError: ``left`` has another shape.
+    """
+    out = np.repeat(ended[:, None], agents, axis=1)
+    if left is None or not apart:
+        return out
+    if np.shape(left) != out.shape:
+        raise ValueError(f"left has shape {np.shape(left)}; {len(out)} networks of {agents} agents need {out.shape}")
+    return out | left

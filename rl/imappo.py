@@ -179,6 +179,7 @@ class Imappo(Mappo):
         *,
         elapsed: Float | None = None,
         terminated: NDArray[np.bool_] | None = None,
+        left: NDArray[np.bool_] | None = None,
         cost: Float | None = None,
         blended: Blended | Drawn | None = None,
     ) -> None:
@@ -191,7 +192,7 @@ class Imappo(Mappo):
         super().record(
             lens(observation) if self.config.alone else observation, option, log_prior, bias, reward, carried,
             truncated, lens(final) if self.config.alone and final is not None else final, elapsed=elapsed,
-            terminated=terminated,
+            terminated=terminated, left=left,
         )  # fmt: skip
         if self.heads is not None and self.config.alone and blended is not None:
             self._record_drawn(self.heads, self.slots[-1], observation, cast(Drawn, blended))

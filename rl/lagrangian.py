@@ -86,6 +86,7 @@ class Lagrangian(Mappo):
         *,
         elapsed: Float | None = None,
         terminated: NDArray[np.bool_] | None = None,
+        left: NDArray[np.bool_] | None = None,
         cost: Float | None = None,
         blended: Blended | Drawn | None = None,
     ) -> None:
@@ -93,7 +94,7 @@ class Lagrangian(Mappo):
         paid = needed(cost, self.name)
         super().record(
             observation, option, log_prior, bias, reward, carried, truncated, final, elapsed=elapsed,
-            terminated=terminated,
+            terminated=terminated, left=left,
         )  # fmt: skip
         after = np.zeros(reward.shape)
         if final is not None and truncated.any():
@@ -187,6 +188,7 @@ class Penalty(Mappo):
         *,
         elapsed: Float | None = None,
         terminated: NDArray[np.bool_] | None = None,
+        left: NDArray[np.bool_] | None = None,
         cost: Float | None = None,
         blended: Blended | Drawn | None = None,
     ) -> None:
@@ -194,7 +196,7 @@ class Penalty(Mappo):
         reward = np.asarray(reward) - self.config.penalty * needed(cost, self.name)[:, None]
         super().record(
             observation, option, log_prior, bias, reward, carried, truncated, final, elapsed=elapsed,
-            terminated=terminated,
+            terminated=terminated, left=left,
         )  # fmt: skip
 
 

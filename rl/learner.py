@@ -94,6 +94,7 @@ class Learner(Protocol):
         *,
         elapsed: Float | None = None,
         terminated: NDArray[np.bool_] | None = None,
+        left: NDArray[np.bool_] | None = None,
         cost: Float | None = None,
         blended: Blended | Drawn | None = None,
     ) -> None:
@@ -105,9 +106,9 @@ class Learner(Protocol):
             carried: (E, N, H) what others lost in this decision because of the agent's decision h + 1 earlier, <= 0.
             truncated: (E,) the episode was cut after this decision; ``final`` is then what came next, before resets.
             elapsed: (E,) time from this decision to the next, in the problem's unit; None is one unit each.
-            terminated: (E,) the episode ended for good with this decision, and nothing follows, or (E, N) an agent's
-                part in it, so that what its place holds next is another's; None is none. Agents that share their pay
-                share its end, which is the last one's.
+            terminated: (E,) the episode ended for good with this decision, and nothing follows; None is none.
+            left: (E, N) the agent's part in it did, so that what its place holds next is another's; None is nobody's.
+                Nothing is made of it where agents share their pay.
             cost: (E,) the team's in this decision; needed where ``wants_cost``, left alone elsewhere.
             blended: how the continuous levels came about; needed where ``sample_continuous`` gives any, or levels are
                 all that is decided: there is one option then.

@@ -130,7 +130,7 @@ class MaddpgLevels(OffPolicy):
     def record(
         self, observation: Observation, option: NDArray[np.int64], log_prior: Float, bias: Float, reward: Float,
         carried: Float, truncated: NDArray[np.bool_], final: Observation | None, *, elapsed: Float | None = None,
-        terminated: NDArray[np.bool_] | None = None, cost: Float | None = None,
+        terminated: NDArray[np.bool_] | None = None, left: NDArray[np.bool_] | None = None, cost: Float | None = None,
         blended: Blended | Drawn | None = None,
     ) -> None:  # fmt: skip
         """One executed decision of E networks; see :meth:`rl.learner.Learner.record`."""
@@ -141,7 +141,7 @@ class MaddpgLevels(OffPolicy):
         kept = np.concatenate([told["drawn"], told["linear"], flat], -1)  # in the place of the options' bias
         super().record(
             lens(observation), option, log_prior, kept, reward, carried, truncated, final, elapsed=elapsed,
-            terminated=terminated,
+            terminated=terminated, left=left,
         )  # fmt: skip
 
     def update(self, last: Observation, progress: float) -> dict[str, float]:

@@ -118,6 +118,7 @@ class OffPolicy(Learner):
         *,
         elapsed: Float | None = None,
         terminated: NDArray[np.bool_] | None = None,
+        left: NDArray[np.bool_] | None = None,
         cost: Float | None = None,
         blended: Blended | Drawn | None = None,
     ) -> None:
@@ -128,14 +129,14 @@ class OffPolicy(Learner):
         Paid by difference, a slot is drawn when what it is charged later is in.
         """
         c = self.settings
-        lasted, ended = durations(elapsed, len(option)), ends(terminated, *option.shape, self.apart)
+        lasted, ended = durations(elapsed, len(option)), ends(terminated, len(option))
         reward = np.array(reward, np.float64)
         if c.credit == "team":
             reward[:] = reward.mean(axis=1, keepdims=True)
         charged = c.credit == "difference" and bool(c.carry)
         self.replay.add(
-            observation, option, bias, reward, truncated & ~ended.all(axis=1), lasted, ended,
-            carried.shape[-1] if charged else 0,
+            observation, option, bias, reward, truncated & ~ended, lasted, ended,
+            carried.shape[-1] if charged else 0, left if self.apart else None,
         )  # fmt: skip
         if charged:
             since = np.zeros(len(option))

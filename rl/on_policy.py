@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from rl.batch import TIMED, joined
 from rl.batch import Batch as Batch  # read from here too
 from rl.descent import engine_of, log_densities
-from rl.elapsed import discounts, durations, ends
+from rl.elapsed import discounts, durations, ends, parted
 from rl.information import NETWORKS, make_network
 from rl.learner import Blended, Drawn, Learner
 from rl.light import LightCritic
@@ -189,13 +189,13 @@ class OnPolicy(Learner):
         *,
         elapsed: Float | None = None,
         terminated: NDArray[np.bool_] | None = None,
+        left: NDArray[np.bool_] | None = None,
         cost: Float | None = None,
         blended: Blended | Drawn | None = None,
     ) -> None:
         """One executed decision of E networks; see :meth:`rl.learner.Learner.record`."""
         c = self.settings
-        lasted = durations(elapsed, len(option))
-        ended = ends(terminated, *option.shape, apart=c.credit in ("own", "difference"))
+        lasted, ended = durations(elapsed, len(option)), ends(terminated, len(option))
         logits = np.where(observation.allowed, log_prior + bias, -np.inf)
         top = logits.max(axis=-1, keepdims=True)
         norm = top[..., 0] + np.log(np.exp(logits - top).sum(axis=-1))
@@ -206,7 +206,8 @@ class OnPolicy(Learner):
             "bias": np.where(observation.allowed, bias, 0.0).astype(np.float32),
             "old": (np.take_along_axis(logits, option[..., None], -1)[..., 0] - norm).astype(np.float32),
             "reward": paid(reward, c.credit, option, observation), "elapsed": lasted,
-            "cut": truncated | ended.all(axis=1), "ended": ended,
+            "cut": truncated | ended,
+            "ended": parted(ended, left, option.shape[1], c.credit in ("own", "difference")),
         } | self.remember(observation))  # fmt: skip
         self.slots[-1]["after"] = np.zeros(reward.shape)
         if final is not None and truncated.any():
@@ -379,8 +380,8 @@ class OnPolicy(Learner):
 def copied(slot: Mapping[str, Any]) -> dict[str, Any]:
     """A recorded slot that shares no array with the one given; own features, which older ones hold, are found again."""
     kept = {k: v for k, v in slot.items() if k != "own"}
-    if "ended" in kept:  # older ones say it of whole episodes
-        kept["ended"] = ends(kept["ended"], *kept["option"].shape)
+    if kept["ended"].ndim == 1:  # older ones say it of whole episodes
+        kept["ended"] = parted(kept["ended"], None, kept["option"].shape[1])
     return {k: tuple(x.copy() for x in v) if isinstance(v, tuple | list) else v.copy() for k, v in kept.items()}
 
 

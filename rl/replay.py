@@ -3,10 +3,8 @@ r"""Replay of joint slots: uniform or prioritised draws of slots or of single ag
 A slot whose network was reset after it starts no transition: its successor is another episode. An n-step return
 stops short of that slot and bootstraps from it, so that it never crosses a cut; its discount is gamma to the power of
 the time that its m slots last (gamma^m where each lasts one unit), and 0 once an episode, or an agent's part in it, has
-ended for good: then nothing is added of what follows. It takes n slots, and more until they last a given time: where
-decisions are many in a unit of time, a return of a few of them says next to nothing of what any of them is worth
-(Tallec, Blier and Ollivier 2019). Rewards of the slots between are those of what was executed then, not corrected (as in
-Hessel et al. 2018).
+ended for good: then nothing is added of what follows. It is of n slots, and of more until they last a given time.
+Rewards of the slots between are those of what was executed then, not corrected (as in Hessel et al. 2018).
 
 A reward that may yet be charged (see :meth:`Replay.add`) is not drawn, neither as a transition's own nor between an
 n-step return's ends.
@@ -28,7 +26,7 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rl.elapsed import discounts, durations, ends
+from rl.elapsed import discounts, durations, ends, parted
 from rl.pairs import summarise
 from rl.proposal import Observation
 
@@ -126,13 +124,14 @@ class Replay:
         elapsed: NDArray[np.float64] | None = None,
         ended: NDArray[np.bool_] | None = None,
         late: int = 0,
+        left: NDArray[np.bool_] | None = None,
     ) -> None:
         """One executed slot of E networks.
 
         Args:
             cut: (E,) the network was reset after it, and what would have come next is not known.
-            elapsed: (E,) time to the next slot; None is one unit. ended: (E,) the episode is over for good, or (E, N)
-                an agent's part in it.
+            elapsed: (E,) time to the next slot; None is one unit. ended: (E,) the episode is over for good. left:
+                (E, N) an agent's part in it is.
             late: slots after it in which it may still be charged (:meth:`add_reward`); it is drawn when they are in.
 
         Raises:
@@ -150,7 +149,7 @@ class Replay:
             "agent": observation.agent, "pair": observation.pair, "resource": observation.resource,
             "allowed": allowed, "live": observation.live, "option": option,
             "bias": np.where(allowed, bias, 0.0).astype(np.float32), "reward": reward.astype(np.float32), "cut": cut,
-            "elapsed": durations(elapsed, len(cut)), "ended": ends(ended, *option.shape),
+            "elapsed": durations(elapsed, len(cut)), "ended": parted(ends(ended, len(cut)), left, option.shape[1]),
         }  # fmt: skip
         if not self.arrays:
             self.arrays = {k: np.zeros((self.capacity, *v.shape), v.dtype) for k, v in slot.items()}

@@ -252,6 +252,8 @@ def _told(text: str, problem: AnyProblem) -> dict[str, Any]:
         found |= {"training": training, "learner": json.loads(json.dumps(learner_settings(problem, config)))}
     if "engine" not in found["learner"] and "engine" in resolved(found["training"]["learner"]):
         found["learner"]["engine"] = "auto"  # the same gradients, to rounding
+    if "span" not in found["learner"] and "span" in resolved(found["training"]["learner"]):
+        found["learner"]["span"] = 0.0
     return found
 
 

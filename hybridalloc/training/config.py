@@ -18,6 +18,7 @@ KINDS = ("hybrid", "rl")  # of a training run
 WARMUP_SLOTS, REPORT_SLOTS = 15, 120
 TOLERANCE = 1e-9  # relative, of a limit
 BELIEF_STEPS = 262_144
+LEAST_SLOTS = 128  # of each network, or an episode, where whole episodes are what counts: beginnings are not all
 REPORTS_TRUST = 5.0  # of a hybrid that takes the reports at their face value: best of a sweep on the tuning seeds
 
 
@@ -33,7 +34,7 @@ class TrainConfig:
     Attributes:
         learner: a name in ``LEARNERS``. kind: "hybrid" or "rl" (alone).
         agent_steps: budget, devices times slots over all networks: a ceiling (see :meth:`extent`).
-        networks: environments stepped together; fewer where one slot of them would exceed the budget.
+        networks: environments stepped together; fewer where the budget is short, see :meth:`extent`.
         trust: at which the mixed choice is sampled in training and the pure one taken afterwards; with ``trust_end``
             it moves there by a line, and the pure choice is taken at ``final_trust``.
         learn_trust: move trust by the policy's gradient, from ``trust``; an allocator can then take "learned" for it.
@@ -80,13 +81,13 @@ class TrainConfig:
     def final_trust(self) -> float:
         return self.trust if self.trust_end is None else self.trust_end
 
-    def extent(self, agents: int) -> tuple[int, int]:
+    def extent(self, agents: int, least: int = 1) -> tuple[int, int]:
         """Networks and slots that the budget allows: networks x slots x ``agents`` <= ``agent_steps``.
 
-        Where not even one slot of all ``networks`` is within it there are fewer of them. One slot of one network is the
-        least that is done, whatever the budget.
+        Where not even ``least`` slots of all ``networks`` are within it there are fewer of them. One slot of one
+        network is the least that is done, whatever the budget.
         """
-        networks = max(1, min(self.networks, self.agent_steps // agents))
+        networks = max(1, min(self.networks, self.agent_steps // (agents * least)))
         return networks, max(1, self.agent_steps // (networks * agents))
 
     def trust_at(self, progress: float) -> float:

@@ -8,7 +8,7 @@ from hybridalloc.problems.contract import AnyProblem
 from hybridalloc.training.config import TrainConfig
 from rl.registry import resolved, settings_for
 
-DEFAULTS = 3  # which of the learners' defaults a comparison began with; a record that does not say had the first
+DEFAULTS = 4  # which of the learners' defaults a comparison began with; a record that does not say had the first
 TUNED_ALONE = 2  # since when a learner alone has prices of its own
 UNWRITTEN: dict[int, dict[str, dict[str, Any]]] = {
     1: {
@@ -16,11 +16,14 @@ UNWRITTEN: dict[int, dict[str, dict[str, Any]]] = {
         "imappo": {"gamma": 0.9, "gae": 0.9, "epochs": 4, "minibatches": 4, "rate": 3e-3, "entropy": 2e-3},
     },
     2: {"imappo": {"critic": "central"}},
+    3: {name: {"span": 0.0} for name in ("dqn", "iql", "vdn", "qmix")},
 }  # what each of them had otherwise than the next: every learner's, then one's own
 UNWRITTEN_ALONE: dict[str, dict[str, Any]] = {"imappo": {"gae": 0.6}}  # of the first, in a comparison
 ON_LEVELS: dict[str, Any] = {"rate": 1e-3, "entropy": 0.0, "epochs": 4}
 # where a game decides levels alone, by learner; an untrained value of what comes next swamps what a level changes now
 LEVELS_ALONE = dict.fromkeys(("imappo", "mappo", "ippo"), ON_LEVELS) | {"maddpg": {"gamma": 0.0}}
+EVENTS: dict[str, dict[str, Any]] = {"dqn": {"horizon": 8, "updates": 8, "rate": 3e-3, "span": 0.2}}
+# where decisions are many in a unit of time: what one of them changes is little beside the noise of its return
 AHEAD: dict[str, dict[str, Any]] = {"imappo": {"horizon": 8, "minibatches": 4}}  # one update behind is a little behind
 
 
@@ -67,6 +70,8 @@ def learner_settings(problem: AnyProblem, config: TrainConfig) -> dict[str, Any]
     usual = settings_for(config.learner, config.kind)
     if problem.card.decides == "levels" and config.learner in LEVELS_ALONE:
         usual = usual | {"continuous": tuple(problem.card.levels)} | LEVELS_ALONE[config.learner]
+    if problem.card.events:
+        usual = usual | EVENTS.get(config.learner, {})
     if config.overlap:
         usual = usual | AHEAD.get(config.learner, {})
     own = continuous_settings(problem, config.learner, usual | given, trust)

@@ -81,6 +81,14 @@ def test_a_budget_is_a_ceiling(agents, budget, networks, slots):
     assert networks * slots * agents <= max(budget, agents)
 
 
+def test_a_short_budget_sees_more_than_the_beginnings():
+    """Seed 001's setting, 48 jobs: 40,000 agent-steps are 26 rounds of 32 clusters, or an episode of 120 of 6."""
+    assert TrainConfig(agent_steps=40_000).extent(48) == (32, 26)
+    assert TrainConfig(agent_steps=40_000).extent(48, 120) == (6, 138)
+    assert TrainConfig(agent_steps=40).extent(48, 120) == (1, 1)
+    assert TrainConfig(agent_steps=400_000).extent(48, 120) == (32, 260)
+
+
 @pytest.mark.parametrize("learner", ["imappo", "dqn", "a3c", "coma"])
 def test_training_does_no_more_than_its_budget_and_learns_from_its_last_rollout(learner):
     problem = make_problem("mec", agents=5, servers=2)

@@ -152,6 +152,57 @@ def situation(rng, e=3, n=2, o=3):
     return Observation(f(e, n, 4), f(e, 2, 3), f(e, n, o, 2), ones, np.ones((e, n, o), bool), np.array([-1, 0, 1]))
 
 
+def test_returns_last_as_long_as_asked_and_end_with_an_agents_part():
+    """Decisions of a quarter, half and a whole unit: at least one, and on until a unit has gone by, each agent's to
+    where it left."""
+    rng = np.random.default_rng(4)
+    e, n, length, span = 3, 2, 12, 1.0
+    replay, lasted = Replay(length), np.array([0.25, 0.5, 1.0])
+    reward, left = rng.normal(size=(length, e, n)), rng.random((length, e, n)) < 0.2
+    seen = [situation(rng) for _ in range(length)]
+    for k in range(length):
+        zero, none = np.zeros((e, n), np.int64), np.zeros(e, bool)
+        replay.add(seen[k], zero, np.zeros((e, n, 3)), reward[k], none, lasted, left=left[k])
+    found = replay.sample(rng, 300, GAMMA, 1, span=span)
+    agent = np.stack([x.agent for x in seen])
+    for row in range(300):
+        (k,), (i,) = (np.unique(x) for x in np.nonzero((agent == found.now["agent"][row].numpy()).all((2, 3))))
+        total, weight, last = np.zeros(n), np.ones(n), min(k + int(span / lasted[i]), length - 1)
+        for at in range(k, last):
+            total += weight * reward[at, i]
+            weight *= np.where(left[at, i], 0.0, GAMMA ** lasted[i])
+        np.testing.assert_allclose(found.reward[row], total, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(found.discount[row], weight, rtol=1e-6)
+        if weight.any():
+            np.testing.assert_array_equal(found.then["agent"][row], agent[last, i])
+
+
+def test_who_leaves_ends_its_own_return_and_not_the_teams():
+    """An agent's advantage from where it left is of its reward alone; agents that share their pay go on."""
+    rng = np.random.default_rng(5)
+    left = np.array([[True, False]])
+    for credit in ("own", "team"):
+        learner = make_learner("mappo", Sizes(4, 3, 2), 0, {"credit": credit})
+        seen = [situation(rng, 1) for _ in range(3)]
+        for k in range(2):
+            zero, none = np.zeros((1, 2, 3)), np.zeros(1, bool)
+            option = np.zeros((1, 2), np.int64)
+            learner.record(
+                seen[k], option, zero, zero, np.ones((1, 2)), np.zeros((1, 2, 1)), none, None,
+                left=left if k == 0 else None,
+            )  # fmt: skip
+        batch = learner.batch(seen[2])
+        _, returns, _ = learner.advantages(batch)
+        follows = batch.discount[0, 0].tolist()
+        assert follows == ([0.0, GAMMA] if credit == "own" else [GAMMA, GAMMA])
+        assert not batch.cut.any()
+        assert (returns[0, 0, 0] == pytest.approx(1.0)) == (credit == "own")
+    with pytest.raises(ValueError, match=r"left has shape \(2,\); 1 networks of 2 agents need \(1, 2\)"):
+        learner.record(
+            seen[0], option, zero, zero, np.ones((1, 2)), np.zeros((1, 2, 1)), none, None, left=left[0]
+        )  # fmt: skip
+
+
 def test_returns_of_n_steps_by_time_and_at_an_end():
     rng = np.random.default_rng(2)
     e, n, length, steps = 3, 2, 12, 3
@@ -179,7 +230,7 @@ def test_returns_of_n_steps_by_time_and_at_an_end():
                 break
         through_an_end += weight == 0
         np.testing.assert_allclose(found.reward[row], total, rtol=1e-5, atol=1e-6)
-        assert float(found.discount[row]) == pytest.approx(weight, rel=1e-6)
+        np.testing.assert_allclose(found.discount[row], weight, rtol=1e-6)
         if weight:
             np.testing.assert_array_equal(found.then["agent"][row], agent[at, i])
     assert 0 < through_an_end < 400

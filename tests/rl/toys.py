@@ -241,6 +241,60 @@ class Farewell(Errands):
         return super().step(option)
 
 
+class Places(Slots):
+    """Jobs in places, many decisions in a unit of time: 60 as the cluster's rounds of a minute are of an hour.
+
+    A job has 1 to ``longest`` rounds to do. It waits (0), or runs where a round's work is done for sure (1) or every
+    second time (2). Each round that it is there costs a round's time, whatever it does; who is done leaves, and the next
+    job comes into its place at once. So no place is ever paid for what was done in it: only a job is, by its end.
+    """
+
+    agents, longest, episode = 4, 6, 60
+    chance = np.array([0.0, 1.0, 0.5])
+
+    def __init__(self, networks, seed):
+        self.rng = np.random.default_rng(seed)
+        self.networks, self.elapsed = networks, np.full(networks, 1 / 60)
+        self.age = np.arange(networks) % self.episode
+        self.rounds = self.rng.integers(1, self.longest + 1, (networks, self.agents))
+        self.left = np.zeros((networks, self.agents), bool)
+
+    def view(self, rounds):
+        e, n = rounds.shape
+        agent = np.eye(self.longest + 1, dtype=np.float32)[rounds]
+        pair = np.broadcast_to(np.eye(OPTIONS, dtype=np.float32), (e, n, OPTIONS, OPTIONS)).copy()
+        resource, ones = np.zeros((e, OPTIONS - 1, 1), np.float32), np.ones((e, n), bool)
+        return Observation(agent, resource, pair, ones, np.ones((e, n, OPTIONS), bool), np.array([-1, 0, 1]))
+
+    def observe(self):
+        return self.view(self.rounds)
+
+    def step(self, option):
+        self.rounds = self.rounds - (self.rng.random(option.shape) < self.chance[option])
+        self.left = self.rounds == 0
+        fresh = self.rng.integers(1, self.longest + 1, option.shape)
+        self.rounds = np.where(self.left, fresh, self.rounds)
+        self.age = self.age + 1
+        reward = np.full(option.shape, -1 / 60)
+        return reward, np.zeros((*option.shape, 1)), reward.sum(axis=1)
+
+    def restart(self, which):
+        self.age[which] = 0
+
+    def table(self, option_of):
+        """What is executed with 1, 2, ... rounds to do."""
+        return option_of(self.view(np.arange(1, self.longest + 1)[:, None]))[:, 0].tolist()
+
+    def values(self, gamma):
+        """(longest, OPTIONS) by value iteration: the best of each option with 1, 2, ... rounds to do."""
+        value, g = np.zeros(self.longest + 1), gamma ** (1 / 60)
+        for _ in range(200):
+            after = np.stack([value[1:], value[:-1]])
+            q = -1 / 60 + g * (self.chance[:, None] * after[1] + (1 - self.chance[:, None]) * after[0])
+            value[1:] = q.max(axis=0)
+        return q.T
+
+
 def game_of(cost, allowed, live):
     """A game without congestion whose costs are ``cost`` (N, O)."""
     e, n, o = allowed.shape
@@ -278,7 +332,7 @@ def drive(learner, toy, slots, seed=0, cost=None, stop=None):
         following = toy.observe()
         learner.record(
             observation, merged.option, log_prior, merged.bias, reward, carried, truncated, final, elapsed=toy.elapsed,
-            terminated=toy.ended,
+            terminated=toy.ended, left=getattr(toy, "left", None),
         )  # fmt: skip
         observation = following
         if learner.ready():

@@ -276,7 +276,8 @@ class BalancerWorld(SlotWorld):
         counts |= {"tokens_by": by[:, 0], "time_by": by[:, 1]}
         zero = np.zeros((e, n))
         reward = self._earned(times, who, option, refused)
-        return Facts(reward, zero, zero[..., None].copy(), np.abs(elapsed), counts)
+        # the reward is all that the decision costs its request: what the router decides next is another's, or paid anew
+        return Facts(reward, zero, zero[..., None].copy(), np.abs(elapsed), counts, who >= 0)
 
     def _dispatchers(self) -> int:
         return 1 if self.told is None else self.told.dispatchers
