@@ -133,7 +133,7 @@ def test_td_lambda_by_time_and_at_an_end():
     ended = rng.random((t, e)) < 0.3
     cut = ended | (rng.random((t, e)) < 0.2)
     d = discounts(GAMMA, rng.uniform(0.2, 3.0, (t, e)))
-    y, exists = td_lambda(reward, q, cut, d, lam, ended)
+    y, exists = td_lambda(reward, q, cut, d, lam, np.repeat(ended[..., None], reward.shape[2], axis=2))
     for i in range(e):
         for k in reversed(range(t)):
             if ended[k, i]:
