@@ -9,6 +9,7 @@ import torch
 from rl.dqn import Dqn, DqnConfig
 from rl.networks import Sizes, own_features
 from rl.proposal import Observation
+from tests.rl.toys import Places, drive, executes
 
 
 def slot_of(view):
@@ -102,8 +103,8 @@ def test_priorities_follow_the_errors_and_beta_grows_to_one(lab):
     learner = Dqn(Sizes.of(game.observe()), DqnConfig(horizon=17, batch=64, capacity=64, prioritised=True), 0)
     betas = []
     sample = learner.replay.sample
-    learner.replay.sample = lambda rng, count, gamma, steps, beta: (
-        betas.append(beta) or sample(rng, count, gamma, steps, beta)
+    learner.replay.sample = lambda rng, count, gamma, steps, beta, span: (
+        betas.append(beta) or sample(rng, count, gamma, steps, beta, span)
     )
     lab.play(learner, game, 5)
     assert betas == sorted(betas) and np.unique(betas) == pytest.approx(0.4 + 0.6 * np.arange(5) / 5)
@@ -132,18 +133,18 @@ def test_the_rate_follows_its_schedule(lab, shape, at):
         assert learner.set_rate(0.25, {}) == pytest.approx(2 * (0.1 + 0.9 * (1 + np.cos(np.pi / 4)) / 2))
 
 
-def test_it_learns_to_run_where_decisions_are_many_and_jobs_come_and_go(lab):
+def test_it_learns_to_run_where_decisions_are_many_and_jobs_come_and_go():
     """The chain of :class:`toys.Places`: values by iteration. A return that runs on into the place's next job pays
     nothing for being done, a backup a decision sees no end in so few updates, and a temperature of a unit's gaps draws
     evenly among options whose gaps are a sixtieth of that."""
-    toy = lab.Places(8, 0)
+    toy = Places(8, 0)
     best = toy.values(0.9)
     assert (best.argmax(1) == 1).all() and 0.01 < (best[:, 1] - best[:, 0]).min() < 1 / 60
-    learner = Dqn(lab.Sizes.of(toy.observe()), DqnConfig(horizon=8, rate=3e-3, batch=256, span=0.2), 0)
-    lab.drive(learner, toy, 160)
-    assert toy.table(lab.executes(learner)) == [1] * toy.longest
+    learner = Dqn(Sizes.of(toy.observe()), DqnConfig(horizon=8, rate=3e-3, batch=256, span=0.2), 0)
+    drive(learner, toy, 160)
+    assert toy.table(executes(learner)) == [1] * toy.longest
     said = learner.propose(toy.observe()).log_prior
     prior = np.exp(said - said.max(-1, keepdims=True))
     assert (prior[..., 0] / prior.sum(-1)).max() < 0.1
-    q = values_of(learner, toy.view(np.arange(1, 4)[:, None]))[:, 0]
-    print(q, best[:3])
+    q = values_of(learner, toy.view(np.arange(1, 4)[:, None]))[:, 0, 1]
+    np.testing.assert_allclose(q, best[:3, 1], rtol=0.15)

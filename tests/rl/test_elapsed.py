@@ -197,6 +197,7 @@ def test_who_leaves_ends_its_own_return_and_not_the_teams():
         assert follows == ([0.0, GAMMA] if credit == "own" else [GAMMA, GAMMA])
         assert not batch.cut.any()
         assert (returns[0, 0, 0] == pytest.approx(1.0)) == (credit == "own")
+    learner = make_learner("mappo", Sizes(4, 3, 2), 0, {"credit": "own"})
     with pytest.raises(ValueError, match=r"left has shape \(2,\); 1 networks of 2 agents need \(1, 2\)"):
         learner.record(
             seen[0], option, zero, zero, np.ones((1, 2)), np.zeros((1, 2, 1)), none, None, left=left[0]
