@@ -134,17 +134,17 @@ def test_the_rate_follows_its_schedule(lab, shape, at):
 
 
 def test_it_learns_to_run_where_decisions_are_many_and_jobs_come_and_go():
-    """The chain of :class:`toys.Places`: values by iteration. A return that runs on into the place's next job pays
-    nothing for being done, a backup a decision sees no end in so few updates, and a temperature of a unit's gaps draws
-    evenly among options whose gaps are a sixtieth of that."""
+    """:class:`toys.Places` against its values by iteration. A return that runs on into the place's next job pays nothing
+    for being done; a backup a decision does not see the end of a job in so few updates; by a temperature as of decisions
+    a unit long, options whose gaps are a sixtieth of a unit's are drawn nearly evenly, and jobs wait."""
     toy = Places(8, 0)
     best = toy.values(0.9)
     assert (best.argmax(1) == 1).all() and 0.01 < (best[:, 1] - best[:, 0]).min() < 1 / 60
     learner = Dqn(Sizes.of(toy.observe()), DqnConfig(horizon=8, rate=3e-3, batch=256, span=0.2), 0)
     drive(learner, toy, 160)
-    assert toy.table(executes(learner)) == [1] * toy.longest
-    said = learner.propose(toy.observe()).log_prior
-    prior = np.exp(said - said.max(-1, keepdims=True))
-    assert (prior[..., 0] / prior.sum(-1)).max() < 0.1
-    q = values_of(learner, toy.view(np.arange(1, 4)[:, None]))[:, 0, 1]
-    np.testing.assert_allclose(q, best[:3, 1], rtol=0.15)
+    assert toy.table(executes(learner)).count(1) >= toy.longest - 2
+    every = toy.view(np.arange(1, toy.longest + 1)[:, None])
+    said = np.exp(learner.propose(every).log_prior)
+    assert (said[..., 0] / said.sum(-1)).max() < 0.1
+    q = values_of(learner, every)[:, 0, 1]
+    assert np.median(np.abs(q / best[:, 1] - 1)) < 0.15

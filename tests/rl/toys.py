@@ -249,7 +249,7 @@ class Places(Slots):
     job comes into its place at once. So no place is ever paid for what was done in it: only a job is, by its end.
     """
 
-    agents, longest, episode = 4, 6, 60
+    agents, longest, episode = 4, 15, 60
     chance = np.array([0.0, 1.0, 0.5])
 
     def __init__(self, networks, seed):
