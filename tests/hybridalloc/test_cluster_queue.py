@@ -149,6 +149,20 @@ def test_a_start_costs_its_time_and_a_straggler_runs_slower(nodes):
     np.testing.assert_allclose(3600 - world.at["true"][0], [60.0, 50.0, 60 * 0.5 * 0.5])
 
 
+def test_who_is_done_leaves_and_ends_its_part(nodes):
+    """What a place holds next is another job, for whom the one before is not paid."""
+    world = nodes.worlds([0, 1])
+    ended = 0
+    for _ in range(30):
+        there, serial = world.there.copy(), world.at["serial"].copy()
+        facts = world.execute(world.settle(GAME.decide(world, None, nodes.card.prices()).choice, nodes.card.prices()))
+        same = world.there & (world.at["serial"] == serial)
+        np.testing.assert_array_equal(facts.left, there & ~same)
+        ended += int(facts.left.sum())
+        world.drift()
+    assert ended > 5
+
+
 def test_an_order_by_hand(nodes):
     jobs = told((4, 5, 0), (2, 2, 0), (3, 1, 0), age_h=[3.0, 2.0, 1.0], attained=[0.0, 9.0, 1.0], units=(4, 2))
     option = lambda name: nodes.world_at(jobs).baseline(name, np.random.default_rng(0))[0].tolist()

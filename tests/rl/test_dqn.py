@@ -134,9 +134,9 @@ def test_the_rate_follows_its_schedule(lab, shape, at):
 
 
 def test_it_learns_to_run_where_decisions_are_many_and_jobs_come_and_go():
-    """:class:`toys.Places` against its values by iteration. A return that runs on into the place's next job pays nothing
-    for being done; a backup a decision does not see the end of a job in so few updates; by a temperature as of decisions
-    a unit long, options whose gaps are a sixtieth of a unit's are drawn nearly evenly, and jobs wait."""
+    """:class:`toys.Places` against its values by iteration. A return that runs on into the place's next job pays
+    nothing for being done; a backup a decision does not see the end of a job in so few updates; by a temperature as of
+    decisions a unit long, options whose gaps are a sixtieth of a unit's are drawn nearly evenly, and jobs wait."""
     toy = Places(8, 0)
     best = toy.values(0.9)
     assert (best.argmax(1) == 1).all() and 0.01 < (best[:, 1] - best[:, 0]).min() < 1 / 60

@@ -245,8 +245,8 @@ class Places(Slots):
     """Jobs in places, many decisions in a unit of time: 60 as the cluster's rounds of a minute are of an hour.
 
     A job has 1 to ``longest`` rounds to do. It waits (0), or runs where a round's work is done for sure (1) or every
-    second time (2). Each round that it is there costs a round's time, whatever it does; who is done leaves, and the next
-    job comes into its place at once. So no place is ever paid for what was done in it: only a job is, by its end.
+    second time (2). Each round that it is there costs a round's time, whatever it does; who is done leaves, and the
+    next job comes into its place at once. So no place is ever paid for what was done in it: only a job is, by its end.
     """
 
     agents, longest, episode = 4, 15, 60
