@@ -22,7 +22,8 @@ UNWRITTEN_ALONE: dict[str, dict[str, Any]] = {"imappo": {"gae": 0.6}}  # of the 
 ON_LEVELS: dict[str, Any] = {"rate": 1e-3, "entropy": 0.0, "epochs": 4}
 # where a game decides levels alone, by learner; an untrained value of what comes next swamps what a level changes now
 LEVELS_ALONE = dict.fromkeys(("imappo", "mappo", "ippo"), ON_LEVELS) | {"maddpg": {"gamma": 0.0}}
-EVENTS: dict[str, dict[str, Any]] = {"dqn": {"horizon": 8, "updates": 8, "rate": 3e-3, "span": 0.2}}
+EVENTS: dict[str, dict[str, Any]] = {"dqn": {"horizon": 8, "rate": 3e-3, "span": 0.2}}
+LATE: dict[str, dict[str, Any]] = {"dqn": {"updates": 8}}  # and agents stay, so that it shows some decisions later
 # where decisions are many in a unit of time: what one of them changes is little beside the noise of its return
 AHEAD: dict[str, dict[str, Any]] = {"imappo": {"horizon": 8, "minibatches": 4}}  # one update behind is a little behind
 
@@ -72,6 +73,7 @@ def learner_settings(problem: AnyProblem, config: TrainConfig) -> dict[str, Any]
         usual = usual | {"continuous": tuple(problem.card.levels)} | LEVELS_ALONE[config.learner]
     if problem.card.events:
         usual = usual | EVENTS.get(config.learner, {})
+        usual = usual if problem.card.fleeting else usual | LATE.get(config.learner, {})
     if config.overlap:
         usual = usual | AHEAD.get(config.learner, {})
     own = continuous_settings(problem, config.learner, usual | given, trust)
