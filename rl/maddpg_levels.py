@@ -3,6 +3,11 @@ r"""MADDPG where levels are all that is decided: deterministic actors of an agen
     critic   Q_i(s, x_1, ..., x_N) -> r_i + gamma Q_i'(s', x'),  x' what the target actors would have executed
     actor    max E Q_i(s, x_1, ..., mu_i(o_i), ..., x_N),  the others' x from the replay
 
+The critic predicts in units of the targets' running mean and spread, as MAPPO's does: rewards of a large scale would
+otherwise be fitted by their median alone, past the loss's quadratic part. The actor waits until the critic has learned
+from the first rollouts: one that follows an untrained critic goes to an end of its range, with full steps of Adam, and
+the replay then holds little else.
+
 The proposal is N(m_i(o_i), s^2) with m learned and s fixed: it is the exploration of the papers, drawn by the
 coordinator. In the hybrid what is executed of m is the mean of the tilted game (:mod:`coordinator.quadratic`),
 
@@ -11,14 +16,15 @@ coordinator. In the hybrid what is executed of m is the mean of the tilted game 
 with b and C the game's part, held constant, so that the gradient passes through it; alone both are zero and mu = m.
 Weights are shared over agents, and a critic pools what the others did, so that any N will do.
 
-Source: Lowe et al. (2017), "Multi-agent actor-critic for mixed cooperative-competitive environments".
+Sources: Lowe et al. (2017), "Multi-agent actor-critic for mixed cooperative-competitive environments"; van Hasselt et
+al. (2016), "Learning values across many orders of magnitude", for the units.
 """
 
 from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -29,7 +35,7 @@ from rl.continuous import ContinuousHeads
 from rl.learner import Blended, Drawn
 from rl.networks import PairScorer, Sizes
 from rl.off_policy import OffPolicy, OffPolicyConfig, follow_slowly, note_critic
-from rl.on_policy import descend
+from rl.on_policy import ValueNorm, descend
 from rl.policy import ArrayPolicy
 from rl.proposal import Observation, lens
 from rl.replay import Replay, Slot
@@ -46,13 +52,13 @@ class MaddpgLevelsConfig(OffPolicyConfig):
         actor_rate: the actor's learning rate, as a share of the critic's.
         continuous, ranges, alone, trust: the levels' names, least and greatest, and that nothing else is decided, as
             the trainer says; a trust is the coordinator's and is not read here.
+        wait: updates in which the critic learns alone.
         spread: s at the start, in units of the range; it falls by a line to ``spread_floor`` of that.
-        huber: width of the critic's loss's quadratic part. regulariser: weight of what an actor asks for beyond its
-            range, squared.
+        huber: width of the critic's loss's quadratic part, in units of the targets' spread. regulariser: weight of what
+            an actor asks for beyond its range, squared.
     """
 
-    updates: int = 4
-
+    updates: int = 8
     rate: float = 3e-3
     target_rate: float = 0.02
     actor_rate: float = 0.1
@@ -60,7 +66,8 @@ class MaddpgLevelsConfig(OffPolicyConfig):
     ranges: tuple[tuple[float, float], ...] = ()
     alone: bool = True
     trust: float = 0.0
-    spread: float = 0.15
+    wait: int = 1
+    spread: float = 0.1
     spread_floor: float = 0.3
     huber: float = 1.0
     regulariser: float = 10.0
@@ -121,6 +128,7 @@ class MaddpgLevels(OffPolicy):
         learned = [p for p in self.actor.parameters() if p.requires_grad]
         self.actor_optimizer = torch.optim.Adam(learned, c.rate)
         self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), c.rate)
+        self.norm = ValueNorm()
         self.policy = self.export()
 
     def export(self) -> ArrayPolicy:
@@ -164,11 +172,19 @@ class MaddpgLevels(OffPolicy):
             taken = inside(self.units(now["bias"][..., : len(c.continuous)].double()))
             with torch.no_grad():
                 follows = inside(self.executed(self.target_actor, then, of))
-                target = reward + discount * self.target_critic(then, follows, follows)
+                ahead = self.norm.centre + self.norm.spread * self.target_critic(then, follows, follows)
+                target = reward + discount * ahead
+                if now["live"].any():
+                    self.norm.update(target[now["live"]].numpy())
+                target = ((target - self.norm.centre) / self.norm.spread).float()
             q = self.critic(now, taken, taken)
             value_loss = nn.functional.huber_loss(q[now["live"]], target[now["live"]], delta=c.huber)
             if now["live"].any():
                 descend(value_loss, self.critic_optimizer, self.critic, c.gradient_norm)
+            follow_slowly(self.target_critic, self.critic, c.target_rate)
+            note_critic(logs, value_loss, q, target)
+            if self.updates < c.wait:
+                continue
             mine = self.executed(self.actor, now, of)
             if first is None:
                 first = {k: v.clone() for k, v in now.items()}, mine.detach()  # the batch's room is used again
@@ -180,15 +196,21 @@ class MaddpgLevels(OffPolicy):
                 logs["norm"].append(descend(policy_loss, self.actor_optimizer, self.actor, c.gradient_norm))
                 logs["policy_loss"].append(float(policy_loss.detach()))
             follow_slowly(self.target_actor, self.actor, c.target_rate)
-            follow_slowly(self.target_critic, self.critic, c.target_rate)
-            note_critic(logs, value_loss, q, target)
+        logs["kl"].append(0.0)
         if first is not None:
             now, before = first
             with torch.no_grad():
                 moved = (self.executed(self.actor, now, of) - before)[now["live"]]
             # of two Gaussians of the spread that is explored with
-            logs["kl"].append(float((moved / spread).square().sum(-1).mean() / 2) if len(moved) else 0.0)
+            logs["kl"][0] = float((moved / spread).square().sum(-1).mean() / 2) if len(moved) else 0.0
         return self.finish(logs, learning_rate=rate)
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"norm": self.norm.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.norm.load_state_dict(state["norm"])
 
     def executed(self, actor: ContinuousHeads, slot: Slot, resource_of: Tensor) -> Tensor:
         """(B, N, D) what is executed of the actor's mean, in units of the range; see the module."""

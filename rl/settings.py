@@ -7,7 +7,7 @@ from math import inf
 from numbers import Integral, Real
 from typing import Any
 
-NONE = ("memory", "replay", "warmup")  # counts that may be 0
+NONE = ("memory", "replay", "wait", "warmup")  # counts that may be 0
 SHARES = ("gamma", "gae", "rate_floor", "target_rate")  # at most 1
 # of which 0 would leave nothing
 ABOVE = ("clip", "gradient_norm", "huber", "limit", "relaxation", "spread", "temperature", "truncation")

@@ -19,8 +19,8 @@ UNWRITTEN: dict[int, dict[str, dict[str, Any]]] = {
     3: {name: {"span": 0.0} for name in ("dqn", "iql", "vdn", "qmix")},
 }  # what each of them had otherwise than the next: every learner's, then one's own
 UNWRITTEN_ALONE: dict[str, dict[str, Any]] = {"imappo": {"gae": 0.6}}  # of the first, in a comparison
-ON_LEVELS: dict[str, Any] = {"rate": 1e-3, "entropy": 0.0, "epochs": 4}
 # where a game decides levels alone, by learner; an untrained value of what comes next swamps what a level changes now
+ON_LEVELS: dict[str, Any] = {"rate": 1e-3, "entropy": 0.0, "epochs": 4, "gamma": 0.0, "gae": 0.0}
 LEVELS_ALONE = dict.fromkeys(("imappo", "mappo", "ippo"), ON_LEVELS) | {"maddpg": {"gamma": 0.0}}
 EVENTS: dict[str, dict[str, Any]] = {"dqn": {"horizon": 8, "rate": 3e-3, "span": 0.2}}
 LATE: dict[str, dict[str, Any]] = {"dqn": {"updates": 8}}  # and agents stay, so that it shows some decisions later

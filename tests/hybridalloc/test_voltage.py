@@ -391,6 +391,27 @@ def test_copies_of_the_feeder_are_played_too():
     assert world._flow(world.truth, best.level)[1] <= after[1] * 1.02
 
 
+def test_many_are_paid_by_what_exact_flows_without_them_cost():
+    problem = make_problem("voltage", feeder="copies-6", variant="mapdn", reward="cost", rounds=0)
+    world = at_noon(problem)
+    level = world.most * np.random.default_rng(3).uniform(-0.3, 0.3, world.most.shape)
+    facts = world.execute(world._local(Prices())._replace(level=level))
+    world = at_noon(problem)  # as it was
+    alone = []
+    for i in range(36):
+        rest = level.copy()
+        rest[0, i] = 0.0
+        alone.append(world.execute(world._local(Prices())._replace(level=rest)).reward[0, 0])
+        world = at_noon(problem)
+    exact = facts.reward[0] - np.array(alone)
+    assert np.abs(exact).max() > 0.3
+    difference = (facts.reward + facts.lost)[0]  # to first order in voltages, which are far out here
+    np.testing.assert_allclose(difference, exact, atol=0.15 * np.abs(exact).max())
+    assert np.corrcoef(difference, exact)[0, 1] > 0.99
+    few = at_noon(make_problem("voltage"))
+    assert not few.execute(few._local(Prices())).lost.any()
+
+
 def test_a_feeder_of_ones_own_is_described_and_made_again():
     from hybridalloc.problems import restore_problem
     from hybridalloc.problems.voltage.feeder import Branch, feeder_of

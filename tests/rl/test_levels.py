@@ -54,10 +54,12 @@ def settings(**more):
     return given | dict(epochs=4, horizon=16) | more
 
 
-def trained(updates, pulled, name="imappo"):
-    """On -(x - (agent + resource) / 2)^2, drawn alone or beside a game that pulls towards 0."""
+def trained(updates, pulled, name="imappo", pay=(1.0, 0.0), team=False, steps=4):
+    """On -(x - (agent + resource) / 2)^2, drawn alone or beside a game that pulls towards 0, paid in units ``pay[0]``
+    from ``pay[1]`` on; of a ``team`` each is paid what all of them are off together."""
     rng = np.random.default_rng(0)
-    given = dict(continuous=("q",), ranges=((-1.0, 1.0),), gamma=0.0, horizon=16) if name == "maddpg" else settings()
+    off_policy = dict(continuous=("q",), ranges=((-1.0, 1.0),), gamma=0.0, horizon=16, updates=steps)
+    given = off_policy if name == "maddpg" else settings()
     learner = make_learner(name, Sizes.of(seen(rng)), 0, given)
     assert learner.name == name
     errors = []
@@ -71,6 +73,9 @@ def trained(updates, pulled, name="imappo"):
         drawn = centre + rng.standard_normal(centre.shape) / np.sqrt(precision)
         aim = (now.agent + now.resource) / 2
         reward = -((drawn - aim)[..., 0] ** 2)
+        if team:
+            reward = np.repeat(reward.sum(1, keepdims=True), 3, 1)
+        reward = pay[0] * reward + pay[1]
         errors.append(float(np.mean((centre - aim) ** 2)))
         none = np.zeros((16, 3, 1))
         learner.record(
@@ -88,9 +93,23 @@ CRITICS = {"imappo": "light", "mappo": "central", "ippo": "own", "maddpg": None}
 
 @pytest.mark.parametrize(("name", "pulled"), [*((name, False) for name in CRITICS), ("imappo", True), ("maddpg", True)])
 def test_it_learns_levels_that_depend_on_agent_and_resource(name, pulled):
-    learner, errors = trained(30, pulled, name)
+    if name == "maddpg":  # its critic is of everyone's levels: what it learns from is the team's pay
+        learner, errors = trained(14, pulled, name, pay=(10.0, -5.0), team=not pulled)
+    else:
+        learner, errors = trained(30, pulled, name)
     assert getattr(learner.config, "critic", None) == CRITICS[name]
     assert np.mean(errors[:16]) > 0.1 and np.mean(errors[-64:]) < 0.02
+
+
+def test_maddpg_is_led_by_a_critic_that_has_learned_and_not_by_the_unit_of_pay():
+    first, _ = trained(1, False, "maddpg", steps=1)  # the critic alone
+    now = seen(np.random.default_rng(5))
+    assert (first.propose(now).mean == 0).all()
+    plain, _ = trained(4, False, "maddpg", steps=2)
+    paid, _ = trained(4, False, "maddpg", pay=(40.0, -30.0), steps=2)
+    a, b = plain.propose(now).mean, paid.propose(now).mean
+    assert np.abs(a).mean() > 0.02
+    np.testing.assert_allclose(b, a, atol=0.03)
 
 
 def test_a_kept_policy_proposes_the_same_without_torch():

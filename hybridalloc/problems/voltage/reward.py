@@ -16,6 +16,8 @@ import numpy as np
 from games.congestion import Bool, Float
 
 OUTSIDE_KW, MPU_KW = 300.0, 20.0  # a step with a bus outside, and a mpu of the worst excess, in kW of loss
+INSIDE = 1e-6  # p.u. over a limit that counts as inside
+UNSOLVED_MPU, UNSOLVED_KW = 200.0, 2e3  # what a step counts as whose flow has no solution
 REWARDS = ("cost", "l1", "l2", "bowl")
 Q_WEIGHT, COLLAPSE = 0.1, -200.0
 HALF, WIDTH = 0.05, 0.1  # of the bowl, p.u.
@@ -24,6 +26,18 @@ HALF, WIDTH = 0.05, 0.1  # of the bowl, p.u.
 def cost_kw(loss_kw: Float, inside: Bool, worst_mpu: Float) -> Float:
     """(E,) kW: loss, with what leaving the band costs."""
     return np.asarray(loss_kw + OUTSIDE_KW * ~inside + MPU_KW * worst_mpu)
+
+
+def outside(voltage: Float, low: float, high: float) -> Float:
+    """(...,) p.u. by which the worst of voltages (..., B), the substation's aside, is outside the band."""
+    over = np.maximum(np.maximum(low - voltage, voltage - high), 0.0)
+    return np.asarray(over[..., 1:].max(-1, initial=0.0))
+
+
+def counted(loss_mw: Float, over: Float, solved: Bool) -> tuple[Float, Bool, Float]:
+    """Loss in kW, whether all buses are inside, and the worst excess in mpu, as a step counts them; ``over`` in p.u."""
+    worst, loss_kw = np.where(solved, 1e3 * over, UNSOLVED_MPU), np.where(solved, 1e3 * loss_mw, UNSOLVED_KW)
+    return loss_kw, solved & (over <= INSIDE), worst
 
 
 def paid(kind: str, cost: Float, voltage: Float, level: Float, solved: Bool) -> Float:

@@ -14,12 +14,13 @@ from hybridalloc.problems.contract import Facts
 from hybridalloc.problems.slots import SlotWorld
 from hybridalloc.problems.voltage import rules
 from hybridalloc.problems.voltage.belief import RidgeBelief, Told
-from hybridalloc.problems.voltage.core import KW, MPU
+from hybridalloc.problems.voltage.core import EXACT, MPU
+from hybridalloc.problems.voltage.credit import cost_without
 from hybridalloc.problems.voltage.late import Late, path_drop
 from hybridalloc.problems.voltage.observation import features, observed
 from hybridalloc.problems.voltage.plan import Flowing, Model, Plan, flowing, model_of, reacted
 from hybridalloc.problems.voltage.profiles import DAY, STEP_S, days
-from hybridalloc.problems.voltage.reward import cost_kw, paid
+from hybridalloc.problems.voltage.reward import INSIDE, UNSOLVED_MPU, cost_kw, counted, outside, paid
 from hybridalloc.problems.voltage.setting import WEEK, Prices
 from hybridalloc.problems.voltage.state import BY_BUS, BY_INVERTER, VoltageState, VoltageTruth, most_mvar
 from rl.proposal import Observation, Proposal
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
 LEVEL = "reactive_mvar"
 TUNING, REPORTING = range(5_000, 5_100), range(10_000, 10_100)  # seeds that have days of their own
-INSIDE = 1e-6  # p.u. over a limit that counts as inside
-UNSOLVED_MPU, UNSOLVED_KW = 200.0, 2e3  # what a step counts as whose flow has no solution
 SUN = {"sun_mw": 0, "sun_last_mw": 1, "sun_before_mw": 2, "sun_day_mw": DAY, "sun_day_before_mw": DAY + 1}  # steps ago
 CAP = 0.045  # p.u., of margins: some of the band is left
 
@@ -323,7 +322,9 @@ class VoltageWorld(SlotWorld):
         return reacted(self.problem, plan, *self.net_of(loads, sun), most)
 
     def execute(self, plan: Plan) -> Facts:
-        """The plan on the loads as they are; where that has no flow, the last set-points are held."""
+        """The plan on the loads as they are; where that has no flow, the last set-points are held. All are paid the
+        same; of many, paid by cost, ``lost`` takes off what would be paid without an inverter's own q, and leaves its
+        difference."""
         s = self.problem
         flowing = self._react(plan, self.truth)
         lost = ~flowing.solved
@@ -336,10 +337,8 @@ class VoltageWorld(SlotWorld):
                 np.where(row, held.level, flowing.level), np.where(lost, held.solved, flowing.solved),
             )  # fmt: skip
         bad = ~flowing.solved
-        voltage, loss = np.where(bad[:, None], 1.0, flowing.voltage), np.where(bad, 0.0, flowing.loss)
-        over = np.maximum(np.maximum(s.low - voltage, voltage - s.high), 0.0)[:, 1:].max(1, initial=0.0)
-        worst, loss_kw = np.where(bad, UNSOLVED_MPU, MPU * over), np.where(bad, UNSOLVED_KW, KW * loss)
-        inside = ~bad & (over <= INSIDE)
+        voltage = np.where(bad[:, None], 1.0, flowing.voltage)
+        loss_kw, inside, worst = counted(flowing.loss, outside(voltage, s.low, s.high), ~bad)
         cost, n = cost_kw(loss_kw, inside, worst), self.up.shape[1]
         reward = np.repeat(paid(s.reward, cost, voltage, flowing.level, ~bad)[:, None], n, 1)
         counts = {
@@ -348,12 +347,14 @@ class VoltageWorld(SlotWorld):
         }  # fmt: skip
         t = self.told
         self.surprise = self.off_by(voltage[:, s.net.inverter], flowing.level, ~bad)
+        less = np.zeros(reward.shape)
+        if s.reward == "cost" and n > EXACT:
+            less = -paid("cost", cost_without(s, *self.net_of(self.truth), flowing.level, ~bad), voltage, less, ~bad)
         t["voltage_before"], t["reactive_before_mvar"] = t["voltage_last"], t["reactive_last_mvar"]
         t["voltage_last"] = voltage[:, s.net.inverter].copy()
         t["reactive_last_mvar"] = np.where(bad[:, None], t["reactive_before_mvar"], flowing.level)
         self._cache = {}
-        none = np.zeros(reward.shape)
-        return Facts(reward, none, none[..., None], np.full(self.size, STEP_S), counts)
+        return Facts(reward, less, np.zeros((*reward.shape, 1)), np.full(self.size, STEP_S), counts)
 
     def off_by(self, voltage: Float, level: Float, solved: Bool | None = None) -> Float:
         """(E, N) p.u. by which the inverters' voltages (E, N) are above those believed of this step, where they feed in
