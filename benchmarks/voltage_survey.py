@@ -70,9 +70,12 @@ def ruling(name: str) -> Any:
     return lambda world: world.rule(name, Prices(), np.random.default_rng(0))
 
 
-def trained(problem: Any, learner: str, kind: str, steps: int, seed: int, networks: int = 32) -> tuple[Any, float]:
-    """A recommender trained, and the seconds that took."""
-    config = TrainConfig(learner, kind, steps, seed=seed, checks=0, networks=networks)
+def trained(
+    problem: Any, learner: str, kind: str, steps: int, seed: int, settings: list[str], networks: int = 32
+) -> tuple[Any, float]:
+    """A recommender trained, with ``settings`` such as "gamma=0.9", and the seconds that took."""
+    given = tuple((name, float(value)) for name, value in (word.split("=") for word in settings))
+    config = TrainConfig(learner, kind, steps, seed=seed, checks=0, networks=networks, settings=given)
     began = time.perf_counter()
     made = train(problem, Prices(slope=0.0), config)
     return made.learner.policy, time.perf_counter() - began
@@ -113,7 +116,7 @@ def learners(problem: Any, names: list[str], args: argparse.Namespace, budgets: 
                 who = Coordinator("rl") if kind == "rl" else Coordinator("hybrid", TrainConfig().trust)
                 found, spent = [], []
                 for seed in args.seeds:
-                    policy, seconds = trained(problem, name, kind, steps, seed)
+                    policy, seconds = trained(problem, name, kind, steps, seed, args.settings)
                     found.append(measured(problem, executing(policy, prices, who), prices))
                     spent.append(seconds)
                 word = f"{label(name)} ({PARADIGM[name]}), {'alone' if kind == 'rl' else 'inside'}, {steps:,}"
@@ -133,7 +136,8 @@ def ctde(args: argparse.Namespace) -> None:
     problem = mapdn(args)
     print(f"{problem.card.size}, reward {args.reward}, {len(args.seeds)} seeds\n{HEAD}")
     references(problem)
-    learners(problem, args.learners or list(PARADIGM), args, [args.agent_steps])
+    names = [name for name in args.learners or PARADIGM if name != "game"]  # that is among the references
+    learners(problem, names, args, [args.agent_steps])
 
 
 def scale(args: argparse.Namespace) -> None:
@@ -142,9 +146,11 @@ def scale(args: argparse.Namespace) -> None:
 
     print("| agents | buses | learner | s to train | peak memory, MB | return | return, none | step ms |")
     print("|---|---|---|---|---|---|---|---|", flush=True)
+    inside = ["--inside"] if args.inside else []
     for copies in args.copies:
-        for name in args.learners or ["iql", "mappo"]:
-            words = ["one", "--copies", str(copies), "--learners", name, "--decisions", str(args.decisions)]
+        for name in args.learners or ["iql", "mappo", "imappo", "game"]:
+            words = ["one", "--copies", str(copies), "--learners", name, "--decisions", str(args.decisions), *inside]
+            words += ["--settings", *args.settings]
             done = subprocess.run(
                 [sys.executable, __file__, *words, "--profiles", args.profiles], capture_output=True, text=True
             )
@@ -155,26 +161,31 @@ def one(args: argparse.Namespace) -> None:
     """One row of ``scale``."""
     copies, name = args.copies[0], args.learners[0]
     feeder = "case33" if copies == 1 else f"copies-{copies}"
-    settings = {"variant": "mapdn", "profiles": args.profiles, "reward": args.reward, "rounds": 0}
-    problem = make_problem("voltage", feeder=feeder, **settings)  # rounds: a learner alone plays no game
-    agents = problem.card.agents
-    policy, seconds = trained(problem, name, "rl", args.decisions * agents, 0, max(1, min(32, 200 // agents)))
-    step = 10
-    who = executing(policy, Prices(slope=0.0), Coordinator("rl"))
-    found = measured(problem, who, Prices(), step)
+    settings = {"variant": "mapdn", "profiles": args.profiles, "reward": args.reward}
+    settings |= {} if args.inside or name == "game" else {"rounds": 0}  # a learner alone plays no game
+    problem = make_problem("voltage", feeder=feeder, **settings)
+    agents, policy, seconds, word, step = problem.card.agents, None, 0.0, "game", 10
+    who = Coordinator("game")
+    if name != "game":
+        kind, networks = "hybrid" if args.inside else "rl", max(1, min(32, 200 // agents))
+        policy, seconds = trained(problem, name, kind, args.decisions * agents, 0, args.settings, networks)
+        word = label(name) + (", inside" if args.inside else "")
+        who = Coordinator("hybrid", TrainConfig().trust) if args.inside else Coordinator("rl")
+    decide = executing(policy, Prices(slope=0.0), who)
+    found = measured(problem, decide, Prices(), step)
     world = problem.worlds([0])
     world.stand(np.array([150 * DAY + 40]))
     spent = []
     for _ in range(5):
         began = time.perf_counter()
-        plan = who(world)
+        plan = decide(world)
         spent.append(1e3 * (time.perf_counter() - began))
         world.execute(plan)
         world.drift()
     none = measured(problem, ruling("none"), Prices(), step)["reward"]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
-        f"| {agents:,} | {problem.net.size:,} | {label(name)} | {seconds:.0f} | {peak:.0f} | {found['reward']:.4f} | "
+        f"| {agents:,} | {problem.net.size:,} | {word} | {seconds:.0f} | {peak:.0f} | {found['reward']:.4f} | "
         f"{none:.4f} | {np.median(spent):.2f} |"
     )
 
@@ -235,8 +246,9 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--reward", default="cost")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--agent-steps", type=int, default=400_000)
-    parser.add_argument("--learners", nargs="+", choices=tuple(PARADIGM))
-    parser.add_argument("--inside", action="store_true", help="each learner inside the hybrid too")
+    parser.add_argument("--learners", nargs="+", choices=(*PARADIGM, "game"))
+    parser.add_argument("--settings", nargs="*", default=[], help="of each learner, such as gamma=0.9")
+    parser.add_argument("--inside", action="store_true", help="in the hybrid: too in iql and ctde, instead in scale")
     parser.add_argument("--copies", type=int, nargs="+", default=[2, 17, 167], help="of the feeder, 6 inverters each")
     parser.add_argument("--decisions", type=int, default=2_000, help="of each agent, in scale")
     parser.add_argument("--states", type=int, default=40)
