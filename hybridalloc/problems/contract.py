@@ -161,10 +161,9 @@ class Facts(NamedTuple):
 
     ``lost`` and ``carried`` are <= 0 as a rule: what others lose because of the agent in this decision, and because of
     what it left h + 1 decisions ago. Where all are paid the same, ``lost`` may take off what would have been paid
-    what it left h + 1 decisions ago. Where all are paid the same, ``lost`` may take off what would have been paid without
-    the agent, which leaves its own difference. ``elapsed_s``: until the next decision, a slot or the time to the next
-    event. ``left``: whose part in the episode ended with it for good, where agents come and go: what its place holds
-    next is another's, and no part of what its own decisions brought; None where nobody leaves.
+    without the agent, which leaves its own difference. ``elapsed_s``: until the next decision, a slot or the time to
+    the next event. ``left``: whose part in the episode ended with it for good, where agents come and go: what its place
+    holds next is another's, and no part of what its own decisions brought; None where nobody leaves.
     """
 
     reward: Float  # (E, N)

@@ -39,4 +39,4 @@ def check_training(problem: AnyProblem, config: TrainConfig, elsewhere: bool = F
         if config.overlap:
             check_ahead(learner)
         if config.actors > 1 or elsewhere:
-            check_crew(learner, config.actors, config.extent(max(problem.card.agents, 1))[0])
+            check_crew(learner, config.actors, config.extent_on(problem.card)[0])

@@ -90,5 +90,9 @@ class TrainConfig:
         networks = max(1, min(self.networks, self.agent_steps // (agents * least)))
         return networks, max(1, self.agent_steps // (networks * agents))
 
+    def extent_on(self, card: Card) -> tuple[int, int]:
+        """:meth:`extent` on a problem: where whole episodes count, a network sees one, or ``LEAST_SLOTS`` of it."""
+        return self.extent(max(card.agents, 1), min(card.epochs, LEAST_SLOTS) if card.whole_episodes else 1)
+
     def trust_at(self, progress: float) -> float:
         return scheduled(self.trust, self.final_trust, progress, "linear")

@@ -18,7 +18,7 @@ from hybridalloc.problems.contract import AnyProblem, Belief, Prices, Responds
 from hybridalloc.reports.statistics import mean_of
 from hybridalloc.training.beliefs import learn_belief
 from hybridalloc.training.checks import check_training
-from hybridalloc.training.config import LEAST_SLOTS, TUNE_SEEDS, TrainConfig
+from hybridalloc.training.config import TUNE_SEEDS, TrainConfig
 from hybridalloc.training.evaluation import evaluate
 from hybridalloc.training.learners import learner_settings
 from hybridalloc.training.rollout import Explore, Rollout
@@ -109,7 +109,7 @@ def train(
     watch = replace(config, belief_steps=0) if resumed else config  # what it watched is in the checkpoint
     belief, allocations, violations = learn_belief(problem, prices, watch, belief)
     agents = max(card.agents, 1)
-    networks, slots = config.extent(agents, min(card.epochs, LEAST_SLOTS) if card.whole_episodes else 1)
+    networks, slots = config.extent_on(card)
     rng = np.random.default_rng([config.seed, 77])
     seeds = rng.integers(0, 2**31, networks)
     shared = config.actors > 1 or hires is not None
