@@ -205,7 +205,8 @@ def test_worlds_side_by_side_are_worlds_alone(moving):
         for e, world in enumerate(alone):
             own, ended = step(world, prices)
             counts = {name: value[e : e + 1] for name, value in facts.counts.items()}
-            assert_same(Facts(*(part[e : e + 1] for part in facts[:4]), counts), own)
+            left = None if facts.left is None else facts.left[e : e + 1]
+            assert_same(Facts(*(part[e : e + 1] for part in facts[:4]), counts, left), own)
             assert ended[0] == over[e]
 
 
@@ -217,6 +218,7 @@ def test_shapes_of_what_happened(moving):
     assert (facts.lost <= 1e-12).all() or moving.card.name == "custom"  # a user's world may have others gain
     assert all(len(value) == 3 and value.ndim <= 2 for value in facts.counts.values())
     assert world.priority().shape == world.active.shape == (3, n)
+    assert facts.left is None or (facts.left.shape == (3, n) and facts.left.dtype == bool)
 
 
 def test_episodes_end_and_begin_anew(moving):

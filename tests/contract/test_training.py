@@ -38,7 +38,7 @@ def same(a, b, at=""):
 
 @pytest.mark.parametrize("belief", ["", "learned"])
 def test_a_resumed_run_is_the_uninterrupted_one(moving, belief, tmp_path):
-    """Stopped in the middle of a rollout, after one update of three."""
+    """Stopped in the middle of a rollout, after more than one update."""
     if belief and belief not in moving.card.beliefs:
         pytest.skip(f"{moving.card.name} has no belief {belief!r}")
     a_slot = 4 * moving.card.agents
@@ -60,7 +60,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(moving, belief, tmp_path):
     )
     same(whole.learner.state_dict(), resumed.learner.state_dict())
     rows = lambda run: [{k: v for k, v in row.items() if not k.startswith("time/")} for row in run.updates]
-    assert len(whole.updates) == 3
+    assert len(whole.updates) == -(-config.extent_on(moving.card)[1] // 8) >= 3
     same(rows(whole), rows(resumed))
     same(whole.curve, resumed.curve)
     assert (whole.allocations, whole.violations) == (resumed.allocations, 0) and whole.violations == 0

@@ -136,7 +136,7 @@ class TwoSlots(Slots):
         self.rng = np.random.default_rng(seed)
         self.networks = networks
         self.age = 2 * (np.arange(networks) % (self.episode // 2))
-        self.left = np.zeros((networks, self.agents), bool)
+        self.messy = np.zeros((networks, self.agents), bool)
         self.allowed = np.ones((networks, self.agents, OPTIONS), bool)
         self.live = np.ones((networks, self.agents), bool)
 
@@ -146,17 +146,17 @@ class TwoSlots(Slots):
     def step(self, option):
         first = self.age % 2 == 0
         pay = np.array([0.0, self.tempting, self.modest])[option]
-        suffered = self.harm * (self.left.sum(axis=1, keepdims=True) - self.left)
+        suffered = self.harm * (self.messy.sum(axis=1, keepdims=True) - self.messy)
         own = np.where(first[:, None], pay, 0.5 * (option > 0) - suffered)
         carried = np.zeros((self.networks, self.agents, HORIZON))
-        carried[:, :, 0] = np.where(first[:, None], 0.0, -self.harm * (self.agents - 1) * self.left)
-        self.left = first[:, None] & (option == 1)
+        carried[:, :, 0] = np.where(first[:, None], 0.0, -self.harm * (self.agents - 1) * self.messy)
+        self.messy = first[:, None] & (option == 1)
         self.age = self.age + 1
         return own, carried, own.sum(axis=1)
 
     def restart(self, which):
         self.age[which] = 0
-        self.left[which] = False
+        self.messy[which] = False
 
     def score(self, option_of):
         """Team reward of one pair of slots."""
