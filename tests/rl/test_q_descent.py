@@ -95,7 +95,7 @@ def test_whole_updates_go_where_torchs_go(name, settings):
         assert told[key] == pytest.approx(figure, rel=2e-3, abs=1e-4), key
     for key, weight in weights.items():
         if key == "out.bias" and learner.online.value is not None:
-            continue  # taken off with the options' mean: its gradient is the rounding's alone, and Adam's step is by sign
+            continue  # taken off with the options' mean: its gradient is rounding alone, and Adam's step by sign
         np.testing.assert_allclose(mine[key], weight, atol=1e-3, err_msg=key)
 
 
