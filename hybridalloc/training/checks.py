@@ -27,12 +27,12 @@ def check_training(problem: AnyProblem, config: TrainConfig, elsewhere: bool = F
     from hybridalloc.training.crew import check_crew
 
     make_belief(problem, config.belief or None)
-    settings = learner_settings(problem, config)
     usual = learner_settings(problem, replace(config, settings=()))
     known = usual | resolved(config.learner)
     for name, _ in config.settings:
-        if name not in known:
+        if name not in known and name != "continuous":  # of which below it is said who has it
             raise nearest(f"setting of {config.learner}", name, known)
+    settings = learner_settings(problem, config)
     if config.overlap or config.actors > 1 or elsewhere:
         seen = problem.worlds([config.seed]).observe()
         learner = make_learner(config.learner, Sizes.of(seen), config.seed, settings)
