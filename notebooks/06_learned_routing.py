@@ -100,6 +100,7 @@ for name, (where, _, _, age, load) in decisions.items():
     old = np.digitize(np.take_along_axis(age, least[:, None], 1)[:, 0], edges[1:-1])
     share = [np.mean(where[old == k] == least[old == k]) if (old == k).any() else np.nan for k in range(4)]
     axes.plot((edges[1:] + edges[:-1]) / 2, share, "o-", label=name)
+    print(f"{name:8s} by age, youngest first: " + ", ".join(f"{part:.2f}" for part in share))
 axes.axhline(0.25, color="#94a3b8", linewidth=1)
 axes.set(
     xlabel="age of its report, s", ylabel="sent to the least reported", ylim=(0, 1), title="Trust in what was told"
