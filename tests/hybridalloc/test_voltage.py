@@ -21,8 +21,10 @@ from hybridalloc.problems.voltage.belief import RidgeBelief
 from hybridalloc.problems.voltage.bound import Relaxation
 from hybridalloc.problems.voltage.flow import flows
 from hybridalloc.problems.voltage.profiles import DAY, days, simbench
+from hybridalloc.problems.voltage.reward import INSIDE
 from hybridalloc.problems.voltage.setting import Prices
-from hybridalloc.problems.voltage.world import INSIDE, REPORTING, VoltageWorld
+from hybridalloc.problems.voltage.standing import REPORTING
+from hybridalloc.problems.voltage.world import VoltageWorld
 from hybridalloc.training.beliefs import learn_belief
 from hybridalloc.training.config import TrainConfig
 from hybridalloc.training.evaluation import evaluate

@@ -22,7 +22,8 @@ from hybridalloc.errors import nearest
 from hybridalloc.problems.cluster.audit import FAMILIES, check_placement
 from hybridalloc.problems.cluster.core import TERMS
 from hybridalloc.problems.cluster.prices import ALONE, PUBLISHED, SPACE, ClusterPrices
-from hybridalloc.problems.cluster.queue.problem import QUEUES, Queue, make_queue
+from hybridalloc.problems.cluster.queue.problem import Queue, make_queue
+from hybridalloc.problems.cluster.queue.setting import QUEUES
 from hybridalloc.problems.cluster.refusal import refusal
 from hybridalloc.problems.cluster.setting import NOTHING, SCENARIOS, ClusterSetting
 from hybridalloc.problems.cluster.state import ClusterState

@@ -1,21 +1,15 @@
-"""What recommenders read of a feeder, and what its belief reads."""
+"""What recommenders read of a feeder."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from games.congestion import Float
 from hybridalloc.problems.voltage.profiles import DAY
-from hybridalloc.problems.voltage.state import BY_BUS
+from hybridalloc.problems.voltage.standing import Feeders
 from rl.proposal import Observation
 
-if TYPE_CHECKING:
-    from hybridalloc.problems.voltage.world import VoltageWorld
 
-
-def observed(world: VoltageWorld) -> Observation:
+def observed(world: Feeders) -> Observation:
     """Features of order one; options are the marks."""
     p, t = world.problem, world.told
     at = p.net.inverter
@@ -43,14 +37,3 @@ def observed(world: VoltageWorld) -> Observation:
     allowed[~world.up, 1:] = False
     f = np.float32
     return Observation(agent.astype(f), whole.astype(f), pair.astype(f), world.up.copy(), allowed, of)
-
-
-def features(world: VoltageWorld) -> Float:
-    """(E, F) what the belief reads; see :mod:`hybridalloc.problems.voltage.belief`."""
-    t, p = world.told, world.problem
-    reactance = p.between_x
-    bare = [t[f"voltage_{n}"] - t[f"reactive_{n}_mvar"] @ reactance.T for n in ("last", "before")]
-    sun = [t[name] for name in ("sun_mw", "sun_last_mw", "sun_before_mw", "sun_day_mw", "sun_day_before_mw")]
-    hour, season = 2 * np.pi * (world.step % DAY) / DAY, 2 * np.pi * (world.step // DAY) / 365.25
-    waves = [f(k * hour) for k in (1, 2) for f in (np.sin, np.cos)] + [np.sin(season), np.cos(season)]
-    return np.concatenate([*bare, *sun, *(t[name] for name in BY_BUS), np.stack(waves, 1)], axis=1)

@@ -6,25 +6,21 @@ Small enough to enumerate: what a learner can express, and what it misses, is th
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from games.congestion import Float
 from hybridalloc.problems.voltage.feeder import feeder_named
 from hybridalloc.problems.voltage.plan import Plan, reacted
+from hybridalloc.problems.voltage.problem import Voltage
 from hybridalloc.problems.voltage.profiles import DAY, days
 from hybridalloc.problems.voltage.reward import paid
 from hybridalloc.problems.voltage.setting import Prices
 
-if TYPE_CHECKING:
-    from hybridalloc.problems.voltage.problem import Voltage
-
 
 def two_inverters(a: int, b: int, band: float, **settings: Any) -> Voltage:
     """Baran and Wu's feeder with inverters of 2 MW at two of its buses, by number, and much rooftop sun."""
-    from hybridalloc.problems.voltage.problem import Voltage
-
     net = feeder_named("case33")
     at = np.array([int(np.flatnonzero(net.bus == bus)[0]) for bus in (a, b)])
     two = replace(net, name=f"two-{a}-{b}", inverter=at)

@@ -22,7 +22,6 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 
 from games.certificate import CapacityCheck
-from games.errors import InvalidStateError
 from hybridalloc.errors import nearest
 from hybridalloc.problems.contract import Card
 from hybridalloc.problems.metrics import Metric, Ratio
@@ -31,11 +30,12 @@ from hybridalloc.problems.slots import Slots
 from hybridalloc.problems.voltage.audit import check
 from hybridalloc.problems.voltage.belief import BELIEFS, RidgeBelief
 from hybridalloc.problems.voltage.feeder import Feeder, feeder_named
+from hybridalloc.problems.voltage.plan import Plan
 from hybridalloc.problems.voltage.profiles import DAY, STEP_S
 from hybridalloc.problems.voltage.rules import BASELINES
 from hybridalloc.problems.voltage.setting import SETS, Prices, VoltageSetting
 from hybridalloc.problems.voltage.state import VoltageState, most_mvar
-from hybridalloc.problems.voltage.world import LEVEL, Plan, VoltageWorld
+from hybridalloc.problems.voltage.world import LEVEL, VoltageWorld
 
 METRICS = (
     Metric("cost", "loss, with what leaving the band costs", "kW", "lower", Ratio("cost_kw")),
@@ -116,14 +116,6 @@ class Voltage(VoltageSetting, Slots[VoltageState, Plan, Prices]):
         else:
             world.attach(belief)
         return Memory(belief, world)
-
-    def check_state(self, state: VoltageState) -> None:
-        """Raises InvalidStateError where a state is of another feeder."""
-        n, b = len(self.net.inverter), self.net.size
-        for name, given, needed in (("sun_mw", state.sun_mw, n), ("load_mw", state.load_mw, b)):
-            if len(given) != needed:
-                what = f"{n} inverters" if name == "sun_mw" else f"{b} buses, in the order of problem.net.bus"
-                raise InvalidStateError(f"{name} has {len(given)} entries; feeder {self.net.name} has {what}")
 
     def check(self, state: VoltageState, allocation: Any) -> CapacityCheck:
         """Ratings kept and a power flow found, by code that no solver shares."""

@@ -14,15 +14,12 @@ power distribution networks" (MAPDN), and its ``traditional_control`` scripts.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from hybridalloc.problems.voltage import core
+from hybridalloc.problems.voltage.plan import Plan, model_of
 from hybridalloc.problems.voltage.setting import Prices
-
-if TYPE_CHECKING:
-    from hybridalloc.problems.voltage.world import Plan, VoltageWorld
+from hybridalloc.problems.voltage.standing import Feeders
 
 BASELINES = {
     "none": "no reactive power", "power_factor": "power factor .95", "ieee1547b": "IEEE 1547 B, default",
@@ -38,7 +35,7 @@ TIGHT = 1e-4  # p.u. by which an optimum stays inside the band
 OPTIMUM_ROUNDS = 12
 
 
-def rule(world: VoltageWorld, name: str) -> Plan:
+def rule(world: Feeders, name: str) -> Plan:
     """The plan of a heuristic.
 
     Raises:
@@ -63,11 +60,12 @@ def rule(world: VoltageWorld, name: str) -> Plan:
         return held._replace(level=_curve(world, *MAPDN, p.rating_mva, False, 1.0, 1))
     loads = np.stack([world.told["load_mw"], world.told["load_mvar"]]) if name == "opf_old" else world.truth
     aside = np.full((world.size, p.net.size), TIGHT)
-    found = world.model(loads, aside, Prices(), OPTIMUM_ROUNDS)
+    last = world.told["reactive_last_mvar"]
+    found = model_of(p, *world.net_of(loads), world.most, last, aside, Prices(), OPTIMUM_ROUNDS, world.up)
     return held._replace(level=np.clip(found.level, -world.most, world.most))
 
 
-def droop(world: VoltageWorld, deadband: float) -> Plan:
+def droop(world: Feeders, deadband: float) -> Plan:
     """The steepest droop permitted, from ``deadband`` p.u. inside the band: within the step, or where q is held one
     damped move on the last voltages."""
     p = world.problem
@@ -80,7 +78,7 @@ def droop(world: VoltageWorld, deadband: float) -> Plan:
 
 
 def _curve(
-    world: VoltageWorld, points: np.ndarray, values: np.ndarray, share: np.ndarray, by_rating: bool, gain: float,
+    world: Feeders, points: np.ndarray, values: np.ndarray, share: np.ndarray, by_rating: bool, gain: float,
     turns: int,
 ) -> np.ndarray:  # fmt: skip
     """(E, N) where a volt-var curve ends: from nothing and on the present voltages, or from the last set-points and

@@ -16,6 +16,7 @@ from hybridalloc.problems.voltage.core import damping, path_sum, shared_path
 from hybridalloc.problems.voltage.feeder import Feeder, feeder_named
 from hybridalloc.problems.voltage.profiles import DAY, SOURCES, Year, profiles_of, year_of
 from hybridalloc.problems.voltage.reward import REWARDS
+from hybridalloc.problems.voltage.state import VoltageState
 
 AGES = {"now": 0, "15 min": 1, "day": DAY}  # steps by which readings of loads are old, by the information
 WEEK = 7 * DAY
@@ -147,6 +148,14 @@ class VoltageSetting:
         if slope not in known:
             known[slope] = damping(self.net, slope)
         return known[slope]
+
+    def check_state(self, state: VoltageState) -> None:
+        """Raises InvalidStateError where a state is of another feeder."""
+        n, b = len(self.net.inverter), self.net.size
+        for name, given, needed in (("sun_mw", state.sun_mw, n), ("load_mw", state.load_mw, b)):
+            if len(given) != needed:
+                what = f"{n} inverters" if name == "sun_mw" else f"{b} buses, in the order of problem.net.bus"
+                raise InvalidStateError(f"{name} has {len(given)} entries; feeder {self.net.name} has {what}")
 
     def slope(self, prices: Prices) -> float:
         """Of the local reaction, Mvar a p.u., as far as it is permitted; 0 where q is held between steps."""

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from games.congestion import Bool, Float, Int
 from hybridalloc.problems.cluster.queue.setups import Setup
+from hybridalloc.problems.cluster.queue.standing import Queues
 from hybridalloc.problems.contract import Facts
 from hybridalloc.problems.metrics import RAW_VIOLATION, Jain, Last, Metric, Quantile, Ratio
-
-if TYPE_CHECKING:
-    from hybridalloc.problems.cluster.queue.world import QueueWorld
 
 JOULES_IN_KWH = 3.6e6
 
 
 def counts_of(
-    world: QueueWorld, ended: Bool, started: Bool, end_s: Float, lost: Float, ran: Float, rate: Float, units: Int
+    world: Queues, ended: Bool, started: Bool, end_s: Float, lost: Float, ran: Float, rate: Float, units: Int
 ) -> Facts:
     """A round's facts from (E, N): who ended and started, when, s lost and run, at what rate, on how many units."""
     a, round_s = world.at, world.problem.round_s
@@ -53,7 +49,7 @@ def counts_of(
     return Facts(-stays / 3600, zero, zero[..., None], elapsed, counts, ended)
 
 
-def _best(world: QueueWorld) -> Float:
+def _best(world: Queues) -> Float:
     """(E, N) what a job that runs at full pace at the place it is at does."""
     place = np.maximum(world.at["place"] - 1, 0)
     speed = np.take_along_axis(world.speed, place[..., None], 2)[..., 0] if world.speed.shape[2] else place

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from games import packing_moves as moves
 from games.congestion import Bool, Float, Int
 from games.packing import Packing, serve_in_order
 from hybridalloc.problems.cluster import shares
-
-if TYPE_CHECKING:
-    from hybridalloc.problems.cluster.queue.world import QueueWorld
+from hybridalloc.problems.cluster.queue.packings import packing_of
+from hybridalloc.problems.cluster.queue.standing import Queues
 
 ORDERS = {
     "fifo": "FIFO", "backfill": "FIFO with backfill", "attained": "least attained first (LAS)", "srtf": "SRTF",
@@ -25,12 +22,12 @@ PROGRAMS = {
 }  # fmt: skip
 
 
-def placed(world: QueueWorld, e: int, name: str, rng: np.random.Generator) -> Int:
+def placed(world: Queues, e: int, name: str, rng: np.random.Generator) -> Int:
     """(N,) where a rule puts the jobs of world ``e``: the first first, where it runs fastest and there is room, what
     starting there costs included; best and worst fit on the fullest and the emptiest, the oldest job first. Who runs is
     stopped by the rules of :data:`PREEMPT` alone."""
     at, units = world.at, world.room(e)
-    game, here = world.packing(e, neutral=True, told=name in TOLD), np.flatnonzero(world.there[e])
+    game, here = packing_of(world, e, None, told=name in TOLD), np.flatnonzero(world.there[e])
     pool = world.setup.pool
     left, gang, age = world.expected[e, here], at["gang"][e, here], -at["came"][e, here]
     runs = at["place"][e, here] > 0 if name not in PREEMPT else np.zeros(len(here), bool)
@@ -53,7 +50,7 @@ def placed(world: QueueWorld, e: int, name: str, rng: np.random.Generator) -> In
     return serve_in_order(game, order, strict=name == "fifo").option
 
 
-def _by_fit(world: QueueWorld, e: int, game: Packing, order: Int, best: bool) -> Int:
+def _by_fit(world: Queues, e: int, game: Packing, order: Int, best: bool) -> Int:
     """The oldest first, each where least, or most, is left."""
     option, used = np.zeros(world.slots, np.int64), np.zeros(len(game.capacity))
     pool = world.setup.pool
@@ -75,7 +72,7 @@ def _other_legs(game: Packing, used: Float, i: int) -> Bool:
     return np.asarray(((rows < 0) | (used[rows] + more <= game.capacity[rows] * (1 + 1e-9))).all(-1))
 
 
-def _fair(world: QueueWorld, e: int, game: Packing, order: Int) -> Int:
+def _fair(world: Queues, e: int, game: Packing, order: Int) -> Int:
     """Dominant resource fairness: the team, or the job where there are none, whose largest share of a pool's kind or
     of power is least is next, with its oldest job (Ghodsi et al. 2011)."""
     option, used = np.zeros(world.slots, np.int64), np.zeros(len(game.capacity))
@@ -94,7 +91,7 @@ def _fair(world: QueueWorld, e: int, game: Packing, order: Int) -> Int:
     return option
 
 
-def _by_shares(world: QueueWorld, e: int, name: str, game: Packing) -> Int:
+def _by_shares(world: Queues, e: int, name: str, game: Packing) -> Int:
     """Gavel's rounds: parts of time by a linear program whenever jobs come or go; of job and place the pair that is
     furthest behind its part goes first, then whoever is left wherever there is room."""
     here = np.flatnonzero(world.there[e])
@@ -117,7 +114,7 @@ def _by_shares(world: QueueWorld, e: int, name: str, game: Packing) -> Int:
     return option
 
 
-def _program(world: QueueWorld, e: int, name: str, here: Int) -> Float:
+def _program(world: Queues, e: int, name: str, here: Int) -> Float:
     speed, gang, units = world.speed[e, here], world.at["gang"][e, here], world.room(e)
     if len(world.setup.pool) > len(units):  # a gang or half of it: the programs know whole ones
         extra = np.zeros((len(here), len(world.setup.pool) - len(units)))
