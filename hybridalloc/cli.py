@@ -29,6 +29,7 @@ from hybridalloc.commands.stored import Report, Sync
 from hybridalloc.commands.terminal import OutputError, output, place_of, write
 from hybridalloc.commands.train import Train
 from hybridalloc.commands.tune import Tune
+from hybridalloc.errors import PlaceError, WorkError
 from hybridalloc.limits import check_fields
 
 GUIDE = """Resource allocation by reinforcement learning on top of a game: every step feasible, certified, fast.
@@ -98,11 +99,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _command(words: list[str]) -> int:
     if sys.stdout is None:
-        raise _refused("standard output is closed; open it, or send it to a file")
+        raise PlaceError("standard output is closed; open it, or send it to a file")
     try:
         here = str(Path.cwd())
     except OSError:
-        raise _refused("this folder is gone; change to one that is there") from None
+        raise PlaceError("this folder is gone; change to one that is there") from None
     if here not in sys.path:
         sys.path.append(here)  # my_module:MyWorld is found where the command is started; worker processes get it too
     if words and not words[0].startswith("-") and words[0] not in COMMANDS:
@@ -130,17 +131,10 @@ def _command(words: list[str]) -> int:
     return int(command.run())
 
 
-def _refused(reason: str) -> Exception:
-    from hybridalloc.errors import PlaceError  # loads the solvers' errors, which --help needs not
-
-    return PlaceError(reason)
-
-
 def _told(error: Exception) -> str | None:
     """An error that a user can mend, in words; None of one that is a fault of ours."""
     from games.extras import EXTRAS, missing
     from hybridalloc.data.registry import DataError
-    from hybridalloc.errors import WorkError
     from hybridalloc.experiments.runlog import TrackingError
 
     if isinstance(error, BrokenPipeError):  # a worker's pipe, a server's

@@ -1,14 +1,37 @@
-"""Errors a user sees. Each names what was given, where, and what to do."""
+"""Errors a user sees. Each names what was given, where, and what to do.
+
+Those of input that no solver can make sense of are the games' own; they are looked up when somebody asks for them, as
+the package of games compiles, and a command's error is said at once.
+"""
 
 from __future__ import annotations
 
 import difflib
+import importlib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
-from games.errors import InvalidGameError, InvalidStateError
 from hybridalloc.text import printable, quoted
 
-__all__ = ["InvalidGameError", "InvalidStateError", "UnknownNameError", "nearest"]
+if TYPE_CHECKING:
+    from games.errors import InvalidGameError, InvalidStateError
+
+__all__ = [
+    "CheckpointError",
+    "ContractError",
+    "InvalidGameError",
+    "InvalidStateError",
+    "PlaceError",
+    "UnknownNameError",
+    "WorkError",
+    "nearest",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in ("InvalidGameError", "InvalidStateError"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module("games.errors"), name)
 
 
 class CheckpointError(ValueError):

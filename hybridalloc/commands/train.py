@@ -12,6 +12,7 @@ import tyro
 
 from hybridalloc.commands.learn_value import learned_value
 from hybridalloc.commands.terminal import pairs, place_of, print_json, say, write
+from hybridalloc.errors import WorkError
 from hybridalloc.experiments.mlflow_store import default_uri
 from rl.registry import LEARNERS
 
@@ -191,7 +192,6 @@ class Train:
 @contextmanager
 def _kept_of(checkpoints: Any) -> Iterator[None]:
     """Say of a training that is stopped from outside what is left of it, and how to go on."""
-    from hybridalloc.errors import WorkError
 
     def left() -> str:
         if checkpoints is None or checkpoints.kept is None:

@@ -175,6 +175,16 @@ def test_import_loads_neither_torch_nor_mlflow():
     assert done.stdout.strip() == "[]"
 
 
+def test_errors_load_no_solver_until_one_of_its_own_is_asked_for():
+    code = (
+        "import sys, hybridalloc.errors as e; print(sorted({'games', 'numba', 'numpy'} & set(sys.modules))); "
+        "from hybridalloc.errors import *; import games.errors as g; "
+        "print(InvalidStateError is g.InvalidStateError, issubclass(InvalidGameError, InvalidStateError))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=HOUSE, check=True)
+    assert done.stdout.split("\n")[:2] == ["[]", "True True"]
+
+
 def test_the_command_line_holds_no_command_and_loads_nothing_for_its_help():
     """A command is a dataclass in a file of ``commands``; cli.py puts them together."""
     text = (HOUSE / "hybridalloc" / "cli.py").read_text(encoding="utf-8")
