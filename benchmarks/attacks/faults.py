@@ -16,7 +16,8 @@ from benchmarks.attacks.checker import findings, least
 from benchmarks.attacks.steps import custom_example
 from coordinator import congestion as merging
 from hybridalloc import Allocator, make_problem
-from hybridalloc.problems.custom import world as custom_batch
+from hybridalloc.problems.custom import shares as custom_shares
+from hybridalloc.problems.custom.world import CustomWorld
 from hybridalloc.problems.mec import build, settling
 
 UNTRUE = ("limit", "infeasible", "served", "unserved", "regret", "envy")  # findings that no certificate may leave
@@ -279,8 +280,7 @@ def _wrong_code(problem: Any) -> dict[str, tuple[Any, str, Callable[..., Any]]]:
             "settled for rates five times as high": (settling, "settle", settled(rates=lambda x: 5 * x)),
             "settled for servers ten times as fast": (settling, "settle", settled(server_hz=lambda x: 10 * x)),
         }
-    batch = custom_batch.CustomWorld
-    game, split = batch.game, custom_batch._split
+    game, split = CustomWorld.game, custom_shares._split
 
     def reversed_game(self: Any, prices: Any) -> Any:
         g = game(self, prices)
@@ -297,8 +297,8 @@ def _wrong_code(problem: Any) -> dict[str, tuple[Any, str, Callable[..., Any]]]:
         return split(resource, weight, floor, np.full(cap.shape, np.inf), count)
 
     return out | {
-        "another game: private costs reversed": (batch, "game", reversed_game),
-        "another game: a resource ten thousand times as slow": (batch, "game", slow_game),
-        "settled without floors": (custom_batch, "_split", floorless),
-        "settled without the power limits": (custom_batch, "_split", capless),
+        "another game: private costs reversed": (CustomWorld, "game", reversed_game),
+        "another game: a resource ten thousand times as slow": (CustomWorld, "game", slow_game),
+        "settled without floors": (custom_shares, "_split", floorless),
+        "settled without the power limits": (custom_shares, "_split", capless),
     }

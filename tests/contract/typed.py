@@ -11,7 +11,8 @@ from hybridalloc.problems.cluster import Cluster, ClusterPrices, ClusterState
 from hybridalloc.problems.cluster.world import ClusterWorld, Placed
 from hybridalloc.problems.contract import Ends, Plays, Problem, Spreads, World
 from hybridalloc.problems.custom import Custom, CustomPrices, CustomState
-from hybridalloc.problems.custom.world import CustomPlan, CustomWorld
+from hybridalloc.problems.custom.plan import CustomPlan
+from hybridalloc.problems.custom.world import CustomWorld
 from hybridalloc.problems.mec.arrays import Plan, Prices
 from hybridalloc.problems.mec.problem import Mec
 from hybridalloc.problems.mec.state import MecState

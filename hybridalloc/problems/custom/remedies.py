@@ -28,6 +28,7 @@ from coordinator.tables import enough
 from games.congestion import Float, Int
 from hybridalloc.problems.contract import Knob
 from hybridalloc.problems.custom.setting import CustomSetting
+from hybridalloc.problems.custom.shares import floors_of
 from hybridalloc.problems.custom.state import NO_DEADLINE, CustomPrices, CustomState, default_delay_cost
 from hybridalloc.problems.custom.world import CustomWorld
 from hybridalloc.problems.knobs import Again, Way, changed, ranks_above, words
@@ -299,7 +300,7 @@ def _lacks(problem: CustomSetting, state: CustomState, allocation: Any, i: int, 
     else:
         cost = Congestion(game).single(0).costs(option)[i]
         first = changed(np.asarray(allocation.served), i, False)
-        floor = batch._floors(option[None], prices.margin)[4][0]
+        floor = floors_of(batch, option[None], prices.margin)[4][0]
     has = float(cost[0 if allocation.seated else option[i]])
     used = np.zeros(len(problem.resources))
     legs = batch.rows[option]
