@@ -14,7 +14,7 @@ from games.admission import Seating
 from games.places import Places
 from games.seated import seats_of, table_of
 from hybridalloc import Allocator, make_problem, saved
-from hybridalloc.problems.mec import expected as mec_expected
+from hybridalloc.problems.mec import ascent as mec_ascent
 from rl.proposal import Observation, Proposal
 from rl.value import StoreValue
 
@@ -165,12 +165,12 @@ def test_where_energy_is_short_improving_sheds_and_keeps_and_rests_where_no_chan
                 option = d.option.copy()
                 option[e, i] = o
                 changed = world.expected(world.settle(option, prices), prices)[e]
-                assert changed <= world.expected(after, prices)[e] + mec_expected.LEAST_GAIN + 1e-9
+                assert changed <= world.expected(after, prices)[e] + mec_ascent.LEAST_GAIN + 1e-9
     if valued:
         allocator = Allocator(problem, "game", prices=prices, value=world.value, improve=EVERY)
         allocation = allocator.step(world.state(0))
         assert allocation.certificate.status == "ok" and allocation.certificate.improvement.rest
-        assert allocation.marginal_regret().gain <= mec_expected.LEAST_GAIN + 1e-9
+        assert allocation.marginal_regret().gain <= mec_ascent.LEAST_GAIN + 1e-9
 
 
 def test_in_portions_between_readings_of_the_clock_the_same_is_found_as_at_once():
@@ -249,7 +249,7 @@ def test_at_rest_after_all_changes_the_regret_over_all_is_what_a_change_must_bri
         allocation = allocator.step(problem.reset(seed))
         told = allocation.certificate.improvement
         assert told.rest and not told.off
-        least = mec_expected.LEAST_GAIN * 1.1 if name == "mec" else 1e-4
+        least = mec_ascent.LEAST_GAIN * 1.1 if name == "mec" else 1e-4
         assert allocation.marginal_regret().gain <= least + 0.01 * (name == "mec")  # noise that stays within STALE
 
 

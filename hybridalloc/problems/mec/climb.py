@@ -1,4 +1,4 @@
-"""Improving choices of E networks: what :mod:`.expected` does to one, given arrays, for worlds as they are."""
+"""Improving choices of E networks: what :mod:`.ascent` does to one, given arrays, for worlds as they are."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from games.admission import Seating, seat_rest
 from games.congestion import Float, Int
 from games.places import Seats, Table
 from games.seated import seats_of, table_of
-from hybridalloc.problems.mec import expected as core
+from hybridalloc.problems.mec import ascent, sides
+from hybridalloc.problems.mec import expected as worth_of
 from hybridalloc.problems.mec.arrays import Physics, Plan, Prices, Seen, Wish
 from rl.proposal import Proposal
 from rl.proposal import named as named_levels
@@ -53,7 +54,7 @@ def expected(world: Networks, plan: Plan, prices: Prices, against: Plan | None =
     """(E,) what the slot is worth under a settled plan, as believed; see :mod:`.expected`."""
     out = np.empty(world.size)
     held = plan if against is None else against
-    core.expected(world.physics, world.seen, world.left(prices), plan, held, held is plan, out)
+    worth_of.expected(world.physics, world.seen, world.left(prices), plan, held, held is plan, out)
     return out
 
 
@@ -61,7 +62,7 @@ def rises(world: Networks, plan: Plan) -> Float:
     """(E, B) interference over noise of a plan."""
     rise = np.empty(plan.air_price.shape)
     for e in range(world.size):
-        core.rises(world.physics, world.seen, e, plan, rise[e])
+        worth_of.rises(world.physics, world.seen, e, plan, rise[e])
     return rise
 
 
@@ -79,7 +80,7 @@ def climb(world: Networks, start: Start, game: Congestion, task: Task) -> Start:
     option, held, floor = seats.option.copy(), seats.held.copy(), seats.floor.copy()
     rank = np.zeros((e, n), np.int64) if task.places is None else task.places.rank  # read where agents are seated
     asked = _asked(task.levels, e, n)
-    model = core.Model(
+    model = ascent.Model(
         p, w, world.left(task.prices), task.prices, world.priority(), rank, asked, float(task.trust),
         world.energy(task.prices), tilt, b.allowed, seated, task.sweeps, float(task.share),
     )  # fmt: skip
@@ -93,9 +94,9 @@ def climb(world: Networks, start: Start, game: Congestion, task: Task) -> Start:
         if task.clock.limited:
             done = _in_portions(model, g, task.against, same, plan, t, z, width, worth, task)
         else:
-            done = core.climb_on(model, g, task.against, same, plan, t, z, width, worth)
+            done = ascent.climb_on(model, g, task.against, same, plan, t, z, width, worth)
         some, made, displaced, state = done
-        rest[g] = state == core.RESTS and "improve" not in task.clock.skipped
+        rest[g] = state == sides.RESTS and "improve" not in task.clock.skipped
         if seated:
             if displaced:
                 settled &= not seat_rest(t, z)
@@ -106,26 +107,26 @@ def climb(world: Networks, start: Start, game: Congestion, task: Task) -> Start:
         tried[g] += some
     seating = Seating(option, held, floor, seats.stable) if seated else None
     choice = start.choice._replace(option=option)
-    return Start(choice, seating, plan if settled else None, worth, moved, tried, rest, np.full(e, core.LEAST_GAIN))
+    return Start(choice, seating, plan if settled else None, worth, moved, tried, rest, np.full(e, ascent.LEAST_GAIN))
 
 
 def _in_portions(
-    model: core.Model, g: int, against: Plan, same: bool, plan: Plan, t: Table, z: Seats, width: int, worth: Float,
+    model: ascent.Model, g: int, against: Plan, same: bool, plan: Plan, t: Table, z: Seats, width: int, worth: Float,
     task: Task,
 ) -> tuple[int, int, int, int]:  # fmt: skip
-    """:func:`.expected.climb_on` as far as the clock allows."""
+    """:func:`.ascent.climb_on` as far as the clock allows."""
     _, n, bands, values = model.world.rates.shape
-    c = core.new_climb(n, model.world.server_hz.shape[1], bands, values, len(t.capacity), t.rows.shape[2], width)
+    c = sides.new_climb(n, model.world.server_hz.shape[1], bands, values, len(t.capacity), t.rows.shape[2], width)
     for part in task.clock.portions(np.arange(task.sweeps * n), "improve", task.after_ms):
-        core.climb(model, g, against, same, plan, t, z, c, len(part), worth)
-        if c.cursor[core.STATE] != core.RUNNING:
+        ascent.climb(model, g, against, same, plan, t, z, c, len(part), worth)
+        if c.cursor[sides.STATE] != sides.RUNNING:
             break
-    if c.cursor[core.STATE] == core.FRESH:
-        return 0, 0, 0, core.FRESH
-    if c.cursor[core.STATE] == core.RUNNING:
-        core.finish(model, g, plan, c, worth)
+    if c.cursor[sides.STATE] == sides.FRESH:
+        return 0, 0, 0, sides.FRESH
+    if c.cursor[sides.STATE] == sides.RUNNING:
+        ascent.finish(model, g, plan, c, worth)
     some, made, displaced = c.tries.tolist()
-    return some, made, displaced, int(c.cursor[core.STATE])
+    return some, made, displaced, int(c.cursor[sides.STATE])
 
 
 def _asked(levels: Proposal | None, e: int, n: int) -> Float:
