@@ -19,14 +19,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rl.a2c import A2c, A2cConfig
 from rl.elapsed import durations, ends
-from rl.learner import Blended, Drawn
+from rl.learner import Executed
 from rl.networks import Sizes
-from rl.on_policy import Batch, Float, copied
+from rl.on_policy import Batch, copied
 from rl.policy import ArrayPolicy
 from rl.proposal import Observation, Proposal
 
@@ -113,31 +112,17 @@ class A3c(A2c):
             out[part] = worker.propose(portion(observation, part)).log_prior
         return Proposal(out)
 
-    def record(
-        self,
-        observation: Observation,
-        option: NDArray[np.int64],
-        log_prior: Float,
-        bias: Float,
-        reward: Float,
-        carried: Float,
-        truncated: NDArray[np.bool_],
-        final: Observation | None,
-        *,
-        elapsed: Float | None = None,
-        terminated: NDArray[np.bool_] | None = None,
-        left: NDArray[np.bool_] | None = None,
-        cost: Float | None = None,
-        blended: Blended | Drawn | None = None,
-    ) -> None:
+    def record(self, done: Executed) -> None:
         """One executed decision of E networks; see :meth:`rl.learner.Learner.record`."""
-        lasted, ended = durations(elapsed, len(option)), ends(terminated, len(option))
-        for worker, part in self.shares(len(option)):
-            worker.record(
-                portion(observation, part), option[part], log_prior[part], bias[part], reward[part], carried[part],
-                truncated[part], None if final is None else portion(final, part), elapsed=lasted[part],
-                terminated=ended[part], left=None if left is None else left[part],
-            )  # fmt: skip
+        e = len(done.option)
+        lasted, ended = durations(done.elapsed, e), ends(done.terminated, e)
+        for worker, part in self.shares(e):
+            worker.record(Executed(
+                portion(done.observation, part), done.option[part], done.log_prior[part], done.bias[part],
+                done.reward[part], done.carried[part], done.truncated[part],
+                None if done.final is None else portion(done.final, part), lasted[part], ended[part],
+                None if done.left is None else done.left[part],
+            ))  # fmt: skip
 
     def ready(self, final: bool = False) -> bool:
         return any(worker.ready(final) for worker in self.workers)

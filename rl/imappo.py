@@ -29,12 +29,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rl.continuous import ContinuousHeads, log_executed, pull, start_spread
-from rl.learner import Blended, Drawn
+from rl.learner import Blended, Drawn, Executed
 from rl.levels import log_drawn
 from rl.mappo import Mappo, MappoConfig, Taken
 from rl.memory import Memory, sequences
 from rl.networks import PairScorer, Sizes
-from rl.on_policy import Batch, Float, Following
+from rl.on_policy import Batch, Following
 from rl.policy import DENSITIES, ArrayPolicy
 from rl.proposal import Observation, Proposal, lens
 from rl.recall import Lesson, again, join
@@ -166,34 +166,18 @@ class Imappo(Mappo):
             of = t(np.asarray(seen.resource_of))
             return self.heads(t(seen.agent), t(seen.pair), t(seen.resource), t(np.asarray(option)), of)
 
-    def record(
-        self,
-        observation: Observation,
-        option: NDArray[np.int64],
-        log_prior: Float,
-        bias: Float,
-        reward: Float,
-        carried: Float,
-        truncated: NDArray[np.bool_],
-        final: Observation | None,
-        *,
-        elapsed: Float | None = None,
-        terminated: NDArray[np.bool_] | None = None,
-        left: NDArray[np.bool_] | None = None,
-        cost: Float | None = None,
-        blended: Blended | Drawn | None = None,
-    ) -> None:
+    def record(self, done: Executed) -> None:
         """One executed decision of E networks; see :meth:`rl.learner.Learner.record`."""
+        observation, blended = done.observation, done.blended
         if self.heads is not None and blended is None:
             raise ValueError(
                 f"imappo has continuous heads ({', '.join(self.continuous)}) and must be told what was executed: "
-                "record(..., blended={'wish': ..., 'responses': ..., 'trust': ...})"
+                "Executed(..., blended={'wish': ..., 'responses': ..., 'trust': ...})"
             )
-        super().record(
-            lens(observation) if self.config.alone else observation, option, log_prior, bias, reward, carried,
-            truncated, lens(final) if self.config.alone and final is not None else final, elapsed=elapsed,
-            terminated=terminated, left=left,
-        )  # fmt: skip
+        if self.config.alone:
+            final = None if done.final is None else lens(done.final)
+            done = done._replace(observation=lens(observation), final=final)
+        super().record(done)
         if self.heads is not None and self.config.alone and blended is not None:
             self._record_drawn(self.heads, self.slots[-1], observation, cast(Drawn, blended))
         elif self.heads is not None and blended is not None:

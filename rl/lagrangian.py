@@ -28,11 +28,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rl.learner import Blended, Drawn
+from rl.learner import Executed
 from rl.mappo import Mappo, MappoConfig
 from rl.networks import Critic, Sizes, own_features
 from rl.on_policy import Batch, Float, ValueNorm, descend, generalised_advantage
-from rl.proposal import Observation
 
 
 @dataclass(frozen=True)
@@ -73,32 +72,13 @@ class Lagrangian(Mappo):
         self.multiplier = self.memory = c.multiplier  # lambda and I
         self.cost = c.cost_limit  # J of the last rollout
 
-    def record(
-        self,
-        observation: Observation,
-        option: NDArray[np.int64],
-        log_prior: Float,
-        bias: Float,
-        reward: Float,
-        carried: Float,
-        truncated: NDArray[np.bool_],
-        final: Observation | None,
-        *,
-        elapsed: Float | None = None,
-        terminated: NDArray[np.bool_] | None = None,
-        left: NDArray[np.bool_] | None = None,
-        cost: Float | None = None,
-        blended: Blended | Drawn | None = None,
-    ) -> None:
-        """One executed decision; ``cost`` (E,) is the team's in it. See :meth:`rl.learner.Learner.record`."""
-        paid = needed(cost, self.name)
-        super().record(
-            observation, option, log_prior, bias, reward, carried, truncated, final, elapsed=elapsed,
-            terminated=terminated, left=left,
-        )  # fmt: skip
-        after = np.zeros(reward.shape)
-        if final is not None and truncated.any():
-            seen = self.seen(final)
+    def record(self, done: Executed) -> None:
+        """One executed decision; its ``cost`` (E,) is the team's. See :meth:`rl.learner.Learner.record`."""
+        paid = needed(done.cost, self.name)
+        super().record(done)
+        after = np.zeros(done.reward.shape)
+        if done.final is not None and done.truncated.any():
+            seen = self.seen(done.final)
             after = self.cost_values(own_features(seen), seen.resource)
         self.slots[-1] |= {"cost": paid, "cost_after": after}
 
@@ -175,29 +155,10 @@ class Penalty(Mappo):
     def __init__(self, sizes: Sizes, config: PenaltyConfig | None = None, seed: int = 0) -> None:
         super().__init__(sizes, config or PenaltyConfig(), seed)
 
-    def record(
-        self,
-        observation: Observation,
-        option: NDArray[np.int64],
-        log_prior: Float,
-        bias: Float,
-        reward: Float,
-        carried: Float,
-        truncated: NDArray[np.bool_],
-        final: Observation | None,
-        *,
-        elapsed: Float | None = None,
-        terminated: NDArray[np.bool_] | None = None,
-        left: NDArray[np.bool_] | None = None,
-        cost: Float | None = None,
-        blended: Blended | Drawn | None = None,
-    ) -> None:
-        """One executed decision; ``cost`` (E,) is the team's in it. See :meth:`rl.learner.Learner.record`."""
-        reward = np.asarray(reward) - self.config.penalty * needed(cost, self.name)[:, None]
-        super().record(
-            observation, option, log_prior, bias, reward, carried, truncated, final, elapsed=elapsed,
-            terminated=terminated, left=left,
-        )  # fmt: skip
+    def record(self, done: Executed) -> None:
+        """One executed decision; its ``cost`` (E,) is the team's. See :meth:`rl.learner.Learner.record`."""
+        charged = self.config.penalty * needed(done.cost, self.name)[:, None]
+        super().record(done._replace(reward=np.asarray(done.reward) - charged))
 
 
 def needed(cost: Float | None, learner: str) -> Float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol, TypedDict, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypedDict, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,39 @@ class Drawn(TypedDict):
     curvature: Float
 
 
+class Executed(NamedTuple):
+    """One executed decision of E networks, as a learner is told of it.
+
+    Attributes:
+        observation: before it. option: (E, N) executed. log_prior: (E, N, O) clipped, as merged. bias: (E, N, O) the
+            game's part.
+        reward: (E, N), by ``credit`` an agent's own outcome, with or without what others lost in the decision.
+        carried: (E, N, H) what others lost in this decision because of the agent's decision h + 1 earlier, <= 0.
+        truncated: (E,) the episode was cut after this decision; ``final`` is then what came next, before resets.
+        elapsed: (E,) time from this decision to the next, in the problem's unit; None is one unit each.
+        terminated: (E,) the episode ended for good with this decision, and nothing follows; None is none.
+        left: (E, N) the agent's part in it did, so that what its place holds next is another's; None is nobody's.
+            Nothing is made of it where agents share their pay.
+        cost: (E,) the team's in this decision; needed where a learner ``wants_cost``, left alone elsewhere.
+        blended: how the continuous levels came about; needed where ``sample_continuous`` gives any, or levels are all
+            that is decided: there is one option then.
+    """
+
+    observation: Observation
+    option: NDArray[np.int64]
+    log_prior: Float
+    bias: Float
+    reward: Float
+    carried: Float
+    truncated: NDArray[np.bool_]
+    final: Observation | None
+    elapsed: Float | None = None
+    terminated: NDArray[np.bool_] | None = None
+    left: NDArray[np.bool_] | None = None
+    cost: Float | None = None
+    blended: Blended | Drawn | None = None
+
+
 @runtime_checkable
 class Learner(Protocol):
     """A learner of E networks of N agents with O options each.
@@ -81,37 +114,8 @@ class Learner(Protocol):
         """Drawn levels (E, N, D) and spreads for the chosen options, to execute in training; None: it learns none."""
         ...
 
-    def record(
-        self,
-        observation: Observation,
-        option: NDArray[np.int64],
-        log_prior: Float,
-        bias: Float,
-        reward: Float,
-        carried: Float,
-        truncated: NDArray[np.bool_],
-        final: Observation | None,
-        *,
-        elapsed: Float | None = None,
-        terminated: NDArray[np.bool_] | None = None,
-        left: NDArray[np.bool_] | None = None,
-        cost: Float | None = None,
-        blended: Blended | Drawn | None = None,
-    ) -> None:
+    def record(self, done: Executed) -> None:
         """One executed decision of E networks.
-
-        Args:
-            option: (E, N) executed. log_prior: (E, N, O) clipped, as merged. bias: (E, N, O) the game's part.
-            reward: (E, N), by ``credit`` an agent's own outcome, with or without what others lost in the decision.
-            carried: (E, N, H) what others lost in this decision because of the agent's decision h + 1 earlier, <= 0.
-            truncated: (E,) the episode was cut after this decision; ``final`` is then what came next, before resets.
-            elapsed: (E,) time from this decision to the next, in the problem's unit; None is one unit each.
-            terminated: (E,) the episode ended for good with this decision, and nothing follows; None is none.
-            left: (E, N) the agent's part in it did, so that what its place holds next is another's; None is nobody's.
-                Nothing is made of it where agents share their pay.
-            cost: (E,) the team's in this decision; needed where ``wants_cost``, left alone elsewhere.
-            blended: how the continuous levels came about; needed where ``sample_continuous`` gives any, or levels are
-                all that is decided: there is one option then.
 
         Raises:
             ValueError: a shape or a time that cannot be, a cost or a blend that is missing.

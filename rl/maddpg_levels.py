@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rl.continuous import ContinuousHeads
-from rl.learner import Blended, Drawn
+from rl.learner import Drawn, Executed
 from rl.networks import PairScorer, Sizes
 from rl.off_policy import OffPolicy, OffPolicyConfig, follow_slowly, note_critic
 from rl.on_policy import ValueNorm, descend
@@ -135,22 +135,14 @@ class MaddpgLevels(OffPolicy):
         alone = {"continuous.alone": np.array(True)}
         return ArrayPolicy({**self.scorer.export(), **self.actor.arrays(), **alone}, self.name)
 
-    def record(
-        self, observation: Observation, option: NDArray[np.int64], log_prior: Float, bias: Float, reward: Float,
-        carried: Float, truncated: NDArray[np.bool_], final: Observation | None, *, elapsed: Float | None = None,
-        terminated: NDArray[np.bool_] | None = None, left: NDArray[np.bool_] | None = None, cost: Float | None = None,
-        blended: Blended | Drawn | None = None,
-    ) -> None:  # fmt: skip
+    def record(self, done: Executed) -> None:
         """One executed decision of E networks; see :meth:`rl.learner.Learner.record`."""
-        if blended is None:
-            raise ValueError("maddpg on levels must be told what was drawn: record(..., blended={'drawn': ..., ...})")
-        told = cast(Drawn, blended)
+        if done.blended is None:
+            raise ValueError("maddpg on levels must be told what was drawn: Executed(..., blended={'drawn': ..., ...})")
+        told = cast(Drawn, done.blended)
         flat = told["curvature"].reshape(*told["drawn"].shape[:2], -1)
         kept = np.concatenate([told["drawn"], told["linear"], flat], -1)  # in the place of the options' bias
-        super().record(
-            lens(observation), option, log_prior, kept, reward, carried, truncated, final, elapsed=elapsed,
-            terminated=terminated, left=left,
-        )  # fmt: skip
+        super().record(done._replace(observation=lens(done.observation), bias=kept))
 
     def update(self, last: Observation, progress: float) -> dict[str, float]:
         """``updates`` gradient steps for each slot that came in since the last call."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rl.elapsed import discounts, durations, ends
-from rl.learner import Blended, Drawn, Learner
+from rl.learner import Executed, Learner
 from rl.on_policy import CREDITS
 from rl.policy import ArrayPolicy
 from rl.proposal import Observation, Proposal
@@ -105,41 +105,25 @@ class OffPolicy(Learner):
     ) -> Proposal | None:
         return None
 
-    def record(
-        self,
-        observation: Observation,
-        option: NDArray[np.int64],
-        log_prior: Float,
-        bias: Float,
-        reward: Float,
-        carried: Float,
-        truncated: NDArray[np.bool_],
-        final: Observation | None,
-        *,
-        elapsed: Float | None = None,
-        terminated: NDArray[np.bool_] | None = None,
-        left: NDArray[np.bool_] | None = None,
-        cost: Float | None = None,
-        blended: Blended | Drawn | None = None,
-    ) -> None:
+    def record(self, done: Executed) -> None:
         """One executed decision of E networks; see :meth:`rl.learner.Learner.record`.
 
         The slot after a cut belongs to another episode: the one before it is left out of the sampling, which
         neither bootstraps from the wrong state nor treats the cut as an end. A real end is a transition to nothing.
         Paid by difference, a slot is drawn when what it is charged later is in.
         """
-        c = self.settings
-        lasted, ended = durations(elapsed, len(option)), ends(terminated, len(option))
-        reward = np.array(reward, np.float64)
+        c, e, carried = self.settings, len(done.option), done.carried
+        lasted, ended = durations(done.elapsed, e), ends(done.terminated, e)
+        reward = np.array(done.reward, np.float64)
         if c.credit == "team":
             reward[:] = reward.mean(axis=1, keepdims=True)
         charged = c.credit == "difference" and bool(c.carry)
         self.replay.add(
-            observation, option, bias, reward, truncated & ~ended, lasted, ended,
-            carried.shape[-1] if charged else 0, left if self.apart else None,
+            done.observation, done.option, done.bias, reward, done.truncated & ~ended, lasted, ended,
+            carried.shape[-1] if charged else 0, done.left if self.apart else None,
         )  # fmt: skip
         if charged:
-            since = np.zeros(len(option))
+            since = np.zeros(e)
             for h in range(min(carried.shape[-1], len(self.replay) - 1)):
                 since = since + self.replay.elapsed(h + 1)
                 self.replay.add_reward(h + 1, (c.carry * discounts(c.gamma, since))[:, None] * carried[..., h])

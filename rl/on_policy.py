@@ -24,7 +24,7 @@ from rl.batch import Batch as Batch  # read from here too
 from rl.descent import engine_of, log_densities
 from rl.elapsed import discounts, durations, ends, parted
 from rl.information import NETWORKS, make_network
-from rl.learner import Blended, Drawn, Learner
+from rl.learner import Executed, Learner
 from rl.light import LightCritic
 from rl.networks import PairScorer, Sizes
 from rl.policy import ArrayPolicy
@@ -176,49 +176,33 @@ class OnPolicy(Learner):
     ) -> Proposal | None:
         return None
 
-    def record(
-        self,
-        observation: Observation,
-        option: NDArray[np.int64],
-        log_prior: Float,
-        bias: Float,
-        reward: Float,
-        carried: Float,
-        truncated: NDArray[np.bool_],
-        final: Observation | None,
-        *,
-        elapsed: Float | None = None,
-        terminated: NDArray[np.bool_] | None = None,
-        left: NDArray[np.bool_] | None = None,
-        cost: Float | None = None,
-        blended: Blended | Drawn | None = None,
-    ) -> None:
+    def record(self, done: Executed) -> None:
         """One executed decision of E networks; see :meth:`rl.learner.Learner.record`."""
-        c = self.settings
-        lasted, ended = durations(elapsed, len(option)), ends(terminated, len(option))
-        logits = np.where(observation.allowed, log_prior + bias, -np.inf)
+        c, option, observation, final = self.settings, done.option, done.observation, done.final
+        lasted, ended = durations(done.elapsed, len(option)), ends(done.terminated, len(option))
+        logits = np.where(observation.allowed, done.log_prior + done.bias, -np.inf)
         top = logits.max(axis=-1, keepdims=True)
         norm = top[..., 0] + np.log(np.exp(logits - top).sum(axis=-1))
         seen = self.seen(observation)
         self.slots.append({
             "agent": seen.agent, "pair": seen.pair, "resource": seen.resource,
             "option": np.array(option), "allowed": seen.allowed, "live": seen.live,
-            "bias": np.where(observation.allowed, bias, 0.0).astype(np.float32),
+            "bias": np.where(observation.allowed, done.bias, 0.0).astype(np.float32),
             "old": (np.take_along_axis(logits, option[..., None], -1)[..., 0] - norm).astype(np.float32),
-            "reward": paid(reward, c.credit, option, observation), "elapsed": lasted,
-            "cut": truncated | ended,
-            "ended": parted(ended, left, option.shape[1], c.credit in ("own", "difference")),
+            "reward": paid(done.reward, c.credit, option, observation), "elapsed": lasted,
+            "cut": done.truncated | ended,
+            "ended": parted(ended, done.left, option.shape[1], c.credit in ("own", "difference")),
         } | self.remember(observation))  # fmt: skip
-        self.slots[-1]["after"] = np.zeros(reward.shape)
-        if final is not None and truncated.any():
+        self.slots[-1]["after"] = np.zeros(done.reward.shape)
+        if final is not None and done.truncated.any():
             self.slots[-1]["final"] = own_features(self.seen(final)), final.resource  # valued when it is learned from
         if c.credit == "difference" and c.carry:
-            self.late = carried.shape[-1]
+            self.late = done.carried.shape[-1]
             since = np.zeros(len(option))
             for h in range(min(self.late, len(self.slots) - 1)):
                 earlier = self.slots[-2 - h]
                 since = since + earlier["elapsed"]
-                earlier["reward"] += (c.carry * discounts(c.gamma, since))[:, None] * carried[..., h]
+                earlier["reward"] += (c.carry * discounts(c.gamma, since))[:, None] * done.carried[..., h]
 
     def seen(self, observation: Observation) -> Observation:
         """What the networks read of an observation."""

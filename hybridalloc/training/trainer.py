@@ -22,7 +22,7 @@ from hybridalloc.training.config import TUNE_SEEDS, TrainConfig
 from hybridalloc.training.evaluation import evaluate
 from hybridalloc.training.learners import learner_settings
 from hybridalloc.training.rollout import Explore, Rollout
-from rl.learner import Blended, Drawn, Learner
+from rl.learner import Blended, Drawn, Executed, Learner
 from rl.policy import Notes
 from rl.proposal import Sizes
 from rl.registry import make_learner
@@ -222,11 +222,11 @@ def train(
         if chosen.levels is not None and isinstance(run, Rollout) and isinstance(run.world, Responds):
             blended = {"wish": chosen.levels, "responses": run.world.responses, "trust": merged_at}
         cut = step.over if step.terminated is None else step.over & ~step.terminated
-        learner.record(
-            observation, chosen.option, log_prior, bias, reward, facts.carried, cut, step.final,
-            elapsed=step.elapsed, terminated=step.terminated, left=facts.left,
-            cost=step.requested if learner.wants_cost else None, blended=blended,
-        )  # fmt: skip
+        cost = step.requested if learner.wants_cost else None
+        learner.record(Executed(
+            observation, chosen.option, log_prior, bias, reward, facts.carried, cut, step.final, step.elapsed,
+            step.terminated, facts.left, cost, blended,
+        ))  # fmt: skip
         if learned is not None:
             learned.record(log_prior, bias, allowed, observation.live, chosen.option, reward, step.elapsed)
         try:

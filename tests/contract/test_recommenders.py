@@ -7,6 +7,7 @@ import pytest
 
 from coordinator import Coordinator, clip_prior
 from hybridalloc.problems import make_problem
+from rl.learner import Executed
 from rl.policy import ArrayPolicy
 from rl.proposal import Proposal, Sizes
 from rl.registry import make_learner
@@ -30,7 +31,9 @@ def learner_of(name, updates):
         out = batch.execute(batch.settle(merged.option, prices))
         batch.drift()
         learner.record(
-            seen, merged.option, log_prior, merged.bias, out.reward + out.lost, out.carried, np.zeros(6, bool), None
+            Executed(
+                seen, merged.option, log_prior, merged.bias, out.reward + out.lost, out.carried, np.zeros(6, bool), None
+            )
         )
         seen = batch.observe()
         if learner.ready():

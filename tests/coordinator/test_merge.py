@@ -18,6 +18,7 @@ from games.certificate import measure_regret, measure_residual
 from games.congestion import CongestionBatch, CongestionGame
 from hybridalloc.problems import make_problem
 from rl.imappo import Imappo
+from rl.learner import Executed
 from rl.networks import Sizes
 
 
@@ -248,7 +249,9 @@ def test_explore_draws_from_the_strategy_whose_log_density_is_learned_from(trust
     observation = batch.observe()
     learner = Imappo(Sizes.of(observation))
     zero = np.zeros((e, n))
-    learner.record(observation, first.option, prior, first.bias, zero, np.zeros((e, n, 5)), np.zeros(e, bool), None)
+    learner.record(
+        Executed(observation, first.option, prior, first.bias, zero, np.zeros((e, n, 5)), np.zeros(e, bool), None)
+    )
     stored = learner.slots[0]["old"]
     taken = np.log(np.take_along_axis(sigma, first.option[..., None], -1)[..., 0])
     assert np.allclose(stored[game.live], taken[game.live], rtol=1e-6, atol=1e-6)

@@ -20,6 +20,7 @@ from hybridalloc.training.config import TrainConfig
 from hybridalloc.training.trainer import train
 from rl.batch import joined
 from rl.imappo import Imappo
+from rl.learner import Executed
 from rl.proposal import Sizes
 from rl.recall import again
 from rl.recall import weights as truncated
@@ -82,10 +83,10 @@ def test_who_acts_is_one_update_behind():
         for _ in range(2):
             bias = np.zeros(seen.allowed.shape)
             reward = rng.normal(size=seen.live.shape)
-            learner.record(
+            learner.record(Executed(
                 seen, seen.allowed.argmax(-1), learner.propose(seen).log_prior, bias, reward,
                 np.zeros((*reward.shape, 1)), np.zeros(3, bool), None,
-            )  # fmt: skip
+            ))  # fmt: skip
         if learner.ready():
             ahead.turn(seen, 0.0)
             acting.append(learner.policy)

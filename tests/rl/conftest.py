@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from coordinator.merge import clip_prior
+from rl.learner import Executed
 from rl.networks import Sizes
 from rl.proposal import Observation
 
@@ -194,7 +195,9 @@ def play(learner, game, updates, *, bias=0.0, uniform=False, episode=0, seed=0, 
             slot += 1
             truncated = np.full(len(option), episode > 0 and slot % episode == 0)
             late = np.zeros((*option.shape, carried))
-            learner.record(view, option, prior, part, reward, late, truncated, following if truncated.any() else None)
+            learner.record(
+                Executed(view, option, prior, part, reward, late, truncated, following if truncated.any() else None)
+            )
             view = following
         logs.append(learner.update(view, len(logs) / updates))
     return logs

@@ -13,6 +13,7 @@ from scipy import stats
 
 from rl.continuous import ContinuousHeads, log_executed, pull, start_spread
 from rl.imappo import Imappo, ImappoConfig
+from rl.learner import Executed
 from rl.networks import Sizes
 from rl.policy import ArrayPolicy, centre_and_spread
 
@@ -160,10 +161,10 @@ def test_arrays_say_what_torch_says_in_each_quantitys_unit(density):
 def record(learner, view, option, wish, responses, trust):
     zero = np.zeros(view.allowed.shape)
     e = len(option)
-    learner.record(
+    learner.record(Executed(
         view, option, zero, zero, np.zeros(option.shape), np.zeros((*option.shape, 1)), np.zeros(e, bool), None,
         blended={"wish": wish, "responses": responses, "trust": trust},
-    )  # fmt: skip
+    ))  # fmt: skip
 
 
 @pytest.mark.parametrize("density", DENSITIES)
@@ -201,7 +202,9 @@ def test_it_must_be_told_what_was_executed():
     zero = np.zeros(view.allowed.shape)
     with pytest.raises(ValueError, match=r"imappo has continuous heads \(power, fraction\)"):
         learner.record(
-            view, np.zeros((4, 2), int), zero, zero, np.zeros((4, 2)), np.zeros((4, 2, 1)), np.zeros(4, bool), None
+            Executed(
+                view, np.zeros((4, 2), int), zero, zero, np.zeros((4, 2)), np.zeros((4, 2, 1)), np.zeros(4, bool), None
+            )
         )
 
 
@@ -293,11 +296,11 @@ def drive(learner, toy, updates, trust, wrong, seed=0):
         shared = (merged.option == merged.option[:, ::-1]) & (merged.option > 0)
         toy.draw()
         following = toy.observe()
-        learner.record(
+        learner.record(Executed(
             view, merged.option, prior, merged.bias, own - 0.3 * shared, np.zeros((*own.shape, 1)),
             np.zeros(len(own), bool), None,
             blended={"wish": wish, "responses": {"power": 1 + 2 * response}, "trust": trust},
-        )  # fmt: skip
+        ))  # fmt: skip
         view = following
         if learner.ready():
             learner.update(view, learner.updates / updates)

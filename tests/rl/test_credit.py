@@ -13,6 +13,7 @@ import torch
 import rl.mappo
 from rl.a2c import A2cConfig
 from rl.imappo import Imappo, ImappoConfig
+from rl.learner import Executed
 from rl.mappo import IppoConfig, Mappo, MappoConfig
 from rl.networks import Sizes
 from rl.on_policy import entropy_of, executed_log_density, head_entropies, paid
@@ -27,7 +28,7 @@ def record(learner, toy, reward, carried, cut=None):
     o = toy.observe()
     zero = np.zeros(o.allowed.shape)
     cut = np.zeros(len(o.live), bool) if cut is None else cut
-    learner.record(o, np.zeros(o.live.shape, int), zero, zero, reward, carried, cut, o if cut.any() else None)
+    learner.record(Executed(o, np.zeros(o.live.shape, int), zero, zero, reward, carried, cut, o if cut.any() else None))
 
 
 @pytest.mark.parametrize("horizon", [8, 3])

@@ -11,6 +11,7 @@ import pytest
 from coordinator.learned_trust import LearnedTrust, trust_score
 from rl.coma import td_lambda
 from rl.elapsed import discounts, durations
+from rl.learner import Executed
 from rl.on_policy import generalised_advantage
 from rl.proposal import Observation, Sizes
 from rl.registry import make_learner
@@ -187,10 +188,10 @@ def test_who_leaves_ends_its_own_return_and_not_the_teams():
         for k in range(2):
             zero, none = np.zeros((1, 2, 3)), np.zeros(1, bool)
             option = np.zeros((1, 2), np.int64)
-            learner.record(
+            learner.record(Executed(
                 seen[k], option, zero, zero, np.ones((1, 2)), np.zeros((1, 2, 1)), none, None,
                 left=left if k == 0 else None,
-            )  # fmt: skip
+            ))  # fmt: skip
         batch = learner.batch(seen[2])
         _, returns, _ = learner.advantages(batch)
         follows = batch.discount[0, 0].tolist()
@@ -199,9 +200,9 @@ def test_who_leaves_ends_its_own_return_and_not_the_teams():
         assert (returns[0, 0, 0] == pytest.approx(1.0)) == (credit == "own")
     learner = make_learner("mappo", Sizes(4, 3, 2), 0, {"credit": "own"})
     with pytest.raises(ValueError, match=r"left has shape \(2,\); 1 networks of 2 agents need \(1, 2\)"):
-        learner.record(
+        learner.record(Executed(
             seen[0], option, zero, zero, np.ones((1, 2)), np.zeros((1, 2, 1)), none, None, left=left[0]
-        )  # fmt: skip
+        ))  # fmt: skip
 
 
 def test_returns_of_n_steps_by_time_and_at_an_end():
@@ -246,7 +247,9 @@ def test_charges_that_come_late_are_discounted_by_the_time_since(name):
     zero, none = np.zeros((3, 2, 3)), np.zeros(3, bool)
     for k in range(3):
         option = np.zeros((3, 2), np.int64)
-        learner.record(situation(rng), option, zero, zero, np.ones((3, 2)), charge[k], none, None, elapsed=lasted[k])
+        learner.record(
+            Executed(situation(rng), option, zero, zero, np.ones((3, 2)), charge[k], none, None, elapsed=lasted[k])
+        )
     first = 1 + 0.5 * GAMMA ** lasted[0][:, None] * charge[1, ..., 0]
     first += 0.5 * GAMMA ** (lasted[0] + lasted[1])[:, None] * charge[2, ..., 1]
     kept = learner.slots[0]["reward"] if name == "imappo" else learner.replay.arrays["reward"][0]
@@ -286,4 +289,4 @@ def test_a_time_that_cannot_be_is_refused():
         learner = make_learner(name, Sizes(4, 3, 2), 0)
         slot = (np.zeros((3, 2), np.int64), zero, zero, np.zeros((3, 2)), np.zeros((3, 2, 1)), none, None)
         with pytest.raises(ValueError, match=r"terminated has shape \(2,\); 3 networks need \(3,\)"):
-            learner.record(situation(rng), *slot, terminated=none[:2])
+            learner.record(Executed(situation(rng), *slot, terminated=none[:2]))

@@ -14,6 +14,7 @@ import torch
 
 from rl.dqn import Dqn, DqnConfig
 from rl.imappo import Imappo, ImappoConfig
+from rl.learner import Executed
 from rl.networks import Sizes, own_features
 from rl.on_policy import generalised_advantage
 
@@ -162,7 +163,7 @@ def record_blank(learner, toy, reward, carried, truncated=None, final=None):
     o = toy.observe()
     zero = np.zeros(o.allowed.shape)
     cut = np.zeros(len(o.live), bool) if truncated is None else truncated
-    learner.record(o, np.zeros(o.live.shape, int), zero, zero, reward, carried, cut, final)
+    learner.record(Executed(o, np.zeros(o.live.shape, int), zero, zero, reward, carried, cut, final))
 
 
 @pytest.mark.parametrize("name", ["imappo", "dqn"])
@@ -247,10 +248,10 @@ def test_dqns_q_is_that_of_exact_dynamic_programming(bias):
         age[cut] = 0
         final = mdp.seen(following)
         context = np.where(cut, rng.integers(0, 3, networks), following)
-        learner.record(
+        learner.record(Executed(
             o, option[:, None], np.zeros((networks, 1, 3)), wide, reward[:, None], np.zeros((networks, 1, 5)), cut,
             final,
-        )  # fmt: skip
+        ))  # fmt: skip
         if learner.ready():
             learner.update(mdp.seen(context), slot / slots)
     o = mdp.seen(np.arange(3))

@@ -9,6 +9,7 @@ import torch
 
 from rl.graph import allowed_of, graph_of
 from rl.information import NETWORKS, PARADIGMS
+from rl.learner import Executed
 from rl.mappo import Mappo, MappoConfig
 from rl.networks import Sizes, own_features
 from rl.policy import ArrayPolicy
@@ -245,7 +246,7 @@ def learned(network, updates):
             option = np.where(o.allowed, log_prior + noise, -np.inf).argmax(axis=2)
             reward, _ = paid(o, option)
             zero = np.zeros(log_prior.shape)
-            learner.record(o, option, log_prior, zero, reward, np.zeros((16, 6, 1)), np.zeros(16, bool), None)
+            learner.record(Executed(o, option, log_prior, zero, reward, np.zeros((16, 6, 1)), np.zeros(16, bool), None))
             o = crowd(rng, 16, 6, 2)
         learner.update(o, update / updates)
     return learner.policy

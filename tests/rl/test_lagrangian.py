@@ -7,6 +7,7 @@ import pytest
 from scipy.optimize import linprog
 
 from rl.lagrangian import Lagrangian, LagrangianConfig, Penalty, PenaltyConfig
+from rl.learner import Executed
 from rl.networks import Sizes
 from rl.proposal import Observation
 
@@ -46,7 +47,7 @@ def play(learner, updates, seed=0, networks=32):
             paid = option * VALUE[np.arange(2), context]
             context = rng.integers(0, 4, (networks, 2))
             cost = option.mean(1)
-            learner.record(seen, option, prior, np.zeros_like(prior), paid, late, whole, None, cost=cost)
+            learner.record(Executed(seen, option, prior, np.zeros_like(prior), paid, late, whole, None, cost=cost))
         learner.update(view(context), update / updates)
         use = use_of(learner)
         rows.append((getattr(learner, "multiplier", 0.0), use.mean(), (use * VALUE[np.arange(2), EVERY]).mean()))
@@ -97,11 +98,7 @@ def test_with_nothing_to_pay_for_the_limit_it_is_mappo():
     """While the limit does not bind and lambda is 0, the policy moves as without it."""
     from rl.mappo import Mappo, MappoConfig
 
-    class Free(Mappo):
-        def record(self, *slot, cost):
-            super().record(*slot)
-
-    free, bound = Free(SIZES, MappoConfig(**FAST), 0), Lagrangian(SIZES, LagrangianConfig(cost_limit=1.0, **FAST), 0)
+    free, bound = Mappo(SIZES, MappoConfig(**FAST), 0), Lagrangian(SIZES, LagrangianConfig(cost_limit=1.0, **FAST), 0)
     for learner in (free, bound):
         play(learner, 4)
     for name, array in free.policy.weights.items():

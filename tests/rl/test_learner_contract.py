@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from coordinator.merge import clip_prior
-from rl.learner import Learner
+from rl.learner import Executed, Learner
 from rl.policy import ArrayPolicy
 from rl.proposal import Observation, Proposal, Sizes
 from rl.registry import LEARNERS, make_learner
@@ -61,7 +61,9 @@ def run(learner, updates, seed=0, episode=5, charges=1.0, **times):
             final = observation(rng) if truncated.any() else None
             kept = copy.deepcopy((view, option, reward))
             learner.record(
-                view, option, prior, bias, reward, carried, truncated, final, **cost_for(learner, rng), **times
+                Executed(
+                    view, option, prior, bias, reward, carried, truncated, final, **cost_for(learner, rng), **times
+                )
             )
             for a, b in zip((*view, option, reward), (*kept[0], *kept[1:]), strict=True):
                 np.testing.assert_array_equal(a, b)  # what it is given stays as it was
@@ -106,10 +108,10 @@ def test_nobody_to_decide_for(name):
     for _ in range(40):
         view = observation(rng)._replace(live=np.zeros((E, N), bool))
         zero = np.zeros((E, N, M))
-        learner.record(
+        learner.record(Executed(
             view, np.zeros((E, N), np.int64), zero, zero, np.zeros((E, N)), np.zeros((E, N, 2)), np.zeros(E, bool),
             None, **cost_for(learner, rng),
-        )  # fmt: skip
+        ))  # fmt: skip
         if learner.ready():
             assert all(np.isfinite(v) for v in learner.update(view, 0.0).values())
             assert learner.updates == 1
@@ -210,10 +212,10 @@ def test_a_last_rollout_may_be_short(name):
         view = observation(rng)
         zero = np.zeros((E, N, M))
         option = np.where(view.live & view.allowed[..., 1], 1, 0)
-        learner.record(
+        learner.record(Executed(
             view, option, zero, zero, rng.normal(size=(E, N)), np.zeros((E, N, 2)), np.zeros(E, bool), None,
             **cost_for(learner, rng),
-        )  # fmt: skip
+        ))  # fmt: skip
     assert not learner.ready() and learner.ready(final=True)
     figures = learner.update(observation(rng), 1.0)
     assert learner.updates == 1 and figures and all(np.isfinite(v) for v in figures.values())

@@ -10,6 +10,7 @@ from scipy.stats import multivariate_normal
 from coordinator.game import Pull
 from coordinator.quadratic import log_density
 from rl.imappo import ImappoConfig
+from rl.learner import Executed
 from rl.levels import log_drawn
 from rl.policy import ArrayPolicy, wrong_weights
 from rl.proposal import Observation, Proposal, Sizes, lens
@@ -78,10 +79,10 @@ def trained(updates, pulled, name="imappo", pay=(1.0, 0.0), team=False, steps=4)
         reward = pay[0] * reward + pay[1]
         errors.append(float(np.mean((centre - aim) ** 2)))
         none = np.zeros((16, 3, 1))
-        learner.record(
+        learner.record(Executed(
             now, np.zeros((16, 3), np.int64), none, none, reward, none, np.zeros(16, bool), None,
             blended={"drawn": drawn, "linear": np.zeros_like(drawn), "curvature": curvature},
-        )  # fmt: skip
+        ))  # fmt: skip
         if learner.ready():
             figures = learner.update(seen(rng), 0.0)
             assert np.isfinite(figures["kl"])

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from rl.imappo import Imappo, ImappoConfig
+from rl.learner import Executed
 from rl.networks import Sizes
 from rl.on_policy import generalised_advantage
 from rl.policy import ArrayPolicy, Carried
@@ -118,9 +119,9 @@ def test_a_cut_clears_the_memory_of_its_network_alone():
     o = toy.observe()
     zero = np.zeros(o.allowed.shape)
     cut = np.array([True, False, False, True])
-    learner.record(
+    learner.record(Executed(
         o, np.zeros((4, 2), int), zero, zero, np.zeros((4, 2)), np.zeros((4, 2, 1)), cut, toy.observe()
-    )  # fmt: skip
+    ))  # fmt: skip
     held = np.abs(learner.memory.state).max(axis=(1, 2))
     assert (held[cut] == 0).all() and (held[~cut] > 0).all()
     # the value at the cut was taken with the memory that the network had then

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from rl.learner import Executed
 from rl.networks import Sizes
 from rl.proposal import Observation, own_features
 from rl.registry import make_learner
@@ -48,11 +49,11 @@ def filled(name, engine, seed=0, slots=9, reward=1.0, **settings):
         o = situation(rng)
         option = np.where(o.allowed, rng.random(o.allowed.shape), -1.0).argmax(-1)
         option[~o.live] = 0
-        learner.record(
+        learner.record(Executed(
             o, option, np.zeros(o.allowed.shape), 3 * rng.normal(size=o.allowed.shape),
             reward * rng.normal(size=o.live.shape), np.zeros((*o.live.shape, 2)), rng.random(len(option)) < 0.1, None,
             elapsed=rng.uniform(0.5, 2.0, len(option)),
-        )  # fmt: skip
+        ))  # fmt: skip
     return learner, torch.from_numpy(o.resource_of), o
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from coordinator.merge import clip_prior, explore
 from games.congestion import CongestionBatch
+from rl.learner import Executed
 from rl.proposal import Observation
 
 OPTIONS = 3  # opt out, and two resources
@@ -330,10 +331,10 @@ def drive(learner, toy, slots, seed=0, cost=None, stop=None):
         final = toy.observe() if truncated.any() else None
         toy.restart(truncated if toy.ended is None else truncated | toy.ended)
         following = toy.observe()
-        learner.record(
+        learner.record(Executed(
             observation, merged.option, log_prior, merged.bias, reward, carried, truncated, final, elapsed=toy.elapsed,
             terminated=toy.ended, left=getattr(toy, "left", None),
-        )  # fmt: skip
+        ))  # fmt: skip
         observation = following
         if learner.ready():
             learner.update(observation, slot / slots)
