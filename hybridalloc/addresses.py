@@ -1,4 +1,4 @@
-"""Addresses of modules that scripts may import under a shorter name than the house has for them."""
+"""What an address names, and modules that scripts may import under a shorter name than the house has for them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
 
 SHORT = {
     "hybridalloc.compare": "hybridalloc.experiments.compare",
@@ -20,6 +21,15 @@ SHORT = {
     "hybridalloc.stored": "hybridalloc.experiments.stored",
     "hybridalloc.tuning": "hybridalloc.training.tuning",
 }
+
+
+def named(address: str) -> Any:
+    """What an address, "module:Name", names; whatever someone's module raises is raised."""
+    module, _, name = address.partition(":")
+    found: Any = importlib.import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found
 
 
 class _Short(MetaPathFinder, Loader):

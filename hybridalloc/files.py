@@ -15,6 +15,9 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from hybridalloc.errors import CheckpointError
+from hybridalloc.text import printable
+
 MOST_ENTRIES, MOST_BYTES = 10_000, 2**30  # arrays of an archive, and what they may take in memory together
 KINDS = "biufU"  # dtypes that are read: flags, numbers and text
 
@@ -63,6 +66,21 @@ def read_arrays(path: str | Path) -> dict[str, NDArray[Any]]:
         raise
     except Exception as error:  # of damaged bytes zipfile, zlib and numpy say so in a dozen ways
         raise ValueError(str(error).split("\n")[0] or type(error).__name__) from None
+
+
+def read_kept(path: str | Path, what: str) -> dict[str, NDArray[Any]]:
+    """:func:`read_arrays` of a file that holds ``what``, such as "belief".
+
+    Raises:
+        CheckpointError: no such file, or a damaged one, which is left as it is.
+    """
+    try:
+        return read_arrays(path)
+    except FileNotFoundError:
+        raise CheckpointError(f"no {what} at {path}") from None
+    except ValueError as error:
+        reason = printable(error, 200)
+        raise CheckpointError(f"{path} is truncated or not a {what} ({reason}); it was left as it is") from None
 
 
 def _stated(stream: IO[bytes]) -> int:

@@ -16,7 +16,7 @@ from coordinator.shortlisted import Lists
 from coordinator.trust import Trust
 from games.extras import required
 from hybridalloc.errors import CheckpointError, nearest
-from hybridalloc.files import read_arrays, whole_file
+from hybridalloc.files import read_kept, whole_file
 from hybridalloc.problems import restore_problem
 from hybridalloc.problems.beliefs import belief_arrays, restore_belief
 from hybridalloc.problems.contract import AnyProblem, Belief, Prices
@@ -116,13 +116,7 @@ def read_checkpoint(source: str | Path) -> Checkpoint:
         CheckpointError: no such file, a damaged one, another version, or not an allocator; the file is left as it was.
     """
     path = local(source)
-    try:
-        arrays = read_arrays(path)
-    except FileNotFoundError:
-        raise CheckpointError(f"no checkpoint at {path}") from None
-    except ValueError as error:
-        reason = printable(error, 200)
-        raise CheckpointError(f"{path} is truncated or not a checkpoint ({reason}); it was left as it is") from None
+    arrays = read_kept(path, "checkpoint")
     if "meta" not in arrays:
         raise CheckpointError(f"{path} holds no allocator (no 'meta' entry); Allocator.save writes one")
     meta = _settings(path, arrays["meta"])

@@ -16,12 +16,12 @@ address only where the user trusts the file.
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal, overload
 
+from hybridalloc.addresses import named
 from hybridalloc.errors import CheckpointError, nearest
 from hybridalloc.problems import balancer, cluster, custom, mec, voltage
 from hybridalloc.problems.contract import AnyProblem, Restores
@@ -162,11 +162,8 @@ def _loaded(address: str) -> Any:
     Raises:
         ValueError: it cannot be loaded, or is neither.
     """
-    module, _, name = address.partition(":")
     try:
-        found: Any = importlib.import_module(module)
-        for part in name.split("."):
-            found = getattr(found, part)
+        found = named(address)
     except Exception as error:  # someone's module: whatever it raises is told
         reason = printable(f"{type(error).__name__}: {error}", 200)
         raise ValueError(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hybridalloc.errors import CheckpointError, nearest
-from hybridalloc.files import read_arrays, whole_file
+from hybridalloc.files import read_kept, whole_file
 from hybridalloc.problems.contract import AnyProblem
 from hybridalloc.text import printable, quoted
 
@@ -64,13 +64,7 @@ def load_belief(problem: AnyProblem, path: str | Path) -> Any:
     Raises:
         CheckpointError: no such file, a truncated one, or another problem's; the file is left as it is.
     """
-    try:
-        arrays = read_arrays(path)
-    except FileNotFoundError:
-        raise CheckpointError(f"no belief at {path}") from None
-    except ValueError as error:
-        reason = printable(error, 200)
-        raise CheckpointError(f"{path} is truncated or not a belief ({reason}); it was left as it is") from None
+    arrays = read_kept(path, "belief")
     belief = restore_belief(problem, arrays)
     if belief is None:
         raise CheckpointError(f"{path} holds no belief; it has {printable(', '.join(arrays))}")

@@ -12,13 +12,13 @@ Whatever is loaded is checked to be a class with the three methods before it is 
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, is_dataclass
 from importlib.metadata import entry_points
 from typing import Any
 
 from games.errors import InvalidStateError
+from hybridalloc.addresses import named
 from hybridalloc.errors import CheckpointError
 from hybridalloc.text import printable, quoted
 
@@ -109,11 +109,8 @@ def _parts(given: Any) -> tuple[str, Mapping[str, Any]]:
 def _load(address: str, settings: Mapping[str, Any]) -> Any:
     """The object that ``address`` names, made only after it has been seen to be a class with the three methods."""
     address = installed().get(address, address)
-    module, _, name = address.partition(":")
     try:
-        found: Any = importlib.import_module(module)
-        for part in name.split("."):
-            found = getattr(found, part)
+        found = named(address)
     except Exception as error:  # someone's module: whatever it raises is told
         reason = printable(
             error if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: {error}", 200

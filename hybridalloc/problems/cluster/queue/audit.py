@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from games.certificate import CapacityCheck
+from hybridalloc.problems.cluster.findings import Findings
 from hybridalloc.problems.cluster.queue.state import QueueState
 
 FAMILIES = ("unit",)
@@ -15,23 +16,14 @@ FAMILIES = ("unit",)
 def check_queue(state: QueueState, allocation: Any, preempt: bool = True) -> CapacityCheck:
     """Every job has all that it takes at one place where it runs, or nothing; pools, racks and quotas hold."""
     option, share = np.asarray(allocation.option), np.asarray(allocation.shares["unit"], float)
-    lines, worst = [], 0.0
-
-    def excess(what: str, has: float, may: float) -> None:
-        nonlocal worst
-        over = (has - may) / may if may > 0 else (np.inf if has > 0 else 0.0)
-        over = over if np.isfinite(has) and has >= 0 else np.inf
-        worst = max(worst, over)
-        if over > 1e-9:
-            lines.append(f"{what}: {has:.6g}, there is {may:.6g}")
+    found = Findings()
 
     held, drawn, had = np.zeros(len(state.pool_units)), np.zeros(len(state.rack_w)), np.zeros(len(state.quota))
     for i, o in enumerate(option.tolist()):
         if not preempt and state.active[i] and state.place[i] and o != state.place[i]:
-            lines.append(f"job {i} takes option {o}; it stands at {state.place[i]} and is not to be moved")
-            worst = np.inf
+            found.wrong(f"job {i} takes option {o}; it stands at {state.place[i]} and is not to be moved")
         if o == 0:
-            excess(f"job {i} waits and has a share", share[i], 0.0)
+            found.excess(f"job {i} waits and has a share", share[i], 0.0)
             continue
         why = ""
         if not 0 < o <= len(state.pool):
@@ -43,15 +35,13 @@ def check_queue(state: QueueState, allocation: Any, preempt: bool = True) -> Cap
         elif state.speed[i, o - 1] <= 0:
             why = "it does not run there"
         if why:
-            lines.append(f"job {i} takes option {o}: {why}")
-            worst = np.inf
+            found.wrong(f"job {i} takes option {o}: {why}")
             continue
         pool, needs = int(state.pool[o - 1]), int(state.units[i, o - 1])
         most = max(int(state.pool_units[pool]), 1)
-        excess(f"share of job {i} of pool {pool} against what it takes", share[i], needs / most)
+        found.excess(f"share of job {i} of pool {pool} against what it takes", share[i], needs / most)
         if share[i] < needs / most * (1 - 1e-9):
-            lines.append(f"share of job {i} of pool {pool}: {share[i]:.6g}, it takes {needs / most:.6g}")
-            worst = max(worst, 1.0)
+            found.wrong(f"share of job {i} of pool {pool}: {share[i]:.6g}, it takes {needs / most:.6g}", 1.0)
         has = share[i] * most
         held[pool] += has
         if state.rack[pool] >= 0:
@@ -63,5 +53,5 @@ def check_queue(state: QueueState, allocation: Any, preempt: bool = True) -> Cap
         ("units of team", had, state.quota),
     ):  # fmt: skip
         for k in np.flatnonzero(used > 0).tolist():
-            excess(f"{name} {k}", float(used[k]), float(limit[k]) * (1 + 1e-9))
-    return CapacityCheck(float(worst), tuple(lines))
+            found.excess(f"{name} {k}", float(used[k]), float(limit[k]) * (1 + 1e-9))
+    return found.check()
