@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -32,13 +33,16 @@ def test_imports_run_one_way(package):
             assert roots <= ALLOWED[package], f"{path.relative_to(HOUSE)} imports {roots - ALLOWED[package]}"
 
 
+@cache
 def trees():
-    """Every module of the house by its name, with whether it is a package, and its tree."""
+    """Every module of the house by its name, and its tree."""
+    found = {}
     for package in ALLOWED:
         for path in (HOUSE / package).rglob("*.py"):
             parts = path.relative_to(HOUSE).with_suffix("").parts
             name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-            yield name, ast.parse(path.read_text(encoding="utf-8"))
+            found[name] = ast.parse(path.read_text(encoding="utf-8"))
+    return found
 
 
 def imported(tree, typed=False):
@@ -91,7 +95,7 @@ def edges_of(modules, typed=False):
 
 @pytest.mark.parametrize("typed", [False, True], ids=["as it runs", "as a type checker reads it"])
 def test_no_module_imports_itself_by_way_of_others(typed):
-    modules = dict(trees())
+    modules = trees()
     assert len(modules) > 100
     assert circles(edges_of(modules, typed)) == []
 
@@ -123,7 +127,7 @@ def untyped(tree, names=("problem", "prices")):
 
 
 def test_problems_and_prices_have_types():
-    found = {name: list(untyped(tree)) for name, tree in trees() if name.startswith("hybridalloc")}
+    found = {name: list(untyped(tree)) for name, tree in trees().items() if name.startswith("hybridalloc")}
     assert {name for name, wrong in found.items() if wrong} - JUDGED == set()
     assert list(untyped(ast.parse("def f(problem: Any, prices: Any): ...\nclass A:\n    prices: Any"))) == [
         "problem", "prices", "prices",
@@ -141,7 +145,7 @@ FREE = {  # flags of those names, and the tables of one step of a user's own job
 
 
 def test_a_domains_own_words_are_read_in_its_folder_alone():
-    for name, tree in trees():
+    for name, tree in trees().items():
         if name.startswith("hybridalloc") and name not in FREE:
             read = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
             for folder, words in OWN.items():
