@@ -162,8 +162,8 @@ def _explained(folder: Path) -> Iterator[None]:
         main = sys.modules["__main__"]
         script = f" Or else: {UNGUARDED}." if getattr(main, "__file__", None) and main.__spec__ is None else ""
         raise WorkError(
-            f"a worker process ended without an answer: killed, perhaps for want of memory (then give fewer --workers);"
-            f" {further}.{script}"
+            f"a worker process ended without an answer{f' ({error})' if str(error) else ''}: if it was killed, perhaps "
+            f"for want of memory (then give fewer --workers); {further}.{script}"
         ) from error
     except OSError as error:
         raise WorkError(f"{error}; {further}") from error

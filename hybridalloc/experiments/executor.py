@@ -5,6 +5,7 @@ Another engine (:mod:`.on_ray`) gives the same two things, a :class:`Pool` and a
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 import os
 import signal
@@ -13,11 +14,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from typing import Any, NamedTuple, Protocol
 
 from hybridalloc.experiments.progress import Stage
 
+ENDS_S = 5.0  # until processes that were told to end are waited for no longer
 _QUEUE: Any = None  # of a worker, to its comparison
 
 
@@ -50,19 +54,49 @@ class Pool(Protocol):
 
 
 class Processes(ProcessPoolExecutor):
-    """Worker processes that Ctrl-C does not reach: the comparison that it reaches ends them."""
+    """Worker processes that Ctrl-C does not reach: the comparison that it reaches ends them.
+
+    Attributes:
+        started: every one that was started, as what a broken pool tells does not say how its worker ended.
+    """
+
+    started: frozenset[BaseProcess] = frozenset()
 
     def submit(  # type: ignore[override]
         self, function: Callable[..., Any], /, *arguments: Any, files: Files | None = None
     ) -> Future[Any]:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a process started here inherits it
         try:
-            return super().submit(function, *arguments)  # which sees the same files as we do
+            others = self.started | set(multiprocessing.active_children())
+            future = super().submit(function, *arguments)  # which sees the same files as we do
+            self.started |= set(multiprocessing.active_children()) - others
+            return future
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
+    def how_one_ended(self) -> str:
+        """The signal or the exit status of a worker that ended by itself, "" where none is known to have.
+
+        The pool ends the others by SIGTERM.
+        """
+        until = time.monotonic() + ENDS_S
+        while any(process.exitcode is None for process in self.started) and time.monotonic() < until:
+            time.sleep(0.01)  # the pool's own thread waits for them too, and one of the two is told nothing at first
+        codes = {code for process in self.started if (code := process.exitcode)}
+        code = next(iter(codes - {-signal.SIGTERM} or codes), 0)
+        if code < 0:
+            known = {int(one): one.name for one in signal.Signals}
+            return f"ended by {known.get(-code, f'signal {-code}')}"
+        return f"with exit status {code}" if code else ""
+
+
+class WorkerLost(BrokenProcessPool):
+    """A worker process ended without an answer; the text says how, as far as that is known."""
+
 
 def _start_worker(queue: Any) -> None:
+    if sys.stderr is not None:
+        faulthandler.enable()  # a crash in compiled code says where
     listen(queue)
     os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1", NUMBA_NUM_THREADS="1")
     parent = os.getppid()
@@ -87,10 +121,12 @@ def open_pool(workers: int) -> Iterator[tuple[Pool, Any]]:
     with _main_that_can_be_read(), Processes(workers, context, _start_worker, (queue,)) as pool:
         try:
             yield pool, queue
-        except BaseException:
+        except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)
             for process in set(multiprocessing.active_children()) - others:
                 process.terminate()
+            if isinstance(error, BrokenProcessPool):
+                raise WorkerLost(pool.how_one_ended()) from error
             raise
 
 

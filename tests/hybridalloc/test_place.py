@@ -23,6 +23,7 @@ from hybridalloc.cli import main
 from hybridalloc.errors import CheckpointError, PlaceError, WorkError
 from hybridalloc.experiments import jobs
 from hybridalloc.experiments.compare import Settings, compare
+from hybridalloc.experiments.executor import WorkerLost, open_pool
 from hybridalloc.experiments.mirror import MirrorResult
 from hybridalloc.experiments.mlflow_store import artifact_location
 from hybridalloc.places import check_file, check_folder, locked
@@ -191,6 +192,15 @@ def test_a_comparison_that_still_runs_is_left_alone(here, tmp_path, monkeypatch)
             assert had
             with pytest.raises(comparing.tracking.TrackingError, match=message):
                 compare(Settings(report=here.report), folder)
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [((signal.raise_signal, signal.SIGSEGV), "ended by SIGSEGV"), ((os._exit, 3), "with exit status 3")],
+)
+def test_how_a_worker_ended_is_told(fault, told):
+    with pytest.raises(WorkerLost, match=told), open_pool(1) as (pool, _):
+        pool.submit(*fault).result()
 
 
 @pytest.mark.parametrize("stop", ["a worker was killed", "the disk is full", "a fault"])
