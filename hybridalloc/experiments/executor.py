@@ -69,6 +69,9 @@ class Processes(ProcessPoolExecutor):
         try:
             others = self.started | set(multiprocessing.active_children())
             future = super().submit(function, *arguments)  # which sees the same files as we do
+            if set(multiprocessing.active_children()) - others:
+                # who watches the workers was woken before this one was there, and would miss its end
+                super().submit(int)
             self.started |= set(multiprocessing.active_children()) - others
             return future
         finally:

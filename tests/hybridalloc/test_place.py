@@ -199,8 +199,11 @@ def test_a_comparison_that_still_runs_is_left_alone(here, tmp_path, monkeypatch)
     [((signal.raise_signal, signal.SIGSEGV), "ended by SIGSEGV"), ((os._exit, 3), "with exit status 3")],
 )
 def test_how_a_worker_ended_is_told(fault, told):
-    with pytest.raises(WorkerLost, match=told), open_pool(1) as (pool, _):
-        pool.submit(*fault).result()
+    began = time.monotonic()
+    with pytest.raises(WorkerLost, match=told), open_pool(2) as (pool, _):
+        other, doomed = pool.submit(time.sleep, 600), pool.submit(*fault)
+        doomed.result()
+    assert other.done() and time.monotonic() - began < 300  # at once, not when the other one is through
 
 
 @pytest.mark.parametrize("stop", ["a worker was killed", "the disk is full", "a fault"])
