@@ -6,10 +6,14 @@ from typing import Any
 
 from hybridalloc.problems.contract import AnyProblem
 from hybridalloc.training.config import TrainConfig
-from rl.registry import resolved, settings_for
+from rl.registry import learner_names, resolved, settings_for
 
-DEFAULTS = 4  # which of the learners' defaults a comparison began with; a record that does not say had the first
+DEFAULTS = 5  # which of the learners' defaults a comparison began with; a record that does not say had the first
 TUNED_ALONE = 2  # since when a learner alone has prices of its own
+# where a game decides levels alone: an untrained value of what comes next swamps what a level changes now
+ON_LEVELS: dict[str, Any] = {"gamma": 0.0}  # of every learner
+OF_LEVELS: dict[str, Any] = {"rate": 1e-3, "entropy": 0.0, "epochs": 4, "gae": 0.0}
+LEVELS_ALONE = dict.fromkeys(("imappo", "mappo", "ippo"), OF_LEVELS) | {"maddpg": {}}  # who learns levels themselves
 UNWRITTEN: dict[int, dict[str, dict[str, Any]]] = {
     1: {
         "": {"limit": 10.0},
@@ -17,11 +21,9 @@ UNWRITTEN: dict[int, dict[str, dict[str, Any]]] = {
     },
     2: {"imappo": {"critic": "central"}},
     3: {name: {"span": 0.0} for name in ("dqn", "iql", "vdn", "qmix")},
+    4: {name: {"gamma": 0.9} for name in learner_names() if name not in LEVELS_ALONE},
 }  # what each of them had otherwise than the next: every learner's, then one's own
 UNWRITTEN_ALONE: dict[str, dict[str, Any]] = {"imappo": {"gae": 0.6}}  # of the first, in a comparison
-# where a game decides levels alone, by learner; an untrained value of what comes next swamps what a level changes now
-ON_LEVELS: dict[str, Any] = {"rate": 1e-3, "entropy": 0.0, "epochs": 4, "gamma": 0.0, "gae": 0.0}
-LEVELS_ALONE = dict.fromkeys(("imappo", "mappo", "ippo"), ON_LEVELS) | {"maddpg": {"gamma": 0.0}}
 EVENTS: dict[str, dict[str, Any]] = {"dqn": {"horizon": 8, "rate": 3e-3, "span": 0.2}}
 LATE: dict[str, dict[str, Any]] = {"dqn": {"updates": 8}}  # and agents stay, so that it shows some decisions later
 # where decisions are many in a unit of time: what one of them changes is little beside the noise of its return
@@ -69,8 +71,10 @@ def learner_settings(problem: AnyProblem, config: TrainConfig) -> dict[str, Any]
         given = {"schedule": config.rate_schedule} | given
     trust = config.trust if config.kind == "hybrid" else 0.0
     usual = settings_for(config.learner, config.kind)
-    if problem.card.decides == "levels" and config.learner in LEVELS_ALONE:
-        usual = usual | {"continuous": tuple(problem.card.levels)} | LEVELS_ALONE[config.learner]
+    if problem.card.decides == "levels":
+        usual = usual | ON_LEVELS
+        if config.learner in LEVELS_ALONE:
+            usual = usual | {"continuous": tuple(problem.card.levels)} | LEVELS_ALONE[config.learner]
     if problem.card.events:
         usual = usual | EVENTS.get(config.learner, {})
         usual = usual if problem.card.fleeting else usual | LATE.get(config.learner, {})

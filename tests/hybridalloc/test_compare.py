@@ -115,12 +115,14 @@ def test_a_comparison_goes_on_with_the_learners_defaults_that_it_began_with(tmp_
     record = {"git_commit": "a", "data_digest": "b"}
     of = lambda record: {j.method: dict(j.settings) for j in _jobs(settings, tmp_path, problem, prices, record)}
     assert of(record | {"defaults": DEFAULTS}) == {name: {} for name in methods}
+    fourth = of(record | {"defaults": 4})
+    assert fourth == {"hybrid-imappo": {}, "rl-imappo": {}, "rl-dqn": {"gamma": 0.9}}
     third = of(record | {"defaults": 3})
-    assert third == {"hybrid-imappo": {}, "rl-imappo": {}, "rl-dqn": {"span": 0.0}}
+    assert third == fourth | {"rl-dqn": {"gamma": 0.9, "span": 0.0}}
     second = of(record | {"defaults": 2})
     assert second == third | {"hybrid-imappo": {"critic": "central"}, "rl-imappo": {"critic": "central"}}
     begun = of(record)
-    assert begun["rl-dqn"] == {"limit": 10.0, "span": 0.0}
+    assert begun["rl-dqn"] == {"limit": 10.0, "gamma": 0.9, "span": 0.0}
     assert begun["hybrid-imappo"] == begun["rl-imappo"] | {"gae": 0.9} and begun["rl-imappo"]["gae"] == 0.6
 
 
