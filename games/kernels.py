@@ -9,7 +9,8 @@ numba keeps a kernel beside its source, or in the user's cache folder, and raise
 - a kernel counts as absent when any module of the house that compiles has changed, not its own alone;
 - every file carries the SHA-256 of its content and the signature that it is for. One that is truncated, altered, of
   another signature or unreadable counts as absent: the kernel is compiled afresh and written again, said once;
-- a kernel that cannot be written (a full disk) is used all the same, said once.
+- a kernel that cannot be written (a full disk) is used all the same, said once;
+- processes that want the same kernel at the same time take turns (:mod:`.turns`): one compiles it, the others load it.
 """
 
 from __future__ import annotations
@@ -21,13 +22,17 @@ import pickle
 import stat
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from numba.core import caching
+from numba.core import caching, event
 from numba.core import config as _config
 from numba.core import dispatcher as _dispatcher
+
+from games.turns import Turns, turns_of
 
 config: Any = _config
 dispatcher: Any = _dispatcher
@@ -111,8 +116,20 @@ class Cache(caching.FunctionCache):
             cache_path=self._cache_path, filename_base=self._impl.filename_base,
             source_stamp=locator.get_source_stamp(),
         )  # fmt: skip
+        self._held: list[Any] = []  # the turns that this process has at signatures of the function
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """A kept kernel, or None: then it is this process's turn to compile it, until it is saved or has failed."""
+        found = self._kept(sig, target_context)
+        if found is None and (turns := self._turns()) is not None:
+            turns.take((self._impl.filename_base, sig))
+            self._held.append(sig)
+            found = self._kept(sig, target_context)  # another may have made it since
+            if found is not None:
+                self.give_turns()
+        return found
+
+    def _kept(self, sig: Any, target_context: Any) -> Any:
         try:
             return super().load_overload(sig, target_context)
         except Exception as error:  # bytes that are no pickle, or no machine code, fail in any way they like
@@ -122,16 +139,57 @@ class Cache(caching.FunctionCache):
 
     def save_overload(self, sig: Any, data: Any) -> None:
         try:
-            super().save_overload(sig, data)
+            with self._index_turn():
+                super().save_overload(sig, data)
         except Exception as error:
             _tell("unwritable", f"compiled kernels cannot be kept in {self._cache_path} ({_why(error)}); they are used")
             self.disable()
+        finally:
+            self.give_turns()
+
+    def give_turns(self) -> None:
+        """Let others at the signatures that were this process's to compile."""
+        while self._held:
+            turns_of(self._cache_path).give((self._impl.filename_base, self._held.pop()))
+
+    def _turns(self) -> Turns | None:
+        if not self._enabled:
+            return None
+        try:
+            self._impl.locator.ensure_cache_path()
+        except OSError:
+            return None
+        return turns_of(self._cache_path)
+
+    @contextmanager
+    def _index_turn(self) -> Iterator[None]:
+        """The turn at the list of the function's signatures: of two that write it at once one would lose its entry."""
+        turns = self._turns()
+        if turns is not None:
+            turns.take(self._impl.filename_base)
+        try:
+            yield
+        finally:
+            if turns is not None:
+                turns.give(self._impl.filename_base)
 
     def _drop(self) -> None:
         try:
             self.flush()  # the index alone: data that nothing names are written over
         except OSError:  # it cannot be written: what is in it is refused each time
             self.disable()
+
+
+class Failures(event.Listener):
+    """Gives back the turn at a kernel that did not compile, as nothing will be saved."""
+
+    def on_start(self, event: Any) -> None: ...
+
+    def on_end(self, event: Any) -> None:
+        kernel = (event.data or {}).get("dispatcher")
+        kept = getattr(kernel, "_cache", None)
+        if isinstance(kept, Cache) and tuple(event.data["args"]) not in kernel.overloads:
+            kept.give_turns()
 
 
 @cache
@@ -187,3 +245,4 @@ def _tell(kind: str, message: str) -> None:
 
 
 dispatcher.FunctionCache = cache_of
+event.register("numba:compile", Failures())

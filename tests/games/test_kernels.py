@@ -56,7 +56,7 @@ def kept(tmp_path, monkeypatch):
     plus = adder()
     assert plus(1, 2) == 3
     folder = Path(plus._cache.cache_path)
-    assert folder.parent == tmp_path and sorted(p.suffix for p in folder.iterdir()) == [".nbc", ".nbi"]
+    assert folder.parent == tmp_path and sorted(p.suffix for p in folder.iterdir()) == [".lock", ".nbc", ".nbi"]
     return folder
 
 
