@@ -52,7 +52,7 @@ def _merge(
     sweeps, stable,
 ):  # fmt: skip
     games, n, count = private.shape
-    slots = slots_of(options, weight.shape[2])
+    slots, most = slots_of(options, weight.shape[2]), np.int64(MAX_REPLIES)  # no literal: compiled once for all
     mixed, costs, tilt = np.empty((n, count)), np.zeros((n, count)), np.empty((1, n, count))
     charged, score = np.empty((n, count)), np.empty((n, count))
     trial, value = np.empty((1, n), np.int64), np.empty(1)
@@ -72,19 +72,19 @@ def _merge(
         _best(prior, ok, live[e], alone[e])
         sweeps[e] = _fixed_point(
             slots, weight[e], capacity[e], private[e], ok, live[e], toll[e], prior, trust, mixed, costs, TOLERANCE,
-            SWEEPS,
+            np.int64(SWEEPS),
         )  # fmt: skip
         for i in range(n):
             for o in range(count):
                 score[i, o] = prior[i, o] - trust * costs[i, o]
         _best(score, ok, live[e], option[e])
-        rest = _settle(slots, weight[e], capacity[e], charged, ok, live[e], toll[e], option[e], GAIN, MAX_REPLIES)
+        rest = _settle(slots, weight[e], capacity[e], charged, ok, live[e], toll[e], option[e], GAIN, most)
         stable[e] = rest <= MAX_REPLIES
         origin[e] = 0
         if not choose:
             continue
         if not stable[e]:  # goes on, as from any start
-            rest = _settle(slots, weight[e], capacity[e], charged, ok, live[e], toll[e], option[e], GAIN, MAX_REPLIES)
+            rest = _settle(slots, weight[e], capacity[e], charged, ok, live[e], toll[e], option[e], GAIN, most)
             stable[e] = rest <= MAX_REPLIES
         part = weight[e : e + 1], capacity[e : e + 1], private[e : e + 1], live[e : e + 1], toll[e : e + 1]
         _potential(options, *part, tilt, option[e : e + 1], value)
@@ -102,9 +102,9 @@ def _merge(
                         score[i, o] = -private[e, i, o]
                 _best(score, ok, live[e], trial[0])
                 _settle(
-                    slots, weight[e], capacity[e], private[e], ok, live[e], toll[e], trial[0], GAIN, MAX_REPLIES
+                    slots, weight[e], capacity[e], private[e], ok, live[e], toll[e], trial[0], GAIN, most
                 )  # fmt: skip
-            rest = _settle(slots, weight[e], capacity[e], charged, ok, live[e], toll[e], trial[0], GAIN, MAX_REPLIES)
+            rest = _settle(slots, weight[e], capacity[e], charged, ok, live[e], toll[e], trial[0], GAIN, most)
             still[start] = rest <= MAX_REPLIES
             kept[start] = trial[0]
             _potential(options, *part, tilt, trial, value)

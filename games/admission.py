@@ -83,12 +83,12 @@ def admit(game: CongestionBatch, places: Places, wish: Int, tilt: Float | None =
         Seating; agents that are not live keep option 0 and hold nothing.
     """
     count, agents = wish.shape
-    private = game.private_cost if tilt is None else game.private_cost + tilt
+    private = game.private_cost if tilt is None else np.ascontiguousarray(game.private_cost + tilt)
     option, held = np.zeros((count, agents), np.int64), np.zeros((count, agents), bool)
     floor, stable = np.zeros((count, agents, game.options.shape[1])), np.ones(count, bool)
     effort = min(effort, places.effort)
     stay = np.zeros(wish.shape, np.int64) if places.stay is None else np.asarray(places.stay, np.int64)
-    p = places[: len(TABLE)]
+    p = tuple(np.ascontiguousarray(part) for part in places[: len(TABLE)])  # one layout, compiled once
     _admit_all(game, p, private, np.asarray(wish, np.int64), stay, effort, option, held, floor, stable)
     return Seating(option, held, floor, stable)
 
@@ -192,7 +192,7 @@ def close(t, z, size, by):
     """Step 3 of the rule, from any seating: replies, then who waits in ``by``, until nobody is seated any more;
     whether the last replies came to rest."""
     while True:
-        stable = replies(t, z, SWEEPS) <= SWEEPS
+        stable = replies(t, z, np.int64(SWEEPS)) <= SWEEPS
         if not seat_waiting(t, z, size, by):
             return stable
 
@@ -250,7 +250,7 @@ def _make_room(t, z, members, waiting, largest, effort):
             break
         done = drain(t, z, i) or chain(t, z, i, z.work[0] + effort // 20)
         if not done and failed < REPACKS:
-            done = repack(t, z, i, largest, True) or repack(t, z, i, largest, False)
+            done = repack(t, z, i, largest, np.bool_(True)) or repack(t, z, i, largest, np.bool_(False))
             failed = 0 if done else failed + 1
     again = True
     while again and z.work[0] <= effort:

@@ -55,9 +55,8 @@ def audit(problem: CustomSetting, state: Any, allocation: Any, prices: CustomPri
     weight = np.sqrt(state.delay_cost[:, None] * state.work)
     return Audit(
         rows, weight, capacity, costs, allowed, np.full(r, float(prices.toll)), state.active, in_time, in_time,
-        alone,
-        prices.margin * tau - wait, cap, acceptable, np.zeros(n, bool), rank_by(state.priority, problem.priority_gap),
-        option, np.asarray(allocation.held, bool), share, floor,
+        np.ascontiguousarray(alone), np.ascontiguousarray(prices.margin * tau - wait), cap, acceptable,
+        np.zeros(n, bool), rank_by(state.priority, problem.priority_gap), option, np.asarray(allocation.held, bool), share, floor,
     )  # fmt: skip
 
 

@@ -77,6 +77,7 @@ class CustomWorld(CustomStates):
         rank = classes(at["priority"], self.problem.priority_gap)
         shape = game.live.shape
         late = np.where(at["deadline_s"] < NO_DEADLINE, prices.miss, 0.0)
+        seconds, slack, cap = map(np.ascontiguousarray, (seconds, slack, cap))
         return Places(seconds, slack, cap, acceptable, rank, np.zeros(shape, bool), late, stay=at["stay"])
 
     def settle(
