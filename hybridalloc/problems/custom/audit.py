@@ -56,7 +56,8 @@ def audit(problem: CustomSetting, state: Any, allocation: Any, prices: CustomPri
     return Audit(
         rows, weight, capacity, costs, allowed, np.full(r, float(prices.toll)), state.active, in_time, in_time,
         np.ascontiguousarray(alone), np.ascontiguousarray(prices.margin * tau - wait), cap, acceptable,
-        np.zeros(n, bool), rank_by(state.priority, problem.priority_gap), option, np.asarray(allocation.held, bool), share, floor,
+        np.zeros(n, bool), rank_by(state.priority, problem.priority_gap), option, np.asarray(allocation.held, bool),
+        share, floor,
     )  # fmt: skip
 
 
