@@ -13,6 +13,8 @@ export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 export NO_MKDOCS_2_WARNING := 1
+# tests start many processes: a module is translated once, not in each
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo full test lint bench docs docs-figures gallery notebooks constraints clean
 
@@ -22,7 +24,8 @@ demo: $(VENV)/.installed
 full: $(VENV)/.installed
 	$(BIN)/hybridalloc compare --full
 
-test: $(VENV)/.installed-dev lint docs
+test: $(VENV)/.installed-dev
+	$(MAKE) --no-print-directory -j 2 lint docs
 	$(BIN)/python -m pytest -n 2 --dist worksteal --durations 40
 
 lint: $(VENV)/.installed-dev
@@ -54,9 +57,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(INSTALL) -e '.[all]'
 	touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed
+$(VENV)/.installed-dev: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(INSTALL) -e '.[dev]'
-	touch $@
+	touch $(VENV)/.installed $@
 
 clean:
 	rm -rf $(VENV) site build dist *.egg-info runs mlflow.db mlruns report.html

@@ -138,7 +138,7 @@ def _admit(t, z, wish, stay, effort):
                 take(t, z, i, o, floor)
         for i in order:
             if not z.held[i]:
-                o = best_place(t, z, i, False, floor, trial)
+                o = best_place(t, z, i, np.bool_(False), floor, trial)
                 if o > 0:
                     take(t, z, i, o, floor)
         _make_room(t, z, members, waiting, largest, effort)
@@ -207,7 +207,7 @@ def seat_waiting(t, z, size, by):
         for i in by:
             if z.held[i]:
                 continue
-            o = best_place(t, z, i, False, floor, trial)
+            o = best_place(t, z, i, np.bool_(False), floor, trial)
             if o > 0:
                 take(t, z, i, o, floor)
                 changed = True
@@ -260,7 +260,7 @@ def _make_room(t, z, members, waiting, largest, effort):
             break
         for i in members:
             if not z.held[i] and z.work[0] <= effort:
-                o = best_place(t, z, i, False, floor, trial)
+                o = best_place(t, z, i, np.bool_(False), floor, trial)
                 if o > 0:
                     take(t, z, i, o, floor)
                 else:

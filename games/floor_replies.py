@@ -84,7 +84,7 @@ def replies(t, z, sweeps):
                     count[r] += 1
                     z.used[r] += z.floor[i, s]
     for r in range(resources):
-        _others(t, z, here, leg, count, scale, r, -1, w, low)
+        _others(t, z, here, leg, count, scale, r, np.int64(-1), w, low)
         delay[r] = least_delay(w, low, count[r])
     sweep = 0
     while sweep < sweeps:
@@ -140,7 +140,7 @@ def replies(t, z, sweeps):
                     if r >= 0:
                         here[r, count[r]], leg[r, count[r]] = i, s
                         count[r] += 1
-                        _others(t, z, here, leg, count, scale, r, -1, w, low)
+                        _others(t, z, here, leg, count, scale, r, np.int64(-1), w, low)
                         delay[r] = least_delay(w, low, count[r])
             for s in range(legs):
                 r = t.rows[i * t.own, best, s]

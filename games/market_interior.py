@@ -29,7 +29,7 @@ FAST = {"nsz", "contract", "reassoc", "arcp"}
 def interior_point(unit: Float, money: Float, tolerance: float, most: int) -> tuple[Float, Float, int]:
     """Shares (N, K) that sell every resource, prices (K,) that sum to 1, and Newton steps."""
     x, p, _ = proportional_response(unit, money, 0.05, 60)
-    a = np.ascontiguousarray(unit)
+    a, x = np.ascontiguousarray(unit), np.ascontiguousarray(x)
     best = (np.inf, x, p)
     steps, goal = 0, 0.5 * tolerance
     while steps < most:
@@ -39,7 +39,7 @@ def interior_point(unit: Float, money: Float, tolerance: float, most: int) -> tu
         total = y.sum(axis=0)
         if not (np.isfinite(y).all() and np.isfinite(q).all() and (total > 0).all() and (q > 0).all()):
             break
-        y, q = y / total, q / q.sum()
+        y, q = np.ascontiguousarray(y / total), q / q.sum()
         gap = certify(a, money, y, q)
         if gap < best[0]:
             best = (gap, y, q)
@@ -137,7 +137,7 @@ def _path(a, w, start, prices, goal, most):
             S[r, r] += diagonal[r] * (1.0 + 1e-14)
         _cholesky(S)
         # predictor
-        dp, ds, size = _direction(a, w, x, z, s, p, y, u, D, V, t, dx, dz, du, dy, sold, S, 0.0, False)
+        dp, ds, size = _direction(a, w, x, z, s, p, y, u, D, V, t, dx, dz, du, dy, sold, S, 0.0, np.bool_(False))
         ahead = 0.0
         for r in range(k):
             ahead += (s[r] + size * ds[r]) * (p[r] + size * dp[r])
@@ -148,7 +148,7 @@ def _path(a, w, start, prices, goal, most):
         centre = mu * ratio**3
         for r in range(k):
             t[0, r] = dp[r] * ds[r]
-        dp, ds, size = _direction(a, w, x, z, s, p, y, u, D, V, t, dx, dz, du, dy, sold, S, centre, True)
+        dp, ds, size = _direction(a, w, x, z, s, p, y, u, D, V, t, dx, dz, du, dy, sold, S, centre, np.bool_(True))
         size *= 0.99
         if size < 0.1:
             # the corrector misled: centre instead
@@ -157,7 +157,9 @@ def _path(a, w, start, prices, goal, most):
             du[:] = 0.0
             dy[:] = 0.0
             t[0, :] = 0.0
-            dp, ds, size = _direction(a, w, x, z, s, p, y, u, D, V, t, dx, dz, du, dy, sold, S, 0.5 * mu, True)
+            dp, ds, size = _direction(
+                a, w, x, z, s, p, y, u, D, V, t, dx, dz, du, dy, sold, S, 0.5 * mu, np.bool_(True)
+            )
             size *= 0.99
         size = min(size, 1.0)
         if size < 1e-9:

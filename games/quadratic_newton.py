@@ -53,7 +53,7 @@ def descend_batch(
     e = len(linear)
     residual = np.full(e, np.inf)
     left = np.arange(e)
-    hard = give <= 0
+    hard, constraint = give <= 0, np.ascontiguousarray(constraint)
     for turn in range(ROUNDS):
         if stop():
             break
@@ -177,7 +177,7 @@ def _descend(
         for r in range(m):  # by how much a limit is broken, its price of before counted in
             over[r] = held_at[e, r] / w[r] - limit[e, r] + dot(A[r], x, k)
         held[:] = UNKNOWN
-        pivots = PIVOTS
+        pivots = np.int64(PIVOTS)
         for _ in range(STEPS):
             size = least
             for d in range(k):

@@ -104,7 +104,7 @@ def _push(t, z, first, depth, most):
         i = who[level]
         if out[level] == agents:  # this one's next option; at option 0 first a place that is free
             if at[level] == 0:
-                o = best_place(t, z, i, False, floor, trial)
+                o = best_place(t, z, i, np.bool_(False), floor, trial)
                 if o > 0:
                     take(t, z, i, o, floor)
                     return True
@@ -191,7 +191,7 @@ def two_for_one(t, z, members, waiting, effort, each):
                 if by_chain:
                     came += drain(t, z, i) or chain(t, z, i, z.work[0] + each)
                 else:
-                    o = best_place(t, z, i, True, floor, trial)
+                    o = best_place(t, z, i, np.bool_(True), floor, trial)
                     if o > 0:
                         take(t, z, i, o, floor)
                         came += 1
@@ -214,7 +214,7 @@ def smaller_for_larger(t, z, members, waiting, effort):
     for i in members:
         if z.held[i] or not waiting[i] or z.work[0] > effort:
             continue
-        worst, gain = -1, 1e-6
+        worst, gain = np.int64(-1), 1e-6
         for j in members:
             if not z.held[j] or t.home[j] or not t.ok[i, z.option[j]]:
                 continue

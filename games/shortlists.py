@@ -109,11 +109,11 @@ def _merge(slot, weight, private, capacity, toll, prior, trust, choose, prefers,
     trial = np.empty(agents, np.int64)
     if trust == np.inf:
         _best(-private, place)
-        rest, _ = _settle(private, slot, weight, capacity, toll, place, GAIN, REPLIES)
+        rest, _ = _settle(private, slot, weight, capacity, toll, place, GAIN, np.int64(REPLIES))
         return 2, rest, rest <= REPLIES
-    sweeps, _ = _mix(plain, slot, weight, capacity, toll, logit, trust, mixed, score, TOLERANCE, SWEEPS)
+    sweeps, _ = _mix(plain, slot, weight, capacity, toll, logit, trust, mixed, score, TOLERANCE, np.int64(SWEEPS))
     _best(score, place)
-    rest, _ = _settle(charged, slot, weight, capacity, toll, place, GAIN, REPLIES)
+    rest, _ = _settle(charged, slot, weight, capacity, toll, place, GAIN, np.int64(REPLIES))
     stable, origin = rest <= REPLIES, 0
     least = _potential(slot, weight, charged, capacity, toll, place)
     for start in range(1, 3):
@@ -123,8 +123,8 @@ def _merge(slot, weight, private, capacity, toll, prior, trust, choose, prefers,
             trial[:] = alone
         else:
             _best(-private, trial)
-            _settle(private, slot, weight, capacity, toll, trial, GAIN, REPLIES)
-        rest, _ = _settle(charged, slot, weight, capacity, toll, trial, GAIN, REPLIES)
+            _settle(private, slot, weight, capacity, toll, trial, GAIN, np.int64(REPLIES))
+        rest, _ = _settle(charged, slot, weight, capacity, toll, trial, GAIN, np.int64(REPLIES))
         value = _potential(slot, weight, charged, capacity, toll, trial)
         if value < least - TIE:
             least, origin, stable = value, start, rest <= REPLIES
@@ -225,7 +225,7 @@ def admit_lists(
 def _seat(t, wish, place, held, floor, paid):
     resources, agents = len(t.capacity), len(wish)
     z = Seats(place, held, floor, np.zeros(resources), np.zeros(resources), np.zeros(1, np.int64))
-    stable = _admit(t, z, wish, np.zeros(agents, np.int64), 0)
+    stable = _admit(t, z, wish, np.zeros(agents, np.int64), np.int64(0))
     leftover(t, z, wish, np.ones(agents, np.bool_), t.ok)
     _charge(t, z, paid)
     return stable

@@ -57,13 +57,13 @@ class Part(NamedTuple):
 def part_of(actor: PairScorer, batch: Batch, rows: NDArray[np.int64]) -> Part:
     """The live agents of ``rows`` under the actor's present weights."""
     n = lambda p: p.detach().numpy()
-    row, agent = np.nonzero(batch.live.numpy()[rows])
+    row, agent = map(np.ascontiguousarray, np.nonzero(batch.live.numpy()[rows]))
     at = rows[row]
     features = batch.agent.numpy()[at, agent]
     own = features @ n(actor.agent.weight).T + n(actor.agent.bias)
     resource = batch.resource.numpy()[rows] @ n(actor.resource.weight).T
     none = np.zeros((len(rows), 1, own.shape[1]), np.float32)
-    shared = np.concatenate([none, resource], axis=1)[:, batch.resource_of.numpy() + 1]
+    shared = np.ascontiguousarray(np.concatenate([none, resource], axis=1)[:, batch.resource_of.numpy() + 1])
     w = scorer_of({name: n(p) for name, p in actor.named_parameters()}, actor.scale)
     return Part(at, agent, row, features, own, shared, w)
 

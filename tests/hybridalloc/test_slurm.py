@@ -347,7 +347,7 @@ def test_thirty_jobs_go_where_slurm_was_told(slurm, monkeypatch, capsys):
         slurm.run(
             "sbatch", "--hold", "-p", "batch", f"-c{cpus}", f"--mem={memory}", *gres, "-J", f"job{k}", "-o",
             "/dev/null",
-            "--wrap", "sleep 4",
+            "--wrap", "sleep 2",
         )  # fmt: skip
     slurm.run("sbatch", "--hold", "-p", "other", "-o", "/dev/null", "--wrap", "sleep 1")
     other = max(told(slurm))
@@ -359,7 +359,7 @@ def test_thirty_jobs_go_where_slurm_was_told(slurm, monkeypatch, capsys):
         assert main(["slurm", "--partition", "batch", "--once"]) == 0
         for number, nodes in re.findall(r"job (\d+) .* -> (\S+):", capsys.readouterr().out):
             went[int(number)] = nodes
-        time.sleep(1.0)
+        time.sleep(0.5)
         seen = told(slurm)
         for name, cpus, memory, gpus in NODES:
             here = [j for j in seen.values() if j["job_state"] == "RUNNING" and j["nodes"] == name]

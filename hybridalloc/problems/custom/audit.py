@@ -21,7 +21,7 @@ def audit(problem: CustomSetting, state: Any, allocation: Any, prices: CustomPri
     """What the certificate finds; arrays as in :class:`games.certificate.Audit`."""
     n, r = state.work.shape
     span = problem.options.shape[1]
-    rows = np.vstack([np.full((1, span), -1), problem.options]).astype(np.int64)
+    rows = np.ascontiguousarray(np.vstack([np.full((1, span), -1), problem.options]), np.int64)
     uses, of = rows >= 0, np.clip(rows, 0, None)  # (O, S)
     private = state.private_cost.copy() if state.private_cost.size else np.zeros((n, len(rows)))
     allowed = state.allowed.copy() if state.allowed.size else np.ones((n, len(rows)), bool)

@@ -35,7 +35,8 @@ class CustomStates(SlotWorld):
     ) -> None:  # fmt: skip
         """``rows``: of each world's jobs, where they come and go, see :mod:`.padding`; None where they do not."""
         self.problem, self.rngs = problem, rngs
-        self.rows = np.concatenate([np.full((1, problem.options.shape[1]), -1), problem.options]).astype(np.int64)
+        none = np.full((1, problem.options.shape[1]), -1)
+        self.rows = np.ascontiguousarray(np.concatenate([none, problem.options]), np.int64)
         super().__init__(len(states), problem.episode)
         self.told = [fitting(problem, state) for state in states]  # by the transition: of the jobs that are there
         self.job_rows = rows

@@ -127,7 +127,7 @@ def _visit(m, c, i, t, z, allowed, per, plan, e):
     if holds:
         copy_into(own, z.floor[i])
         leave(t, z, i)
-    here, top, top_held, fresh = start, LEAST_GAIN, holds, True
+    here, top, top_held, fresh = start, LEAST_GAIN, holds, np.bool_(True)
     copy_into(top_floor, own)
     for x in range(len(c.best)):
         o = c.best[x]

@@ -52,7 +52,7 @@ class MecSetting:
         s, d, shift = self.scenario, self.scenario.dynamics, self.shift or Shift("")
         band_hz = s.channel_hz * (1 if s.choose_channel else s.channels)
         noise_dbm = -174.0 + 5.0 + 10 * np.log10(band_hz)
-        return Physics(
+        given = Physics(
             slot_s=s.slot_s, band_hz=band_hz, noise_w=float(10 ** ((noise_dbm - 30) / 10)), power_w=1.0,
             nominal_w=s.nominal_w, least_w=0.001, efficiency=0.35, kappa=s.kappa, backhaul_s=1e-3, switch_s=4e-3,
             battery_j=s.battery_j / shift.battery, queue_cap_s=3 * s.slot_s, server_j=3e-9, static_w=s.static_w,
@@ -61,6 +61,8 @@ class MecSetting:
             batteries=d.batteries, migration=d.migration, power_control=s.power_control, partial=s.partial,
             floors=s.floors,
         )  # fmt: skip
+        # 1 and 1.0 are two types, for each of which every kernel would be compiled
+        return Physics(*(x if isinstance(x, bool) else float(x) for x in given))
 
     @cached_property
     def law(self) -> Law:

@@ -309,7 +309,7 @@ def try_change(m, c, i, o, per, fresh):
     change = 0.0
     _settle_sides(m, c, i, o, k, start, fresh)
     if k < 0:
-        change += value_of(m, c, i, n, sides.out[1], 0, o, 1.0)[0] - c.value[i]
+        change += value_of(m, c, i, n, sides.out[1], np.int64(0), o, 1.0)[0] - c.value[i]
     sides.extra[:] = 0.0
     if m.physics.interference:
         change += c.drift[0]
@@ -339,7 +339,7 @@ def make_change(m, c, i, o, per, plan, e):
     bands, n, sides = m.net.rate.shape[1], len(c.option), c.sides
     was, k = server_of(c.option[i], per, bands), server_of(o, per, bands)
     start = was if was != k else -1
-    _settle_sides(m, c, i, o, k, start, True)
+    _settle_sides(m, c, i, o, k, start, np.bool_(True))
     if start >= 0:
         strike(c.member, c.size, start, i)
     if k >= 0 and was != k:

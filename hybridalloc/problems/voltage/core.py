@@ -88,7 +88,7 @@ def slopes(tree, inverter, p, q, level, loss, voltage, net, work, near, slope, g
     differences of exact flows."""
     for i in range(len(inverter)):
         level[i] += NUDGE
-        more = injected(tree, inverter, p, q, level, PRECISE, net, work, near, True)
+        more = injected(tree, inverter, p, q, level, PRECISE, net, work, near, np.bool_(True))
         level[i] -= NUDGE
         slope[i] = (more - loss) / NUDGE
         for k in range(len(voltage)):
@@ -152,13 +152,13 @@ def model_about(
         x, v = level[e], voltage[e]
         for i in range(m):
             x[i] = min(max(x[i], -most[e, i]), most[e, i])
-        loss = injected(tree, inverter, p[e], q[e], x, PRECISE, net, work, v, False)
+        loss = injected(tree, inverter, p[e], q[e], x, PRECISE, net, work, v, np.bool_(False))
         for _ in range(8):  # nearer to nothing until there is a flow
             if loss < np.inf:
                 break
             for i in range(m):
                 x[i] *= 0.5
-            loss = injected(tree, inverter, p[e], q[e], x, PRECISE, net, work, v, False)
+            loss = injected(tree, inverter, p[e], q[e], x, PRECISE, net, work, v, np.bool_(False))
         found[e] = loss < np.inf
         if not found[e]:
             for i in range(m):

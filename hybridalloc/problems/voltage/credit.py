@@ -60,7 +60,7 @@ def without(tree, inverter, p, q, level, low, high, loss, over):
     own, best, second, which = np.empty((2, b)), np.empty((2, b)), np.empty((2, b)), np.empty((2, b), np.int64)
     r, x = path_sum(tree.parent, tree.r), path_sum(tree.parent, tree.x)
     for e in range(len(p)):
-        lost = injected(tree, inverter, p[e], q[e], level[e], PRECISE, net, work, v, False)
+        lost = injected(tree, inverter, p[e], q[e], level[e], PRECISE, net, work, v, np.bool_(False))
         if not lost < np.inf:
             loss[e] = np.inf
             continue
