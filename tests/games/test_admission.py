@@ -12,7 +12,7 @@ import cvxpy as cp
 import numpy as np
 import pytest
 
-from games.admission import admit
+from games.admission import _admit_all, admit
 from games.certificate import Audit, _delay, _fits, measure_envy, measure_fitting_regret, rank_by
 from games.congestion import CongestionBatch
 from games.floor_replies import least_delay
@@ -64,6 +64,19 @@ def audited(game, places, seating):
         game.live[0], held, held, p.seconds, p.slack, p.cap, p.acceptable, p.home, p.rank, seating.option[0], held,
         seating.floor[0], seating.floor[0],
     )  # fmt: skip
+
+
+def test_arrays_of_another_layout_are_compiled_for_once():
+    """What numpy's indexing leaves in Fortran order, or with gaps, is to compiled code what it is in C order."""
+    game, places, wish = game_of(1, 6, 4, 2)
+    plain, known = admit(game, places, wish), set(_admit_all.signatures)
+    apart = {name: getattr(places, name) for name in ("seconds", "slack", "cap", "acceptable")}
+    for turned in (np.asfortranarray, lambda x: np.repeat(x, 2, axis=1)[:, ::2]):
+        tilt = turned(np.zeros(places.slack.shape))
+        found = admit(game, places._replace(**{k: turned(v) for k, v in apart.items()}), wish, tilt)
+        for one, other in zip(plain, found, strict=True):
+            np.testing.assert_array_equal(one, other)
+    assert set(_admit_all.signatures) == known
 
 
 def test_three_equal_jobs_and_an_emergency():

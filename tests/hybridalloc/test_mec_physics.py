@@ -284,3 +284,9 @@ def test_a_restart_forgets_what_was_left():
 def test_late_is_half_at_the_deadline():
     assert late(0.03, 0.03) == 0.5
     assert late(1.25 * 0.03, 0.03) == pytest.approx(0.95, abs=0.005)
+
+
+def test_a_whole_number_among_the_settings_is_the_same_physics():
+    """To compiled code 1 and 1.0 are two types: for each it would compile every kernel anew, for a minute."""
+    whole, given = (make_problem("mec", slot_s=x, static_w=4 * x, reward_age=0 * x).physics for x in (1, 1.0))
+    assert whole == given and {type(x) for x in whole} == {float, bool}
