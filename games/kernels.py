@@ -186,7 +186,7 @@ class Failures(event.Listener):
     def on_start(self, event: Any) -> None: ...
 
     def on_end(self, event: Any) -> None:
-        kernel = (event.data or {}).get("dispatcher")
+        kernel: Any = (event.data or {}).get("dispatcher")
         kept = getattr(kernel, "_cache", None)
         if isinstance(kept, Cache) and tuple(event.data["args"]) not in kernel.overloads:
             kept.give_turns()

@@ -177,7 +177,7 @@ def _descend(
         for r in range(m):  # by how much a limit is broken, its price of before counted in
             over[r] = held_at[e, r] / w[r] - limit[e, r] + dot(A[r], x, k)
         held[:] = UNKNOWN
-        pivots = np.int64(PIVOTS)
+        pivots = PIVOTS
         for _ in range(STEPS):
             size = least
             for d in range(k):

@@ -62,7 +62,7 @@ class MecSetting:
             floors=s.floors,
         )  # fmt: skip
         # 1 and 1.0 are two types, for each of which every kernel would be compiled
-        return Physics(*(x if isinstance(x, bool) else float(x) for x in given))
+        return Physics._make(x if isinstance(x, bool) else float(x) for x in given)
 
     @cached_property
     def law(self) -> Law:
