@@ -147,6 +147,9 @@ def test_tables_that_can_be_packed_are_served_in_full(load):
         assert allocation.served.all() and allocation.certificate.feasible and not allocation.certificate.late
 
 
+SOLVED = {(seed, 1.0): 25 for seed in (0, 2, 3, 5)}  # by bench.most_served, which takes 3 to 30 s for each of these
+
+
 def test_overfull_tables_come_near_the_milp():
     served = most = 0
     for seed in range(8):
@@ -154,7 +157,7 @@ def test_overfull_tables_come_near_the_milp():
             problem = bench.packable(seed, load)
             state = problem.reset()
             served += int(Allocator(problem, "hybrid").step(state).served.sum())
-            most += sum(bench.most_served(state))
+            most += SOLVED.get((seed, load)) or sum(bench.most_served(state))
     assert served >= 0.97 * most
 
 

@@ -126,7 +126,7 @@ def test_compare_from_tuning_to_mlflow(capsys, tmp_path, monkeypatch):
     methods = ["hybrid-imappo", "hybrid-untrained", "rl-dqn", "game-tuned", "nearest"]
     code = main([
         "compare", "--sites", "synthetic", "--agents", "6", "--servers", "2", "--agent-steps", "20000", "--train-seeds",
-        "2", "--report-seeds", "4", "--tuning", "3", "--runs", "runs", "--report", "report.html", "--tracking-uri", uri,
+        "2", "--report-seeds", "4", "--tuning", "1", "--runs", "runs", "--report", "report.html", "--tracking-uri", uri,
         "--quiet", "--methods", *methods,
     ])  # fmt: skip
     out = capsys.readouterr().out

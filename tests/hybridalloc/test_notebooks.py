@@ -12,6 +12,7 @@ FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 SMALLER = {
     "02_hybrid_and_rl": {
         "agent_steps=16_000": "agent_steps=4_000", "report_seeds=8": "report_seeds=3", "tuning=4": "tuning=1",
+        "quiet=True": "quiet=True, workers=1",
     },
     "06_learned_routing": {"agent_steps = 6_000": "agent_steps = 500", "steps=150": "steps=20"},
     "05_your_own_problem": {"agent_steps=20_000": "agent_steps=3_000", "slots=40": "slots=5"},
