@@ -16,7 +16,7 @@ from games.certificate import CapacityCheck
 from hybridalloc.errors import nearest
 from hybridalloc.problems.cluster.queue.audit import FAMILIES, check_queue
 from hybridalloc.problems.cluster.queue.counts import metrics_of
-from hybridalloc.problems.cluster.queue.prices import FULL_QUEUE, KNOWING, SPACE, NodePrices, QueuePrices
+from hybridalloc.problems.cluster.queue.prices import FULL_QUEUE, KNOWING, SPACE, BusyPrices, NodePrices, QueuePrices
 from hybridalloc.problems.cluster.queue.setting import QueueSetting
 from hybridalloc.problems.cluster.queue.state import QueueState
 from hybridalloc.problems.cluster.queue.world import BASELINES, QueueWorld, Running
@@ -41,7 +41,8 @@ class Queue(QueueSetting, Slots[QueueState, Running, QueuePrices]):
         power: of each pool's units at work at once, by watts, a rack's limit; 1 for none ("gavel").
         teams: among which jobs are dealt, each with a quota of twice its part; 0 for none. urgent: part of the jobs
             that are of a class served first. slack: deadlines, half to one and a half times so many own times after
-            arrival; 0 for none.
+            arrival; 0 for none. aim: what prices are for: "" for the time that jobs take, or "used" for units at work
+            ("seed001").
     """
 
     state_type: ClassVar[type[QueueState]] = QueueState
@@ -54,10 +55,11 @@ class Queue(QueueSetting, Slots[QueueState, Running, QueuePrices]):
         aim = "makespan" if at_once else "jct" if real else "flow"
         known, full = {"known durations": KNOWING}, {"full queue": FULL_QUEUE}
         references = {} if not real else full | known if at_once else known | full
+        prices: type[Any] = QueuePrices if real else BusyPrices if self.aim else NodePrices
         named = f"{self.jobs} jobs on {' + '.join(map(str, self.pools))} GPUs" if real else "10 nodes, 790 units"
         return Card(
-            "cluster", self.slots, self.epochs, QueuePrices if real else NodePrices, metrics,
-            (aim, "used"), variant=self.scenario,
+            "cluster", self.slots, self.epochs, prices, metrics, ("used", aim) if self.aim else (aim, "used"),
+            variant=self.scenario,
             size=f"{named}, load {self.load:g}", agent_word="job", families=FAMILIES, baselines=BASELINES,
             price_space=SPACE, reference_prices=references, unit_s=3600.0,
             datasets=("gavel",) if real else (), tags={"scenario": self.scenario}, change_cost=0.0, whole_episodes=True,

@@ -48,6 +48,7 @@ class QueueSetting:
     teams: int = 0
     urgent: float = 0.0
     slack: float = 0.0
+    aim: str = ""
 
     SLOW: ClassVar[tuple[float, float]] = (0.3, 0.9)  # what a straggler does of its pace
 
@@ -56,6 +57,8 @@ class QueueSetting:
             raise nearest("scenario", str(self.scenario), QUEUES)
         if self.workload not in WORKLOADS:
             raise nearest("workload", str(self.workload), WORKLOADS)
+        if self.aim not in ("", "used") or (self.aim and self.scenario != "seed001"):
+            raise ValueError(f'aim = {self.aim!r}; it must be empty, or with scenario seed001 "used"')
         object.__setattr__(self, "pools", tuple(whole_number("pools", k, 0, 100_000) for k in self.pools))
         if len(self.pools) != 3 or not any(self.pools):
             raise ValueError(f"pools = {self.pools}; numbers of V100s, P100s and K80s, at least one GPU")
