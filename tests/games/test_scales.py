@@ -202,7 +202,7 @@ def in_unit(game, unit):
 
 @pytest.mark.parametrize("unit", FACTORS)
 def test_congestion_games_in_any_unit_of_cost(unit, rng):
-    for _ in range(5):
+    for _ in range(3):
         game = game_of(rng)
         other = in_unit(game, unit)
         plain, scaled = best_response_dynamics(game), best_response_dynamics(other)
