@@ -148,7 +148,7 @@ def _lists(p, s, prices, who, width):
         quiet[b] = -np.log(1.0 + s.noise_rise[b]) / NEPERS
         base[b] = p.backhaul_s + s.queue_s[of[b]] + s.air_queue_s[b]
     rates, alone, air_s, cost, heard, whole = f(bands), f(bands), f(bands), f(bands), np.zeros(bands), f(bands)
-    m = np.int64(0)  # no literal, for which what is called below would be compiled once more
+    m: Any = np.int64(0)  # no literal, for which what is called below would be compiled once more
     for i in range(n):
         if not s.active[i]:
             best[i] = _highest(s.reported_gain_db[i], quiet, s.reachable[i], of, rates)
