@@ -148,13 +148,14 @@ def _lists(p, s, prices, who, width):
         quiet[b] = -np.log(1.0 + s.noise_rise[b]) / NEPERS
         base[b] = p.backhaul_s + s.queue_s[of[b]] + s.air_queue_s[b]
     rates, alone, air_s, cost, heard, whole = f(bands), f(bands), f(bands), f(bands), np.zeros(bands), f(bands)
-    m: Any = np.int64(0)  # no literal, for which what is called below would be compiled once more
+    m = 0
     for i in range(n):
         if not s.active[i]:
             best[i] = _highest(s.reported_gain_db[i], quiet, s.reachable[i], of, rates)
             continue
         _row(p, s, prices, i, leaks, near, cell, cells, of, scale, speed, base, rates, air_s, heard, whole, cost, alone)
-        _fill(p, s, prices, i, m, of, base, speed, rates, air_s, cost, alone, out)
+        # never a literal, for which what is called would be compiled once more
+        _fill(p, s, prices, i, np.int64(m), of, base, speed, rates, air_s, cost, alone, out)
         m += 1
     return out
 
