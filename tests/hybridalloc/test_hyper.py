@@ -84,5 +84,5 @@ def test_only_settings_that_the_learner_has_are_searched(problem, capsys):
         space_of(problem, Search(names=("rat",)))
     with pytest.raises(UnknownNameError, match="did you mean 'imappo'"):
         space_of(problem, Search("imapo"))
-    assert main(["train", "--learner-settings", "rat=1"]) == 2
+    assert main(["train", "--sites", "synthetic", "--learner-settings", "rat=1"]) == 2
     assert "unknown setting of imappo 'rat'; did you mean 'rate'" in capsys.readouterr().err

@@ -210,16 +210,8 @@ def test_the_commands_learn_a_value_go_by_it_and_train_under_it(tmp_path, capsys
         for name, array in Allocator.load(path).value.state_dict().items():
             np.testing.assert_array_equal(array, allocator.value.state_dict()[name])
     capsys.readouterr()
-    off = [
-        "--agents",
-        "3",
-        "--servers",
-        "1",
-        "--tuning",
-        "1000000",
-        "--settings",
-        "batteries=false",
-    ]  # said before that
+    off = [*small[:4], "--sites", "synthetic", "--tuning", "1000000"]  # said before that
+    off += ["--settings", "batteries=false"]
     for command in (["train", "--value", str(out)], ["train", "--value", "learned"], ["learn-value"]):
         assert main([*command, *off]) == 2
         assert "names no store" in capsys.readouterr().err
