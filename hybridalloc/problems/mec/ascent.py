@@ -15,7 +15,7 @@ from numba import njit
 
 from games.changes import candidates, queue, weigh
 from games.congestion import Bool, Float, Int
-from games.lean import INLINE, LEAN
+from games.lean import INLINE, LEAN, ROOMY
 from games.places import copy_into, least_floors, leave, take
 from hybridalloc.problems.mec.arrays import (
     AIR_FLOOR,
@@ -178,7 +178,7 @@ def _visit(m, c, i, t, z, allowed, per, plan, e):
     return made
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**ROOMY)
 def climb(model, e, against, same, plan, t, z, c, count, worth):
     """At most ``count`` visits in network ``e`` from where ``c`` stands; its cursor says what they came to.
 
@@ -215,7 +215,7 @@ def climb(model, e, against, same, plan, t, z, c, count, worth):
         finish(model, e, plan, c, worth)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**ROOMY)
 def climb_on(model, e, against, same, plan, t, z, width, worth):
     """:func:`climb` until all is done; its ``tries`` and state."""
     _, n, bands, values = model.world.rates.shape
@@ -242,7 +242,7 @@ def _go(m, e, plan, t, z, c, count, allowed, per, sweeps, fresh):
     return count, at[STATE]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**ROOMY)
 def finish(model, e, plan, c, worth):
     """Write a climb's levels to the plan of network ``e``, and its V to ``worth`` (E,), worked out as a whole."""
     w, v, out, row = model.world, model.left, c.level, c.row

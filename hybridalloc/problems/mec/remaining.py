@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 
 from games.certificate_lists import Lists
-from games.lean import LEAN, ROOMY
+from games.lean import INNER, LEAN, ROOMY
 from hybridalloc.problems.mec.audit import NEPERS, _middle, _moves
 from hybridalloc.problems.mec.ears import fill_heard
 from hybridalloc.problems.mec.reading import LN2, cost_of, rates_of, serving, soft
@@ -46,60 +46,73 @@ def listed(p, s, prices, t, why, paid, stays, least, watts, ears, scale, leaks):
         start[i] = used
         if why[i] == 0 or not bands:
             continue
-        tau, cycles, bits = s.deadline_s[i], s.task_cycles[i], s.task_bits[i]
-        most = private_now = t.private[i] + paid[i]
-        most += 1e-9 * (1.0 + abs(most))
-        if why[i] & LEFT_OUT:
-            most = max(most if why[i] & PLAYS else stays[i], stays[i]) * (1.0 + 1e-9) + 1e-9
-        if not bounded or s.worth[i] < 0.0:
-            most = np.inf
+        if used + bands + 1 > room:
+            room = 2 * room + bands + 1
+            option, resource, weight, private, seconds, slack, fitting = _more(
+                option, resource, weight, private, seconds, slack, fitting, room
+            )
         if leaks:
             fill_heard(s, ears, loud, i, heard)
         _row(p, s, prices, i, heard, base, speed, queue, of, scale, rate, air_s, sum_s, low, charged)
-        was = _moves(p, s, i)
-        moving = 0.004 if was >= 0 else 0.0
-        places = why[i] & (LEFT_OUT | HOLDS) and not t.home[i]
-        louder = np.log2(max(watts[i] / p.nominal_w, 1.0)) * p.band_hz  # no more is gained in rate by the power it has
-        zero = why[i] & PLAYS or (why[i] & HOLDS and t.home[i])
-        reach, first = s.reachable[i], -1 if zero and stays[i] < most else 0
-        for b in range(first, bands):
-            if b >= 0:
-                if not low[b] < most or not reach[of[b]]:
-                    continue
-                if not why[i] & PLAYS and places:
-                    left = prices.margin * tau - base[b] - (moving if of[b] != was else 0.0)
-                    if left * (1.0 + 1e-9) < least[i] * (bits / (rate[b] + louder) + cycles / speed[b]):
-                        continue
-            if used == room:
-                room *= 2
-                option, resource, weight, private, seconds, slack, fitting = _more(
-                    option, resource, weight, private, seconds, slack, fitting
-                )
-            k = used
-            option[k], resource[k, 0], resource[k, 1], weight[k, 0], weight[k, 1] = 1 + b, -1, -1, 0.0, 0.0
-            private[k], seconds[k, 0], seconds[k, 1], slack[k], fitting[k] = stays[i], 0.0, 0.0, 0.0, t.home[i]
-            if b >= 0:
-                rates_of(p, s, scale, i, b, rates)
-                resource[k, 0], resource[k, 1] = b, bands + of[b]
-                seconds[k, 0], seconds[k, 1], slack[k] = serving(
-                    p, s, prices, i, b, of[b], t.home[i], least[i], watts[i], rates
-                )  # fmt: skip
-                if places and not why[i] & PLAYS and not seconds[k, 0] + seconds[k, 1] <= slack[k]:
-                    continue
-                private[k], weight[k, 0], weight[k, 1] = cost_of(p, s, prices, heard[b], i, b, per, rates)
-                alone = private[k] + weight[k, 0] ** 2 + weight[k, 1] ** 2 / speed[b]
-                acceptable = alone <= stays[i] * (1.0 + 1e-12) and seconds[k, 0] < np.inf
-                fitting[k] = True if t.home[i] else acceptable
-                if not why[i] & PLAYS and (not fitting[k] or (why[i] & HOLDS and private[k] >= private_now)):
-                    continue
-            used += 1
-            some |= (why[i] & LEFT_OUT) > 0 and fitting[k]
+        used, found = _list(
+            p, s, prices, t, i, why[i], paid[i], stays[i], least[i], watts[i], bounded, per, base, of, speed, scale,
+            rate, low, heard, rates, used, option, resource, weight, private, seconds, slack, fitting,
+        )  # fmt: skip
+        some |= found
     start[n] = used
     lists = Lists(
         start, option[:used], resource[:used], weight[:used], private[:used], seconds[:used], slack[:used],
         fitting[:used],
     )  # fmt: skip
     return lists, some
+
+
+@njit(**INNER)
+def _list(
+    p, s, prices, t, i, why, paid, stays, least, watts, bounded, per, base, of, speed, scale, rate, low, heard, rates,
+    used, option, resource, weight, private, seconds, slack, fitting,
+):  # fmt: skip
+    """List a device's options from ``used`` on; how far that goes, and whether it was left out and has one."""
+    bands = len(rate)
+    tau, cycles, bits = s.deadline_s[i], s.task_cycles[i], s.task_bits[i]
+    most = private_now = t.private[i] + paid
+    most += 1e-9 * (1.0 + abs(most))
+    if why & LEFT_OUT:
+        most = max(most if why & PLAYS else stays, stays) * (1.0 + 1e-9) + 1e-9
+    if not bounded or s.worth[i] < 0.0:
+        most = np.inf
+    was = _moves(p, s, i)
+    moving = 0.004 if was >= 0 else 0.0
+    places = why & (LEFT_OUT | HOLDS) and not t.home[i]
+    louder = np.log2(max(watts / p.nominal_w, 1.0)) * p.band_hz  # no more is gained in rate by the power it has
+    zero = why & PLAYS or (why & HOLDS and t.home[i])
+    reach, first, some, k = s.reachable[i], -1 if zero and stays < most else 0, False, used
+    for b in range(first, bands):
+        option[k], resource[k, 0], resource[k, 1], weight[k, 0], weight[k, 1] = 1 + b, -1, -1, 0.0, 0.0
+        private[k], seconds[k, 0], seconds[k, 1], slack[k], fitting[k] = stays, 0.0, 0.0, 0.0, t.home[i]
+        if b >= 0:
+            if not low[b] < most or not reach[of[b]]:
+                continue
+            if not why & PLAYS and places:
+                left = prices.margin * tau - base[b] - (moving if of[b] != was else 0.0)
+                if left * (1.0 + 1e-9) < least * (bits / (rate[b] + louder) + cycles / speed[b]):
+                    continue
+            rates_of(p, s, scale, i, b, rates)
+            resource[k, 0], resource[k, 1] = b, bands + of[b]
+            seconds[k, 0], seconds[k, 1], slack[k] = serving(
+                p, s, prices, i, b, of[b], t.home[i], least, watts, rates
+            )  # fmt: skip
+            if places and not why & PLAYS and not seconds[k, 0] + seconds[k, 1] <= slack[k]:
+                continue
+            private[k], weight[k, 0], weight[k, 1] = cost_of(p, s, prices, heard[b], i, b, per, rates)
+            alone = private[k] + weight[k, 0] ** 2 + weight[k, 1] ** 2 / speed[b]
+            acceptable = alone <= stays * (1.0 + 1e-12) and seconds[k, 0] < np.inf
+            fitting[k] = True if t.home[i] else acceptable
+            if not why & PLAYS and (not fitting[k] or (why & HOLDS and private[k] >= private_now)):
+                continue
+        some |= (why & LEFT_OUT) > 0 and fitting[k]
+        k += 1
+    return k, some
 
 
 @njit(**LEAN, fastmath={"contract"})
@@ -148,12 +161,12 @@ def _row(p, s, prices, i, heard, base, speed, queue, of, scale, rate, air_s, bes
 
 
 @njit(**ROOMY)
-def _more(option, resource, weight, private, seconds, slack, fitting):
-    """The same in twice the room."""
-    room = len(option)
+def _more(option, resource, weight, private, seconds, slack, fitting, room):
+    """The same with room for so many."""
+    more = room - len(option)
     return (
-        np.concatenate((option, np.empty(room, np.int64))), np.concatenate((resource, np.empty((room, 2), np.int64))),
-        np.concatenate((weight, np.empty((room, 2)))), np.concatenate((private, np.empty(room))),
-        np.concatenate((seconds, np.empty((room, 2)))), np.concatenate((slack, np.empty(room))),
-        np.concatenate((fitting, np.empty(room, np.bool_))),
+        np.concatenate((option, np.empty(more, np.int64))), np.concatenate((resource, np.empty((more, 2), np.int64))),
+        np.concatenate((weight, np.empty((more, 2)))), np.concatenate((private, np.empty(more))),
+        np.concatenate((seconds, np.empty((more, 2)))), np.concatenate((slack, np.empty(more))),
+        np.concatenate((fitting, np.empty(more, np.bool_))),
     )  # fmt: skip
