@@ -23,8 +23,16 @@ UNWRITTEN_ALONE: dict[str, dict[str, Any]] = {"imappo": {"gae": 0.6}}  # of the 
 ON_LEVELS: dict[str, Any] = {"rate": 1e-3, "entropy": 0.0, "epochs": 4, "gamma": 0.0, "gae": 0.0}
 LEVELS_ALONE = dict.fromkeys(("imappo", "mappo", "ippo"), ON_LEVELS) | {"maddpg": {"gamma": 0.0}}
 EVENTS: dict[str, dict[str, Any]] = {"dqn": {"horizon": 8, "rate": 3e-3, "span": 0.2}}
+# Where decisions are many in a unit of time: what one of them changes is little beside the noise of its return.
 LATE: dict[str, dict[str, Any]] = {"dqn": {"updates": 8}}  # and agents stay, so that it shows some decisions later
-# where decisions are many in a unit of time: what one of them changes is little beside the noise of its return
+# Of who learns alone by a clipped ratio there: an update moves a probability by a fifth at the most, so that many are
+# needed, each after few decisions and of many steps; the critic's next value has less noise than a long return.
+CLIPPED: dict[str, Any] = {
+    "horizon": 2, "epochs": 8, "minibatches": 2, "rate": 1e-2, "gamma": 0.9, "gae": 0.5, "entropy": 8e-3,
+}  # fmt: skip
+LATE_ALONE: dict[str, dict[str, Any]] = {
+    "imappo": CLIPPED | {"epochs": 4, "minibatches": 4, "replay": 8}, "mappo": CLIPPED, "ippo": CLIPPED,
+}  # fmt: skip
 AHEAD: dict[str, dict[str, Any]] = {"imappo": {"horizon": 8, "minibatches": 4}}  # one update behind is a little behind
 
 
@@ -73,7 +81,8 @@ def learner_settings(problem: AnyProblem, config: TrainConfig) -> dict[str, Any]
         usual = usual | {"continuous": tuple(problem.card.levels)} | LEVELS_ALONE[config.learner]
     if problem.card.events:
         usual = usual | EVENTS.get(config.learner, {})
-        usual = usual if problem.card.fleeting else usual | LATE.get(config.learner, {})
+        late = LATE.get(config.learner, {}) | (LATE_ALONE.get(config.learner, {}) if config.kind == "rl" else {})
+        usual = usual if problem.card.fleeting else usual | late
     if config.overlap:
         usual = usual | AHEAD.get(config.learner, {})
     own = continuous_settings(problem, config.learner, usual | given, trust)

@@ -39,6 +39,7 @@ def counts_of(
         "ratio": np.nansum(ratio, 1), "own": np.where(measured, a["own"], 0.0), "took": np.nan_to_num(hours),
         "held": (units * round_s).sum(1),
         "used": (units * ran * np.minimum(rate / _best(world), 1.0)).sum(1), "total": total,
+        "work": (units * ran * rate).sum(1),
         "started": started.sum(1).astype(float), "done": ended.sum(1).astype(float),
         "there": there, "came": came,
         "job_hours": stays.sum(1) / 3600 + outside * elapsed / 3600,
@@ -66,6 +67,7 @@ def metrics_of(setup: Setup, unit: str, dated: bool) -> tuple[Metric, ...]:
     rows = [
         Metric("jct", "completion time", unit, "lower", Ratio("hours", "ended", by)),
         Metric("used", "units that do useful work", "%", "higher", Ratio("used", "total", 100)),
+        Metric("work", "work done, of what all units would do at speed 1", "%", "higher", Ratio("work", "total", 100)),
         Metric("held", "units held", "%", "higher", Ratio("held", "total", 100)),
         Metric("jct_p95", "completion time, 95th percentile", unit, "lower", Quantile("hours_of", 0.95, by)),
         Metric("jct_p99", "completion time, 99th percentile", unit, "lower", Quantile("hours_of", 0.99, by)),

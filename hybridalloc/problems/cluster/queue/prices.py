@@ -38,6 +38,20 @@ class NodePrices(NamedTuple):
     tight: float = 0.0
 
 
+class BusyPrices(NamedTuple):
+    """:class:`QueuePrices` of "seed001" for units at work instead of time there: who has little left is not served
+    first, larger gangs go before smaller ones, nobody is moved for a little, and jobs stand together. ``left``,
+    ``gang``, ``weight``, ``stay`` and ``tight`` found on tuning seeds."""
+
+    left: float = 0.0
+    gang: float = -0.18
+    weight: float = 0.0
+    mark: float = DOUBTING.mark
+    stay: float = 1.0
+    some: float = 0.0
+    tight: float = 0.07
+
+
 KNOWING = QueuePrices(*TRADING)
 # Who has most left and the largest gang goes first, so that no one of them is left over at the end: for the makespan of
 # jobs that are all there. Found on tuning seeds.

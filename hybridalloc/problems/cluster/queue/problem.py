@@ -19,7 +19,7 @@ from games.congestion import Float, Int
 from hybridalloc.errors import nearest
 from hybridalloc.problems.cluster.queue.audit import FAMILIES, check_queue
 from hybridalloc.problems.cluster.queue.counts import metrics_of
-from hybridalloc.problems.cluster.queue.prices import FULL_QUEUE, KNOWING, SPACE, NodePrices, QueuePrices
+from hybridalloc.problems.cluster.queue.prices import FULL_QUEUE, KNOWING, SPACE, BusyPrices, NodePrices, QueuePrices
 from hybridalloc.problems.cluster.queue.setups import (
     WORKLOADS,
     Arrivals,
@@ -58,7 +58,8 @@ class Queue(Slots[QueueState, Running, QueuePrices]):
         power: of each pool's units at work at once, by watts, a rack's limit; 1 for none ("gavel").
         teams: among which jobs are dealt, each with a quota of twice its part; 0 for none. urgent: part of the jobs
             that are of a class served first. slack: deadlines, half to one and a half times so many own times after
-            arrival; 0 for none.
+            arrival; 0 for none. aim: what prices are for: "" for the time that jobs take, or "used" for units at work
+            ("seed001").
     """
 
     scenario: str = "gavel"
@@ -78,6 +79,7 @@ class Queue(Slots[QueueState, Running, QueuePrices]):
     teams: int = 0
     urgent: float = 0.0
     slack: float = 0.0
+    aim: str = ""
 
     state_type: ClassVar[type[QueueState]] = QueueState
     SLOW: ClassVar[tuple[float, float]] = (0.3, 0.9)  # what a straggler does of its pace
@@ -87,6 +89,8 @@ class Queue(Slots[QueueState, Running, QueuePrices]):
             raise nearest("scenario", str(self.scenario), QUEUES)
         if self.workload not in WORKLOADS:
             raise nearest("workload", str(self.workload), WORKLOADS)
+        if self.aim not in ("", "used") or (self.aim and self.scenario != "seed001"):
+            raise ValueError(f'aim = {self.aim!r}; it must be empty, or with scenario seed001 "used"')
         object.__setattr__(self, "pools", tuple(whole_number("pools", k, 0, 100_000) for k in self.pools))
         if len(self.pools) != 3 or not any(self.pools):
             raise ValueError(f"pools = {self.pools}; numbers of V100s, P100s and K80s, at least one GPU")
@@ -114,10 +118,11 @@ class Queue(Slots[QueueState, Running, QueuePrices]):
         aim = "makespan" if at_once else "jct" if real else "flow"
         known, full = {"known durations": KNOWING}, {"full queue": FULL_QUEUE}
         references = {} if not real else full | known if at_once else known | full
+        prices: type[Any] = QueuePrices if real else BusyPrices if self.aim else NodePrices
         named = f"{self.jobs} jobs on {' + '.join(map(str, self.pools))} GPUs" if real else "10 nodes, 790 units"
         return Card(
-            "cluster", self.slots, self._longest_rounds(), QueuePrices if real else NodePrices, metrics,
-            (aim, "used"), variant=self.scenario,
+            "cluster", self.slots, self._longest_rounds(), prices, metrics,
+            ("used", aim) if self.aim else (aim, "used"), variant=self.scenario,
             size=f"{named}, load {self.load:g}", agent_word="job", families=FAMILIES, baselines=BASELINES,
             price_space=SPACE, reference_prices=references, unit_s=3600.0,
             datasets=("gavel",) if real else (), tags={"scenario": self.scenario}, change_cost=0.0, whole_episodes=True,
