@@ -6,11 +6,11 @@ held constant. Alone, the bias is zero. The advantage is generalised (Schulman e
 reward: an agent's own outcome less what others lose because of it, in the slot and in the next few.
 
 Everything else is :mod:`rl.mappo`'s: the clipped loss, the critic, value normalisation, the leave-one-out baseline.
-Three options are IMAPPO's own, each in its file: continuous heads (:mod:`rl.continuous`), so that
+Two options are IMAPPO's own, each in its file: continuous heads (:mod:`rl.continuous`), so that
 
     log pi = log pi(mode) + [not local] (log pi(server, channel | mode) + sum over active quantities of log p(y)),
 
-a memory (:mod:`rl.memory`) and the replay of recent policies' rollouts (:mod:`rl.recall`).
+and a memory (:mod:`rl.memory`).
 
 Sources: Yu et al. (2022), "The surprising effectiveness of PPO in cooperative multi-agent games"; Schulman et
 al. (2017) for the clipped loss; Huang et al. (2022), "The 37 implementation details of PPO", for the details;
@@ -37,7 +37,6 @@ from rl.networks import PairScorer, Sizes
 from rl.on_policy import Batch, Float, Following
 from rl.policy import DENSITIES, ArrayPolicy
 from rl.proposal import Observation, Proposal, lens
-from rl.recall import Lesson, again, join
 
 ALONE_SPREAD = 0.1  # of the range: with which levels alone are drawn at the start
 
@@ -53,7 +52,6 @@ class ImappoConfig(MappoConfig):
         spread: with which what is executed is drawn at the start, in units of the range, at ``trust``.
         alone: levels are all that is decided (:mod:`rl.levels`), as the trainer says where a game is of levels.
         memory: size of each agent's recurrent state; 0 is none.
-        replay: rollouts of recent policies that are learned from again beside the present one.
     """
 
     credit: str = "difference"
@@ -68,7 +66,6 @@ class ImappoConfig(MappoConfig):
     trust: float = 0.0
     alone: bool = False
     memory: int = 0
-    replay: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -110,9 +107,7 @@ class Imappo(Mappo):
         self.heads: ContinuousHeads | None = None
         self.memory: Memory | None = Memory(sizes, c.memory, seed) if c.memory else None
         super().__init__(sizes._replace(agent=sizes.agent + c.memory), c, seed)
-        self.past: list[Batch] = []
         self.overlaps = self.memory is None and self.heads is None
-        self.keeps = c.replay > 0
 
     def make_actor(self, sizes: Sizes) -> PairScorer:
         c = self.config
@@ -285,21 +280,11 @@ class Imappo(Mappo):
         order = torch.randperm(batch.cut.shape[1], generator=self.generator)
         return sequences(order.chunk(self.config.minibatches), *batch.cut.shape)
 
-    def lesson(self, batch: Batch) -> Lesson:
-        fresh = super().lesson(batch)
-        if not self.config.replay:
-            return fresh
-        older = [again(self, b, self.config.truncation) for b in self.past]
-        self.past = [*self.past, batch][-self.config.replay :]
-        return join([fresh, *older])
-
     def state_dict(self) -> dict[str, Any]:
         memory = None if self.memory is None else self.memory.state
-        past = [b._asdict() | {"more": dict(b.more)} for b in self.past]
-        return super().state_dict() | {"memory_state": memory, "past": past}
+        return super().state_dict() | {"memory_state": memory}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         if self.memory is not None:
             self.memory.state = state["memory_state"]
-        self.past = [Batch(**b) for b in state["past"]]

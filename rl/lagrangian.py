@@ -52,6 +52,13 @@ class LagrangianConfig(MappoConfig):
     integral: float = 0.1
     derivative: float = 0.0
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.replay:
+            raise ValueError(
+                f"replay = {self.replay}; the cost's critic learns from the present policy alone: set it to 0"
+            )
+
 
 class Lagrangian(Mappo):
     """The learner; ``policy`` is its actor as arrays, refreshed at each update."""

@@ -41,7 +41,7 @@ from rl.on_policy import (
     scaled,
     step,
 )
-from rl.recall import Lesson, again
+from rl.recall import Lesson, again, join
 
 CRITICS, BASELINES = ("central", "light", "own"), ("value", "leave_one_out")
 
@@ -55,7 +55,11 @@ class MappoConfig(OnPolicyConfig):
         clip: of the probability ratio. value_clip: of the value, in units of the returns' spread.
         epochs, minibatches: passes over a rollout and its parts.
         huber: width of the value loss's quadratic part, in units of the returns' spread.
-        truncation: of the importance weights of what an older policy did (:mod:`rl.recall`).
+        critic_gain: times what the critic's last layer is at the start. With 0 it says the same of every state until it
+            has learned; otherwise what it happens to say is of the order of the returns' spread, and where a decision
+            changes little beside that, the first advantages are of it alone.
+        replay: rollouts of recent policies that are learned from again beside the present one (:mod:`rl.recall`).
+        truncation: of the importance weights of what an older policy did.
         baseline: what is taken from the return: "value" or "leave_one_out". ``credit="counterfactual"`` is the
             team's pay with the latter.
         device: where torch computes an update's gradients: "cpu" (this program's), or another of torch's, such as
@@ -70,7 +74,9 @@ class MappoConfig(OnPolicyConfig):
     epochs: int = 4
     minibatches: int = 4
     huber: float = 10.0
+    critic_gain: float = 1.0
     truncation: float = 1.0
+    replay: int = 0
     device: str = "cpu"
 
     def __post_init__(self) -> None:
@@ -160,10 +166,15 @@ class Mappo(OnPolicy):
         self.config = config or MappoConfig()
         critics = {"central": Critic, "light": LightCritic, "own": OwnCritic}
         super().__init__(sizes, self.config, seed, critics[self.config.critic])
+        with torch.no_grad():
+            last = self.critic.body[-1] if isinstance(self.critic, OwnCritic) else self.critic.out
+            last.weight.mul_(self.config.critic_gain)
         self.twins: Twins | None = None
         if self.config.device != "cpu":
             self.engine, self.twins = "torch", Twins(self.actor, self.critic, self.config.device)
             self.overlaps = False  # a device that was begun with is not had by a process forked off
+        self.past: list[Batch] = []
+        self.keeps = self.config.replay > 0
         self.without: LeaveOneOut | None = None
         if self.config.leave_one_out:
             with torch.random.fork_rng():
@@ -240,9 +251,16 @@ class Mappo(OnPolicy):
         return float(loss.detach())
 
     def lesson(self, batch: Batch) -> Lesson:
-        """The rollout, its lambda-returns and values."""
-        if self.lags:
-            return again(self, batch, self.config.truncation)
+        """The rollout, its lambda-returns and values; recent policies' after it."""
+        fresh = again(self, batch, self.config.truncation) if self.lags else self.fresh(batch)
+        if not self.config.replay:
+            return fresh
+        older = [again(self, b, self.config.truncation) for b in self.past]
+        self.past = [*self.past, batch][-self.config.replay :]
+        return join([fresh, *older])
+
+    def fresh(self, batch: Batch) -> Lesson:
+        """The lesson of a rollout of the present policy."""
         _, returns, value = self.advantages(batch)
         return Lesson(batch, returns, returns, value)
 
@@ -281,13 +299,14 @@ class Mappo(OnPolicy):
         descend(loss, self.without_optimizer, self.without, self.config.gradient_norm)
 
     def state_dict(self) -> dict[str, Any]:
-        more = {}
+        more: dict[str, Any] = {"past": [b._asdict() | {"more": dict(b.more)} for b in self.past]}
         if self.without is not None:
-            more = {"without": self.without.state_dict(), "without_optimizer": self.without_optimizer.state_dict()}
+            more |= {"without": self.without.state_dict(), "without_optimizer": self.without_optimizer.state_dict()}
         return super().state_dict() | more
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
+        self.past = [Batch(**b) for b in state.get("past", [])]  # older ones of MAPPO have none
         if self.without is not None:
             self.without.load_state_dict(state["without"])
             self.without_optimizer.load_state_dict(state["without_optimizer"])

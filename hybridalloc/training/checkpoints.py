@@ -254,6 +254,9 @@ def _told(text: str, problem: AnyProblem) -> dict[str, Any]:
         found["learner"]["engine"] = "auto"  # the same gradients, to rounding
     if "span" not in found["learner"] and "span" in resolved(found["training"]["learner"]):
         found["learner"]["span"] = 0.0
+    for name, then in (("replay", 0), ("critic_gain", 1.0)):
+        if name not in found["learner"] and name in resolved(found["training"]["learner"]):
+            found["learner"][name] = then
     return found
 
 

@@ -26,13 +26,13 @@ EVENTS: dict[str, dict[str, Any]] = {"dqn": {"horizon": 8, "rate": 3e-3, "span":
 # Where decisions are many in a unit of time: what one of them changes is little beside the noise of its return.
 LATE: dict[str, dict[str, Any]] = {"dqn": {"updates": 8}}  # and agents stay, so that it shows some decisions later
 # Of who learns alone by a clipped ratio there: an update moves a probability by a fifth at the most, so that many are
-# needed, each after few decisions and of many steps; the critic's next value has less noise than a long return.
+# needed, each after few decisions, which are gone through again as they are weak evidence; and the critic's next value
+# has less noise than a long return, if it begins with none of its own.
 CLIPPED: dict[str, Any] = {
-    "horizon": 2, "epochs": 8, "minibatches": 2, "rate": 1e-2, "gamma": 0.9, "gae": 0.5, "entropy": 8e-3,
+    "horizon": 2, "replay": 8, "epochs": 4, "minibatches": 4, "rate": 1e-2, "gamma": 0.9, "gae": 0.5, "entropy": 8e-3,
+    "critic_gain": 0.0,
 }  # fmt: skip
-LATE_ALONE: dict[str, dict[str, Any]] = {
-    "imappo": CLIPPED | {"epochs": 4, "minibatches": 4, "replay": 8}, "mappo": CLIPPED, "ippo": CLIPPED,
-}  # fmt: skip
+LATE_ALONE = dict.fromkeys(("imappo", "mappo", "ippo"), CLIPPED)
 AHEAD: dict[str, dict[str, Any]] = {"imappo": {"horizon": 8, "minibatches": 4}}  # one update behind is a little behind
 
 

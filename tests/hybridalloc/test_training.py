@@ -9,8 +9,12 @@ from coordinator import Coordinator
 from hybridalloc import Allocator, make_problem
 from hybridalloc.training.config import REPORT_SEEDS, TRAIN_SEEDS, TUNE_SEEDS, TrainConfig
 from hybridalloc.training.evaluation import evaluate
+from hybridalloc.training.learners import learner_settings
 from hybridalloc.training.trainer import train
 from hybridalloc.training.tuning import tune_prices
+from rl.proposal import Sizes
+from rl.registry import make_learner, resolved, settings_for
+from tests.rl.toys import Places, drive, executes
 
 
 @pytest.fixture(scope="module")
@@ -249,3 +253,29 @@ def test_prices_that_are_held_are_not_searched(problem):
     tuned = tune_prices(problem, Coordinator("game"), 4, seeds=2, slots=5, held={"leakage": 0.0, "toll": 0.7})
     assert all(prices.leakage == 0.0 and prices.toll == 0.7 for prices, _ in tuned.trials)
     assert len({prices.delay for prices, _ in tuned.trials}) > 1
+
+
+def test_a_clipped_learner_alone_learns_where_decisions_are_many_and_jobs_come_and_go():
+    """:class:`toys.Places`, whose best choice is known: to run for sure (1). A critic that begins with values of its
+    own turns this seed to waiting, and rollouts of 32 decisions leave two updates of a fifth."""
+    problem = make_problem("cluster", scenario="seed001", hours=2.0)
+    toy = Places(8, 0)
+    learner = make_learner("ippo", Sizes.of(toy.observe()), 0, learner_settings(problem, TrainConfig("ippo", "rl")))
+    drive(learner, toy, 64)
+    every = toy.view(np.arange(1, toy.longest + 1)[:, None])
+    said = np.exp(learner.propose(every).log_prior)[:, 0]
+    assert toy.table(executes(learner)).count(1) >= toy.longest - 1
+    assert (said[:, 1] / said.sum(-1)).mean() > 0.9
+
+
+@pytest.mark.parametrize("name", ["imappo", "mappo", "ippo"])
+def test_its_settings_hold_there_alone(name):
+    config = lambda kind: TrainConfig(name, kind)
+    late = learner_settings(make_problem("cluster", scenario="seed001", hours=2.0), config("rl"))
+    for kind in ("rl", "hybrid"):
+        usual = resolved(name, settings_for(name, kind))
+        assert usual["replay"] == 0 and usual["critic_gain"] == 1.0 and late != usual
+        for other in ("mec", "balancer", "cluster"):
+            assert learner_settings(make_problem(other), config(kind)) == usual
+    queue = make_problem("cluster", scenario="seed001", hours=2.0)
+    assert learner_settings(queue, config("hybrid")) == resolved(name, settings_for(name, "hybrid"))

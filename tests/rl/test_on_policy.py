@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from rl.a2c import A2c, A2cConfig
+from rl.lagrangian import LagrangianConfig
 from rl.mappo import Ippo, IppoConfig, Mappo, MappoConfig, OwnCritic
 from rl.networks import Critic
 from rl.on_policy import ValueNorm, executed_log_density, generalised_advantage
@@ -145,3 +146,20 @@ def test_unknown_settings_are_named():
         MappoConfig(credit="regoin")
     with pytest.raises(ValueError, match=r"critic = 'graph'.*central, light, own"):
         MappoConfig(critic="graph")
+
+
+@pytest.mark.parametrize("critic", ["central", "light", "own"])
+def test_a_critic_of_gain_0_says_the_same_of_every_state(lab, critic):
+    own, resource = (
+        np.random.default_rng(0).normal(size=(2, 5, 3, 13)).astype(np.float32),
+        np.ones((5, 2, 2), np.float32),
+    )
+    said = lambda gain: Mappo(lab.Sizes(4, 2, 3), MappoConfig(critic=critic, critic_gain=gain), 0).values(
+        own[0], resource
+    )
+    assert np.ptp(said(0.0)) == 0.0 < np.ptp(said(1.0))
+
+
+def test_the_costs_critic_learns_from_the_present_policy_alone():
+    with pytest.raises(ValueError, match=r"replay = 2; .*set it to 0"):
+        LagrangianConfig(replay=2)
