@@ -167,7 +167,7 @@ class Mappo(OnPolicy):
         critics = {"central": Critic, "light": LightCritic, "own": OwnCritic}
         super().__init__(sizes, self.config, seed, critics[self.config.critic])
         with torch.no_grad():
-            last = self.critic.body[-1] if isinstance(self.critic, OwnCritic) else self.critic.out
+            last: Any = self.critic.body[-1] if isinstance(self.critic, OwnCritic) else self.critic.out
             last.weight.mul_(self.config.critic_gain)
         self.twins: Twins | None = None
         if self.config.device != "cpu":
