@@ -1,7 +1,7 @@
 """Figures in the README and these pages, from runs that are stored in docs/runs/.
 
     python docs/figures/runs.py                                       # write every block anew from what is stored
-    python docs/figures/runs.py store NAME [--file PATH] -- COMMAND   # run it, store what it prints (or writes to PATH)
+    python docs/figures/runs.py store [--file PATH] NAME -- COMMAND   # run it, store what it prints (or writes to PATH)
     python docs/figures/runs.py again NAME ...                        # run what is stored under these names once more
 
 A block of a page is what stands between ``<!-- run NAME -->`` and ``<!-- /run -->``: the tables of the run called
