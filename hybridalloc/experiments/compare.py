@@ -296,7 +296,7 @@ def _jobs(
         method = method_of(name, problem.card)
         tuned = name if method.kind == "rl" and name in prices else method.belief
         charged = prices[tuned if method.prices == "tuned" else method.prices]._asdict()
-        begun = unwritten(method.learner or "", method.kind, True, record.get("defaults", 1))
+        begun = unwritten(method.learner or "", method.kind, True, record.get("defaults", 1), problem)
         for seed in range(settings.train_seeds) if method.learner or learns(method.belief) else (0,):
             belief = belief_file(folder, method.belief, seed) if method.belief else ""
             jobs.append(

@@ -35,15 +35,31 @@ CLIPPED: dict[str, Any] = {
     "critic_gain": 0.0,
 }  # fmt: skip
 LATE_ALONE = dict.fromkeys(("imappo", "mappo", "ippo"), CLIPPED)
+CLIPPED_SINCE = 5  # of DEFAULTS
 AHEAD: dict[str, dict[str, Any]] = {"imappo": {"horizon": 8, "minibatches": 4}}  # one update behind is a little behind
 
 
-def unwritten(learner: str, kind: str = "hybrid", compared: bool = False, defaults: int = 1) -> dict[str, Any]:
-    """Settings of a run whose files say only which ``defaults`` held, ``compared`` where a comparison made it."""
+def unwritten(
+    learner: str, kind: str = "hybrid", compared: bool = False, defaults: int = 1, problem: AnyProblem | None = None
+) -> dict[str, Any]:
+    """Settings of a run whose files say only which ``defaults`` held, ``compared`` where a comparison made it.
+
+    Args:
+        problem: what is learned, where settings of its kind are to be told too.
+    """
     found: dict[str, Any] = {}
     for version in range(max(defaults, 1), DEFAULTS):
         found = UNWRITTEN[version].get("", {}) | UNWRITTEN[version].get(learner, {}) | found
+    if problem is not None and defaults < CLIPPED_SINCE and (late := _late_alone(problem, learner, kind)):
+        then = resolved(learner, settings_for(learner, kind))
+        found = {name: then[name] for name in late} | found
     return found | (UNWRITTEN_ALONE.get(learner, {}) if compared and kind == "rl" and defaults < 2 else {})
+
+
+def _late_alone(problem: AnyProblem, learner: str, kind: str) -> dict[str, Any]:
+    """What is a clipped learner's own where it learns alone, decisions are many and agents stay; else nothing."""
+    there = kind == "rl" and problem.card.events and not problem.card.fleeting
+    return LATE_ALONE.get(learner, {}) if there else {}
 
 
 def continuous_settings(problem: AnyProblem, learner: str, settings: dict[str, Any], trust: float) -> dict[str, Any]:
@@ -85,8 +101,8 @@ def learner_settings(problem: AnyProblem, config: TrainConfig) -> dict[str, Any]
             usual = usual | {"continuous": tuple(problem.card.levels)} | LEVELS_ALONE[config.learner]
     if problem.card.events:
         usual = usual | EVENTS.get(config.learner, {})
-        late = LATE.get(config.learner, {}) | (LATE_ALONE.get(config.learner, {}) if config.kind == "rl" else {})
-        usual = usual if problem.card.fleeting else usual | late
+        usual = usual if problem.card.fleeting else usual | LATE.get(config.learner, {})
+        usual = usual | _late_alone(problem, config.learner, config.kind)
     if config.overlap:
         usual = usual | AHEAD.get(config.learner, {})
     own = continuous_settings(problem, config.learner, usual | given, trust)

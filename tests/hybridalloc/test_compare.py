@@ -16,7 +16,9 @@ from hybridalloc.experiments.stored import comparison_from
 from hybridalloc.experiments.tracking import RunLog, write_comparison
 from hybridalloc.reports.report import write_report
 from hybridalloc.reports.summary import markdown_table, text_table
-from hybridalloc.training.learners import DEFAULTS
+from hybridalloc.training.config import TrainConfig
+from hybridalloc.training.learners import CLIPPED, DEFAULTS, learner_settings
+from rl.registry import resolved, settings_for
 
 FARM = "hybridalloc.problems.farm:Farm"
 
@@ -124,6 +126,21 @@ def test_a_comparison_goes_on_with_the_learners_defaults_that_it_began_with(tmp_
     begun = of(record)
     assert begun["rl-dqn"] == {"limit": 10.0, "gamma": 0.9, "span": 0.0}
     assert begun["hybrid-imappo"] == begun["rl-imappo"] | {"gae": 0.9} and begun["rl-imappo"]["gae"] == 0.6
+
+
+def test_so_does_one_whose_learners_alone_have_had_settings_of_their_own_since(tmp_path):
+    problem = make_problem("cluster", scenario="seed001")
+    prices = {name: problem.card.prices() for name in ("", "rl-imappo")}
+    settings = Settings("cluster", methods=("rl-imappo",), train_seeds=1)
+    record = {"git_commit": "a", "data_digest": "b"}
+    used = lambda number: learner_settings(
+        problem,
+        TrainConfig("imappo", "rl", settings=_jobs(settings, tmp_path, problem, prices, record | number)[0].settings),
+    )
+    before, now = used({"defaults": 4}), used({"defaults": DEFAULTS})
+    alone = resolved("imappo", settings_for("imappo", "rl"))
+    assert {name for name in now if now[name] != before[name]} >= {"horizon", "replay", "critic_gain"}
+    assert {name: before[name] for name in CLIPPED} == {name: alone[name] for name in CLIPPED}
 
 
 def test_what_was_tuned_before_a_price_was_there_is_kept(tmp_path):
