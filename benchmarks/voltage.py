@@ -70,7 +70,7 @@ def playing(prices: Prices, coordinator: Coordinator | None = None, recommender:
 
 
 def ruling(name: str) -> Plans:
-    return lambda world: world.rule(name, Prices(), np.random.default_rng(0))
+    return lambda world: world.rule(name, Prices(), np.random.default_rng(0))[1]
 
 
 def drooping(deadband: float) -> Plans:
@@ -264,7 +264,7 @@ def bound(args: argparse.Namespace) -> None:
         which = rng.choice(days().report, 40) * DAY + rng.integers(0, DAY, 40)
         world = problem.worlds(range(40))
         world.stand(which)
-        plan = world.rule("opf_now", Prices(), rng)
+        plan = world.rule("opf_now", Prices(), rng)[1]
         _, loss, _ = world._flow(world.truth, plan.level)
         relaxed = Relaxation(problem.net, problem.low + 1e-4, problem.high - 1e-4)
         above, slack = [], []

@@ -67,7 +67,7 @@ def executing(policy: Any, prices: Prices, who: Coordinator) -> Any:
 
 
 def ruling(name: str) -> Any:
-    return lambda world: world.rule(name, Prices(), np.random.default_rng(0))
+    return lambda world: world.rule(name, Prices(), np.random.default_rng(0))[1]
 
 
 def trained(

@@ -201,10 +201,11 @@ class Allocator:
                 with clock.stage("build"):
                     situation, doubt = self._believed(state)
                 if heuristic:
-                    option = situation.baseline(self.method, self._rng)
                     plan = None
                     if offers(situation, Rules):  # type: ignore[type-abstract]
-                        plan = situation.rule(self.method, self.prices, self._rng)
+                        option, plan = situation.rule(self.method, self.prices, self._rng)
+                    else:
+                        option = situation.baseline(self.method, self._rng)
                     draft = replace(draft, choice=only_options(option), source=self.method, plan=plan)
                 elif self.method == OPTIMAL and isinstance(self.problem, Optimises):
                     with clock.stage("optimise"):

@@ -124,10 +124,10 @@ def _command(words: list[str]) -> int:
             choice: Any = reduce(or_, some)
             command = tyro.cli(choice, args=words or ["--help"], prog="hybridalloc", description=GUIDE)
     check_fields(command, flag=True)
-    if isinstance(command, Compare | Train | LearnValue | Evaluate | Step) and not getattr(command, "quiet", False):
+    if isinstance(command, Compare | Train | LearnValue | Evaluate | Step):
         from hybridalloc.experiments.progress import tell_of_compiling
 
-        tell_of_compiling()
+        tell_of_compiling(not getattr(command, "quiet", False))
     return int(command.run())
 
 

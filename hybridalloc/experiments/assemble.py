@@ -42,10 +42,12 @@ def assemble(
     """
     card = problem.card
     method = {row: method_of(row, card) for row in rows}
-    told = set.intersection(*(set(values[row]) for row in rows))
+    told = set.intersection(*(set(values[row]) for row in [row for row in rows if method[row].runs] or rows))
     metrics = told_metrics(card, told)
     methods = [
-        {"key": row, "label": m.label, "kind": m.kind, "values": values[row]} | ({"bound": True} if m.bound else {})
+        {"key": row, "label": m.label, "kind": m.kind, "values": values[row]}
+        | ({"bound": True} if m.bound else {})
+        | ({"published": True} if m.published else {})
         for row, m in method.items()
     ]
     best = _best_heuristic(method, values, card)
@@ -133,7 +135,7 @@ def levels(problem: AnyProblem, prices: dict[str, Prices], folder: Path) -> list
     learned = learning_belief(card)
     games = [(f"game, {card.beliefs[learned].label}", learned, None)] if learned else []
     games += [("game, tuned", "", None), *((f"game, {name}", name, None) for name in list(card.reference_prices)[:1])]
-    heuristics = [(method_of(name, card).label, "", name) for name in card.baselines]
+    heuristics = [(label, "", name) for name, label in card.baselines.items() if name not in card.bounds]
     rows: dict[bool, list[dict[str, Any]]] = {False: [], True: []}  # by whether it is a heuristic
     for label, key, baseline in games + heuristics:
         if key not in prices:
@@ -153,6 +155,9 @@ def snapshots(problem: AnyProblem, folder: Path, methods: Sequence[str]) -> dict
     """The first method in the first reporting world: agents by option in each slot, where they have options, and, where
     a problem draws itself, who is served where in the twentieth."""
     card = problem.card
+    methods = [m for m in methods if method_of(m, card).runs]
+    if not methods:
+        return {"map": None, "over_time": None}
     best = next((m for m in methods if method_of(m, card).kind != "heuristic"), methods[0])
     allocator = Allocator.load(folder / f"{best}-seed0" / "allocator.npz", problem=problem)
     state, rows, shown = problem.reset(REPORT_SEEDS[0]), [], None

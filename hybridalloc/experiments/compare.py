@@ -104,7 +104,26 @@ def _alone(
         with locked(folder / WORKERS_LOCK, wait_s=LEAVE_S) as left:
             if not left:
                 raise tracking.TrackingError(f"worker processes still write to {folder}; wait for them or end them")
-        return _work(settings, problem, folder, record, opens)
+        return _insisting(settings, problem, folder, record, opens)
+
+
+def _insisting(
+    settings: Settings, problem: AnyProblem, folder: Path, record: dict[str, Any], opens: Opens
+) -> dict[str, Any]:
+    """:func:`_work`, which goes on where a worker process was lost, once, and as long as something ended since."""
+    lost: list[str] = []
+    ended = -1
+    while True:
+        try:
+            return _work(settings, problem, folder, record, opens, lost)
+        except (BrokenProcessPool, BrokenPipeError) as error:  # the latter of a process that is gone as it starts
+            now = sum(1 for _ in folder.rglob("*.json"))  # each is written when something has ended
+            if now == ended:
+                raise
+            ended = now
+            lost.append(str(error) or "ended without an answer")
+            if not settings.quiet:
+                Stage._say(f"a worker process was lost ({lost[-1]}); what has not ended is run again")
 
 
 @contextmanager
@@ -170,9 +189,10 @@ def _explained(folder: Path) -> Iterator[None]:
 
 
 def _work(
-    settings: Settings, problem: AnyProblem, folder: Path, record: dict[str, Any], opens: Opens
+    settings: Settings, problem: AnyProblem, folder: Path, record: dict[str, Any], opens: Opens, lost: Sequence[str]
 ) -> dict[str, Any]:
-    """All that a comparison computes and writes, less what is in its folder already."""
+    """All that a comparison computes and writes, less what is in its folder already; ``lost``: how each worker process
+    ended that did so without an answer."""
     began = time.time()
     store = tracking.Opening(folder, settings.tracking_uri)
     prices = _tune(problem, settings, folder, record, opens)
@@ -183,7 +203,7 @@ def _work(
     comparison = assemble(settings.problem, settings.methods, problem, record, values, curves)
     drawn = any(rows for seeds in curves.values() for rows in seeds)
     comparison["levels"] = levels(problem, prices, folder) if drawn else []  # beside learning curves alone
-    notes = []
+    notes = [f"A worker process was lost ({how}); what it had not ended was run again." for how in lost]
     here = tracking.git_commit()
     if here != record["git_commit"]:
         notes.append(f"Begun with version {str(record['git_commit'])[:16]}, ended with {here[:16]}.")

@@ -6,7 +6,6 @@ Another engine (:mod:`.on_ray`) gives the same two things, a :class:`Pool` and a
 from __future__ import annotations
 
 import faulthandler
-import multiprocessing
 import os
 import signal
 import sys
@@ -16,7 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing.process import BaseProcess
+from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any, NamedTuple, Protocol
 
 from hybridalloc.experiments.progress import Stage
@@ -53,26 +52,36 @@ class Pool(Protocol):
         ...
 
 
+class Started(SpawnContext):
+    """Starts processes and keeps them all, as what a broken pool tells does not say how its worker ended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.processes: list[SpawnProcess] = []
+
+    def Process(self, *arguments: Any, **more: Any) -> SpawnProcess:  # type: ignore[override]
+        process = SpawnProcess(*arguments, **more)
+        self.processes.append(process)
+        return process
+
+
 class Processes(ProcessPoolExecutor):
-    """Worker processes that Ctrl-C does not reach: the comparison that it reaches ends them.
+    """Worker processes that Ctrl-C does not reach: the comparison that it reaches ends them."""
 
-    Attributes:
-        started: every one that was started, as what a broken pool tells does not say how its worker ended.
-    """
-
-    started: frozenset[BaseProcess] = frozenset()
+    def __init__(self, workers: int, queue: Any, context: Started) -> None:
+        super().__init__(workers, context, _start_worker, (queue,))
+        self.context = context
 
     def submit(  # type: ignore[override]
         self, function: Callable[..., Any], /, *arguments: Any, files: Files | None = None
     ) -> Future[Any]:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a process started here inherits it
         try:
-            others = self.started | set(multiprocessing.active_children())
+            before_it = len(self.context.processes)
             future = super().submit(function, *arguments)  # which sees the same files as we do
-            if set(multiprocessing.active_children()) - others:
+            if len(self.context.processes) > before_it:
                 # who watches the workers was woken before this one was there, and would miss its end
                 super().submit(int)
-            self.started |= set(multiprocessing.active_children()) - others
             return future
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -83,9 +92,10 @@ class Processes(ProcessPoolExecutor):
         The pool ends the others by SIGTERM.
         """
         until = time.monotonic() + ENDS_S
-        while any(process.exitcode is None for process in self.started) and time.monotonic() < until:
+        started = [process for process in self.context.processes if process.pid is not None]
+        while any(process.exitcode is None for process in started) and time.monotonic() < until:
             time.sleep(0.01)  # the pool's own thread waits for them too, and one of the two is told nothing at first
-        codes = {code for process in self.started if (code := process.exitcode)}
+        codes = {code for process in started if (code := process.exitcode)}
         code = next(iter(codes - {-signal.SIGTERM} or codes), 0)
         if code < 0:
             known = {int(one): one.name for one in signal.Signals}
@@ -118,16 +128,16 @@ def open_pool(workers: int) -> Iterator[tuple[Pool, Any]]:
 
     Where the block ends by an error or by Ctrl-C, they are ended at once: what they had written stays.
     """
-    context = multiprocessing.get_context("spawn")
+    context = Started()
     queue = context.Queue()
-    others = set(multiprocessing.active_children())
-    with _main_that_can_be_read(), Processes(workers, context, _start_worker, (queue,)) as pool:
+    with _main_that_can_be_read(), Processes(workers, queue, context) as pool:
         try:
             yield pool, queue
         except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in set(multiprocessing.active_children()) - others:
-                process.terminate()
+            for process in context.processes:
+                if process.is_alive():
+                    process.terminate()
             if isinstance(error, BrokenProcessPool):
                 raise WorkerLost(pool.how_one_ended()) from error
             raise

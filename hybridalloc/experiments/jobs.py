@@ -22,7 +22,7 @@ from hybridalloc.problems.contract import AnyProblem
 from hybridalloc.training.beliefs import learn_belief
 from hybridalloc.training.calibration import SEEDS, calibrate
 from hybridalloc.training.config import REPORT_SEEDS, REPORT_SLOTS, WARMUP_SLOTS, TrainConfig, first_trust
-from hybridalloc.training.evaluation import Evaluation, evaluate
+from hybridalloc.training.evaluation import bounded, evaluate
 from hybridalloc.training.trainer import train
 from hybridalloc.training.tuning import ALONE_STEPS, tune_alone, tune_game
 
@@ -207,26 +207,27 @@ def _run_job(job: Job) -> dict[str, Any]:
             allocations, violations = allocations + calibration.allocations, violations + calibration.violations
         coordinator = None if method.kind == "heuristic" else Coordinator(method.kind, trust, improve=improve)
         baseline = job.method if method.kind == "heuristic" else None
-        seen: Evaluation = evaluate(
-            problem, prices, coordinator, recommender, REPORT_SEEDS[: job.report_seeds], baseline, belief=belief,
-            health=True,
-        )  # fmt: skip
+        seeds = REPORT_SEEDS[: job.report_seeds]
+        if method.runs:
+            seen = evaluate(problem, prices, coordinator, recommender, seeds, baseline, belief=belief, health=True)
+        else:
+            seen = bounded(problem, job.method, seeds)
         allocations, violations = allocations + seen.allocations, violations + seen.violations
         kind = method.kind if baseline is None else job.method
-        if kind != "rl" or recommender is not None:
+        if method.runs and (kind != "rl" or recommender is not None):
             allocator = Allocator(
                 problem, kind, recommender, trust, prices=prices, belief=belief, improve=method.improve
             )
             stem = f"{job.method}-seed{job.seed}"
             log.artifact(allocator.save(Path(job.directory) / stem / "allocator.npz"))
-        metrics = strict(seen.metrics)
-        metrics["step_ms"] = [seen.step_ms] * job.report_seeds
+        metrics = strict(seen.metrics | {"step_ms": [seen.step_ms] * job.report_seeds})
         out = {"metrics": metrics, "curve": curve, "allocations": allocations, "violations": violations}
         whole = Path(job.directory) / f"{job.method}-seed{job.seed}" / "evaluation.json"
         write_text(whole, json.dumps(out, allow_nan=False))
         log.artifact(whole)  # MLflow has what a table can be made from again
         summary |= seen.means()
-        summary |= {"step_ms": seen.step_ms, "allocations": allocations, "violations": violations}
+        summary |= {"allocations": allocations, "violations": violations}
+        summary |= {"step_ms": seen.step_ms} if method.runs else {}
         log.end(summary)
         (whole.parent / "last.pt").unlink(missing_ok=True)
     progress(units(job))

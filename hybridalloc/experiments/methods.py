@@ -23,10 +23,11 @@ class Method(NamedTuple):
     belief: str = ""
     prices: str = "tuned"
     improve: bool = False  # see coordinator.improve
+    published: bool = False  # a heuristic as others have published or shipped it
     bound: bool = False  # it knows what nobody is told: a limit to hold methods against, and no rival
+    runs: bool = True  # a bound that does not is worked out, see :class:`hybridalloc.problems.contract.Bounds`
 
 
-BOUNDS = ("clairvoyant", "opf_now")  # among the heuristics of cards
 KINDS = {"hybrid": "hybrid, {}", "rl": "{} alone"}  # of a learner's rows
 BELIEF_ROWS = {"learned": "game-belief", "bayesian": "game-bayes"}
 RIVALS = (
@@ -58,7 +59,12 @@ def methods_of(card: Card) -> dict[str, Method]:
     rows["game-tuned"] = Method("game, tuned", "game")
     for name in card.reference_prices:
         rows[f"game-{name.replace(' ', '-')}"] = Method(f"game, {name}", "game", prices=name)
-    return rows | {name: Method(label, "heuristic", bound=name in BOUNDS) for name, label in card.baselines.items()}
+    for name, label in (dict(card.baselines) | dict(card.bounds)).items():
+        rows[name] = Method(
+            label, "heuristic", published=name in card.published, bound=name in card.bounds,
+            runs=name in card.baselines,
+        )  # fmt: skip
+    return rows
 
 
 def rows_of(card: Card, learners: Sequence[str]) -> tuple[str, ...]:

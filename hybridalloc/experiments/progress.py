@@ -86,9 +86,9 @@ class Stage:
 _listener: Any = None  # of the process: a later call replaces it
 
 
-def tell_of_compiling() -> None:
-    """Have numba's first compilation said on standard error: a new installation makes its kernels once, and nothing
-    else is to be seen meanwhile; later runs load them."""
+def tell_of_compiling(tell: bool = True) -> None:
+    """Have numba's first compilation said on standard error, or no longer: a new installation makes its kernels once,
+    and nothing else is to be seen meanwhile; later runs load them."""
     global _listener
     from numba.core import event
 
@@ -104,5 +104,6 @@ def tell_of_compiling() -> None:
 
     if _listener is not None:
         event.unregister("numba:compile", _listener)
-    _listener = Once()
-    event.register("numba:compile", _listener)
+    _listener = Once() if tell else None
+    if tell:
+        event.register("numba:compile", _listener)

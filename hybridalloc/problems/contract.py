@@ -83,8 +83,11 @@ class Card:
         families: of resources; an option uses at most one resource of each, and shares and prices come by them. Where
             nothing is shared, as in a game of levels, of limits, and prices alone come by them.
         baselines: heuristics with their labels. starts: of them those from which a choice is improved too, where that
-            is cheap and they serve well. price_space: of the random search over prices, by name (lowest,
-            highest, whether on a logarithmic scale). reference_prices: rows of a comparison beside the tuned ones.
+            is cheap and they serve well. published: of them those that stand here as others have published or shipped
+            them. bounds: what knows that nobody is told, with labels: no rivals. One that is among the baselines is
+            run as they are, any other is worked out (:class:`Bounds`).
+        price_space: of the random search over prices, by name (lowest, highest, whether on a logarithmic scale).
+            reference_prices: rows of a comparison beside the tuned ones.
         beliefs: by name. levels: continuous quantities that a recommender may propose, (lowest, highest) by name.
         decides: what its game is of, "options" or "levels".
         unit_s: seconds by which discounting counts: a reward in ``elapsed_s`` is worth gamma ** (elapsed_s / unit_s).
@@ -115,6 +118,8 @@ class Card:
     families: tuple[str, ...] = ("share",)
     baselines: Mapping[str, str] = field(default_factory=dict)
     starts: tuple[str, ...] = ()
+    published: tuple[str, ...] = ()
+    bounds: Mapping[str, str] = field(default_factory=dict)
     price_space: Mapping[str, tuple[float, float, bool]] = field(default_factory=dict)
     reference_prices: Mapping[str, Any] = field(default_factory=dict)
     beliefs: Mapping[str, type[Any]] = field(default_factory=dict)
@@ -336,8 +341,8 @@ class Stores(Protocol):
 class Rules(Protocol):
     """A world whose heuristics do more than choose options: each says its whole plan."""
 
-    def rule(self, name: str, prices: Any, rng: np.random.Generator) -> Any:
-        """The plan of a heuristic of the card."""
+    def rule(self, name: str, prices: Any, rng: np.random.Generator) -> tuple[Int, Any]:
+        """Choice (E, N) and plan of a heuristic of the card."""
 
 
 @runtime_checkable
@@ -370,6 +375,15 @@ class Plays(Protocol):
 
     def play(self, prices: Any, seeds: Sequence[int]) -> dict[str, Float]:
         """Metrics (V,) by the card's keys, of the episodes that its worlds of these seeds would have."""
+
+
+@runtime_checkable
+class Bounds(Protocol):
+    """A problem that can work out what no decisions exceed, where nothing is there to be executed."""
+
+    def bound(self, name: str, seeds: Sequence[int]) -> dict[str, Float]:
+        """Metrics (V,) by the card's keys that no decisions can better, in the episodes that its worlds of these seeds
+        have. ``name``: of the card's bounds. What is left out has no bound."""
 
 
 @runtime_checkable

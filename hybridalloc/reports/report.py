@@ -63,8 +63,9 @@ def write_report(path: str | Path, comparison: Comparison) -> Path:
             (default "jain"). "agent" is the word for one, and the map's "site" that for a station. title, problem,
             metrics and methods are required; what else is missing, the page leaves out.
             ``conservative``, ``pairs``, ``of`` and ``training_seeds`` may be missing or None. A method that is none but
-            knows what nobody is told has "bound": True. A score that is None or not finite is
-            absent, and a metric of which a method has no score shows as a dash. "note" (a string) and "notes" (strings,
+            knows what nobody is told has "bound": True, a heuristic as others have published it "published": True. A
+            score that is None or not finite is absent, and a metric of which a method has no score shows as a dash.
+            "note" (a string) and "notes" (strings,
             of the problem) stand under the title.
 
     Returns:

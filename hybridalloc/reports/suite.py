@@ -73,7 +73,7 @@ def _row(name: str, comparison: Mapping[str, Any], standing: Standing, scores: d
         "name": name, "problem": comparison["problem"], "page": comparison.get("page", ""), "metric": standing.metric,
         "labels": {kind: labels[method] for kind, method in chosen.items()},
         "means": {kind: _listed(interval) for kind, interval in means.items()}, "improvement": better,
-        "differences": [text for text in map(difference_sentence, standing.rivals) if text],
+        "differences": [text for text in map(difference_sentence, standing.distinct) if text],
         "told": {rival.kind: rival.told for rival in standing.rivals},
         "scale": None if scale is None else scale._asdict(), "first": _first(means, standing.metric["better"]),
         "seeds": [values[standing.key].shape[0], values[standing.key].shape[1]],

@@ -11,7 +11,7 @@ import numpy as np
 from coordinator import Coordinator
 from coordinator.health import FleetWatch
 from games.congestion import CongestionBatch
-from hybridalloc.problems.contract import AnyProblem, Belief, Float, Int, Prices
+from hybridalloc.problems.contract import AnyProblem, Belief, Bounds, Float, Int, Prices
 from hybridalloc.reports.statistics import mean_of
 from hybridalloc.training.config import REPORT_SLOTS, WARMUP_SLOTS
 from hybridalloc.training.rollout import Chosen, Execute, Heuristic, Method, Rollout
@@ -94,6 +94,18 @@ def evaluate(
         parts.append(run.tally.summary() | ({} if watch is None else watch.fleet.summary()))
     metrics = {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
     return Evaluation(metrics, allocations, violations, 1e3 * spent / max(allocations, 1))
+
+
+def bounded(problem: AnyProblem, name: str, seeds: Sequence[int]) -> Evaluation:
+    """What a bound of the card's says that is worked out; of other metrics NaN, and nothing is executed.
+
+    Raises:
+        TypeError: the problem works out no bound.
+    """
+    if not isinstance(problem, Bounds):
+        raise TypeError(f"{type(problem).__name__} has no method bound(), and {name!r} is no baseline of its card")
+    found, nothing = problem.bound(name, seeds), np.full(len(seeds), np.nan)
+    return Evaluation({m.key: found.get(m.key, nothing) for m in problem.card.metrics}, 0, 0, float("nan"))
 
 
 @runtime_checkable

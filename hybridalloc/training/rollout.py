@@ -234,7 +234,7 @@ class Heuristic:
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
 
     def __call__(self, run: Rollout) -> Chosen:
-        option = run.world.baseline(self.name, self.rng)
         if offers(run.world, Rules):  # type: ignore[type-abstract]
-            return Chosen(option, run.world.rule(self.name, self.prices, self.rng))
+            return Chosen(*run.world.rule(self.name, self.prices, self.rng))
+        option = run.world.baseline(self.name, self.rng)
         return Chosen(option, run.world.settle(option, self.prices))

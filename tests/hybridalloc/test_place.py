@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -56,8 +57,6 @@ class Here:
 
 @contextlib.contextmanager
 def in_this_process(_workers):
-    import queue
-
     yield Here(), queue.Queue()
 
 
@@ -204,6 +203,65 @@ def test_how_a_worker_ended_is_told(fault, told):
         other, doomed = pool.submit(time.sleep, 600), pool.submit(*fault)
         doomed.result()
     assert other.done() and time.monotonic() - began < 300  # at once, not when the other one is through
+
+
+GONE = """
+import multiprocessing.spawn as spawn
+from multiprocessing.resource_tracker import ensure_running
+from hybridalloc.experiments.executor import WorkerLost, open_pool
+
+ensure_running()
+spawn.set_executable("/bin/false")
+try:
+    with open_pool(1) as (pool, _):
+        pool.submit(int).result()
+except WorkerLost as lost:
+    print(lost)
+"""
+
+
+def test_a_worker_that_is_gone_as_it_starts_is_told_too():
+    """What cannot be run leaves nothing behind but its status."""
+    done = subprocess.run([sys.executable, "-c", GONE], text=True, capture_output=True, cwd=HOUSE, timeout=300)
+    assert (done.stdout, done.stderr) == ("with exit status 1\n", "")
+
+
+class Losing(Here):
+    """As :class:`Here`; of the tasks that run jobs so many are lost."""
+
+    def __init__(self, times):
+        self.times = times
+
+    def submit(self, function, *arguments, files=None):
+        if function is not comparing.run_job or self.times == 0:
+            return super().submit(function, *arguments)
+        self.times -= 1
+        future = Future()
+        future.set_exception(WorkerLost("ended by SIGKILL"))
+        return future
+
+
+def losing(monkeypatch, times):
+    pool = Losing(times)
+    opens = lambda _: contextlib.nullcontext((pool, queue.Queue()))
+    monkeypatch.setattr(comparing, "open_pool", opens)
+
+
+def test_a_comparison_goes_on_where_a_worker_was_lost(here, monkeypatch, capfd):
+    asked = replace(here, methods=("nearest", "random"), tuning=0, quiet=False)
+    whole = compare(asked)
+    capfd.readouterr()
+    losing(monkeypatch, 1)
+    again = compare(asked)
+    assert "a worker process was lost (ended by SIGKILL); what has not ended is run again" in capfd.readouterr().err
+    assert "A worker process was lost (ended by SIGKILL)" in again["note"] and "note" not in whole
+    assert scores(again) == scores(whole)
+
+
+def test_a_comparison_whose_workers_are_lost_again_and_again_stops(here, monkeypatch):
+    losing(monkeypatch, 100)
+    with pytest.raises(WorkError, match=r"ended by SIGKILL.*--resume"):
+        compare(replace(here, methods=("nearest",), tuning=0))
 
 
 @pytest.mark.parametrize("stop", ["a worker was killed", "the disk is full", "a fault"])

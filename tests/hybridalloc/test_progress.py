@@ -14,3 +14,6 @@ def test_compiling_is_told_once_and_only_when_it_happens(capsys):
     for shift in (1, 2):
         assert numba.njit(lambda x, shift=shift: x + shift)(1) == 1 + shift
     assert capsys.readouterr().err.count("compiling kernels") == 1
+    tell_of_compiling(False)  # as by a quiet one after them
+    assert numba.njit(lambda x: x + 3)(1) == 4
+    assert capsys.readouterr().err == ""

@@ -179,5 +179,5 @@ def test_the_table_says_who_is_first_and_how_likely_it_is_above(tmp_path):
     assert chances(told["rows"][0]) == "1.00 (in one world 1.00)" and chances(told["rows"][1]).startswith("0.00")
     assert "told apart from RL alone in 3" in verdict(told)
     assert "too few" in verdict(summarise({"mec": made_up("mec", 2)}, "t"))
-    assert len(cells(told["rows"][2])) == 5 and "clairvoyant" in text(told) and markdown(told).count("\n| ") == 6
+    assert len(cells(told["rows"][2])) == 6 and "clairvoyant" in text(told) and markdown(told).count("\n| ") == 6
     assert verdict(summarise({}, "t")) == "No row is done yet."

@@ -39,6 +39,22 @@ def test_the_best_of_each_kind_stands_for_it_and_a_bound_is_no_rival(better):
     assert heuristic.difference.conservative is not None
 
 
+@pytest.mark.parametrize(("published", "told"), [("nearest", {}), ("random", {"published": ("random", "better")})])
+def test_what_others_have_published_is_a_heuristic_too_and_told_once(published, told):
+    given = comparison(5)
+    for method in given["methods"]:
+        if method["key"] in (published, "clairvoyant"):
+            method["published"] = True
+    (standing,) = standings(given)
+    found = {r.kind: (r.key, r.told) for r in standing.rivals}
+    assert found["heuristic"][0] == "nearest" and found["published"][0] == published
+    assert found["bound"][0] == "clairvoyant"
+    once = {r.kind: (r.key, r.told) for r in standing.distinct}
+    assert {kind: row for kind, row in once.items() if kind == "published"} == told
+    assert [r.kind for r in standing.distinct if r.key == "nearest"] == ["heuristic"]
+    assert sum("less nearest" in line for line in verdict_lines(given)) == 1
+
+
 def test_nothing_is_told_on_fewer_than_five_training_seeds(tmp_path):
     lines = verdict_lines(comparison(4))
     assert "hybrid-imappo 94.71 %, RL alone 93.11 % (rl-imappo), best heuristic 80.39 % (nearest)" in lines[0]

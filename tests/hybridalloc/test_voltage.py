@@ -119,7 +119,7 @@ def test_a_thousand_inverters_are_settled_and_certified():
     voltage, loss = distflow(problem.net, world.told["sun_mw"][0], *world.truth[:, 0], allocation.reactive_mvar)
     assert problem.low < voltage.min() and voltage.max() < problem.high  # and with nothing done it is not
     none = distflow(problem.net, world.told["sun_mw"][0], *world.truth[:, 0], np.zeros(1002))
-    droop = world._react(world.rule("droop", Prices(), np.random.default_rng(0)), world.truth)
+    droop = world._react(world.rule("droop", Prices(), np.random.default_rng(0))[1], world.truth)
     assert none[0].max() > problem.high and loss < 0.95 * droop.loss[0]
 
 
@@ -157,7 +157,7 @@ def test_the_optimum_of_the_rounds_is_that_of_the_tight_relaxation():
     relaxed = Relaxation(problem.net, problem.low + 1e-4, problem.high - 1e-4)
     for day, hour in ((10, 18), (150, 12.5), (200, 13), (300, 3)):
         world = at_noon(problem, day, hour)
-        plan = world.rule("opf_now", Prices(), np.random.default_rng(0))
+        plan = world.rule("opf_now", Prices(), np.random.default_rng(0))[1]
         _, loss, _ = world._flow(world.truth, plan.level)
         bound = relaxed.solve(*world.truth[:, 0], world.told["sun_mw"][0], world.most[0])
         assert bound.slack < 1e-3
@@ -193,7 +193,7 @@ FINDINGS = {  # CR %, mean worst violation in mpu, loss in kW: voltage_findings.
 
 @pytest.mark.parametrize("name", FINDINGS)
 def test_the_findings_are_repeated_on_61_held_out_days(scenario, name):
-    found = scenario._react(scenario.rule(name, Prices(), np.random.default_rng(0)), scenario.truth)
+    found = scenario._react(scenario.rule(name, Prices(), np.random.default_rng(0))[1], scenario.truth)
     over = np.maximum(np.maximum(0.95 - found.voltage, found.voltage - 1.05), 0)[:, 1:].max(1)
     cr, violation, loss = FINDINGS[name]
     assert found.solved.all()
@@ -377,7 +377,7 @@ def test_held_set_points_and_steep_slopes_are_as_the_setting_says():
     assert problem.slope(Prices()) == 10.0 and make_problem("voltage", held=True).slope(Prices()) == 0.0
     world = at_noon(make_problem("voltage", variant="mapdn"))
     assert not played(world, Prices()).slope.any() and world.problem.age == 0
-    assert not world.rule("droop", Prices(), np.random.default_rng(0)).slope.any()
+    assert not world.rule("droop", Prices(), np.random.default_rng(0))[1].slope.any()
 
 
 def test_copies_of_the_feeder_are_played_too():
@@ -389,7 +389,7 @@ def test_copies_of_the_feeder_are_played_too():
     after = world._flow(world.truth, plan.level)
     out = lambda v: np.maximum(np.maximum(0.95 - v, v - 1.05), 0).max()
     assert out(after[0]) < max(out(before[0]), 1e-9) and out(after[0]) < 1e-4
-    best = world.rule("opf_now", Prices(), np.random.default_rng(0))
+    best = world.rule("opf_now", Prices(), np.random.default_rng(0))[1]
     assert world._flow(world.truth, best.level)[1] <= after[1] * 1.02
 
 

@@ -70,6 +70,8 @@ WITH_CAPACITIES = {
     "clairvoyant": ("clairvoyant, one by one", Rule(CLAIRVOYANT)),
 }
 RULES_BY_NAME = AS_SHIPPED | WITH_CAPACITIES
+AS_PUBLISHED = ("two_choices", "load_interpretation", "prefix_affinity", "weighted_scorer", "prequal")
+BOUND = "clairvoyant"
 
 
 def figures_of(sim: Sim) -> dict[str, float]:

@@ -23,7 +23,14 @@ from games.congestion import Float
 from hybridalloc.data.requests import DATASET
 from hybridalloc.errors import nearest
 from hybridalloc.problems.balancer import play as compiled
-from hybridalloc.problems.balancer.card import METRICS, PRICE_SPACE, RULES_BY_NAME, figures_of
+from hybridalloc.problems.balancer.card import (
+    AS_PUBLISHED,
+    BOUND,
+    METRICS,
+    PRICE_SPACE,
+    RULES_BY_NAME,
+    figures_of,
+)
 from hybridalloc.problems.balancer.chance import stream_of
 from hybridalloc.problems.balancer.rules import new_room
 from hybridalloc.problems.balancer.scorer import BalancerPrices
@@ -67,7 +74,8 @@ class Balancer(BalancerSetting, Slots[BalancerState, Routed, BalancerPrices]):
             size=f"{self.replicas} replicas, {self.dispatchers} dispatchers, {self.scenario} requests",
             agent_word="request", families=(FAMILY,), price_space=space,
             options=("wait", *(f"replica {r}" for r in range(1, 1 + self.replicas))),
-            baselines={name: label for name, (label, _) in RULES_BY_NAME.items()}, unit_s=1.0,
+            baselines={name: label for name, (label, _) in RULES_BY_NAME.items()}, published=AS_PUBLISHED,
+            bounds={BOUND: RULES_BY_NAME[BOUND][0]}, unit_s=1.0,
             datasets=(DATASET[self.scenario],) if real else (), tags={"scenario": self.scenario}, change_cost=0.0,
             whole_episodes=True, fleeting=True, events=True,
         )  # fmt: skip

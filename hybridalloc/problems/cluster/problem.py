@@ -20,6 +20,7 @@ from games.certificate import CapacityCheck
 from games.congestion import Float
 from hybridalloc.errors import nearest
 from hybridalloc.problems.cluster.audit import FAMILIES, check_placement
+from hybridalloc.problems.cluster.bound import BOUNDS, most_in_use
 from hybridalloc.problems.cluster.core import TERMS
 from hybridalloc.problems.cluster.prices import ALONE, PUBLISHED, SPACE, ClusterPrices
 from hybridalloc.problems.cluster.queue.problem import Queue, make_queue
@@ -30,7 +31,7 @@ from hybridalloc.problems.cluster.state import ClusterState
 from hybridalloc.problems.cluster.stream import BAND, MARKS, SIZES, run_stream
 from hybridalloc.problems.cluster.trace import Own, fit_nowhere, read_own
 from hybridalloc.problems.cluster.workload import TRACES
-from hybridalloc.problems.cluster.world import BASELINES, ClusterWorld, Placed
+from hybridalloc.problems.cluster.world import AS_PUBLISHED, BASELINES, ClusterWorld, Placed
 from hybridalloc.problems.contract import Card
 from hybridalloc.problems.metrics import RAW_VIOLATION, Metric, Ratio
 from hybridalloc.problems.settings import described, restored
@@ -67,7 +68,8 @@ class Cluster(ClusterSetting, Slots[ClusterState, Placed, ClusterPrices]):
         return Card(
             "cluster", 1, self.longest, ClusterPrices, METRICS, ("packed", "used100"), variant=self.scenario,
             size=f"{len(work.nodes.cpu):,} nodes, {work.capacity // 1000:,} GPUs", agent_word="pod", families=FAMILIES,
-            baselines=BASELINES, price_space=SPACE, reference_prices={"published": PUBLISHED, "one trace": ALONE},
+            baselines=BASELINES, published=AS_PUBLISHED, bounds={} if self.own.stays else BOUNDS, price_space=SPACE,
+            reference_prices={"published": PUBLISHED, "one trace": ALONE},
             unit_s=self.longest / 100.0, datasets=("openb",) if real else (), tags={"scenario": self.scenario},
             change_cost=0.0, whole_episodes=True, fleeting=True,
             notes=fit_nowhere(self.own) if self.scenario == "trace" else (),
@@ -84,6 +86,17 @@ class Cluster(ClusterSetting, Slots[ClusterState, Placed, ClusterPrices]):
         run = lambda seed: run_stream(self.workload, self.tables, seed, weights=prices.weights(), until=self.until)
         figures = [run(seed).figures(self.workload) for seed in seeds]
         return {key: np.array([row[key] for row in figures]) for key in figures[0]}
+
+    def bound(self, name: str, seeds: Sequence[int]) -> dict[str, Float]:
+        """What no placement exceeds in the episodes of these seeds, see :func:`.bound.most_in_use`.
+
+        Raises:
+            UnknownNameError: no such bound.
+        """
+        if name not in BOUNDS:
+            raise nearest("bound", name, BOUNDS)
+        found = [most_in_use(self.workload, seed, self.until) for seed in seeds]
+        return {key: np.array([row[key] for row in found]) for key in found[0]}
 
     def world_at(self, state: ClusterState, memory: None = None) -> ClusterWorld:
         """One cluster that stands at ``state``."""

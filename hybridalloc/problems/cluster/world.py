@@ -26,6 +26,7 @@ BASELINES = {
     "worst_fit": "worst fit", "best_fit": "best fit", "dot_product": "dot product", "tetris": "Tetris alignment",
     "packing": "GPU packing", "fgd": "FGD, as published", "fgd_random": "FGD, ties at random",
 }  # fmt: skip
+AS_PUBLISHED = ("dot_product", "tetris", "fgd")
 
 
 class Placed(NamedTuple):

@@ -1,11 +1,20 @@
-"""Joint choices by rule: local, nearest, random, greedy."""
+r"""Joint choices by rule: local, nearest, random, greedy, and everyone's own best reply.
+
+Source: the selfish offloading game is that of Chen, Jiao, Li and Fu (2016), "Efficient multi-user computation
+offloading for mobile-edge cloud computing", with the shared processors of Josilo and Dan (2019), "Selfish decentralized
+computation offloading for mobile cloud computing in dense wireless networks".
+"""
 
 from __future__ import annotations
 
 import numpy as np
+from numba import njit
 
 from games.congestion import Bool, Float, Int
-from hybridalloc.problems.mec.arrays import Seen
+from hybridalloc.problems.mec.arrays import Physics, Seen
+
+SWEEPS = 50  # of best replies, where they do not come to rest before
+LEAST_J = 1e-9  # of a task on its device
 
 
 def local(seen: Seen) -> Int:
@@ -38,6 +47,51 @@ def greedy(seen: Seen, queue_s: Float, air_queue_s: Float) -> Int:
     time = np.where(_reach(seen), time + air_queue_s[:, None], np.inf)
     alone = w.task_cycles / w.device_hz
     return np.where(alone <= time.min(axis=2, initial=np.inf), 0, 1 + time.argmin(axis=2))
+
+
+def selfish(physics: Physics, seen: Seen, queue_s: Float, air_queue_s: Float) -> Int:
+    """Best replies in turn until nobody gains, everyone local at first. A device's cost is half the time it takes, by
+    its deadline, and half the energy, by what the task takes on the device; who share a band or a server have equal
+    parts."""
+    option = np.zeros(seen.active.shape, np.int64)
+    if seen.rate.shape[2]:
+        _replies(physics, seen, queue_s, air_queue_s, option)
+    return option
+
+
+@njit(cache=True, error_model="numpy")
+def _replies(p, w, queue_s, air_queue_s, option):
+    networks, n, bands = w.rate.shape
+    per = bands // w.server_hz.shape[1]
+    for e in range(networks):
+        on_band, on_server = np.zeros(bands), np.zeros(w.server_hz.shape[1])
+        for _ in range(SWEEPS):
+            moved = False
+            for i in range(n):
+                if not w.active[e, i]:
+                    continue
+                before, cycles = option[e, i], w.task_cycles[e, i]
+                if before:
+                    on_band[before - 1] -= 1
+                    on_server[(before - 1) // per] -= 1
+                local_j = max(p.kappa * w.device_hz[e, i] ** 2 * cycles, LEAST_J)
+                least, best = (cycles / w.device_hz[e, i] / w.deadline_s[e, i] + 1.0) / 2, 0
+                for b in range(bands):
+                    k = b // per
+                    if w.reachable[e, i, k]:
+                        air_s = w.task_bits[e, i] / w.rate[e, i, b]
+                        time = p.backhaul_s + queue_s[e, k] + air_queue_s[e, b] + (1 + on_band[b]) * air_s
+                        time += (1 + on_server[k]) * cycles / w.server_hz[e, k]
+                        cost = (time / w.deadline_s[e, i] + p.nominal_w / p.efficiency * air_s / local_j) / 2
+                        if cost < least:
+                            least, best = cost, 1 + b
+                if best:
+                    on_band[best - 1] += 1
+                    on_server[(best - 1) // per] += 1
+                option[e, i] = best
+                moved |= best != before
+            if not moved:
+                break
 
 
 def _bands(seen: Seen) -> int:

@@ -36,7 +36,7 @@ from hybridalloc.problems.mec.belief import BELIEFS, Belief, Memory, copy_histor
 from hybridalloc.problems.mec.examine import examine
 from hybridalloc.problems.mec.late import LateWorld
 from hybridalloc.problems.mec.scenario import ADDED, MOST, Dynamics, Scenario, scenario_of
-from hybridalloc.problems.mec.setting import BASELINES
+from hybridalloc.problems.mec.setting import AS_PUBLISHED, BASELINES, BOUND
 from hybridalloc.problems.mec.shift import SHIFTS, SUN_SHIFTS, Shift
 from hybridalloc.problems.mec.state import MecState
 from hybridalloc.problems.mec.whatif import WhatIf
@@ -98,8 +98,8 @@ class Mec(WhatIf):
                 "on the device", *(f"station {o}" for o in range(1, 1 + self.servers * self.bands)),
                 *["shed"] * self.scenario.sheds,
             ),
-            families=("air", "cpu"), baselines=BASELINES, reference_prices=REFERENCE_PRICES,
-            unpriced={"leakage": 0.0},
+            families=("air", "cpu"), baselines=BASELINES, published=AS_PUBLISHED, bounds={BOUND: BASELINES[BOUND]},
+            reference_prices=REFERENCE_PRICES, unpriced={"leakage": 0.0},
             price_space=PRICE_SPACE | (SUN_SPACE if self.scenario.day else {}), beliefs=BELIEFS,
             levels=power | ({"fraction": (0.0, 1.0)} if p.partial else {}), store="battery" if p.batteries else "",
             cycle=max(self.scenario.day, 1), unit_s=self.scenario.slot_s, datasets=("eua",) if real else (),

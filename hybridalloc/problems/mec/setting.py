@@ -14,7 +14,12 @@ from hybridalloc.problems.mec.scenario import SCENARIOS, Scenario
 from hybridalloc.problems.mec.shift import Shift
 from hybridalloc.problems.mec.sites import SITES
 
-BASELINES = {"local": "local only", "nearest": "nearest server", "greedy": "greedy", "random": "random"}
+BASELINES = {
+    "local": "local only", "nearest": "nearest server", "greedy": "greedy", "random": "random",
+    "selfish": "selfish offloading game", "clairvoyant": "clairvoyant, slot by slot",
+}  # fmt: skip
+AS_PUBLISHED = ("selfish",)
+BOUND = "clairvoyant"
 
 
 @dataclass(frozen=True)

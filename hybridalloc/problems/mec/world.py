@@ -31,13 +31,14 @@ from hybridalloc.problems.mec.belief import (
     notice,
     remember_plan,
 )
+from hybridalloc.problems.mec.clairvoyant import clairvoyant
 from hybridalloc.problems.mec.climb import climb, expected, no_wish
-from hybridalloc.problems.mec.heuristics import at_random, greedy, local, nearest
+from hybridalloc.problems.mec.heuristics import at_random, greedy, local, nearest, selfish
 from hybridalloc.problems.mec.law import Counts, Stream, streams
 from hybridalloc.problems.mec.listing import listed
 from hybridalloc.problems.mec.plans import empty_outcome, empty_plan, parts_of, plan_of, worst_excess
 from hybridalloc.problems.mec.score import above_median, score
-from hybridalloc.problems.mec.setting import BASELINES, MecSetting, option_rows
+from hybridalloc.problems.mec.setting import BASELINES, BOUND, MecSetting, option_rows
 from hybridalloc.problems.mec.sites import draw_sites, reuse_groups
 from hybridalloc.problems.mec.standing import empty_world, looked_at, made_out, state_of
 from hybridalloc.problems.mec.state import MecState
@@ -370,7 +371,7 @@ class MecWorld(Storing, SlotWorld):
         return found
 
     def baseline(self, name: str, rng: np.random.Generator) -> Int:
-        """(E, N) joint choice of a heuristic: local, nearest, random or greedy."""
+        """(E, N) joint choice of a heuristic of :data:`.setting.BASELINES`."""
         w = self.seen
         if name == "local":
             option = local(w)
@@ -380,9 +381,21 @@ class MecWorld(Storing, SlotWorld):
             option = nearest(w, rng)
         elif name == "greedy":
             option = greedy(w, self._own("queue_s"), self._own("air_queue_s"))
+        elif name == "selfish":
+            option = selfish(self.physics, w, self._own("queue_s"), self._own("air_queue_s"))
+        elif name == BOUND:
+            option = clairvoyant(self, Prices()).option
         else:
             self.unknown_baseline(name, BASELINES)
         return np.where(w.active, option, 0).astype(np.int64)
+
+    def rule(self, name: str, prices: Prices, rng: np.random.Generator) -> tuple[Int, Plan]:
+        """Choice and plan of a heuristic; the clairvoyant settles by what is true, too."""
+        if name == BOUND:
+            plan = clairvoyant(self, prices)
+            return plan.option, plan
+        option = self.baseline(name, rng)
+        return option, self.settle(option, prices)
 
     def excess(self, plan: Plan) -> Float:
         """(E,) worst relative excess over any capacity or power limit, by the certificate's own code."""

@@ -32,7 +32,7 @@ from hybridalloc.problems.voltage.belief import BELIEFS, RidgeBelief
 from hybridalloc.problems.voltage.feeder import Feeder, feeder_named
 from hybridalloc.problems.voltage.plan import Plan
 from hybridalloc.problems.voltage.profiles import DAY, STEP_S
-from hybridalloc.problems.voltage.rules import BASELINES
+from hybridalloc.problems.voltage.rules import AS_PUBLISHED, BASELINES, BOUND
 from hybridalloc.problems.voltage.setting import SETS, Prices, VoltageSetting
 from hybridalloc.problems.voltage.state import VoltageState, most_mvar
 from hybridalloc.problems.voltage.world import LEVEL, VoltageWorld
@@ -86,7 +86,8 @@ class Voltage(VoltageSetting, Slots[VoltageState, Plan, Prices]):
             name="voltage", agents=n, epochs=DAY, prices=Prices, metrics=METRICS, headline=("cost", "cr"),
             variant=f"set {self.variant}", size=f"{n} inverters, {self.net.size} buses, {self.profiles} profiles",
             agent_word="inverter", options=("0", *(f"{100 * share:+.0f} %" for share in self.marks[1:])),
-            families=("voltage",), baselines=BASELINES, price_space=PRICE_SPACE,
+            families=("voltage",), baselines=BASELINES, published=AS_PUBLISHED, bounds={BOUND: BASELINES[BOUND]},
+            price_space=PRICE_SPACE,
             reference_prices={"toll 1": Prices(toll=1.0), "toll 0": Prices(toll=0.0)},
             beliefs=BELIEFS if self.age else {}, levels={LEVEL: (-most, most)}, decides="levels",
             unit_s=STEP_S, cycle=DAY,

@@ -26,6 +26,8 @@ BASELINES = {
     "droop": "deadband droop, steepest permitted", "mapdn_droop": "MAPDN's droop, present voltages",
     "mapdn_droop_run": "MAPDN's droop, last voltages", "opf_old": "OPF on old readings", "opf_now": "OPF now (bound)",
 }  # fmt: skip
+AS_PUBLISHED = ("ieee1547b", "mapdn_droop", "mapdn_droop_run")
+BOUND = "opf_now"
 FACTOR = 0.95
 DEADBAND = 0.02
 IEEE_B = np.array([0.92, 0.98, 1.02, 1.08]), np.array([0.44, 0.0, 0.0, -0.44])

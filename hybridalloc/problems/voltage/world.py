@@ -93,9 +93,9 @@ class VoltageWorld(Feeders):
         at = np.clip(voltage[:, p.net.inverter], p.low, p.high)
         return plan._replace(expected=np.where(solved[:, None], at, plan.expected))
 
-    def rule(self, name: str, prices: Prices, rng: np.random.Generator) -> Plan:
-        """A heuristic's plan; see :mod:`hybridalloc.problems.voltage.rules`."""
-        return rules.rule(self, name)
+    def rule(self, name: str, prices: Prices, rng: np.random.Generator) -> tuple[Int, Plan]:
+        """A heuristic's plan, see :mod:`hybridalloc.problems.voltage.rules`; nobody chooses a mark."""
+        return self.baseline(name, rng), rules.rule(self, name)
 
     def baseline(self, name: str, rng: np.random.Generator) -> Int:
         """Nobody chooses a mark by rule: see :meth:`rule`."""
@@ -176,5 +176,5 @@ class VoltageWorld(Feeders):
         certificate = getattr(allocation, "certificate", None)  # of what a step returned; its parts alone have none
         source = "" if certificate is None else certificate.source
         if source in rules.BASELINES:
-            return self.rule(source, Prices(), np.random.default_rng(0))._replace(level=level)
+            return rules.rule(self, source)._replace(level=level)
         return self._foreseen(self._local(Prices())._replace(level=level))

@@ -19,7 +19,7 @@ from hybridalloc.problems.cluster.queue.counts import metrics_of
 from hybridalloc.problems.cluster.queue.prices import FULL_QUEUE, KNOWING, SPACE, BusyPrices, NodePrices, QueuePrices
 from hybridalloc.problems.cluster.queue.setting import QueueSetting
 from hybridalloc.problems.cluster.queue.state import QueueState
-from hybridalloc.problems.cluster.queue.world import BASELINES, QueueWorld, Running
+from hybridalloc.problems.cluster.queue.world import AS_PUBLISHED, BASELINES, QueueWorld, Running
 from hybridalloc.problems.contract import Card
 from hybridalloc.problems.slots import Slots
 
@@ -61,7 +61,7 @@ class Queue(QueueSetting, Slots[QueueState, Running, QueuePrices]):
             "cluster", self.slots, self.epochs, prices, metrics, ("used", aim) if self.aim else (aim, "used"),
             variant=self.scenario,
             size=f"{named}, load {self.load:g}", agent_word="job", families=FAMILIES, baselines=BASELINES,
-            price_space=SPACE, reference_prices=references, unit_s=3600.0,
+            published=AS_PUBLISHED, price_space=SPACE, reference_prices=references, unit_s=3600.0,
             datasets=("gavel",) if real else (), tags={"scenario": self.scenario}, change_cost=0.0, whole_episodes=True,
             events=True,
         )  # fmt: skip

@@ -21,6 +21,7 @@ from hybridalloc.problems.contract import Facts
 from rl.proposal import Observation
 
 BASELINES = ORDERS | PROGRAMS
+AS_PUBLISHED = ("attained", "drf", "tetris", *PROGRAMS)
 
 
 class Running(NamedTuple):
