@@ -22,6 +22,7 @@ import json
 import os
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,10 @@ from coordinator import Coordinator  # noqa: E402
 from coordinator.improve import Improve  # noqa: E402
 from hybridalloc import Allocator, make_problem  # noqa: E402
 from hybridalloc.problems.beliefs import load_belief, make_belief, save_belief  # noqa: E402
-from hybridalloc.problems.mec import climb  # noqa: E402
-from hybridalloc.problems.mec.arrays import LEAST_RATE, Prices  # noqa: E402
+from hybridalloc.problems.mec.arrays import Prices  # noqa: E402
 from hybridalloc.problems.mec.belief import BayesianBelief  # noqa: E402
-from hybridalloc.problems.mec.world import MecWorld  # noqa: E402
+from hybridalloc.problems.mec.clairvoyant import TO_REST as FULL  # noqa: E402
+from hybridalloc.problems.mec.clairvoyant import clairvoyant  # noqa: E402
 from hybridalloc.reports.statistics import paired_difference  # noqa: E402
 from hybridalloc.training.beliefs import learn_belief  # noqa: E402
 from hybridalloc.training.calibration import calibrate  # noqa: E402
@@ -48,33 +49,13 @@ from hybridalloc.training.trainer import train  # noqa: E402
 from hybridalloc.training.tuning import tune_game  # noqa: E402
 
 TRUST, HELD = 20.0, range(5016, 5064)  # of training; tuning seeds that settings are judged on
-FULL = Improve(width=9, share=20.0, sweeps=20)
 PROBLEM = make_problem("mec", agents=50, servers=9, sites="eua")
 
 
-class Sees:
-    """A method that is told the truth: rates at true gains, under the interference of its own last thought."""
-
-    def __init__(self, prices: Prices, coordinator: Coordinator) -> None:
-        self.prices, self.coordinator = prices, coordinator
-
-    def __call__(self, run: Rollout) -> Chosen:
-        world: MecWorld = run.world
-        w, p = world.world, world.physics
-        mean, rise = w.mean_gain.copy(), w.noise_rise.copy()
-        per = w.rate.shape[2] // w.server_hz.shape[1]
-        w.mean_gain[:] = w.true_gain[:, :, ::per]  # one band a server: what is heard there is true too
-        plan = None
-        for _ in range(3):
-            gain = p.nominal_w * w.true_gain / (p.noise_w * (1.0 + rise[:, None, :]))
-            w.rate[:] = p.band_hz * np.log2(1.0 + gain) + LEAST_RATE
-            w.rates[:] = w.rate[..., None]
-            w.cpu_wait_s[:], w.air_wait_s[:] = w.backlog_s, w.air_backlog_s
-            decision = self.coordinator.decide(world, None, self.prices)
-            plan = self.coordinator.settle(world, decision, self.prices)
-            rise = climb.rises(world, plan)
-        w.mean_gain[:] = mean
-        return Chosen(decision.option, plan)
+def seeing(run: Rollout, prices: Prices, improve: Improve | None) -> Chosen:
+    """The choice of who is told the truth."""
+    plan = clairvoyant(run.world, prices, improve)
+    return Chosen(plan.option, plan)
 
 
 def watch(prices: Prices, seeds: Any, improve: Improve | None) -> dict[str, list[float]]:
@@ -82,7 +63,7 @@ def watch(prices: Prices, seeds: Any, improve: Improve | None) -> dict[str, list
     out: dict[str, list[float]] = {}
     for start in range(0, len(seeds), 25):
         run = Rollout(PROBLEM, seeds[start : start + 25], BayesianBelief(quantiles=1))
-        method = Sees(prices, Coordinator("game", improve=improve))
+        method = partial(seeing, prices=prices, improve=improve)
         for slot in range(WARMUP_SLOTS + REPORT_SLOTS):
             if slot == WARMUP_SLOTS:
                 run.tally.clear()

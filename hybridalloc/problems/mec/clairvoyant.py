@@ -17,7 +17,7 @@ from hybridalloc.problems.mec.arrays import LEAST_RATE, Physics, Plan, Prices, W
 
 THOUGHTS = 3  # of the plan's interference with itself
 TO_REST = Improve(width=9, share=20.0, sweeps=20)
-BELIEVED = ("mean_gain", "noise_rise", "rate", "rates", "cpu_wait_s", "air_wait_s")
+BELIEVED = ("mean_gain", "rate", "rates", "cpu_wait_s", "air_wait_s")
 
 
 class Networks(climb.Networks, Situation, Protocol):
@@ -35,7 +35,7 @@ class Networks(climb.Networks, Situation, Protocol):
 def clairvoyant(networks: Networks, prices: Prices, improve: Improve | None = TO_REST) -> Plan:
     """The plan of the game that is told the truth, improved until nothing changes; what is believed stays as it was."""
     w, p = networks.world, networks.physics
-    last = THOUGHTS if p.interference else 1
+    coordinator = Coordinator("game", improve=improve)
     kept = {name: getattr(w, name).copy() for name in BELIEVED}
     bands, servers = w.rate.shape[2], w.server_hz.shape[1]
     per = max(bands // max(servers, 1), 1)
@@ -44,9 +44,7 @@ def clairvoyant(networks: Networks, prices: Prices, improve: Improve | None = TO
     w.cpu_wait_s[:], w.air_wait_s[:] = w.backlog_s, w.air_backlog_s
     plan = None
     try:
-        for thought in range(1, last + 1):
-            coordinator = Coordinator("game", improve=improve if thought == last else None)
-            w.noise_rise[:] = rise
+        for _ in range(THOUGHTS if p.interference else 1):
             gain = p.nominal_w * w.true_gain / (p.noise_w * (1.0 + rise[:, None, :]))
             w.rate[:] = p.band_hz * np.log2(1.0 + gain) + LEAST_RATE
             w.rates[:] = w.rate[..., None]
