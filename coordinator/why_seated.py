@@ -40,7 +40,8 @@ from coordinator.why import (
     tilt_of,
 )
 from games.admission import Seating
-from games.certificate import Audit, measure_fitting_regret
+from games.certificate import Audit
+from games.certificate_places import measure_fitting_regret
 from games.congestion import Bool, CongestionGame, Float
 from games.places import Places, Seats, Table
 from games.seated import delays, offers, reseat, respond, seats_of, table_of

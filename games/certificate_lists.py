@@ -137,7 +137,7 @@ def gain_at_loads(t, lists, load, paid):
 @njit(**ROOMY)
 def holders(t, paid):
     """Who holds what, as :class:`Held`; fill ``paid`` (N,) with what holders are charged for their resources under the
-    floors, 0 for who holds none; see :func:`games.certificate.measure_fitting_regret`."""
+    floors, 0 for who holds none; see :func:`games.certificate_places.measure_fitting_regret`."""
     n, legs = t.resource.shape
     resources = len(t.capacity)
     start = np.zeros(resources + 1, np.int64)
@@ -219,7 +219,7 @@ def _charged(t, h, i, r, weight, floor, without):
 @njit(**ROOMY)
 def gain_among_places(t, lists, h, paid):
     """The most that one holder gains by moving alone to another place that fits, as
-    :func:`games.certificate.measure_fitting_regret`."""
+    :func:`games.certificate_places.measure_fitting_regret`."""
     n, legs = t.resource.shape
     floor, free, without, trial = np.zeros(legs), np.empty(legs), np.empty(legs), np.zeros(legs)
     most = 0.0
@@ -292,7 +292,7 @@ def _fits(lists, k, free, trial, floor):
 @njit(**ROOMY)
 def envious(t, lists, out, rank, has, floor, found):
     """Fill ``found`` (M,) with whether each agent of ``out`` (M,) would be served, were lower classes to give way, as
-    :func:`games.certificate.measure_envy`; beside the floors (N, S) of who ``has`` one (N,) in its class (N,) or
+    :func:`games.certificate_places.measure_envy`; beside the floors (N, S) of who ``has`` one (N,) in its class (N,) or
     above."""
     legs = t.resource.shape[1]
     room = np.empty(len(t.capacity))

@@ -14,14 +14,9 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from games.certificate import (
-    CapacityCheck,
-    deviations,
-    measure_envy,
-    measure_fitting_regret,
-    measure_regret,
-)
+from games.certificate import CapacityCheck, deviations, measure_regret
 from games.certificate_lists import Findings
+from games.certificate_places import measure_envy, measure_fitting_regret
 from games.congestion import Bool, Int
 from games.packing import Packing
 from games.packing_certificate import certify_packing

@@ -13,7 +13,7 @@ from coordinator import Coordinator
 from coordinator.budget import Clock
 from coordinator.game import Choice, Game, only_levels
 from coordinator.quadratic import SURE, Quadratic, log_density
-from games.certificate import measure_kkt
+from games.certificate_convex import measure_kkt
 from games.errors import InvalidGameError
 from games.quadratic import reference_equilibrium
 from games.quadratic_batch import project_batch, quadratic_batch, solve_batch, value_batch

@@ -12,7 +12,8 @@ from coordinator.tables import apart, enough
 from coordinator.why import PARTS, explain
 from coordinator.why_seated import check, explain_seated, what_if_seated
 from games.admission import admit
-from games.certificate import Audit, fitting_costs, measure_envy
+from games.certificate import Audit
+from games.certificate_places import fitting_costs, measure_envy
 from games.congestion import CongestionGame
 from games.errors import InvalidGameError
 from games.places import Places, classes

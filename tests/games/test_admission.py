@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from games.admission import _admit_all, admit
-from games.certificate import Audit, _delay, _fits, measure_envy, measure_fitting_regret, rank_by
+from games.certificate import Audit, rank_by
+from games.certificate_places import _delay, _fits, measure_envy, measure_fitting_regret
 from games.congestion import CongestionBatch
 from games.floor_replies import least_delay
 from games.places import TABLE, Places, Table, classes, least_floors, legs_of

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from games import InvalidGameError
-from games.certificate import measure_kkt
+from games.certificate_convex import measure_kkt
 from games.interference import iterative_water_filling, welfare_response
 from games.power_control import foschini_miljanic
 from games.quadratic import QuadraticGame, reference_equilibrium, variational_equilibrium

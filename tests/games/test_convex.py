@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from games import InvalidStateError, delay_shares
 from games.alpha_fair import alpha_fair_shares, utility
-from games.certificate import measure_market, measure_wardrop
+from games.certificate_convex import measure_market, measure_wardrop
 from games.joint_shares import joint_shares
 from games.market import eisenberg_gale
 from games.routing import route

@@ -8,7 +8,7 @@ import cvxpy as cp
 import numpy as np
 import pytest
 
-from games.certificate import measure_kkt
+from games.certificate_convex import measure_kkt
 from games.errors import InvalidGameError
 from games.quadratic import QuadraticGame, reference_equilibrium, variational_equilibrium
 from games.quadratic_batch import charges, quadratic_batch, solve_batch, tilt_batch, value_batch

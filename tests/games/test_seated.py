@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from test_admission import audited, game_of
 
 from games.admission import admit
-from games.certificate import fitting_costs, measure_envy, measure_fitting_regret
+from games.certificate_places import fitting_costs, measure_envy, measure_fitting_regret
 from games.seated import delays, offers, reseat, respond, seats_of, table_of
 
 

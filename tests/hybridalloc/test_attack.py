@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from games.certificate import Audit, _fits
+from games.certificate import Audit
+from games.certificate_places import _fits
 from hybridalloc import Allocator, make_problem
 from hybridalloc.certify import certify
 from hybridalloc.errors import CheckpointError

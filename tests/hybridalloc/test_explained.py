@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from games.admission import admit
-from games.certificate import fitting_costs
+from games.certificate_places import fitting_costs
 from hybridalloc import Allocator, make_problem
 from tests.hybridalloc.recommenders import Random
 

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from games.certificate import Audit, deviations, fitting_costs, measure_envy, measure_fitting_regret, measure_regret
+from games.certificate import Audit, deviations, measure_regret
+from games.certificate_places import fitting_costs, measure_envy, measure_fitting_regret
 from hybridalloc import Allocator, make_problem
 from hybridalloc.certify import _read, certify
 from hybridalloc.problems.mec.audit import excess

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from games.certificate import measure_fitting_regret, measure_regret
+from games.certificate import measure_regret
+from games.certificate_places import measure_fitting_regret
 from hybridalloc import Allocator, InvalidStateError, make_env, make_problem
 from hybridalloc.problems.custom import CustomState
 from hybridalloc.training import TrainConfig, evaluate, train

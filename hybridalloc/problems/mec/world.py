@@ -390,7 +390,8 @@ class MecWorld(Storing, SlotWorld):
         return np.where(w.active, option, 0).astype(np.int64)
 
     def rule(self, name: str, prices: Prices, rng: np.random.Generator) -> tuple[Int, Plan]:
-        """Choice and plan of a heuristic; the clairvoyant settles by what is true, too."""
+        """Choice and plan of a heuristic. The clairvoyant settles by what is true, too: whom it says to serve a
+        certificate that believes otherwise names."""
         if name == BOUND:
             plan = clairvoyant(self, prices)
             return plan.option, plan
