@@ -13,6 +13,7 @@ from coordinator.merge import MAX_REPLIES
 from games.best_response import _settle, slots_of
 from games.congestion import Bool, Float, Int
 from games.gibbs_sweeps import _fixed_point
+from games.lean import KEPT
 
 SWEEPS, TOLERANCE, GAIN, TIE = 12, 1e-3, 1e-10, 1e-12
 
@@ -46,7 +47,7 @@ def merge_at_once(game: Congestion, log_prior: Float, trust: float, choose: bool
     return made
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@njit(**KEPT, error_model="numpy", nogil=True)
 def _merge(
     options, weight, capacity, private, allowed, live, toll, log_prior, trust, choose, prefers, option, alone, origin,
     sweeps, stable,
@@ -116,7 +117,7 @@ def _merge(
                 break
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _best(score, allowed, live, option):
     """Fill ``option`` (N,) with the first of the allowed options of the highest score; 0 for who is not live."""
     for i in range(len(option)):

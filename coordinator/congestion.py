@@ -22,6 +22,7 @@ from coordinator.merge import MAX_REPLIES, clip_prior, equilibrate, explore, fla
 from games.admission import Seating, admit
 from games.certificate import measure_regret
 from games.congestion import Bool, CongestionBatch, CongestionGame, Float, Int
+from games.lean import KEPT
 from games.places import Places
 from games.seated import better
 from rl.proposal import Proposal
@@ -146,7 +147,7 @@ def model_cost(batch: CongestionBatch, option: Int, tilt: Float) -> Float:
     return out
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _potential(options, weight, capacity, private, live, toll, tilt, option, out):
     games, n, resources = weight.shape
     load = np.empty(resources)
@@ -171,7 +172,7 @@ def _potential(options, weight, capacity, private, live, toll, tilt, option, out
         out[e] = total
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _clip(raw, allowed, limit, out):
     """:func:`coordinator.merge.clip_prior`, all (E, N, O); False where :func:`_usable` has something to say."""
     for e in range(raw.shape[0]):

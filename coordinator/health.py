@@ -27,6 +27,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from games.congestion import Bool, CongestionBatch, CongestionGame, Float, Int, costs_at
+from games.lean import KEPT
 from games.shortlists import Shortlists
 
 RETURNS, CALLS = 3, 3
@@ -190,7 +191,7 @@ class HealthWatch:
         return out
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _watch(
     options, weight, capacity, private, allowed, toll, option, live, log_prior, held, before, best, could, moved,
     was_live, back, called, gain, prior, cost,
@@ -241,7 +242,7 @@ def _watch(
             held[i], best[i] = option[i], mine
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _watch_lists(
     who, listed, slot, weight, private, capacity, toll, option, log_prior, held, before, best, could, moved, was_live,
     back, called, gain, prior, cost,

@@ -29,6 +29,7 @@ from coordinator.game import Choice
 from games.admission import Seating
 from games.changes import candidates, queue, weigh
 from games.congestion import Bool, Float, Int
+from games.lean import KEPT
 from games.places import Places, Table
 from games.seated import offers, seats_of, table_of
 
@@ -135,7 +136,7 @@ def tilt_worth(game: Congestion, choice: Choice) -> Float:
     return worth
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _add_tilts(tilt, live, option, worth):
     for e in range(len(worth)):
         for i in range(option.shape[1]):
@@ -169,7 +170,7 @@ def _serves_more(one: Start, other: Start, places: Places | None, e: int) -> int
     return int(_compared(places.rank[e], one.seating.held[e], other.seating.held[e]))
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _compared(rank, one, other):
     """:func:`_serves_more` of who holds a place, (N,) each."""
     more = np.zeros(rank.max() + 1 if len(rank) else 0, np.int64)

@@ -33,6 +33,7 @@ from numba import njit
 
 from games.congestion import Bool, CongestionBatch, Float, Int
 from games.floor_replies import replies
+from games.lean import KEPT
 from games.places import (
     EFFORT,
     LEAST,
@@ -93,7 +94,7 @@ def admit(game: CongestionBatch, places: Places, wish: Int, tilt: Float | None =
     return Seating(option, held, floor, stable)
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _admit_all(g, p, private, wish, stay, effort, option, held, floor, stable):
     count, agents = wish.shape
     resources = g.weight.shape[2]
@@ -115,7 +116,7 @@ def _admit_all(g, p, private, wish, stay, effort, option, held, floor, stable):
         leftover(t, z, wish[e], g.live[e], g.allowed[e])
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _admit(t, z, wish, stay, effort):
     """The rule for one game; whether its replies came to rest."""
     legs = t.rows.shape[2]
@@ -145,7 +146,7 @@ def _admit(t, z, wish, stay, effort):
     return close(t, z, size, by)
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def waiting_list(t):
     """(N,) the least floors that each agent would need, alone, inf for who waits for no place; (M,) who waits, by class
     and the least first; where each class starts, and the end."""
@@ -176,7 +177,7 @@ def waiting_list(t):
     return size, by, start
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _needs(t, i, o):
     """The least that the floors of agent i's place on option o could sum to, by the conditions without a room, less
     rounding; what is taken of a full room sums to more."""
@@ -187,7 +188,7 @@ def _needs(t, i, o):
     return root * root / t.slack[i, o] * (1.0 - 1e-9) if t.slack[i, o] > 0.0 else np.inf
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def close(t, z, size, by):
     """Step 3 of the rule, from any seating: replies, then who waits in ``by``, until nobody is seated any more;
     whether the last replies came to rest."""
@@ -197,7 +198,7 @@ def close(t, z, size, by):
             return stable
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def seat_waiting(t, z, size, by):
     """Seat whoever fits in turn, or displaces lower classes, until nobody does; whether anybody was seated."""
     floor, trial = np.empty(t.rows.shape[2]), np.empty(t.rows.shape[2])
@@ -216,7 +217,7 @@ def seat_waiting(t, z, size, by):
     return changed
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def seat_rest(t, z):
     """:func:`seat_waiting`, everybody in turn."""
     if not _anybody_waits(t, z):
@@ -225,7 +226,7 @@ def seat_rest(t, z):
     return seat_waiting(t, z, size, by)
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _anybody_waits(t, z):
     """Whether an agent without a place would fit somewhere, alone."""
     trial, none = np.zeros(t.rows.shape[2]), np.zeros(len(t.capacity))
@@ -237,7 +238,7 @@ def _anybody_waits(t, z):
     return False
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _make_room(t, z, members, waiting, largest, effort):
     """Step 2 of the rule for one class."""
     legs = t.rows.shape[2]
@@ -267,7 +268,7 @@ def _make_room(t, z, members, waiting, largest, effort):
                     chain(t, z, i, z.work[0] + effort // 20)
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _displace(t, z, i, size):
     """Seat i in place of lower classes, where the highest class that loses a place is the lowest, and the fewest do."""
     agents, options = t.ok.shape
@@ -322,7 +323,7 @@ def _displace(t, z, i, size):
     return True
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _give(t, z, j, used, sign):
     """Add (or take off) the floors of j's place."""
     for s in range(t.rows.shape[2]):
@@ -331,7 +332,7 @@ def _give(t, z, j, used, sign):
             used[r] = max(used[r] + sign * z.floor[j, s], 0.0)
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def leftover(t, z, wish, live, allowed):
     """Options of who is out: where it wished to be, or the cheapest with what the floors leave, shared with those of
     them that are there already."""

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 
 from games.congestion import Bool, Float
 from games.errors import InvalidStateError, floats
+from games.lean import KEPT
 from games.shares import admit, check_priority, check_weights
 
 
@@ -150,7 +151,7 @@ def _gap(
     return max(0.0, float((ideal - here).sum()) + slack) / size
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _levels(c, low, high, order, begin, share, level):
     """sum_i clip(c_i nu, low_i, high_i) = 1 on each resource: through the sorted breakpoints, exactly."""
     for k in range(len(level)):
@@ -206,7 +207,7 @@ def _levels(c, low, high, order, begin, share, level):
                 share[order[first + j]] /= used
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _greedy(value, low, high, order, begin, share, level):
     for k in range(len(level)):
         first, last = begin[k], begin[k + 1]

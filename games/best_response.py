@@ -19,6 +19,7 @@ from numba import njit, prange
 from numpy.typing import ArrayLike
 
 from games.congestion import Bool, CongestionBatch, CongestionGame, Equilibrium, Float, Int
+from games.lean import KEPT
 
 # Relative rounding allowed for in comparing two costs: loads are sums over up to 1e4 agents.
 ROUNDING = 1e-12
@@ -108,7 +109,7 @@ def best_response_batch(
     return sweeps
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _above_least(private, allowed, out):
     for i in range(len(private)):
         low = np.inf
@@ -128,7 +129,7 @@ def above_least(private: Float, allowed: Bool) -> Float:
     return out
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def slots_of(options, resources):
     """(S, O) resource of each option with -1 replaced by ``resources``, an extra slot whose price is 0."""
     count, span = options.shape
@@ -139,7 +140,7 @@ def slots_of(options, resources):
     return out
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _dynamics(options, weight, capacity, private, allowed, live, toll, choice, tolerance, max_sweeps, sweeps):
     slots = slots_of(options, weight.shape[2])
     for e in range(len(weight)):
@@ -149,7 +150,7 @@ def _dynamics(options, weight, capacity, private, allowed, live, toll, choice, t
         )  # fmt: skip
 
 
-@njit(cache=True, parallel=True)
+@njit(**KEPT, parallel=True)
 def _dynamics_parallel(options, weight, capacity, private, allowed, live, toll, choice, tolerance, max_sweeps, sweeps):
     slots = slots_of(options, weight.shape[2])
     for e in prange(len(weight)):
@@ -159,7 +160,7 @@ def _dynamics_parallel(options, weight, capacity, private, allowed, live, toll, 
         )  # fmt: skip
 
 
-@njit(cache=True, fastmath={"nnan", "nsz", "contract"}, error_model="numpy")
+@njit(**KEPT, fastmath={"nnan", "nsz", "contract"}, error_model="numpy")
 def _settle(slots, weight, capacity, private, allowed, live, toll, choice, tolerance, max_sweeps):
     n, resources = weight.shape
     span, count = slots.shape

@@ -19,6 +19,7 @@ from games.certificate import deviations
 from games.congestion import CongestionGame, Equilibrium, Float, Int
 from games.errors import InvalidGameError, floats, shaped
 from games.gibbs_sweeps import NEVER, soft_choice
+from games.lean import KEPT
 
 
 def best_response_candidates(
@@ -160,7 +161,7 @@ def gibbs_candidates(
     )  # fmt: skip
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _place(option, choice):
     out = np.full(len(choice), -1, np.int64)
     for i in range(len(choice)):
@@ -171,7 +172,7 @@ def _place(option, choice):
     return out
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**KEPT, error_model="numpy")
 def _settle(private, resource, weight, capacity, toll, place, tolerance, max_sweeps):
     """Best responses over the lists; ``place`` (N,) is start (-1: none) and answer. Sweeps and regret."""
     n, count, span = weight.shape
@@ -228,7 +229,7 @@ def _settle(private, resource, weight, capacity, toll, place, tolerance, max_swe
     return max_sweeps + 1, regret
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**KEPT, error_model="numpy")
 def _mix(private, resource, weight, capacity, toll, prior, trust, mixed, score, tolerance, max_sweeps):
     """Gibbs sweeps over the lists; ``score`` receives the last logits. Sweeps and the last sweep's change."""
     n, count, span = weight.shape

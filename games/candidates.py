@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from games.congestion import CongestionGame, Float, Int
 from games.errors import InvalidGameError, floats
+from games.lean import KEPT
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def admit_option(game: CongestionGame, lists: Candidates, agents: Int, better: I
     return Candidates(option, private, resource, weight)
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _select(
     options, weight, capacity, private, allowed, toll, load, keep, agents, option_out, private_out,
     resource_out, weight_out,

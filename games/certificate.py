@@ -10,6 +10,7 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from games.congestion import Bool, CongestionGame, Float, Int
+from games.lean import KEPT
 
 
 class Costs(Protocol):
@@ -206,7 +207,7 @@ def deviations(game: Costs, choice: ArrayLike) -> tuple[NDArray[np.float64], NDA
     return gain, option
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _deviations(options, weight, capacity, private, allowed, toll, taken, gain, option):
     n, resources = weight.shape
     total = np.zeros(resources)

@@ -7,6 +7,7 @@ from numba import njit
 
 from games.certificate import Audit
 from games.congestion import Bool, Float
+from games.lean import KEPT
 
 
 def measure_envy(found: Audit) -> tuple[tuple[int, int], ...]:
@@ -28,7 +29,7 @@ def measure_envy(found: Audit) -> tuple[tuple[int, int], ...]:
     return tuple((int(out[a]), int(o)) for a, o in np.argwhere(fits))
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _would_fit(a, out, has, floor, fits):
     """Fill ``fits`` (M, O) for agents ``out`` (M,), beside the floors (N, S) of who ``has`` one in their class or
     above."""
@@ -96,7 +97,7 @@ def fitting_costs(found: Audit) -> Float:
     return out
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _fitting(a, cheaper, now, least, out):
     """Fill ``now`` and ``least`` (N,) with each holder's cost where it is and at its cheapest place, and unless
     ``cheaper`` is all that is asked ``out`` (N, O) with all. No share of others' delay is below 0, so an option whose
@@ -178,7 +179,7 @@ def _fitting(a, cheaper, now, least, out):
                 free[r], without[r] = room[r], whole[r]
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _fits(a, i, o, free, floor):
     """Agent i's least floors on option o in ``free`` room: of all sets of legs that take their whole room, the one with
     which the floors, weighed by the room, are least. False: none ends within the slack."""
@@ -216,7 +217,7 @@ def _fits(a, i, o, free, floor):
     return best < np.inf
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _delay(ratio, wide, least, who, count, without, weight, floor):
     """Least sum of w^2 / f over f >= floor, sum f <= 1, of sorted holders less one, and one more (weight >= 0).
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from games.lean import LEAN
+from games.lean import KEPT, LEAN
 
 
 @njit(**LEAN)
@@ -49,7 +49,7 @@ def candidates(t, load, allowed, i, here, best, regret):
             best[m], regret[m] = o, more
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def queue(t, load, allowed, active, option, most, best):
     """Who is visited, by what its cheapest other option costs more than its own, and the regret that the first ``most``
     changes of all stay below."""

@@ -28,6 +28,7 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from games.errors import InvalidGameError, floats
+from games.lean import KEPT
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
@@ -249,7 +250,7 @@ class CongestionGame:
 KINDS = ((np.int64, 2), (np.float64, 2), (np.float64, 1), (np.float64, 2), (np.bool_, 2), (np.float64, 1))
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _sound(options, weight, capacity, private, allowed, toll, out):
     """Whether six arrays of fitting shapes make a game; ``out`` (N, O) gets the private costs, 0 where not allowed."""
     n, resources = weight.shape
@@ -305,7 +306,7 @@ def _reject(name: str, values: NDArray[Any], bad: NDArray[Any], rule: str) -> No
         raise InvalidGameError(f"{name}[{where}] = {values[index]}; {rule}")
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _loads(options: Int, weight: Float, choice: Int) -> Float:
     load = np.zeros(weight.shape[1])
     for i in range(weight.shape[0]):
@@ -316,7 +317,7 @@ def _loads(options: Int, weight: Float, choice: Int) -> Float:
     return load
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def costs_at(options, weight, capacity, private, allowed, live, toll, choice, out):
     """Fill ``out`` (N, O) with every agent's cost of every option at the others' pure ``choice``."""
     n, resources = weight.shape

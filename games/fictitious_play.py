@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 
 from games.congestion import Float
 from games.errors import InvalidGameError
+from games.lean import KEPT
 from games.normal_form import check_payoffs, regret, unit_payoffs
 
 
@@ -70,7 +71,7 @@ def fictitious_play(
     return Play(row, column, regret(first, second, row, column), rounds, path)
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _play(A, B, rounds, i, j, path):
     m, k = A.shape
     to_rows = np.zeros(m)

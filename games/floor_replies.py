@@ -24,6 +24,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from games.lean import KEPT
 from games.places import copy_into, least_floors
 
 GAIN = 1e-9  # a move gains more than this, absolutely and of the cost
@@ -32,7 +33,7 @@ REST = (
 )
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def least_delay(weight, floor, count):
     """min sum w^2 / f with f >= floor, sum f <= 1, of the first ``count`` agents of a resource of capacity 1.
 
@@ -60,7 +61,7 @@ def least_delay(weight, floor, count):
         nu = lower
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def replies(t, z, sweeps):
     """Best responses of all holders from where they are; sweeps used, ``sweeps + 1`` where they did not come to rest.
 
@@ -160,13 +161,13 @@ def replies(t, z, sweeps):
     return sweep
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _charge(t, weight, r, added):
     """What an agent of this weight pays on resource r to whose least delay it adds ``added``."""
     return 0.5 * (1.0 + t.toll[r]) * added + 0.5 * (1.0 - t.toll[r]) * weight**2 / t.capacity[r]
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _others(t, z, here, leg, count, scale, r, i, w, low):
     """Fill weights and floors of resource r's holders without i; their number."""
     m = 0

@@ -15,6 +15,7 @@ import numpy as np
 from numba import njit, prange
 
 from games.best_response import slots_of
+from games.lean import KEPT
 
 # A log-probability that is none: finite, so that differences stay numbers.
 NEVER = -1e300
@@ -22,7 +23,7 @@ NEVER = -1e300
 PRICE_PASSES = 1.5
 
 
-@njit(cache=True, nogil=True)
+@njit(**KEPT, nogil=True)
 def sweep_games(
     options, weight, capacity, private, allowed, live, toll, log_prior, trust, mixed, costs, tolerance,
     max_sweeps, sweeps,
@@ -35,7 +36,7 @@ def sweep_games(
         )  # fmt: skip
 
 
-@njit(cache=True, parallel=True)
+@njit(**KEPT, parallel=True)
 def sweep_games_parallel(
     options, weight, capacity, private, allowed, live, toll, log_prior, trust, mixed, costs, tolerance,
     max_sweeps, sweeps,
@@ -51,7 +52,7 @@ def sweep_games_parallel(
 FAST = {"nnan", "nsz", "contract", "reassoc", "arcp"}
 
 
-@njit(cache=True, fastmath=FAST, error_model="numpy")
+@njit(**KEPT, fastmath=FAST, error_model="numpy")
 def _fixed_point(
     slots,
     weight,
@@ -224,7 +225,7 @@ def _fixed_point(
     return used
 
 
-@njit(cache=True, fastmath=FAST, error_model="numpy")
+@njit(**KEPT, fastmath=FAST, error_model="numpy")
 def soft_choice(reply, top, sigma):
     """Replace ``sigma`` by exp(reply - top), normalised; returns the largest change. ``reply`` is scratch."""
     total = 0.0
@@ -255,7 +256,7 @@ def soft_choice(reply, top, sigma):
     return change
 
 
-@njit(cache=True, fastmath=FAST)
+@njit(**KEPT, fastmath=FAST)
 def _total(slots, weight, sigma, live, direct, use, load):
     """Fill ``load`` with the expected loads, and the rows of ``use`` unless ``direct``."""
     load[:] = 0.0
@@ -270,7 +271,7 @@ def _total(slots, weight, sigma, live, direct, use, load):
                     load[r] += use[i, r]
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _expected_use(slots, weight, sigma, use):
     """Fill ``use`` with an agent's expected load of each resource; the slot after the last is scratch."""
     use[:] = 0.0
@@ -282,7 +283,7 @@ def _expected_use(slots, weight, sigma, use):
     use[len(weight)] = 0.0
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def largest_change(options, weight, capacity, private, allowed, toll, log_prior, trust, mixed):
     """Largest change that one more reply of any agent, alone, would make."""
     n, resources = weight.shape

@@ -26,6 +26,7 @@ from numpy.typing import ArrayLike
 
 from games.congestion import Float, Int, whole_numbers
 from games.errors import InvalidGameError, floats, shaped
+from games.lean import KEPT
 
 
 @dataclass(frozen=True)
@@ -196,7 +197,7 @@ def welfare_response(
     return Channels(choice, rate, trace[-1], np.array(trace), float(regret), done, status)
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _water(G, floor, budget, power, damping, tolerance, max_sweeps):
     n, _, k = G.shape
     ground = np.empty(k)
@@ -230,7 +231,7 @@ def _water(G, floor, budget, power, damping, tolerance, max_sweeps):
     return max_sweeps, residual
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _rates(G, noise, p, choice):
     n = len(p)
     out = np.zeros(n)
@@ -244,12 +245,12 @@ def _rates(G, noise, p, choice):
     return out
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _welfare(G, noise, p, w, choice):
     return (w * _rates(G, noise, p, choice)).sum()
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _better(G, noise, p, w, allowed, choice):
     """One sweep: each user goes where welfare is highest. Whether any moved, and the gain left at the end."""
     n, channels = allowed.shape

@@ -1,4 +1,7 @@
-"""Options of compiled functions that allocate nothing.
+"""Options of compiled functions.
+
+``KEPT`` keeps what was compiled beside the source, and leaves out what C would call it by, which nobody does here.
+The others are for functions that allocate nothing.
 
 Numba counts references to every array that a function takes from a tuple, and a count is an atomic operation: in a
 function that takes a microsecond and reads twenty arrays, that is most of its time. ``LEAN`` leaves the counts out,
@@ -12,10 +15,8 @@ from __future__ import annotations
 
 from typing import Any
 
-LEAN: dict[str, Any] = {
-    "cache": True, "error_model": "numpy", "nogil": True, "_nrt": False, "no_cfunc_wrapper": True,
-    "no_cpython_wrapper": False,
-}  # fmt: skip
+KEPT: dict[str, Any] = {"cache": True, "no_cfunc_wrapper": True}
+LEAN = KEPT | {"error_model": "numpy", "nogil": True, "_nrt": False, "no_cpython_wrapper": False}
 ROOMY = LEAN | {"_nrt": True}
 INNER = LEAN | {"no_cpython_wrapper": True}
 INLINE = LEAN | {"forceinline": True}

@@ -21,6 +21,7 @@ import numpy as np
 from numba import njit
 
 from games.congestion import Float
+from games.lean import KEPT
 from games.market_response import certify, proportional_response
 
 FAST = {"nsz", "contract", "reassoc", "arcp"}
@@ -49,7 +50,7 @@ def interior_point(unit: Float, money: Float, tolerance: float, most: int) -> tu
     return best[1], best[2], steps
 
 
-@njit(cache=True, fastmath=FAST, error_model="numpy")
+@njit(**KEPT, fastmath=FAST, error_model="numpy")
 def _path(a, w, start, prices, goal, most):
     n, k = a.shape
     x = np.zeros((n, k))
@@ -175,7 +176,7 @@ def _path(a, w, start, prices, goal, most):
     return x, p, most, False
 
 
-@njit(cache=True, fastmath=FAST, error_model="numpy")
+@njit(**KEPT, fastmath=FAST, error_model="numpy")
 def _direction(a, w, x, z, s, p, y, u, D, V, t, dx, dz, du, dy, sold, S, centre, second):
     """Newton direction with x z -> centre; ``second`` uses the last direction's second-order terms.
 
@@ -233,7 +234,7 @@ def _direction(a, w, x, z, s, p, y, u, D, V, t, dx, dz, du, dy, sold, S, centre,
     return dp, ds, 1.0 / max(limit, 1e-3)
 
 
-@njit(cache=True, fastmath={"nsz", "contract", "reassoc"}, error_model="numpy")
+@njit(**KEPT, fastmath={"nsz", "contract", "reassoc"}, error_model="numpy")
 def _cholesky(S):
     """Lower factor in place; a pivot lost to rounding is made huge, which holds that price still."""
     k = len(S)
@@ -255,7 +256,7 @@ def _cholesky(S):
             S[r, c] /= root
 
 
-@njit(cache=True, fastmath={"nsz", "contract", "reassoc"}, error_model="numpy")
+@njit(**KEPT, fastmath={"nsz", "contract", "reassoc"}, error_model="numpy")
 def _solve(L, right):
     out = right.copy()
     k = len(out)

@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit
 
 from games.congestion import Float
+from games.lean import KEPT
 
 
 def proportional_response(
@@ -32,7 +33,7 @@ def proportional_response(
     return before / np.maximum(price, 1e-300), price, sweeps
 
 
-@njit(cache=True, fastmath={"nsz", "contract", "reassoc", "arcp"}, error_model="numpy")
+@njit(**KEPT, fastmath={"nsz", "contract", "reassoc", "arcp"}, error_model="numpy")
 def _respond(unit, money, spend, before, price, tolerance, most):
     n, k = unit.shape
     inverse = np.empty(k)

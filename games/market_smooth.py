@@ -21,6 +21,7 @@ from numba import get_num_threads, njit, prange
 from numpy.typing import NDArray
 
 from games.congestion import Float
+from games.lean import KEPT
 
 
 def smooth_newton(unit: Float, money: Float, tolerance: float, most: int) -> tuple[Float, Float, int]:
@@ -62,7 +63,7 @@ def smooth_newton(unit: Float, money: Float, tolerance: float, most: int) -> tup
     return share / np.maximum(total, 1e-300), total / total.sum(), steps
 
 
-@njit(cache=True, parallel=True)
+@njit(**KEPT, parallel=True)
 def _sums(
     log_value: Float, money: Float, q: Float, temperature: float, chunks: int
 ) -> tuple[float, NDArray[np.float64], NDArray[np.float64], float]:
@@ -78,7 +79,7 @@ def _sums(
     return total[0] + np.exp(q).sum(), spent.sum(axis=0), spread.sum(axis=0), total[1]
 
 
-@njit(cache=True, fastmath={"nsz", "contract", "reassoc", "arcp"}, error_model="numpy")
+@njit(**KEPT, fastmath={"nsz", "contract", "reassoc", "arcp"}, error_model="numpy")
 def _part(log_value, money, q, temperature, first, last, scalars, spent, spread):
     k = len(q)
     s = np.empty(k)
@@ -117,7 +118,7 @@ def _part(log_value, money, q, temperature, first, last, scalars, spent, spread)
     spread[:] = cross
 
 
-@njit(cache=True, parallel=True, error_model="numpy")
+@njit(**KEPT, parallel=True, error_model="numpy")
 def _spend(log_value, money, q, temperature, out):
     for i in prange(len(out)):
         top = -np.inf

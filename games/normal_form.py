@@ -35,6 +35,7 @@ from scipy.optimize import linprog
 from games.congestion import Float
 from games.errors import InvalidGameError, floats, shaped
 from games.exact import exact_equilibrium
+from games.lean import KEPT
 from games.polytopes import best_reply_vertices, lemke_howson_path
 
 NASHPY_PAIRS = 50  # support pairs that nashpy checks within some 3 ms: all of a 3 x 3 game
@@ -93,7 +94,7 @@ class _Scaled:
             return float(np.ldexp(amount * self.span, self.power))
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _gain(payoff, own, other):
     m, k = payoff.shape
     value = 0.0

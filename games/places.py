@@ -22,7 +22,7 @@ from numba import njit
 from numpy.typing import ArrayLike
 
 from games.congestion import Bool, Float, Int
-from games.lean import LEAN
+from games.lean import KEPT, LEAN
 
 FULL = 1.0 + 5e-13  # what a resource's floors may sum to: rounding, and less than what settling allows
 LEAST = 1e-9  # a room below this is none
@@ -101,7 +101,7 @@ def classes(priority: ArrayLike, gap: float = 0.0) -> Int:
     return out
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _classes(priority, order, gap, out):
     for e in range(priority.shape[0]):
         head, c = np.inf, -1
@@ -113,7 +113,7 @@ def _classes(priority, order, gap, out):
             out[e, i] = c
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def legs_of(options, weight):
     """(N, O, S) weights on each leg of options (O, S), of weights (N, R) on resources; 0 where a leg has none."""
     out = np.zeros((len(weight), *options.shape))
@@ -132,13 +132,13 @@ def copy_into(to, values):
         to[k] = values[k]
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def ascending(values):
     """(K,) indices that sort; ties by index."""
     return np.argsort(values, kind="mergesort")
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def total(values):
     """Sum of (K,)."""
     out = 0.0
@@ -224,7 +224,7 @@ def leave(t, z, i):
     z.held[i] = False
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def cost_of(t, z, i, o):
     """Agent i's cost of option o at the present loads, itself not among them."""
     cost = t.private[i, o]
@@ -235,7 +235,7 @@ def cost_of(t, z, i, o):
     return cost
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def best_place(t, z, i, tightest, floor, trial):
     """The option where agent i fits that is cheapest (or, ``tightest``, leaves the least room); 0 if none does.
 
@@ -255,7 +255,7 @@ def best_place(t, z, i, tightest, floor, trial):
     return best
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def room_after(t, z, i, o, floor):
     """Largest room that ``floor`` (S,) leaves on a resource of agent i's option o."""
     room = 0.0
@@ -266,7 +266,7 @@ def room_after(t, z, i, o, floor):
     return room
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def meets(t, i, o, j, q):
     """Whether agent i's option o and agent j's option q share a resource."""
     mine, theirs = t.rows[i * t.own, o], t.rows[j * t.own, q]
@@ -277,12 +277,12 @@ def meets(t, i, o, j, q):
     return False
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def copy_seats(z):
     return Seats(z.option.copy(), z.held.copy(), z.floor.copy(), z.used.copy(), z.load.copy(), z.work)
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def restore_seats(z, kept):
     copy_into(z.option, kept.option)
     copy_into(z.held, kept.held)

@@ -16,6 +16,7 @@ import numpy as np
 from numba import njit
 
 from games.congestion import Float
+from games.lean import KEPT
 
 TIE = 1e-9  # payoffs are scaled to [0, 1]
 CHUNK = 2048
@@ -52,7 +53,7 @@ def _bits(mask: np.ndarray) -> int:
     return int(sum(1 << int(i) for i in np.flatnonzero(mask)))
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _solve_pairs(payoff, rows, columns):
     replies, actions = payoff.shape
     size = rows.shape[1]
@@ -93,7 +94,7 @@ def _solve_pairs(payoff, rows, columns):
     return found, out
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _eliminate(system):
     """Gauss-Jordan with row pivoting in place; the last column becomes the solution. False if singular."""
     n = len(system)
@@ -118,7 +119,7 @@ def _eliminate(system):
     return True
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def lemke_howson_path(A, B, dropped, most):
     """Follow the path that drops label ``dropped``; payoffs > 0. Returns (row, column, whether it ended).
 
@@ -172,7 +173,7 @@ def lemke_howson_path(A, B, dropped, most):
     return x / x.sum(), y / y.sum(), done
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _pivot(tableau, basis, entering, slack, slacks):
     """One pivot; the label that leaves, -1 if none can. Lexicographic on (constant, slack columns)."""
     rows, width = tableau.shape

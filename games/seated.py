@@ -15,6 +15,7 @@ from numba import njit
 from games.admission import SWEEPS, Seating, close, leftover, waiting_list
 from games.congestion import Bool, CongestionBatch, Float
 from games.floor_replies import least_delay, replies
+from games.lean import KEPT
 from games.places import FULL, Places, Seats, Table, copy_into, least_floors, legs_of, take
 
 
@@ -70,7 +71,7 @@ def seats_of(table: Table, seating: Seating, e: int = 0) -> Seats:
     return z
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _add_up(t, z):
     """Fill what the holders' floors and weights sum to."""
     z.used[:] = z.load[:] = 0.0
@@ -221,7 +222,7 @@ def reseat(game: CongestionBatch, places: Places, seating: Seating, tilt: Float 
     return out
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _reseat(t, z, before):
     """Fill ``z`` from the seats before; whether the last replies came to rest."""
     floor = np.zeros(t.rows.shape[2])
@@ -240,7 +241,7 @@ def _reseat(t, z, before):
     return close(t, z, size, by)
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _serves(t, z, i, o, floor):
     """Whether ``floor`` (S,) fits, serves agent i on option o and is no more than that takes."""
     time = 0.0

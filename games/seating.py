@@ -17,6 +17,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from games.lean import KEPT
 from games.places import (
     Seats,
     ascending,
@@ -35,7 +36,7 @@ from games.places import (
 DEPTH = 4
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def drain(t, z, i):
     """Seat i by moving holders of one option to places that share no resource with it; False: nothing changed."""
     agents, options = t.ok.shape
@@ -77,7 +78,7 @@ def drain(t, z, i):
     return False
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def chain(t, z, i, most):
     """Seat i by a chain of ejections, the shortest first, while work is below ``most``; False: nothing changed."""
     for depth in range(1, DEPTH + 1):
@@ -88,7 +89,7 @@ def chain(t, z, i, most):
     return False
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _push(t, z, first, depth, most):
     """Depth-first over who is ejected from where, by an explicit stack: level k seats ``who[k]`` on ``at[k]`` in the
     place of ``out[k]``, who is then to be seated at level k + 1."""
@@ -146,7 +147,7 @@ def _push(t, z, first, depth, most):
     return False
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def repack(t, z, extra, largest_first, tightest):
     """Place all who are held and ``extra`` again, in the order given; False (nothing changed) if not all fit."""
     agents, legs = t.ok.shape[0], t.rows.shape[2]
@@ -169,7 +170,7 @@ def repack(t, z, extra, largest_first, tightest):
     return True
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def two_for_one(t, z, members, waiting, effort, each):
     """Within ``members`` of a class, smallest first: a holder gives way to two who wait. False: nothing changed.
 
@@ -203,7 +204,7 @@ def two_for_one(t, z, members, waiting, effort, each):
     return False
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def smaller_for_larger(t, z, members, waiting, effort):
     """Within a class: one who waits takes the place of the holder whose floors there exceed its own the most.
 

@@ -28,7 +28,7 @@ from numpy.typing import ArrayLike
 
 from games.congestion import Bool, Float, Int, whole_numbers
 from games.errors import InvalidStateError, floats
-from games.lean import LEAN, ROOMY
+from games.lean import KEPT, LEAN, ROOMY
 
 # Floors that fill a resource exactly may sum to a little more than it, in whatever order they are added.
 FULL = 1.0 + 1e-11
@@ -165,7 +165,7 @@ def check_priority(floor: Float, priority: ArrayLike | None) -> Float:
     return rank
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def admit(floor, resource, priority, need, served):
     """Set ``served`` (N,): by priority, highest first, on the resources whose floors ``need`` (R,) exceed 1."""
     room = np.full(len(need), FULL)
@@ -207,7 +207,7 @@ def new_split(n, resources):
     )  # fmt: skip
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def split_resources(weight, floor, resource, priority, share, served, price):
     """Delay shares of every resource at once, compiled; arrays as in :func:`delay_shares`.
 
@@ -305,7 +305,7 @@ def split_into(n, weight, floor, resource, priority, share, served, price, room)
             price[r] = (total[r] / left[r] * unit) ** 2
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def capped_shares(weight, floor, cap, share):
     """Delay shares of one resource with floors (which fit) and caps; fills ``share`` (M,) and returns the dual.
 

@@ -22,6 +22,7 @@ from games.candidate_games import _mix, _settle
 from games.congestion import Bool, CongestionGame, Float, Int
 from games.floor_replies import least_delay
 from games.gibbs_sweeps import NEVER
+from games.lean import KEPT
 from games.places import Seats, Table
 
 SWEEPS, TOLERANCE, GAIN, REPLIES, TIE = 12, 1e-3, 1e-10, 200, 1e-12  # as in coordinator.merge and coordinator.choose
@@ -89,7 +90,7 @@ def merge_lists(g: Shortlists, log_prior: Float, trust: float, choose: bool, pre
     return ListedMerge(place, alone, int(numbers[0]), int(numbers[1]), bool(numbers[2]))
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@njit(**KEPT, error_model="numpy", nogil=True)
 def _merge(slot, weight, private, capacity, toll, prior, trust, choose, prefers, place, alone):
     agents, count = private.shape
     charged, plain = np.empty((agents, count)), np.empty((agents, count))
@@ -132,7 +133,7 @@ def _merge(slot, weight, private, capacity, toll, prior, trust, choose, prefers,
     return origin, sweeps, stable
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _best(score, place):
     """Fill ``place`` (M,) with the first of the highest scores (M, T)."""
     for i in range(len(place)):
@@ -143,7 +144,7 @@ def _best(score, place):
         place[i] = best
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _potential(slot, weight, private, capacity, toll, place):
     resources = len(capacity)
     load, square = np.zeros(resources + 1), np.zeros(resources + 1)
@@ -175,7 +176,7 @@ def _beyond(g: Shortlists, place: Int, paid: Float, log_prior: Float, trust: flo
     return np.asarray(now > off + 1e-9 * (1.0 + np.abs(now)))
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _pay(slot, weight, capacity, toll, place, paid):
     """Fill ``paid`` (M,) with what each pays for its resources at everybody's choice."""
     load = np.zeros(len(capacity) + 1)
@@ -221,7 +222,7 @@ def admit_lists(
     return ListedSeating(place, held, floor, bool(stable), unsure)
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _seat(t, wish, place, held, floor, paid):
     resources, agents = len(t.capacity), len(wish)
     z = Seats(place, held, floor, np.zeros(resources), np.zeros(resources), np.zeros(1, np.int64))
@@ -231,7 +232,7 @@ def _seat(t, wish, place, held, floor, paid):
     return stable
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _charge(t, z, paid):
     """Fill ``paid`` (M,) with what holders are charged for their resources under the floors, 0 for who holds none."""
     agents, legs = z.floor.shape

@@ -17,6 +17,7 @@ from numba import njit
 
 from games.congestion import Float
 from games.errors import InvalidGameError, floats
+from games.lean import KEPT
 from games.normal_form import equilibria, is_tight, zero_sum
 from games.polytopes import lemke_howson_path
 
@@ -150,7 +151,7 @@ def nash(first: Float, second: Float) -> tuple[Float, Float]:
     return pair
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def next_state(cumulative, s, a, b, u):
     """State drawn with the uniform ``u`` from cumulative probabilities (S, A, B, S)."""
     states = cumulative.shape[3]

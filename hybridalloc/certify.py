@@ -18,6 +18,7 @@ from games.certificate import CapacityCheck, deviations, measure_regret
 from games.certificate_lists import Findings
 from games.certificate_places import measure_envy, measure_fitting_regret
 from games.congestion import Bool, Int
+from games.lean import KEPT
 from games.packing import Packing
 from games.packing_certificate import certify_packing
 from games.quadratic import QuadraticGame
@@ -199,7 +200,7 @@ def _together(given: list[Any], n: int) -> Any:
     return rows
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _look(option, numbers, owned, floors, out, held, shared, prices):
     """Options and prices >= 0; the first ``owned`` rows finite, of what is shared >= 0, and 0 for who is ``out`` (N,);
     the next ``floors`` within the rows so many later, and of holders alone."""

@@ -1,9 +1,10 @@
 """Scores of many domains in one: normalised, with interquartile means, profiles and probabilities of improvement.
 
 A domain's scores come as (T, V): T training seeds by V evaluation seeds, 1 row for what is not trained. They are
-normalised so that 0 is a floor (random) and 1 a top (a bound, or the best known), and more is better. All intervals are
-of a bootstrap that is stratified by domain: within each, training seeds and evaluation seeds are drawn anew, and the
-same draw of evaluation seeds serves both sides of a pair.
+normalised so that 0 is a floor (random) and 1 a top (a bound, or the best known), and more is better. Every domain
+counts the same, however many training seeds a method has there. All intervals are of a bootstrap that is stratified by
+domain: within each, training seeds and evaluation seeds are drawn anew, and the same draw of evaluation seeds serves
+both sides of a pair.
 
 Source: Agarwal et al. (2021), "Deep reinforcement learning at the edge of the statistical precipice", NeurIPS 34, whose
 runs have no second kind of seed; with V = 1 this is their method.
@@ -17,7 +18,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import trim_mean
 
 from hybridalloc.reports.statistics import LEVEL, Interval
 
@@ -65,12 +65,12 @@ def normalise(scores: ArrayLike, scale: Scale) -> Array:
 
 def interquartile_mean(scores: Scores, seed: int = 0) -> Interval:
     """Mean of the middle half of all runs on all evaluation seeds of all domains."""
-    return _interval(scores, lambda pooled: np.asarray(trim_mean(pooled, 0.25, axis=1)), seed)
+    return _interval(scores, _middle, seed)
 
 
 def mean(scores: Scores, seed: int = 0) -> Interval:
     """Mean over all runs and evaluation seeds of all domains."""
-    return _interval(scores, lambda pooled: pooled.mean(axis=1), seed)
+    return _interval(scores, lambda pooled, weight: np.asarray(pooled @ weight), seed)
 
 
 def profile(scores: Scores, levels: Sequence[float]) -> Array:
@@ -112,9 +112,19 @@ def _above(x: Array, y: Array) -> Array:
     return np.asarray((x > y) + (x == y) / 2)
 
 
-def _interval(scores: Scores, measure: Callable[[Array], Array], seed: int) -> Interval:
-    """A measure of the pooled scores, (B, runs) to (B,), with its stratified bootstrap; absent scores are left out."""
-    rng, drawn, whole = np.random.default_rng(seed), [], []
+def _middle(pooled: Array, weight: Array) -> Array:
+    """(B,) mean of the middle half of the weight of (B, runs); ``weight`` (runs,) comes to 1."""
+    order = np.argsort(pooled, axis=1)
+    sorted_weight = weight[order]
+    until = sorted_weight.cumsum(axis=1)
+    inside = np.clip(np.minimum(until, 0.75) - np.maximum(until - sorted_weight, 0.25), 0.0, None)
+    return np.asarray((inside * np.take_along_axis(pooled, order, axis=1)).sum(axis=1) / inside.sum(axis=1))
+
+
+def _interval(scores: Scores, measure: Callable[[Array, Array], Array], seed: int) -> Interval:
+    """A measure of the pooled scores (B, runs) and their weights (runs,), with its stratified bootstrap; absent scores
+    are left out."""
+    rng, drawn, whole, weights = np.random.default_rng(seed), [], [], []
     for values in scores.values():
         kept = values[:, np.isfinite(values).all(axis=0)]
         if not kept.size:
@@ -123,10 +133,12 @@ def _interval(scores: Scores, measure: Callable[[Array], Array], seed: int) -> I
         columns = rng.integers(kept.shape[1], size=(RESAMPLES, 1, kept.shape[1]))
         drawn.append(kept[rows, columns].reshape(RESAMPLES, -1))
         whole.append(kept.ravel())
+        weights.append(np.full(kept.size, 1.0 / kept.size))
     if not whole:
         return Interval(float("nan"), float("nan"), float("nan"))
-    at = float(measure(np.concatenate(whole)[None])[0])
-    return _ends(at, measure(np.concatenate(drawn, axis=1)))
+    weight = np.concatenate(weights) / len(weights)
+    at = float(measure(np.concatenate(whole)[None], weight)[0])
+    return _ends(at, measure(np.concatenate(drawn, axis=1), weight))
 
 
 def _ends(at: float, drawn: Array) -> Interval:

@@ -32,6 +32,17 @@ def test_the_interquartile_mean_is_scipys_and_its_interval_covers_it():
     assert mean(SCORES).mean == pytest.approx(np.mean([s.mean() for s in SCORES.values()]))
 
 
+@pytest.mark.parametrize("measure", [interquartile_mean, mean])
+def test_a_domain_counts_no_more_for_its_training_seeds(measure):
+    """What is not trained has one row in a domain, and five where its belief is learned."""
+    thrice = SCORES | {"mec": np.repeat(SCORES["mec"], 3, axis=0)}
+    assert measure(thrice).mean == pytest.approx(measure(SCORES).mean)
+    four = {
+        name: np.full((rows, 4), level) for name, rows, level in zip("abcd", (1, 5, 1, 2), (0, 1, 2, 7), strict=True)
+    }
+    assert measure(four).mean == pytest.approx(1.5 if measure is interquartile_mean else 2.5)
+
+
 def test_the_interval_covers_the_truth_about_as_often_as_it_says():
     """Runs that differ by training seed alone, many of them: the spread of the mean is known."""
     hits = 0

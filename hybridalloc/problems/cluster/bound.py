@@ -25,6 +25,7 @@ from scipy.optimize import linprog
 from scipy.sparse import csr_matrix
 
 from games.congestion import Float, Int
+from games.lean import KEPT
 from hybridalloc.problems.cluster.stream import BAND, MARKS
 from hybridalloc.problems.cluster.workload import WHOLE, Workload
 
@@ -163,7 +164,7 @@ def _pattern(choice: Int, shares: Int, milli: Int) -> dict[int, int]:
     return many
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _knapsack(gain, milli):
     """Best value of shares in r milli, r = 0 to 1000, each as often as it fits, and the share taken last (-1: none)."""
     best, choice = np.zeros(1001), np.full(1001, -1)

@@ -20,7 +20,7 @@ import numpy as np
 from numba import njit
 
 from games.congestion import Float, Int
-from games.lean import LEAN, ROOMY
+from games.lean import KEPT, LEAN, ROOMY
 from hybridalloc.problems.cluster.workload import SLOTS, WHOLE, Nodes, Workload
 
 POTENTIAL = (
@@ -476,7 +476,7 @@ def _cache(cache, e):
     return Cache(cache.score[e], cache.gpu[e], cache.seen[e], cache.terms[e], cache.at[e])
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def start(pod, option, gpus, left):
     """Start the pods (E, 4) of E worlds on their nodes, option - 1, on the GPUs of each mask (E,)."""
     for e in range(len(option)):

@@ -11,6 +11,7 @@ import numpy as np
 from numba import njit
 
 from games.congestion import Float
+from games.lean import KEPT
 from hybridalloc.data.registry import cache_folder
 from hybridalloc.problems.cluster.bound import cutting_stock, expected_demand
 from hybridalloc.problems.cluster.core import CORES, Tables
@@ -32,7 +33,7 @@ def fill_table(work: Workload) -> tuple[Float, Float]:
     return fill, chance
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _fill(cores, milli, share, fill, chance):
     for c in range(fill.shape[0]):
         for r in range(1, fill.shape[1]):

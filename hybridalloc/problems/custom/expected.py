@@ -17,6 +17,7 @@ from numba import njit
 
 from games.changes import candidates, enter, strike, weigh
 from games.congestion import Bool, Float, Int
+from games.lean import KEPT
 from games.places import copy_into, least_floors, leave, take
 from games.shares import capped_shares
 
@@ -58,7 +59,7 @@ def new_climb(n: int, s: int, r: int) -> Climb:
     return Climb(whole(n), f((n, s)), f((n, s)), f(n), whole(r, n), whole(r), f(r), whole(3))
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def begin(j, t, tilt, option, floor, c):
     """Set a climb to a joint choice and the floors of those who hold places; its W."""
     c.size[:] = 0
@@ -79,7 +80,7 @@ def begin(j, t, tilt, option, floor, c):
     return total
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _note(j, c, i, there):
     """Note job i with the resources of its option on which it has work, or strike it there."""
     for r in j.rows[c.option[i]]:
@@ -90,7 +91,7 @@ def _note(j, c, i, there):
                 strike(c.member, c.size, r, i)
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _leg(j, c, i, r):
     """The leg of job i's option that runs on resource r."""
     for s in range(j.rows.shape[1]):
@@ -99,7 +100,7 @@ def _leg(j, c, i, r):
     return -1
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**KEPT, error_model="numpy")
 def _share_out(j, c, r):
     """Shares of resource r."""
     size = c.size[r]
@@ -121,7 +122,7 @@ def _share_out(j, c, r):
         c.share[i, _leg(j, c, i, r)] = share[m]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**KEPT, error_model="numpy")
 def _value(j, tilt, c, i):
     """Less what the model charges active job i, prior included."""
     o = c.option[i]
@@ -138,7 +139,7 @@ def _value(j, tilt, c, i):
     return -(cost + j.delay[i] * min(time, LATE * j.deadline[i]) + late)
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _move(j, tilt, c, i, o, floor):
     """Put job i on option ``o`` with floors (S,), its old and new resources shared out again; the change of W."""
     old = c.option[i]
@@ -167,7 +168,7 @@ def _move(j, tilt, c, i, o, floor):
     return change
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def visit(j, t, tilt, allowed, z, c, kept, order, best, reach, least):
     """One visit to each of the jobs ``order`` (M,): it tries its cheapest other options, as many as ``best`` (W,) holds
     and at most ``reach`` dearer than its own, and takes the one that raises W most, by more than ``least``.

@@ -7,6 +7,7 @@ from numba import njit
 
 from games.admission import Seating
 from games.congestion import Float, Int
+from games.lean import KEPT
 from games.shares import capped_shares
 from hybridalloc.problems.custom.plan import CustomPlan
 from hybridalloc.problems.custom.standing import CustomStates
@@ -80,7 +81,7 @@ def settled(world: CustomStates, option: Int, margin: float, seating: Seating | 
     return CustomPlan(option, resource, share, power, served, time, price.reshape(e, r), held, promised)
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _admit(resource, need, hopeless, order, room, admitted):
     """By priority, an agent is admitted if what its deadline needs is left on all of its resources."""
     for i in order:
@@ -95,7 +96,7 @@ def _admit(resource, need, hopeless, order, room, admitted):
                     room[resource[i, s]] -= need[i, s]
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def _split(resource, weight, floor, cap, count):
     """Delay shares with floors (which fit) and caps of M legs on ``count`` resources, and each one's dual."""
     share, price = np.zeros(len(resource)), np.zeros(count)

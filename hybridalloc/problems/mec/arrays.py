@@ -9,6 +9,7 @@ from numba import njit
 from numba.extending import register_jitable
 
 from games.congestion import Bool, Float, Int
+from games.lean import KEPT
 from games.shares import Split, new_split
 
 AGENT_FEATURES, SERVER_FEATURES, PAIR_FEATURES = 12, 8, 11
@@ -205,7 +206,7 @@ class Net(NamedTuple):
     air_wait_s: Float  # (B,)
 
 
-@njit(cache=True, inline="always")
+@njit(**KEPT, inline="always")
 def network(w, e):
     """Network ``e`` of a :class:`World`."""
     return Net(

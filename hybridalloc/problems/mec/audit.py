@@ -22,6 +22,7 @@ from numba import njit
 
 from games.certificate import Audit, rank_by
 from games.congestion import Float, Int
+from games.lean import KEPT
 from hybridalloc.problems.mec.arrays import Physics, Prices
 from hybridalloc.problems.mec.setting import MecSetting
 from rl.value import Worth
@@ -156,7 +157,7 @@ def excess(problem: MecSetting, state: Any, allocation: Any) -> float:
     return float(_excess(problem.physics, told, reach, shed, option, air, cpu, power, fraction, bands))
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**KEPT, error_model="numpy")
 def _excess(p, s, reach, shed, option, air, cpu, power, fraction, bands):
     servers = len(s.server_hz)
     per = max(bands // max(servers, 1), 1)
@@ -229,7 +230,7 @@ def _rank(problem: MecSetting, state: Any) -> Any:
     return rank_by(alpha * np.minimum(waited, 1) + beta * np.minimum(work, 1) + gamma * state.sla, s.priority_gap)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**KEPT, error_model="numpy")
 def _middle(rates):
     """The middle of equally likely values; of an even number the mean of the two."""
     half = len(rates) // 2
@@ -258,7 +259,7 @@ def state_of(state: Any) -> Told:
     return Told(*(getattr(state, name) for name in Told._fields))
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**KEPT, error_model="numpy")
 def _times(p, s, rates, cpu_wait, air_wait, caution, option, air, cpu, power, fraction, in_time):
     """(N,) whether each device's task ends by its deadline with what it was given; ``rates`` (N, Q) of its own link."""
     bands = len(air_wait)
@@ -291,7 +292,7 @@ def _times(p, s, rates, cpu_wait, air_wait, caution, option, air, cpu, power, fr
         in_time[i] = time <= s.deadline_s[i] * (1.0 + 1e-9)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**KEPT, error_model="numpy")
 def _cautious(rates, caution):
     """The rate that is exceeded with chance ``caution``, linear between the middles of equally likely values."""
     q = len(rates)
@@ -304,7 +305,7 @@ def _cautious(rates, caution):
     return (1.0 - (place - below)) * rates[below] + (place - below) * rates[below + 1]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**KEPT, error_model="numpy")
 def _alone(p, s, prices, private, home, least, most_w):
     """What a device can do by itself: the cost of option 0, whether it needs nobody, the least part of its task that
     must be sent, and the most power, in W, that it has for that."""
@@ -328,13 +329,13 @@ def _alone(p, s, prices, private, home, least, most_w):
             most_w[i] = min(most_w[i], max(s.battery_j[i] - (1.0 - least[i]) * own_j, 0.0) * p.efficiency / tau)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**KEPT, error_model="numpy")
 def _moves(p, s, i):
     """The server that device i was on, where leaving it takes time and costs; -1 for none."""
     return s.last_server[i] if p.migration else -1
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**KEPT, error_model="numpy")
 def _lateness(p, s, who, rates, cpu_wait, air_wait, risk, wait, miss):
     """Fill ``wait`` (M, B) with s before work begins, and ``miss`` (M, B, Q) with the exponents of 1 / P(late) - 1."""
     bands, values = rates.shape[1:]
@@ -358,7 +359,7 @@ def _lateness(p, s, who, rates, cpu_wait, air_wait, risk, wait, miss):
                 miss[m, b, q] = -min(max(x, -700.0), 700.0)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**KEPT, error_model="numpy")
 def _leak(heard, near, group):
     """From what each signal (M, B) raises the noise by, in logs, at one server to the sum over the tasks that have
     another server of the same spectrum as their best link; ``near`` (K,) tasks by best link, ``group`` (K,)."""
@@ -382,7 +383,7 @@ def _leak(heard, near, group):
                 heard[m, k * per + c] = max(whole[of[k], c] - heard[m, k * per + c], 0.0)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**KEPT, error_model="numpy")
 def _costs(p, s, prices, who, rates, cpu_wait, air_wait, wait, miss, heard, weight, private):
     """Loads and private costs of every option of those with a task; ``miss`` holds 1 / P(late) - 1."""
     bands, values = rates.shape[1:]
@@ -415,7 +416,7 @@ def _costs(p, s, prices, who, rates, cpu_wait, air_wait, wait, miss, heard, weig
             weight[i, b] = np.sqrt(per_second * air_s)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**KEPT, error_model="numpy")
 def _middling(p, needs, rates, caution, out):
     """Fill ``out`` with log2(1 + SNR) at nominal power at the rate that is counted on."""
     for a in range(len(needs)):
@@ -423,7 +424,7 @@ def _middling(p, needs, rates, caution, out):
             out[a, b] = (_cautious(rates[needs[a], b], caution) - 1e4) / p.band_hz
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**KEPT, error_model="numpy")
 def _takes(
     p, s, reach, margin, who, needs, wait, rate, least, most_w, home, weight, private, seconds, slack, allowed,
     acceptable,

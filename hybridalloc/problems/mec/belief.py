@@ -22,6 +22,7 @@ from numba import njit
 from scipy.special import ndtri
 
 from games.congestion import Bool, Float, Int
+from games.lean import KEPT
 from hybridalloc.problems.mec.arrays import LEAST_RATE, Physics, World
 from rl.belief import Predictor
 
@@ -280,7 +281,7 @@ def log_deviation(w: World, e: Int, i: Int, b: Int) -> Float:
     return np.asarray(np.log(np.maximum(w.reported_gain[e, i, b], 1e-30) / w.mean_gain[e, i, b // per]))
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**KEPT, error_model="numpy")
 def notice(p, w, h, which):
     """Take the new reports of the networks ``which`` (E,) into the history; ``h.seen`` 0 begins it."""
     networks, n, bands = w.rate.shape
@@ -325,7 +326,7 @@ def notice(p, w, h, which):
                     h.near[e, b] += 1.0 / per
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**KEPT, error_model="numpy")
 def remember_plan(p, w, h, plan):
     """Note the work and the time on air that a plan (E, N) sends to each server and band, as believed."""
     networks, n, bands = w.rate.shape
@@ -343,7 +344,7 @@ def remember_plan(p, w, h, plan):
                 h.air_sent_s[e, b] += min(air_s, plan.air[e, i] * w.deadline_s[e, i])
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**KEPT, error_model="numpy")
 def pair_inputs(p, w, h, e_of, i_of, b_of, x, base):
     """(M, F) features, each of order one, and (M, 1) base, the reports' own log SINR less the mean SNR."""
     servers = w.server_hz.shape[1]
@@ -379,7 +380,7 @@ def pair_inputs(p, w, h, e_of, i_of, b_of, x, base):
         r[13] = min(h.seen[e], 20) / 20.0
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**KEPT, error_model="numpy")
 def queue_inputs(p, w, h, plans, x, base):
     """(E B, F) features of each band and its server, and (E B, 2) base: queues of CPU and air, in slots.
 
@@ -407,7 +408,7 @@ def queue_inputs(p, w, h, plans, x, base):
             base[e * bands + b, 1] = r[11] if plans else r[2]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**KEPT, error_model="numpy")
 def fill_rates(p, w, e_of, i_of, guess):
     """Rates of devices (e, i) from log SINR less log mean SNR at nominal power, ``guess`` (M, B, Q) ascending."""
     bands, values = guess.shape[1], guess.shape[2]
@@ -421,7 +422,7 @@ def fill_rates(p, w, e_of, i_of, guess):
             w.rate[e, i, b] = 0.5 * (w.rates[e, i, b, (values - 1) // 2] + w.rates[e, i, b, values // 2])
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**KEPT, error_model="numpy")
 def posterior(w, correlation, then, e_of, i_of, blockage, nodes, guess):
     """Quantiles (M, B, Q) of log gain over mean gain, given the last slot's gain, its attenuation and the law."""
     bands, values = guess.shape[1], guess.shape[2]

@@ -11,12 +11,13 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from games.lean import KEPT
 from hybridalloc.problems.mec.arrays import ENERGY_UNIT, INVERSE_LOG_2, LEAST_RATE
 from hybridalloc.problems.mec.formulas import exceeded, lateness_row, least_fraction, most_power, own_of, wait_of
 from hybridalloc.problems.mec.law import exp, log
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@njit(**KEPT, error_model="numpy", nogil=True)
 def believe(p, w, which):
     """Take the :class:`Reports` of networks ``which`` (E,) at their word: ``w.rates`` (all alike), ``w.rate``, the
     queues."""
@@ -38,7 +39,7 @@ def believe(p, w, which):
                     rates[b, q] = rate[b]
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@njit(**KEPT, error_model="numpy", nogil=True)
 def fill_game(p, w, prices, weight, capacity, private, allowed):
     """The congestion game of each network: resources are B bands (capacity 1), then K CPUs (Hz).
 
@@ -127,7 +128,7 @@ def fill_game(p, w, prices, weight, capacity, private, allowed):
                 allowed[e, i, 1 + bands] = True
 
 
-@njit(cache=True)
+@njit(**KEPT)
 def servers_of(bands, per):
     """(B,) server of each band: a division in every inner loop costs more than what is done with it."""
     of = np.empty(bands, np.int64)
@@ -136,7 +137,7 @@ def servers_of(bands, per):
     return of
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**KEPT, error_model="numpy")
 def count_near(w, e, near):
     """Fill ``near`` (K,) with the tasks of network ``e`` whose best mean gain is each server's."""
     near[:] = 0.0
@@ -149,7 +150,7 @@ def count_near(w, e, near):
             near[best] += 1.0
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**KEPT, error_model="numpy")
 def first_of_group(group, first):
     """Fill ``first`` (K,) with the first server of each one's reuse group (K,)."""
     for k in range(len(group)):
@@ -160,7 +161,7 @@ def first_of_group(group, first):
                 break
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**KEPT, error_model="numpy")
 def _heard(gain, quiet, near, first, whole, heard):
     """Fill ``heard`` (B,), for a device of mean gains (K,): on each band the sum, over the tasks near other servers of
     its spectrum, of log(1 + rise): its signal there, at nominal power, over noise and interference as last measured.
@@ -183,7 +184,7 @@ def _heard(gain, quiet, near, first, whole, heard):
             heard[k * per + c] = max(whole[first[k], c] - heard[k * per + c], 0.0)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**KEPT, error_model="numpy")
 def fill_places(p, w, prices, game, seconds, slack, acceptable, home):
     """What serving each device on each option takes, for :class:`games.places.Places`: its air time, then its CPU time.
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from games.lean import KEPT
 from hybridalloc.problems.mec.arrays import ENERGY_UNIT, HORIZON, LEAST_RATE
 from hybridalloc.problems.mec.formulas import lateness
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**KEPT, error_model="numpy")
 def overload(p, w, prices, option, out):
     """(E,) share of used bands and servers on which a raw choice asks for more than there is.
 
@@ -62,7 +63,7 @@ def overload(p, w, prices, option, out):
         out[e] = over / used if used else 0.0
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@njit(**KEPT, error_model="numpy", nogil=True)
 def execute(p, w, plan, out):
     """Run one slot of true physics and update batteries, ages, queues and servers in ``w``."""
     networks, n, bands = w.rate.shape
@@ -165,7 +166,7 @@ def execute(p, w, plan, out):
         _charge(p, w, plan, out, e, band, duty, local_part, remote, air_part, cpu_part, air_used, cpu_used)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**KEPT, error_model="numpy")
 def _charge(p, w, plan, out, e, band, duty, local_part, remote, air_part, cpu_part, air_used, cpu_used):
     """What each device costs the others, now and through the backlog it leaves; then move the queues on.
 
@@ -265,7 +266,7 @@ def _charge(p, w, plan, out, e, band, duty, local_part, remote, air_part, cpu_pa
             w.air_backlog_s[e, b] = min(max(w.air_backlog_s[e, b] + air_in[b] - p.slot_s, 0.0), p.queue_cap_s)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**KEPT, error_model="numpy")
 def _can_lose(local_s, remote_s, tau):
     """Whether a device's completion can fall by .0025 or more: smaller losses are left out.
 
@@ -274,7 +275,7 @@ def _can_lose(local_s, remote_s, tau):
     return max(local_s, remote_s) > 0.5 * tau and local_s < 1.5 * tau
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**KEPT, error_model="numpy")
 def _loss(now, local_s, without_s, tau):
     """Rise of the smooth miss to ``now`` from what it is with the remote side done after ``without_s``."""
     if without_s >= 1.5 * tau:
@@ -282,7 +283,7 @@ def _loss(now, local_s, without_s, tau):
     return now - lateness(max(local_s, without_s), tau)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**KEPT, error_model="numpy")
 def _left(queue, work, cap):
     """How much longer a queue is for one piece of ``work`` in it."""
     return min(max(queue, 0.0), cap) - min(max(queue - work, 0.0), cap)

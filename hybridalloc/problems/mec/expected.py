@@ -18,7 +18,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from games.lean import INLINE, LEAN
+from games.lean import INLINE, KEPT, LEAN
 from games.places import copy_into
 from hybridalloc.problems.mec.arrays import (
     AGE,
@@ -49,7 +49,7 @@ from rl.value import worth_at
 LEFTOVER = 0.0  # a slot of backlog that a queue is left with
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**KEPT, error_model="numpy")
 def rises(p, w, e, plan, rise):
     """Fill ``rise`` (B,): mean interference over noise of network ``e`` under a plan."""
     rise[:] = 0.0
@@ -105,7 +105,7 @@ def duty_of(p, row, j, out, m):
     return min(air, rho * seconds / p.slot_s) * power / p.noise_w
 
 
-@njit(cache=True, error_model="numpy", inline="always")
+@njit(**KEPT, error_model="numpy", inline="always")
 def idle_worth(p, age):
     """Reward of a device that does nothing; ``age`` is that of its last result at the end of the slot, 20 at most."""
     return -p.reward_age * age / 10.0
@@ -172,7 +172,7 @@ def device_worth(p, row, j, gain, ratio, air, cpu, power, rho, store, i, knot, c
     return worth - p.reward_switch * moved, air_in, cpu_in
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**KEPT, error_model="numpy")
 def expected(p, w, v, plan, against, same, out):
     """Fill ``out`` (E,) with W of a settled plan, without the tilt; ``against`` is that under which the belief holds,
     ``same`` whether it is the plan itself, ``v`` a :class:`rl.value.Worth`."""
@@ -187,7 +187,7 @@ def expected(p, w, v, plan, against, same, out):
         out[e] = whole_worth(p, network(w, e), v.gain[e], v.knot, v.capacity[e], e, plan, rise, held)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**KEPT, error_model="numpy")
 def whole_worth(p, one, store, knot, capacity, e, plan, rise, against):
     """W of one network under a plan that has ``rise`` (B,)."""
     gain, row = np.empty((1, one.rates.shape[2])), np.empty((1, ROW))

@@ -11,6 +11,7 @@ import numpy as np
 from numba import njit
 
 from games.congestion import Bool, Float, Int
+from games.lean import KEPT
 from hybridalloc.problems.mec.arrays import Physics, Seen
 
 SWEEPS = 50  # of best replies, where they do not come to rest before
@@ -59,7 +60,7 @@ def selfish(physics: Physics, seen: Seen, queue_s: Float, air_queue_s: Float) ->
     return option
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**KEPT, error_model="numpy")
 def _replies(p, w, queue_s, air_queue_s, option):
     networks, n, bands = w.rate.shape
     per = bands // w.server_hz.shape[1]

@@ -16,6 +16,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from games.lean import KEPT
+
 Float = NDArray[np.float64]
 Stream = NDArray[np.uint64]
 
@@ -70,7 +72,7 @@ def renew(stream: Stream, e: int) -> np.random.Generator:
     return rng
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**KEPT, error_model="numpy")
 def draw(stream, e, out):
     """Fill ``out`` (M,) with the next uniforms of stream ``e``, in [1, 2): multiples of 2^-52."""
     bits = out.view(np.uint64)
@@ -83,7 +85,7 @@ def draw(stream, e, out):
     stream[e, 1] += np.uint64(len(bits))
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**KEPT, error_model="numpy")
 def log(x):
     """Natural logarithm of a normal x > 0 to 4e-16 of |log x| + 1; unlike numpy's it vectorises in a compiled loop."""
     bits = np.float64(x).view(np.uint64)
@@ -100,7 +102,7 @@ def log(x):
     return power * LOG_2 + 2.0 * s * p
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**KEPT, error_model="numpy")
 def exp(x):
     """e^x to 3e-16 of it, of |x| <= 700; unlike numpy's it vectorises in a compiled loop."""
     shifted = x * (1.0 / LOG_2) + ROUNDER
@@ -115,7 +117,7 @@ def exp(x):
     return np.uint64(bits).view(np.float64)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**KEPT, error_model="numpy")
 def normal_pairs(u, v):
     """Turn uniforms u, v (M,) in [1, 2) into independent standard normals, in place."""
     for j in range(len(u)):
@@ -132,7 +134,7 @@ def normal_pairs(u, v):
         v[j] = radius * (2.0 * s * c)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**KEPT, error_model="numpy")
 def restart(law, w, stream, e):
     """A new network ``e`` at the places and reuse groups that stand in ``w``: its first slot, as reported and as true.
 
@@ -186,7 +188,7 @@ def restart(law, w, stream, e):
         gain(w, e, per)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**KEPT, error_model="numpy")
 def drift(law, w, stream):
     """The next slot: harvest, bursts, tasks, fading, blockages and the true gains they make."""
     networks, n, bands = w.rate.shape
@@ -233,7 +235,7 @@ def drift(law, w, stream):
         gain(w, e, per)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**KEPT, error_model="numpy")
 def tasks(law, w, e, u):
     """New tasks of network ``e`` from uniforms u (>= 5, N) in [1, 2): rows 1 to 4."""
     n, servers = w.mean_gain.shape[1:]
@@ -264,7 +266,7 @@ def tasks(law, w, e, u):
         w.deadline_s[e, i] = between(u[4, i], law.deadline_s)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**KEPT, error_model="numpy")
 def sunshine(law, w, e, i, slot, cloud):
     """J that the sun brings device i in ``slot``, before chance: a half sine from 6 to 18 h, whose mean over a day and
     the weather is law.harvest_j for a panel of 1."""
@@ -275,7 +277,7 @@ def sunshine(law, w, e, i, slot, cloud):
     return law.harvest_j * PI * weather * w.panel[e, i] * np.sin(PI * x)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**KEPT, error_model="numpy")
 def worths(law, w, e, u):
     """Worth of each task of network ``e`` by the hour, from uniforms u (N,) in [1, 2); its service class goes by it."""
     hour = 24.0 * (w.slot[e] % law.day) / law.day
@@ -289,7 +291,7 @@ def worths(law, w, e, u):
         w.sla[e, i] = law.worths[k] / most
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**KEPT, error_model="numpy")
 def dawn(law, w, stream, e):
     """What a day needs of a new network: panels, weather, the first tasks' worth and a log as of a day before."""
     n = w.active.shape[1]
@@ -310,12 +312,12 @@ def dawn(law, w, stream, e):
     worths(law, w, e, device[2])
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**KEPT, error_model="numpy")
 def between(u, span):
     return span[0] + (span[1] - span[0]) * (u - 1.0)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**KEPT, error_model="numpy")
 def fade(w, e, real, imaginary):
     """One step of the fading of network ``e``: h <- rho h + sqrt(1 - rho^2) CN(0, 1), from standard normals (N, B)."""
     n, bands = real.shape
@@ -327,7 +329,7 @@ def fade(w, e, real, imaginary):
             w.fading[e, i, b, 1] = rho * w.fading[e, i, b, 1] + fresh * imaginary[i, b]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**KEPT, error_model="numpy")
 def gain(w, e, per):
     """True gains of network ``e`` from path loss, blockage and fading."""
     n, bands = w.true_gain.shape[1:]
@@ -355,7 +357,7 @@ class Counts(NamedTuple):
     done_by: Float  # (E, N)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**KEPT, error_model="numpy")
 def count(w, out, t):
     """Fill ``t``, zeros, with the counts of one executed slot of every network."""
     networks, n = w.active.shape

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from games.lean import KEPT
 from hybridalloc.problems.mec.arrays import ENERGY_UNIT, INVERSE_LOG_2, LEAST_RATE
 from hybridalloc.problems.mec.build import servers_of
 from hybridalloc.problems.mec.formulas import lateness_row
 from hybridalloc.problems.mec.law import log
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@njit(**KEPT, error_model="numpy", nogil=True)
 def observe(p, w, agent, server, pair):
     """Features for the recommenders, each of order one: agent (E, N, .), server (E, B, .), pair (E, N, 1 + B, .)."""
     networks, n, bands, values = w.rates.shape

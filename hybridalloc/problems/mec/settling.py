@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 
 from coordinator.continuous import best_fraction, blend, falling_until, power_exponent
-from games.lean import INLINE, LEAN
+from games.lean import INLINE, KEPT, LEAN
 from games.shares import split_into
 from hybridalloc.problems.mec.arrays import (
     AGE,
@@ -109,7 +109,7 @@ def charge(p, w, prices, priority, rank, energy, i, b, row, j):
     row[j, POWER_SPREAD] = row[j, FRACTION_SPREAD] = np.inf
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@njit(**KEPT, error_model="numpy", nogil=True)
 def settle(p, w, prices, priority, rank, wish, trust, option, seated, held, floor, energy, plan):
     """Shares, power and fraction for ``option`` (E, N) on believed rates; then the safety filter. Who has no task, or
     cannot reach the server, has option 0.
