@@ -167,6 +167,27 @@ def settle(p, w, prices, priority, rank, wish, trust, option, seated, held, floo
                 wish.fraction_response[e, i] = out[m, OUT_FRACTION_RESPONSE]
 
 
+@njit(**KEPT, error_model="numpy", nogil=True)
+def judge(p, w, caution, plan):
+    """Fill ``plan.served`` with who is in time with what a plan gives, as believed, however it was made."""
+    row = np.empty((1, ROW))
+    for e in range(w.rate.shape[0]):
+        one = network(w, e)
+        for i in range(w.rate.shape[1]):
+            o, rho, air, cpu = plan.option[e, i], plan.fraction[e, i], plan.air[e, i], plan.cpu[e, i]
+            if not w.active[e, i] or o > w.rate.shape[2]:
+                plan.served[e, i] = plan.served[e, i] and not w.active[e, i]  # who sheds its task is not served
+                continue
+            lay(p, one, i, o - 1, row, 0)
+            served = _able(p, row, 0, rho)
+            if served and rho > 0.0:
+                gain = snr_of(p, exceeded(w.rates[e, i, o - 1], caution))
+                sent_s = row[0, BITS] / rate_of(p, plan.power_w[e, i], gain)
+                time = row[0, WAIT_S] + rho * sent_s / air + rho * row[0, CPU_S] / cpu
+                served = time <= row[0, TAU] * (1.0 + 1e-9)
+            plan.served[e, i] = served
+
+
 @njit(**INLINE)
 def _able(p, row, j, rho):
     """Whether the device of row j can pay for what it does not send, 1 - ``rho`` of its task, and finish it in time."""

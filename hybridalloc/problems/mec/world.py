@@ -390,10 +390,13 @@ class MecWorld(Storing, SlotWorld):
         return np.where(w.active, option, 0).astype(np.int64)
 
     def rule(self, name: str, prices: Prices, rng: np.random.Generator) -> tuple[Int, Plan]:
-        """Choice and plan of a heuristic. The clairvoyant settles by what is true, too: whom it says to serve a
-        certificate that believes otherwise names."""
+        """Choice and plan of a heuristic. The clairvoyant settles by what is true, too; who is said to be served is so
+        as believed, and nobody is promised a place."""
         if name == BOUND:
             plan = clairvoyant(self, prices)
+            for part in (plan.held, plan.air_floor, plan.cpu_floor):
+                part[:] = 0
+            settling.judge(self.physics, self.seen, prices.caution, plan)
             return plan.option, plan
         option = self.baseline(name, rng)
         return option, self.settle(option, prices)
