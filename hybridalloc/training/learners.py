@@ -8,7 +8,7 @@ from hybridalloc.problems.contract import AnyProblem
 from hybridalloc.training.config import TrainConfig
 from rl.registry import learner_names, resolved, settings_for
 
-DEFAULTS = 5  # which of the learners' defaults a comparison began with; a record that does not say had the first
+DEFAULTS = 6  # which of the learners' defaults a comparison began with; a record that does not say had the first
 TUNED_ALONE = 2  # since when a learner alone has prices of its own
 # where a game decides levels alone: an untrained value of what comes next swamps what a level changes now
 ON_LEVELS: dict[str, Any] = {"gamma": 0.0}  # of every learner
@@ -22,6 +22,7 @@ UNWRITTEN: dict[int, dict[str, dict[str, Any]]] = {
     2: {"imappo": {"critic": "central"}},
     3: {name: {"span": 0.0} for name in ("dqn", "iql", "vdn", "qmix")},
     4: {name: {"gamma": 0.9} for name in learner_names() if name not in LEVELS_ALONE},
+    5: {},  # but for :data:`SHORT`
 }  # what each of them had otherwise than the next: every learner's, then one's own
 UNWRITTEN_ALONE: dict[str, dict[str, Any]] = {"imappo": {"gae": 0.6}}  # of the first, in a comparison
 EVENTS: dict[str, dict[str, Any]] = {"dqn": {"horizon": 8, "rate": 3e-3, "span": 0.2}}
@@ -36,6 +37,10 @@ CLIPPED: dict[str, Any] = {
 }  # fmt: skip
 LATE_ALONE = dict.fromkeys(("imappo", "mappo", "ippo"), CLIPPED)
 CLIPPED_SINCE = 5  # of DEFAULTS
+# Who learns alone by a clipped ratio where all decide in every slot: a rollout is no longer than leaves so many updates
+# within the budget, and no shorter than two slots, in which too little is seen.
+SHORT, LEAST_UPDATES, LEAST_HORIZON = ("imappo", "mappo", "ippo"), 40, 2
+SHORT_SINCE = 6  # of DEFAULTS
 AHEAD: dict[str, dict[str, Any]] = {"imappo": {"horizon": 8, "minibatches": 4}}  # one update behind is a little behind
 
 
@@ -53,6 +58,8 @@ def unwritten(
     if problem is not None and defaults < CLIPPED_SINCE and (late := _late_alone(problem, learner, kind)):
         then = resolved(learner, settings_for(learner, kind))
         found = {name: then[name] for name in late} | found
+    if problem is not None and defaults < SHORT_SINCE and _shortened(problem, learner, kind):
+        found = {"horizon": resolved(learner, settings_for(learner, kind))["horizon"]} | found
     return found | (UNWRITTEN_ALONE.get(learner, {}) if compared and kind == "rl" and defaults < 2 else {})
 
 
@@ -60,6 +67,17 @@ def _late_alone(problem: AnyProblem, learner: str, kind: str) -> dict[str, Any]:
     """What is a clipped learner's own where it learns alone, decisions are many and agents stay; else nothing."""
     there = kind == "rl" and problem.card.events and not problem.card.fleeting
     return LATE_ALONE.get(learner, {}) if there else {}
+
+
+def _shortened(problem: AnyProblem, learner: str, kind: str) -> bool:
+    """Whether a learner's rollouts are as short as its budget asks for."""
+    return kind == "rl" and learner in SHORT and not problem.card.events and problem.card.decides == "options"
+
+
+def _horizon(problem: AnyProblem, config: TrainConfig, usual: int) -> int:
+    """Slots a rollout, ``usual`` or as few as :data:`LEAST_UPDATES` ask for."""
+    slots = config.extent_on(problem.card)[1]
+    return min(usual, max(-(-slots // LEAST_UPDATES), LEAST_HORIZON))
 
 
 def continuous_settings(problem: AnyProblem, learner: str, settings: dict[str, Any], trust: float) -> dict[str, Any]:
@@ -103,6 +121,8 @@ def learner_settings(problem: AnyProblem, config: TrainConfig) -> dict[str, Any]
         usual = usual | EVENTS.get(config.learner, {})
         usual = usual if problem.card.fleeting else usual | LATE.get(config.learner, {})
         usual = usual | _late_alone(problem, config.learner, config.kind)
+    if _shortened(problem, config.learner, config.kind):
+        usual = usual | {"horizon": _horizon(problem, config, resolved(config.learner, usual)["horizon"])}
     if config.overlap:
         usual = usual | AHEAD.get(config.learner, {})
     own = continuous_settings(problem, config.learner, usual | given, trust)

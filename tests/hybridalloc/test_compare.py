@@ -117,15 +117,35 @@ def test_a_comparison_goes_on_with_the_learners_defaults_that_it_began_with(tmp_
     record = {"git_commit": "a", "data_digest": "b"}
     of = lambda record: {j.method: dict(j.settings) for j in _jobs(settings, tmp_path, problem, prices, record)}
     assert of(record | {"defaults": DEFAULTS}) == {name: {} for name in methods}
+    fifth = of(record | {"defaults": 5})
+    assert fifth == {"hybrid-imappo": {}, "rl-imappo": {"horizon": 32}, "rl-dqn": {}}
     fourth = of(record | {"defaults": 4})
-    assert fourth == {"hybrid-imappo": {}, "rl-imappo": {}, "rl-dqn": {"gamma": 0.9}}
+    assert fourth == fifth | {"rl-dqn": {"gamma": 0.9}}
     third = of(record | {"defaults": 3})
     assert third == fourth | {"rl-dqn": {"gamma": 0.9, "span": 0.0}}
     second = of(record | {"defaults": 2})
-    assert second == third | {"hybrid-imappo": {"critic": "central"}, "rl-imappo": {"critic": "central"}}
+    central = {"critic": "central"}
+    assert second == third | {"hybrid-imappo": central, "rl-imappo": fifth["rl-imappo"] | central}
     begun = of(record)
     assert begun["rl-dqn"] == {"limit": 10.0, "gamma": 0.9, "span": 0.0}
-    assert begun["hybrid-imappo"] == begun["rl-imappo"] | {"gae": 0.9} and begun["rl-imappo"]["gae"] == 0.6
+    assert begun["hybrid-imappo"] | {"horizon": 32} == begun["rl-imappo"] | {"gae": 0.9}
+    assert begun["rl-imappo"]["gae"] == 0.6
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "learner", "steps", "horizon"),
+    [
+        ("mec", "rl", "imappo", 40_000, 2), ("mec", "rl", "ippo", 200_000, 4), ("mec", "rl", "mappo", 2_000_000, 32),
+        ("mec", "hybrid", "imappo", 200_000, 32), ("mec", "rl", "ppo", 200_000, 32),
+        ("voltage", "rl", "imappo", 40_000, 32), ("balancer", "rl", "imappo", 40_000, 32),
+    ],
+)  # fmt: skip
+def test_a_clipped_learner_alone_has_as_many_updates_as_it_takes(name, kind, learner, steps, horizon):
+    """An update moves a probability by a fifth at the most: two in a whole budget are none."""
+    problem = make_problem(name)
+    assert learner_settings(problem, TrainConfig(learner, kind, steps))["horizon"] == horizon
+    own = TrainConfig(learner, kind, steps, settings=(("horizon", 16),))
+    assert learner_settings(problem, own)["horizon"] == 16
 
 
 def test_so_does_one_whose_learners_alone_have_had_settings_of_their_own_since(tmp_path):
