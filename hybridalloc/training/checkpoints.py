@@ -247,7 +247,7 @@ def _told(text: str, problem: AnyProblem) -> dict[str, Any]:
     found["training"] = training = {"overlap": False, "actors": 1} | found["training"]
     if "learner" not in found:
         given = {str(name): _tuples(value) for name, value in training.pop("settings")}
-        settings = unwritten(training["learner"], training["kind"]) | given
+        settings = unwritten(training["learner"], training["kind"], problem=problem) | given
         config = TrainConfig(**training, settings=tuple(settings.items()))
         found |= {"training": training, "learner": json.loads(json.dumps(learner_settings(problem, config)))}
     if "engine" not in found["learner"] and "engine" in resolved(found["training"]["learner"]):
